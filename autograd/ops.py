@@ -1,0 +1,108 @@
+"""The primitives: one row each, and the only place where a derivative is written.
+
+    square = Primitive("square", "x²", lambda x: x * x, np.square, lambda x, out: 2.0 * x)
+
+`compute` works on floats, `numpy` on arrays. `dx` and `dy` are the local derivatives with respect
+to the first and second operand, given the operands and the result; they use operators and
+primitives only, so that one line serves floats, Values and arrays.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from operator import mul as times
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Primitive:
+    """A function of one or two operands, with its local derivatives.
+
+    An operand is a scalar; those of `dot` and `total` are vectors (sequences of scalars).
+    """
+
+    name: str
+    sign: str  # what a drawing shows in the node's circle
+    compute: Callable[..., float]
+    numpy: Callable[..., Any]
+    dx: Callable[..., Any]
+    dy: Callable[..., Any] | None = None
+
+    def __call__(self, *operands: Any) -> Any:
+        """Compute on numbers, apply to arrays, record on Values."""
+        if type(operands[0]) is not float:
+            for operand in operands:
+                if hasattr(operand, "_record"):
+                    return operand._record(self, *operands)
+            if any(isinstance(operand, np.ndarray) for operand in operands):
+                return self.numpy(*operands)
+        return self.compute(*operands)
+
+
+def _pow(x: float, y: float) -> float:
+    out = x**y
+    if isinstance(out, complex):  # Python leaves the real line for (-8) ** (1/3); we do not
+        raise ValueError("a negative base needs a whole exponent")
+    return out
+
+
+def _sigmoid(x: float) -> float:
+    try:
+        return 1.0 / (1.0 + math.exp(-x))
+    except OverflowError:  # x < -709: the 1 is below the rounding of exp(-x)
+        return math.exp(x)
+
+
+def _sigmoid_array(x: np.ndarray) -> np.ndarray:
+    e = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1.0, e) / (1.0 + e)
+
+
+def _softplus(x: float) -> float:
+    return max(x, 0.0) + math.log1p(math.exp(-math.fabs(x)))
+
+
+def _sign(x: float) -> float:
+    return x if x == 0.0 or x != x else math.copysign(1.0, x)
+
+
+def _dot(xs: Iterable[float], ys: Iterable[float]) -> float:
+    return sum(map(times, xs, ys), 0.0)
+
+
+# Comparisons below are written so that NaN passes through, as in IEEE 754's maximum.
+# fmt: off
+add  = Primitive("add",  "+",  lambda x, y: x + y, np.add,      lambda x, y, out: 1.0, lambda x, y, out: 1.0)
+sub  = Primitive("sub",  "−",  lambda x, y: x - y, np.subtract, lambda x, y, out: 1.0, lambda x, y, out: -1.0)
+mul  = Primitive("mul",  "×",  lambda x, y: x * y, np.multiply, lambda x, y, out: y,   lambda x, y, out: x)
+div  = Primitive("div",  "÷",  lambda x, y: x / y, np.divide,   lambda x, y, out: 1.0 / y, lambda x, y, out: -out / y)
+pow  = Primitive("pow",  "xʸ", _pow,               np.power,
+                 lambda x, y, out: 0.0 if y == 0 else y * x ** (y - 1.0),
+                 lambda x, y, out: 0.0 if x == 0 else out * log(x))
+neg  = Primitive("neg",  "−x",   lambda x: -x, np.negative, lambda x, out: -1.0)
+exp  = Primitive("exp",  "exp",  math.exp,  np.exp,  lambda x, out: out)
+log  = Primitive("log",  "log",  math.log,  np.log,  lambda x, out: 1.0 / x)
+sqrt = Primitive("sqrt", "√",    math.sqrt, np.sqrt, lambda x, out: 0.5 / out)
+sin  = Primitive("sin",  "sin",  math.sin,  np.sin,  lambda x, out: cos(x))
+cos  = Primitive("cos",  "cos",  math.cos,  np.cos,  lambda x, out: -sin(x))
+tanh = Primitive("tanh", "tanh", math.tanh, np.tanh, lambda x, out: 1.0 - out * out)
+sigmoid  = Primitive("sigmoid",  "σ",    _sigmoid,  _sigmoid_array, lambda x, out: out * (1.0 - out))
+relu     = Primitive("relu",     "relu", lambda x: 0.0 if x <= 0.0 else x, lambda x: np.maximum(x, 0.0),
+                     lambda x, out: sign(out))
+softplus = Primitive("softplus", "log(1+eˣ)", _softplus, lambda x: np.logaddexp(x, 0.0),
+                     lambda x, out: sigmoid(x))
+abs      = Primitive("abs",      "|x|",  math.fabs, np.abs,  lambda x, out: sign(x))
+sign     = Primitive("sign",     "sgn",  _sign,     np.sign, lambda x, out: 0.0)
+maximum  = Primitive("maximum",  "max",  lambda x, y: y if x < y or y != y else x, np.maximum,
+                     lambda x, y, out: 0.5 + 0.5 * sign(x - y), lambda x, y, out: 0.5 - 0.5 * sign(x - y))
+minimum  = Primitive("minimum",  "min",  lambda x, y: y if x > y or y != y else x, np.minimum,
+                     lambda x, y, out: 0.5 - 0.5 * sign(x - y), lambda x, y, out: 0.5 + 0.5 * sign(x - y))
+dot      = Primitive("dot",      "·",    _dot, np.dot, lambda xs, ys, out: ys, lambda xs, ys, out: xs)
+total    = Primitive("total",    "Σ",    lambda xs: sum(xs, 0.0), np.sum, lambda xs, out: [1.0] * len(xs))
+# fmt: on
+
+TABLE: dict[str, Primitive] = {
+    row.name: row for row in list(globals().values()) if isinstance(row, Primitive)
+}

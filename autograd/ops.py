@@ -32,7 +32,7 @@ class Primitive:
 
     def __call__(self, *operands: Any) -> Any:
         """Compute on numbers, apply to arrays, record on Values."""
-        if type(operands[0]) is not float:
+        if type(operands[0]) is not float or type(operands[-1]) is not float:
             for operand in operands:
                 if hasattr(operand, "_record"):
                     return operand._record(self, *operands)
@@ -72,12 +72,17 @@ def _dot(xs: Iterable[float], ys: Iterable[float]) -> float:
     return sum(map(times, xs, ys), 0.0)
 
 
+log: Primitive  # those that a row above their own uses
+cos: Primitive
+sign: Primitive
+
 # Comparisons below are written so that NaN passes through, as in IEEE 754's maximum.
 # fmt: off
 add  = Primitive("add",  "+",  lambda x, y: x + y, np.add,      lambda x, y, out: 1.0, lambda x, y, out: 1.0)
 sub  = Primitive("sub",  "−",  lambda x, y: x - y, np.subtract, lambda x, y, out: 1.0, lambda x, y, out: -1.0)
 mul  = Primitive("mul",  "×",  lambda x, y: x * y, np.multiply, lambda x, y, out: y,   lambda x, y, out: x)
-div  = Primitive("div",  "÷",  lambda x, y: x / y, np.divide,   lambda x, y, out: 1.0 / y, lambda x, y, out: -out / y)
+div  = Primitive("div",  "÷",  lambda x, y: x / y, np.divide,
+                 lambda x, y, out: 1.0 / y, lambda x, y, out: -out / y)
 pow  = Primitive("pow",  "xʸ", _pow,               np.power,
                  lambda x, y, out: 0.0 if y == 0 else y * x ** (y - 1.0),
                  lambda x, y, out: 0.0 if x == 0 else out * log(x))

@@ -289,7 +289,7 @@ class Value:
         return tuple(getattr(self, name) for name in Value.__slots__)
 
     def _repr_svg_(self) -> str | None:
-        from .draw import draw, DrawingError
+        from .draw import DrawingError, draw
 
         try:
             return draw(self).svg()
@@ -453,7 +453,8 @@ def _mapped(operand: Any, memo: dict[int, Any]) -> Any:
     return memo[id(operand)] if isinstance(operand, Value) else operand
 
 
-Value._data = Value.data  # type: ignore[attr-defined]  # the slot, by a name that no other type has
+# The slot of `data`, by a name that no other type has: reading it checks that it is a Value's.
+Value._data = Value.data  # type: ignore[attr-defined, misc]
 _new = Value.__new__
 _UNDEFINED = (ArithmeticError, ValueError)  # what Python's float arithmetic and math raise
 _exp = math.exp

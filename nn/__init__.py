@@ -1,0 +1,33 @@
+"""Networks built from Values, what trains them, and the matrix reference that they are checked by."""
+
+from . import data, init
+from .checkpoint import load_checkpoint, save_checkpoint
+from .fit import History, MeanLoss, accuracy, fit, predict
+from .layers import MLP, Layer, Neuron
+from .losses import binary_cross_entropy, hinge, squared_error
+from .matrix import MatrixMLP
+from .module import Module
+from .optim import SGD, Adam, Optimizer
+
+__all__ = [
+    "MLP",
+    "SGD",
+    "Adam",
+    "History",
+    "Layer",
+    "MatrixMLP",
+    "MeanLoss",
+    "Module",
+    "Neuron",
+    "Optimizer",
+    "accuracy",
+    "binary_cross_entropy",
+    "data",
+    "fit",
+    "hinge",
+    "init",
+    "load_checkpoint",
+    "predict",
+    "save_checkpoint",
+    "squared_error",
+]

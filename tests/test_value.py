@@ -1,0 +1,403 @@
+"""The engine: what a graph records, what backward() finds in it, and what it refuses."""
+
+import copy
+import gc
+import math
+import pickle
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from programs import Dual, programs
+
+from autograd import Value, dot, matvec, maximum, minimum, total
+from autograd.ops import TABLE
+
+SCALAR = [row for row in TABLE.values() if row.name not in ("dot", "total")]
+POSITIVE = {"log", "sqrt", "pow", "div"}
+
+
+def gradients(f, *data):
+    """f's value and its derivatives at data, by backward()."""
+    leaves = [Value(x) for x in data]
+    out = f(*leaves)
+    out.backward()
+    return out.data, [leaf.grad for leaf in leaves]
+
+
+def numeric(f, *data):
+    """The same derivatives by central differences with Richardson extrapolation, from floats alone."""
+
+    def slope(i, h):
+        moved = [list(data), list(data)]
+        moved[0][i] += h
+        moved[1][i] -= h
+        return (float(f(*moved[0])) - float(f(*moved[1]))) / (2.0 * h)
+
+    steps = [1e-3 * max(1.0, abs(x)) for x in data]
+    return [(4.0 * slope(i, h / 2.0) - slope(i, h)) / 3.0 for i, h in enumerate(steps)]
+
+
+# The table
+
+
+def operands(row, rng):
+    low = 0.3 if row.name in POSITIVE else -3.0
+    return [float(x) for x in rng.uniform(low, 3.0, 2 if row.dy else 1)]
+
+
+@pytest.mark.parametrize("row", SCALAR, ids=lambda row: row.name)
+def test_each_primitive_computes_and_differentiates_as_floats_arrays_and_values_alike(row):
+    rng = np.random.default_rng(1)
+    for _ in range(50):
+        x = operands(row, rng)
+        out = row.compute(*x)
+        assert row.numpy(*map(np.array, x)) == pytest.approx(out, rel=1e-14)
+        data, grads = gradients(row, *x)
+        partials = [d(*x, out) for d in (row.dx, row.dy) if d]
+        assert (data, grads) == (out, partials)
+        assert partials == pytest.approx(numeric(row.compute, *x), rel=1e-7, abs=1e-7)
+
+
+def test_operators_and_methods_are_the_table():
+    spelled = {
+        "add": lambda x, y: x + y,
+        "sub": lambda x, y: x - y,
+        "mul": lambda x, y: x * y,
+        "div": lambda x, y: x / y,
+        "pow": lambda x, y: x**y,
+        "neg": lambda x: -x,
+        "abs": abs,
+        "maximum": maximum,
+        "minimum": minimum,
+    }
+    rng = np.random.default_rng(2)
+    for row in SCALAR:
+        if row.name == "sign":
+            continue  # a derivative's derivative, with no method of its own
+        f = spelled.get(row.name) or (lambda x, name=row.name: getattr(x, name)())
+        for _ in range(20):
+            x = operands(row, rng)
+            assert gradients(f, *x) == gradients(row, *x)
+            assert f(*map(Value, x)).op == row.name
+            if row.dy:
+                (a, b), (dx, dy) = x, gradients(f, *x)[1]
+                assert gradients(lambda v, f=f, b=b: f(v, b), a)[1] == [dx]
+                assert gradients(lambda v, f=f, a=a: f(a, v), b)[1] == [dy]
+
+
+def test_dot_and_total_are_single_nodes():
+    w, x = [Value(2.0), Value(3.0)], [Value(5.0), Value(-7.0)]
+    out = dot(w, x)
+    assert (out.data, out.op, out.parents) == (-11.0, "dot", (*w, *x))
+    out.backward()
+    assert [v.grad for v in (*w, *x)] == [5.0, -7.0, 2.0, 3.0]
+    s = total([*w, *x])
+    assert (s.data, s.op, len(s.parents)) == (3.0, "total", 4)
+    assert gradients(lambda *v: sum(v), 1.0, 2.0, 3.0) == (6.0, [1.0, 1.0, 1.0])
+    assert gradients(lambda a: dot([a, 2.0, a], [3, a, a]), 5.0) == (50.0, [15.0])
+    assert [v.data for v in matvec([w, [1, 2]], x)] == [-11.0, -9.0]
+    assert total([]).data == dot([], []).data == 0.0
+
+
+# Against PyTorch's choices; torch itself is asked where it is installed
+
+
+EDGES = [
+    ("relu at 0", lambda x: x.relu(), [0.0], [0.0]),
+    ("abs at 0", abs, [0.0], [0.0]),
+    ("maximum of equals", maximum, [2.0, 2.0], [0.5, 0.5]),
+    ("minimum of equals", minimum, [2.0, 2.0], [0.5, 0.5]),
+    ("x ** 0", lambda x: x**0, [3.0], [0.0]),
+    ("0 ** 0", lambda x: x**0, [0.0], [0.0]),
+    ("0 ** 0, both Values", lambda x, y: x**y, [0.0, 0.0], [0.0, 0.0]),
+    ("0 ** 2", lambda x: x**2, [0.0], [0.0]),
+    ("0 ** 2, both Values", lambda x, y: x**y, [0.0, 2.0], [0.0, 0.0]),
+    ("(-2) ** 3", lambda x: x**3, [-2.0], [12.0]),
+    ("2 ** x", lambda x: 2**x, [3.0], [8.0 * math.log(2.0)]),
+]
+
+
+@pytest.mark.parametrize("f, x, expected", [e[1:] for e in EDGES], ids=[e[0] for e in EDGES])
+def test_edges_differentiate_as_in_pytorch(f, x, expected):
+    assert gradients(f, *x)[1] == pytest.approx(expected, rel=1e-15)
+
+
+@pytest.mark.parametrize("f, x", [e[1:3] for e in EDGES], ids=[e[0] for e in EDGES])
+def test_edges_differentiate_as_torch_does_here(f, x):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    leaves = [torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in x]
+    named = {maximum: torch.maximum, minimum: torch.minimum}
+    named.get(f, f)(*leaves).backward()
+    assert gradients(f, *x)[1] == pytest.approx([leaf.grad.item() for leaf in leaves], rel=1e-15)
+
+
+def test_a_missing_derivative_is_an_error_only_if_asked_for():
+    base = Value(-2.0)
+    (base ** Value(2.0).data).backward()
+    assert base.grad == -4.0
+    out = Value(-2.0, label="base") ** Value(2.0, label="exponent")
+    assert out.data == 4.0
+    with pytest.raises(ArithmeticError, match=r"pow\(base=-2.0, exponent=2.0\).*exponent"):
+        out.backward()
+    with pytest.raises(ArithmeticError, match="sqrt"):
+        Value(0.0).sqrt().backward()
+
+
+# Random programs
+
+
+@settings(max_examples=300, deadline=None)
+@given(programs())
+def test_gradients_of_random_programs_are_those_of_forward_differentiation(program):
+    value, grads = gradients(program, *program.inputs)
+    for i, grad in enumerate(grads):
+        duals = [Dual(x, float(i == j)) for j, x in enumerate(program.inputs)]
+        dual = program(*duals)
+        assert value == pytest.approx(dual.value, rel=1e-11, abs=1e-11)
+        assert grad == pytest.approx(dual.slope, rel=1e-10, abs=1e-10)
+
+
+@settings(max_examples=100, deadline=None)
+@given(programs())
+def test_copies_and_pickles_of_random_programs_differentiate_alike(program):
+    leaves = [Value(x, label=f"x{i}") for i, x in enumerate(program.inputs)]
+    out = program(*leaves)
+    for twin_leaves, twin in (
+        copy.deepcopy((leaves, out)),
+        pickle.loads(pickle.dumps((leaves, out))),
+        pickle.loads(pickle._dumps((leaves, out))),  # the pickler in Python draws items in batches
+    ):
+        twin.backward()
+        assert twin.data == out.data
+        assert not any(leaf.grad for leaf in leaves)
+        assert [v.label for v in twin_leaves] == [v.label for v in leaves]
+        found = [v.grad for v in twin_leaves]
+        assert found == gradients(program, *program.inputs)[1]
+
+
+# What backward() does to grads
+
+
+def test_a_second_backward_exactly_doubles_the_leaves_and_only_them():
+    x, y = Value(0.1), Value(0.7)
+    out = sum([x * y * 0.3, x / y, (x - y).tanh(), x * 1e-9, y.exp() * x])
+    middle = out.parents[0]
+    out.backward()
+    once = [v.grad for v in (x, y, middle, out)]
+    out.backward()
+    assert [v.grad for v in (x, y, middle, out)] == [2 * once[0], 2 * once[1], once[2], once[3]]
+
+
+def test_shared_subgraphs_and_repeated_operands():
+    assert gradients(lambda x: x * x, 3.0) == (9.0, [6.0])
+    assert gradients(lambda x: x + x, 3.0) == (6.0, [2.0])
+    assert gradients(lambda x: x / x, 3.0)[1] == pytest.approx([0.0])
+    assert gradients(lambda x: dot([x] * 5, [x] * 5), 2.0) == (20.0, [20.0])
+
+    def diamonds(x):
+        for _ in range(60):  # 2 ** 60 paths
+            x = x + x
+        return x
+
+    assert gradients(diamonds, 1.0) == (2.0**60, [2.0**60])
+
+
+def test_backward_on_a_leaf_and_at_the_recorded_values():
+    x = Value(3.0)
+    x.backward()
+    assert x.grad == 1.0
+    y = x * x + x.sin()
+    x.data = 100.0
+    x.grad = 0.0
+    y.backward()
+    assert x.grad == 6.0 + math.cos(3.0)
+
+
+def test_a_failed_backward_leaves_the_leaves_as_they_were():
+    x, z = Value(2.0), Value(0.0)
+    (x * x).backward()
+    with pytest.raises(ArithmeticError):
+        (x * 3.0 + z.sqrt()).backward()
+    with pytest.raises(ArithmeticError, match="mul"):
+        (((x * 1e-300) * 1e200) * 1e200).backward()
+    assert (x.grad, z.grad) == (4.0, 0.0)
+
+
+def test_eight_threads_over_shared_leaves_lose_nothing():
+    shared = [Value(float(i)) for i in range(20)]
+
+    def work():
+        for _ in range(50):
+            total([v * v for v in shared]).backward()
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [v.grad for v in shared] == [8 * 50 * 2.0 * i for i in range(20)]
+
+
+# Depth and memory
+
+
+def test_a_chain_a_million_deep():
+    x, w = Value(1.0, label="x"), Value(0.5)
+    out = x
+    for _ in range(500_000):
+        out = out * w + x
+    assert out.data == 2.0
+    out.backward()
+    assert (x.grad, w.grad) == (2.0, 4.0)
+    x.grad = w.grad = 0.0
+    for twin in (copy.deepcopy(out), pickle.loads(pickle.dumps(out))):
+        leaf = twin.parents[1]
+        twin.backward()
+        assert (leaf.label, leaf.grad, x.grad) == ("x", 2.0, 0.0)
+    del out, twin, leaf
+
+
+def test_graphs_hold_no_reference_cycles():
+    gc.collect()
+    gc.disable()
+    try:
+        x = Value(0.5)
+        for _ in range(20):
+            (dot([x, 2.0], [x, x]).tanh() + x).backward()
+        copy.deepcopy(x * x)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
+def test_pickle_keeps_what_is_shared():
+    x = Value(2.0)
+    h = x * x
+    x2, out2, h2 = pickle.loads(pickle.dumps((x, h.exp() + h, h)))
+    assert out2.parents[1] is h2 and h2.parents == (x2, x2)
+    y = copy.copy(x)
+    y.data = 7.0
+    assert x.data == 2.0
+
+
+# Python and NumPy
+
+
+def test_numbers_and_numpy_scalars_on_either_side():
+    for two in (2, 2.0, np.float64(2), np.float32(2), np.int64(2), np.array(2.0), True + 1):
+        x = Value(3.0)
+        results = [x + two, two + x, x - two, two - x, x * two, two * x, x / two, two / x, x**two, two**x]
+        assert all(type(r) is Value and type(r.data) is float for r in results)
+        assert [r.data for r in results] == [5, 5, 1, -1, 6, 6, 1.5, 2 / 3, 9, 8]
+        total(results).backward()
+        slope = 1 + 1 + 1 - 1 + 2 + 2 + 0.5 - 2 / 9 + 6 + 8 * math.log(2)
+        assert x.grad == pytest.approx(slope, rel=1e-15)
+
+
+def test_numpy_functions_and_arrays_of_values():
+    x, y = Value(0.5), Value(2.0)
+    for row in SCALAR:
+        if isinstance(row.numpy, np.ufunc):
+            operands = [x, y] if row.dy else [x]
+            assert row.numpy(*operands).op == row.name
+    m = np.array([[x, y], [y, 1.0 * x]])
+    v = m @ np.array([1.0, 2.0]) + np.array([x, 1.0])
+    v.sum().backward()
+    assert ([e.data for e in v], x.grad, y.grad) == ([5.0, 4.0], 4.0, 3.0)
+    assert [e.data for e in np.exp(m)[0]] == [math.exp(0.5), math.exp(2.0)]
+    assert [e.op for e in np.maximum(x, np.array([0.5, 1.0]))] == ["maximum", "maximum"]
+    assert (np.array([1.0, 2.0]) * x)[1].data == 1.0
+    assert np.array([x, y]).astype(float).tolist() == [0.5, 2.0]
+
+
+def test_comparison_sorting_and_identity():
+    a, b = Value(1.0), Value(2.0)
+    assert a < b and a <= 1 and 3 > b and b >= np.float64(2) and not a > b
+    assert max(a, b) is b and sorted([b, a])[0] is a
+    assert a != Value(1.0) and len({a, b, a}) == 2
+    assert float(b) == 2.0 and abs(-b).data == 2.0 and (+a) is a
+    assert repr(b) == "Value(data=2.0, grad=0.0)"
+
+
+def test_programs_written_for_micrograd():
+    from autograd import Value
+
+    a = Value(-4.0)
+    b = Value(2.0)
+    c = a + b
+    d = a * b + b**3
+    c += c + 1
+    c += 1 + c + (-a)
+    d += d * 2 + (b + a).relu()
+    d += 3 * d + (b - a).relu()
+    e = c - d
+    f = e**2
+    g = f / 2.0
+    g += 10.0 / f
+    g.backward()
+    assert f"{g.data:.4f} {a.grad:.4f} {b.grad:.4f}" == "24.7041 138.8338 645.5773"  # micrograd's README
+    assert (a * b)._prev == {a, b} and (a * b)._op == "mul" and a._op == ""
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    "bad", ["3", b"3", None, 1 + 2j, np.complex128(1), [1.0], np.array([1, 2]), np.array([]), {}, Value(1.0)]
+)
+def test_a_value_is_one_real_number(bad):
+    with pytest.raises(TypeError, match="one real number"):
+        Value(bad)
+
+
+@pytest.mark.parametrize(
+    "f, kind, said",
+    [
+        (lambda x: x.log(), FloatingPointError, r"log\(x=-1.0\)"),
+        (lambda x: x.sqrt(), FloatingPointError, r"sqrt\(x=-1.0\)"),
+        (lambda x: 1 / (x + 1), ZeroDivisionError, r"div\(1.0, 0.0\)"),
+        (lambda x: (x + 1) ** -1, ZeroDivisionError, r"pow\(0.0, -1.0\)"),
+        (lambda x: (x - 7) ** (1 / 3), FloatingPointError, r"pow\(-8.0"),
+        (lambda x: (x * -1000).exp(), OverflowError, r"exp\(1000.0\)"),
+        (lambda x: x * 1e308 * 10, OverflowError, r"mul\(-1e\+308, 10.0\)"),
+        (lambda x: x - 1e308 - 1e308, OverflowError, "sub"),
+        (lambda x: dot([x, 1.0], [1e308, -1e308]), OverflowError, "dot"),
+        (lambda x: total([x, Value(math.inf)]), FloatingPointError, "total"),
+        (lambda x: x + Value(math.nan, label="n"), FloatingPointError, r"add\(x=-1.0, n=nan\)"),
+        (lambda x: Value(math.nan).relu(), FloatingPointError, r"relu\(nan\)"),
+        (lambda x: Value(math.nan).sigmoid(), FloatingPointError, r"sigmoid\(nan\)"),
+        (lambda x: maximum(x, math.nan), FloatingPointError, "maximum"),
+        (lambda x: minimum(math.nan, x), FloatingPointError, "minimum"),
+    ],
+)
+def test_results_that_are_not_finite_name_primitive_operands_and_line(f, kind, said):
+    with pytest.raises(kind, match=said + r".*at test_value.py:\d+: \(lambda x"):
+        f(Value(-1.0, label="x"))
+
+
+def test_what_is_no_scalar_is_a_type_error():
+    x = Value(1.0)
+    for f in (
+        lambda: x + "1",
+        lambda: None * x,
+        lambda: x < "1",
+        lambda: maximum(x, "1"),
+        lambda: x @ x,
+        lambda: dot([x], ["1"]),
+        lambda: total([x, None]),
+    ):
+        with pytest.raises(TypeError):
+            f()
+    with pytest.raises(ValueError, match="not 1 and 2"):
+        dot([x], [x, x])
+
+
+def test_sigmoid_and_softplus_never_overflow():
+    for x in (-1e308, -750.0, -40.0, 0.0, 40.0, 750.0, 1e308):
+        v = Value(x)
+        (v.sigmoid() + v.softplus()).backward()
+        assert math.isfinite(v.grad)
+        assert v.softplus().data == pytest.approx(max(x, 0.0), abs=0.7)
+    assert Value(-750.0).sigmoid().data == 0.0 and Value(-40.0).sigmoid().data == pytest.approx(math.exp(-40))

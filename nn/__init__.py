@@ -5,7 +5,7 @@ from .checkpoint import load_checkpoint, save_checkpoint
 from .fit import History, MeanLoss, accuracy, fit, predict
 from .layers import MLP, Layer, Neuron
 from .losses import binary_cross_entropy, hinge, squared_error
-from .matrix import MatrixMLP
+from .matrix import MatrixMLP, Parameter
 from .module import Module
 from .optim import SGD, Adam, Optimizer
 
@@ -20,6 +20,7 @@ __all__ = [
     "Module",
     "Neuron",
     "Optimizer",
+    "Parameter",
     "accuracy",
     "binary_cross_entropy",
     "data",

@@ -1,0 +1,137 @@
+"""What train_xor.py and train_linear.py share: the lab's experiment on one of its data sets."""
+
+import argparse
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a plain checkout will do
+
+import nn
+from autograd.draw import DrawingError, draw
+from nn.picture import example_graph
+
+OPTIMIZERS = {"sgd": nn.SGD, "adam": nn.Adam}
+
+
+DATA = {"xor": lambda rng: nn.data.xor(), "linear": lambda rng: nn.data.linear(100, rng)}
+
+
+def main(name: str, arguments: list[str] | None = None) -> int:
+    """Train the lab's network on a data set, cross-check it, and write what there is to see."""
+    options = _options(name, arguments)
+    say = (lambda *_: None) if options.quiet else print
+    out: Path = options.out
+    rng = np.random.default_rng(options.seed)
+    X, Y = DATA[name](rng)
+    scalar = nn.MLP(2, [4, 4, 1], activation="sigmoid", bias=False, rng=rng)
+    matrix = nn.MatrixMLP.from_state_dict(scalar.state_dict(), "sigmoid")
+    model = scalar if options.engine == "scalar" else matrix
+    optimizer = OPTIMIZERS[options.optimizer](model.parameters(), lr=options.lr)
+    weights = out / "weights.npz"
+    trained_by = f"{options.engine} engine, {options.optimizer}, lr {options.lr:g}"
+    say(f"{name}: {len(X)} points, the 2-4-4-1 network, {trained_by}")
+    try:
+        history = nn.fit(
+            model, X, Y, loss=nn.squared_error, optimizer=optimizer, epochs=options.epochs,
+            batch_size=options.batch_size, log_every=None if options.quiet else max(1, options.epochs // 10),
+            progress=False if options.quiet else None, checkpoint=weights,
+            resume=weights if options.resume else None, rng=rng,
+        )  # fmt: skip
+    except (ArithmeticError, OSError, ValueError) as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 1
+    epochs = len(history.loss)
+    if epochs < options.epochs:
+        print(f"stopped after {epochs} of {options.epochs} epochs; --resume goes on")
+
+    say("\n    x1      x2   target  prediction  class")
+    for (x1, x2), [y], [p] in zip(X, Y, nn.predict(model, X)):
+        wrong = "" if (p > 0.5) == (y > 0.5) else "  <- misjudged"
+        say(f"{x1:6.3f}  {x2:6.3f}  {y:6.0f}  {p:10.4f}  {int(p > 0.5):5d}{wrong}")
+
+    scalar.load_state_dict(model.state_dict())
+    matrix.load_state_dict(model.state_dict())
+    print(f"\nafter {epochs} epochs: loss {matrix.loss(X, Y):.6f}, accuracy {history.accuracy:.1%}")
+    print(f"largest scalar–matrix gradient difference: {gradient_difference(scalar, matrix, X, Y):.1e}")
+    print(f"training took {history.seconds:.2f} s")
+    written = [weights]
+    if not options.no_plots:
+        written += _pictures(name, scalar, X, Y, history, out)
+    for path in written:
+        print(f"wrote {path}")
+    return 0
+
+
+def gradient_difference(scalar: nn.MLP, matrix: nn.MatrixMLP, X: Any, Y: Any) -> float:
+    """The largest difference between the two networks' gradients of the mean loss."""
+    for model, program in ((scalar, nn.MeanLoss(scalar, nn.squared_error)), (matrix, matrix)):
+        model.zero_grad()
+        program.backward(X, Y)
+    by_hand = np.concatenate([p.grad.ravel() for p in matrix.parameters()])
+    return float(np.max(np.abs([p.grad for p in scalar.parameters()] - by_hand)))
+
+
+def _pictures(name: str, model: nn.MLP, X: Any, Y: Any, history: nn.History, out: Path) -> list[Path]:
+    written = []
+    if importlib.util.find_spec("matplotlib"):
+        from nn.plot import loss_figure, result_figure
+
+        loss_figure(history.loss, f"{name}: loss").savefig(out / "loss.svg")
+        accuracy = f"{name}: accuracy {history.accuracy:.1%} after {len(history.loss)} epochs"
+        result_figure(model, X, Y, accuracy).savefig(out / "result.svg")
+        written += [out / "loss.svg", out / "result.svg"]
+    else:
+        print('no loss.svg and result.svg without matplotlib: pip install "scalar-autograd[plot]"')
+    loss, clusters = example_graph(model, X[0].tolist(), Y[0].tolist(), nn.squared_error)
+    loss.backward()
+    try:
+        draw(loss, clusters=clusters).save(out / "graph.svg")
+        written.append(out / "graph.svg")
+    except DrawingError as error:
+        print(f"no graph.svg: {error}")
+    return written
+
+
+def _options(name: str, arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=f"Train the lab's 2-4-4-1 sigmoid network on the {name} data, and show what it learnt.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--epochs", type=_whole(1), default=10_000, metavar="N", help="passes over the data, in all")
+    add("--lr", type=_rate, default=2.0, metavar="RATE", help="learning rate")
+    add("--seed", type=_whole(0), default=0, metavar="N", help="of the weights, the data and the batches")
+    add("--optimizer", choices=sorted(OPTIMIZERS), default="sgd", help="what moves the weights")
+    add("--batch-size", type=_whole(1), metavar="N", help="examples a step, if not all of them")
+    add("--engine", choices=["scalar", "matrix"], default="scalar", help="what computes the gradients")
+    add("--out", type=Path, default=Path("runs") / name, metavar="DIR", help="where the files go")
+    add("--resume", action="store_true", help="go on from DIR/weights.npz (give the other options as before)")
+    add("--no-plots", action="store_true", help="write no figures")
+    add("--quiet", action="store_true", help="print the outcome alone")
+    options = parser.parse_args(arguments)
+    if options.resume and not (options.out / "weights.npz").is_file():
+        parser.error(f"there is no {options.out / 'weights.npz'} to resume from")
+    return options
+
+
+def _whole(least: int) -> Callable[[str], int]:
+    def whole(text: str) -> int:
+        if text.isdecimal() and int(text) >= least:
+            return int(text)
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
+
+    return whole
+
+
+def _rate(text: str) -> float:
+    try:
+        if 0.0 < (rate := float(text)) < float("inf"):
+            return rate
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is not a finite number above 0")

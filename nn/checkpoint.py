@@ -1,0 +1,85 @@
+"""Checkpoints: all that training needs to go on, in one .npz file without pickled objects."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import zipfile
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator
+
+from .module import check_state
+
+FORMAT = 1
+
+
+def save_checkpoint(path: Any, model: Any, optimizer: Any, rng: Generator, loss: Any, seconds: float) -> None:
+    """Write the state of a training run: a crash at any moment leaves the old file or the new, whole.
+
+    `loss` is the loss of each epoch so far, and `seconds` what they took.
+    """
+    arrays = {
+        "format": np.array(FORMAT),
+        "optimizer": np.array(type(optimizer).__name__),
+        "rng": np.array(json.dumps(rng.bit_generator.state, default=np.ndarray.tolist)),
+        "loss": np.array(loss, dtype=float),
+        "seconds": np.array(seconds),
+        **{f"model.{name}": array for name, array in model.state_dict().items()},
+        **{f"optimizer.{name}": array for name, array in optimizer.state_dict().items()},
+    }
+    path = os.fspath(path)
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    partial = path + ".partial"
+    with open(partial, "wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def load_checkpoint(path: Any, model: Any, optimizer: Any, rng: Generator) -> tuple[list[float], float]:
+    """Put model, optimizer and rng into the state saved at path; gives its loss and seconds.
+
+    Raises OSError where the file cannot be opened, and ValueError where it is cut short, damaged,
+    or of another architecture, optimizer or generator; everything is then as it was.
+    """
+    arrays = _read(path)
+    try:
+        if arrays["format"] != FORMAT:
+            raise ValueError(f"its format is {arrays['format']}, not {FORMAT}")
+        if arrays["optimizer"] != type(optimizer).__name__:
+            raise ValueError(f"it was trained by {arrays['optimizer']}, not {type(optimizer).__name__}")
+        of_model, of_optimizer = _under("model.", arrays), _under("optimizer.", arrays)
+        check_state(of_model, model.state_dict())
+        check_state(of_optimizer, optimizer.state_dict())
+        rng_state = json.loads(str(arrays["rng"]))
+        copy.deepcopy(rng).bit_generator.state = rng_state
+        loss, seconds = arrays["loss"].astype(float).reshape(-1).tolist(), float(arrays["seconds"])
+    except KeyError as error:
+        raise ValueError(f"{path}: {error.args[0]} is missing") from None
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: {error}") from None
+    model.load_state_dict(of_model)
+    optimizer.load_state_dict(of_optimizer)
+    rng.bit_generator.state = rng_state
+    return loss, seconds
+
+
+def _under(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
+
+
+def _read(path: Any) -> dict[str, np.ndarray]:
+    """The arrays of a checkpoint file."""
+    with open(path, "rb") as file:
+        try:
+            if any(member.compress_type for member in zipfile.ZipFile(file).infolist()):
+                raise ValueError("it is compressed, and no checkpoint is")  # nor is there room for a bomb
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as archive:
+                return dict(archive)
+        except Exception as error:  # zipfile and NumPy raise many kinds on damaged files
+            raise ValueError(f"{path} is not a whole checkpoint: {error}") from None

@@ -1,0 +1,29 @@
+"""The lab's two data sets: X of shape (examples, 2) and Y of shape (examples, 1)."""
+
+import numpy as np
+from numpy.random import Generator
+
+from .module import whole
+
+
+def linear(n: int = 100, rng: Generator | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """n points uniform on the unit square; label 0 where x1 > x2, else 1."""
+    X = (rng or np.random.default_rng()).uniform(size=(whole("n", n), 2))
+    return X, np.where(X[:, :1] > X[:, 1:], 0.0, 1.0)
+
+
+def xor(n: int = 11) -> tuple[np.ndarray, np.ndarray]:
+    """n points (t, t) with label 0 and, but for t = ½, points (t, 1 − t) with label 1; t from 0 to 1.
+
+    For n = 11, the lab's, these are 21 points.
+    """
+    if whole("n", n) < 2:
+        raise ValueError("xor needs n of at least 2")
+    points = []
+    for i in range(n):
+        t = 1.0 / (n - 1) * i
+        points.append((t, t, 0.0))
+        if 2 * i != n - 1:
+            points.append((t, 1.0 - t, 1.0))
+    data = np.array(points)
+    return data[:, :2], data[:, 2:]

@@ -1,0 +1,169 @@
+"""Neuron, Layer and MLP.
+
+    model = MLP(2, [4, 4, 1], activation="sigmoid", bias=False)      # the lab's network
+    p = model([0.0, 1.0])                                            # a Value
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator
+
+from autograd import Value, matvec
+
+from .init import xavier_uniform
+from .module import Module, whole
+
+ACTIVATIONS: dict[str, Callable[[Value], Value]] = {
+    "linear": lambda z: z,
+    "relu": Value.relu,
+    "sigmoid": Value.sigmoid,
+    "softplus": Value.softplus,
+    "tanh": Value.tanh,
+}
+
+Init = Callable[[int, int, Generator], Any]
+
+
+class Neuron(Module):
+    """activation(w · x + b), over nin inputs.
+
+    `w` is a tuple of nin Values and `b` a Value, or None without bias. `init` draws the weights
+    (see nn.init); the bias starts at 0. `nonlin=False` makes any neuron linear.
+
+    Raises ValueError for a width below 1, an unknown activation, or another number of inputs.
+    """
+
+    def __init__(
+        self,
+        nin: int,
+        nonlin: bool = True,
+        *,
+        activation: str = "relu",
+        bias: bool = True,
+        init: Init = xavier_uniform,
+        rng: Generator | None = None,
+    ):
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"unknown activation {activation!r}; there are {', '.join(ACTIVATIONS)}")
+        weights = np.asarray(init(whole("nin", nin), 1, rng or np.random.default_rng()), dtype=float)
+        if weights.shape != (1, nin):
+            raise ValueError(f"init gave weights of shape {weights.shape}, not {(1, nin)}")
+        self.w = tuple(Value(w, f"w[{j}]") for j, w in enumerate(weights[0]))
+        self.b = Value(0.0, "b") if bias else None
+        self.activation = activation if nonlin else "linear"
+
+    def __call__(self, x: Iterable[Any]) -> Value:
+        return _outputs([self], x)[0]
+
+    def __repr__(self) -> str:
+        name = "ReLU" if self.activation == "relu" else self.activation.capitalize()
+        return f"{name}Neuron({len(self.w)})"
+
+
+class Layer(Module):
+    """nout neurons over the same nin inputs; the keywords are those of Neuron.
+
+    Called with nin Values or numbers, it returns a list of nout Values, or one Value if nout is 1.
+    """
+
+    def __init__(
+        self,
+        nin: int,
+        nout: int,
+        *,
+        init: Init = xavier_uniform,
+        rng: Generator | None = None,
+        **kwargs: Any,
+    ):
+        weights = init(whole("nin", nin), whole("nout", nout), rng or np.random.default_rng())
+        if np.shape(weights) != (nout, nin):
+            raise ValueError(f"init gave weights of shape {np.shape(weights)}, not {(nout, nin)}")
+        self.neurons = [Neuron(nin, init=lambda *_, row=row: [row], **kwargs) for row in weights]
+        self.name("")
+
+    def name(self, number: Any) -> None:
+        """Label the parameters as the lab does: w1[2,0] is from input 0 to neuron 2 of layer 1."""
+        for i, neuron in enumerate(self.neurons):
+            for j, w in enumerate(neuron.w):
+                w.label = f"w{number}[{i},{j}]"
+            if neuron.b is not None:
+                neuron.b.label = f"b{number}[{i}]"
+
+    def named_parameters(self) -> Iterator[tuple[str, Any]]:
+        """PyTorch's names: `weight` of shape (nout, nin) and, with biases, `bias` of shape (nout,)."""
+        yield "weight", [neuron.w for neuron in self.neurons]
+        if self.neurons[0].b is not None:
+            yield "bias", [neuron.b for neuron in self.neurons]
+
+    def __call__(self, x: Iterable[Any]) -> Value | list[Value]:
+        return _bare(_outputs(self.neurons, x))
+
+    def __repr__(self) -> str:
+        return f"Layer of [{', '.join(map(repr, self.neurons))}]"
+
+
+class MLP(Module):
+    """A multilayer perceptron: nin inputs, then a layer for each width in nouts, the last linear.
+
+    MLP(2, [4, 4, 1], activation="sigmoid", bias=False) is the lab's network. Called with nin Values
+    or numbers, it returns a list of nouts[-1] Values, or one Value if that is 1. The weights are
+    drawn by init(fan_in, fan_out, rng), by default from fresh entropy; the biases start at 0.
+
+    Raises ValueError for no layer, a width below 1, an unknown activation, or another number of inputs.
+    """
+
+    def __init__(
+        self,
+        nin: int,
+        nouts: Sequence[int],
+        activation: str = "relu",
+        bias: bool = True,
+        init: Init = xavier_uniform,
+        rng: Generator | None = None,
+    ):
+        if not nouts:
+            raise ValueError("an MLP needs at least one layer: nouts is empty")
+        rng = rng or np.random.default_rng()
+        widths = [nin, *nouts]
+        self.layers = [
+            Layer(
+                widths[k],
+                widths[k + 1],
+                nonlin=k + 1 < len(nouts),
+                activation=activation,
+                bias=bias,
+                init=init,
+                rng=rng,
+            )
+            for k in range(len(nouts))
+        ]
+        for k, layer in enumerate(self.layers, 1):
+            layer.name(k)
+
+    def __call__(self, x: Iterable[Any]) -> Value | list[Value]:
+        for layer in self.layers:
+            x = _outputs(layer.neurons, x)
+        return _bare(x)
+
+    def __repr__(self) -> str:
+        return f"MLP of [{', '.join(map(repr, self.layers))}]"
+
+
+def _outputs(neurons: list[Neuron], x: Iterable[Any]) -> list[Value]:
+    x = tuple(x)
+    first = neurons[0]
+    if len(x) != len(first.w):
+        raise ValueError(f"this takes {len(first.w)} inputs, not {len(x)}")
+    outs = matvec([neuron.w for neuron in neurons], x)
+    if first.b is not None:
+        outs = [z + neuron.b for z, neuron in zip(outs, neurons)]
+    activate = ACTIVATIONS[first.activation]
+    return [activate(z) for z in outs]
+
+
+def _bare(outs: Any) -> Any:
+    return outs[0] if len(outs) == 1 else outs

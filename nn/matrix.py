@@ -1,0 +1,148 @@
+"""The network by hand: matrices in NumPy, with the gradients written out.
+
+It shares no code with the autograd engine and its layers, so that each can be checked by the other.
+The formulas are those of back-propagation in column vectors: x is a column of inputs, w_l has a row
+for each unit of layer l, and ⊙ multiplies entry by entry. For the lab's three layers,
+
+    h1 = σ(w1 x)     h2 = σ(w2 h1)     p = w3 h2     L = ½ ‖p − y‖²
+
+    δ3 = p − y                          ∂L/∂w3 = δ3 h2ᵀ
+    δ2 = (w3ᵀ δ3) ⊙ σ′(h2)              ∂L/∂w2 = δ2 h1ᵀ
+    δ1 = (w2ᵀ δ2) ⊙ σ′(h1)              ∂L/∂w1 = δ1 xᵀ
+
+with σ′ in terms of h = σ(z): h ⊙ (1 − h). A layer with bias adds b_l before σ, and ∂L/∂b_l = δ_l.
+A data set has a column for each example; a product with a transpose then also adds the examples up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .module import check_state
+
+Array = np.ndarray
+
+
+def _sigmoid(z: Array) -> Array:
+    with np.errstate(over="ignore"):  # e^710 is inf, and 1 / inf the 0 that it should be
+        return 1.0 / (1.0 + np.exp(-z))
+
+
+# activation: (σ as a function of z, σ′ as a function of h = σ(z))
+ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
+    "sigmoid": (_sigmoid, lambda h: h * (1.0 - h)),
+    "tanh": (np.tanh, lambda h: 1.0 - h * h),
+    "relu": (lambda z: np.maximum(z, 0.0), lambda h: np.where(h > 0.0, 1.0, 0.0)),
+}
+
+
+class Parameter:
+    """An array and its gradient, under the names that an optimizer uses."""
+
+    def __init__(self, data: Array):
+        self.data: Any = data
+        self.grad: Any = 0.0
+
+
+class MatrixMLP:
+    """A multilayer perceptron with a linear last layer and the loss ½ ‖p − y‖².
+
+    `weights` are arrays of shapes (nout, nin), `biases` (optional) arrays of shape (nout,), first
+    layer first; the activation is sigmoid, tanh or relu. X has shape (examples, inputs) and Y
+    (examples, outputs).
+
+    Raises ValueError for shapes that do not fit together and for an unknown activation.
+    """
+
+    def __init__(
+        self, weights: Sequence[Any], biases: Sequence[Any] | None = None, activation: str = "sigmoid"
+    ):
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"unknown activation {activation!r}; there are {', '.join(ACTIVATIONS)}")
+        self.activation = activation
+        self.w = [Parameter(np.array(w, dtype=float)) for w in weights]
+        self.b = [Parameter(np.array(b, dtype=float)) for b in biases] if biases is not None else None
+        shapes = [w.data.shape for w in self.w]
+        matrices = bool(shapes) and all(len(s) == 2 for s in shapes)
+        if not matrices or [s[0] for s in shapes[:-1]] != [s[1] for s in shapes[1:]]:
+            raise ValueError(f"weights of shapes {shapes} do not chain: each needs (units, units before)")
+        bias_shapes = [s[:1] for s in shapes] if self.b is None else [b.data.shape for b in self.b]
+        if bias_shapes != [s[:1] for s in shapes]:
+            raise ValueError(f"biases of shapes {bias_shapes} do not fit weights of shapes {shapes}")
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Any], activation: str = "sigmoid") -> MatrixMLP:
+        """The network whose state_dict() this is."""
+        layers = range(sum(name.endswith("weight") for name in state))
+        biased = "layers.0.bias" in state
+        return cls(
+            [state[f"layers.{k}.weight"] for k in layers],
+            [state[f"layers.{k}.bias"] for k in layers] if biased else None,
+            activation,
+        )
+
+    def forward(self, X: Array) -> list[Array]:
+        """x, h1, h2, …, p, each with a column for each example."""
+        sigma, _ = ACTIVATIONS[self.activation]
+        columns = np.asarray(X, dtype=float).T
+        hs = [columns]
+        for k, w in enumerate(self.w):
+            z = w.data @ hs[k]
+            if self.b is not None:
+                z = z + self.b[k].data[:, None]
+            hs.append(z if w is self.w[-1] else sigma(z))
+        return hs
+
+    def __call__(self, X: Array) -> Array:
+        """The predictions, of shape (examples, outputs)."""
+        return self.forward(X)[-1].T
+
+    def loss(self, X: Array, Y: Array) -> float:
+        """The mean loss of the examples."""
+        return float(0.5 * np.sum((self(X) - Y) ** 2) / len(X))
+
+    def backward(self, X: Array, Y: Array) -> float:
+        """The mean loss; adds its gradient to every parameter's grad."""
+        _, sigma_prime = ACTIVATIONS[self.activation]
+        hs = self.forward(X)
+        error = hs[-1] - np.asarray(Y, dtype=float).T
+        delta = error / len(X)  # of the mean, not of one example
+        for k in reversed(range(len(self.w))):
+            w = self.w[k]
+            w.grad = w.grad + delta @ hs[k].T
+            if self.b is not None:
+                self.b[k].grad = self.b[k].grad + delta.sum(axis=1)
+            if k > 0:
+                delta = (w.data.T @ delta) * sigma_prime(hs[k])
+        return float(0.5 * np.sum(error * error) / len(X))
+
+    def parameters(self) -> list[Parameter]:
+        """The arrays of each layer: its weights, then its biases."""
+        return [p for _, p in self.named_parameters()]
+
+    def named_parameters(self) -> list[tuple[str, Parameter]]:
+        """The parameters with their names in PyTorch, and in nn.MLP."""
+        named = []
+        for k, w in enumerate(self.w):
+            named.append((f"layers.{k}.weight", w))
+            if self.b is not None:
+                named.append((f"layers.{k}.bias", self.b[k]))
+        return named
+
+    def zero_grad(self) -> None:
+        """Set every parameter's grad to 0."""
+        for p in self.parameters():
+            p.grad = 0.0
+
+    def state_dict(self) -> dict[str, Array]:
+        """Copies of the parameters, by name."""
+        return {name: p.data.copy() for name, p in self.named_parameters()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take the parameters of an equal network; errors as for nn.Module's."""
+        checked = check_state(state, self.state_dict())
+        for name, p in self.named_parameters():
+            p.data = checked[name]

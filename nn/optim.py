@@ -1,0 +1,131 @@
+"""SGD and Adam, as PyTorch documents them.
+
+An update is written once, as arithmetic on one parameter and its state, so that it works where a
+parameter's data is a float and where it is an array.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from .module import check_state
+
+
+class Optimizer:
+    """What moves `parameters`: objects with `data` and `grad`, each a float or an array.
+
+    `state` is what updates carry from step to step: for each parameter a tuple, zeros at first, of
+    what `slots` names. `steps` counts the updates.
+    """
+
+    slots: tuple[str, ...] = ()
+
+    def __init__(self, parameters: Iterable[Any], lr: float):
+        self.parameters = list(parameters)
+        if not self.parameters:
+            raise ValueError("an optimizer needs at least one parameter")
+        self.lr = _positive("lr", lr)
+        self.steps = 0
+        self.state = [(0.0,) * len(self.slots) for _ in self.parameters]
+
+    def update(self, data: Any, grad: Any, state: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
+        """The parameter's next data and its next state."""
+        raise NotImplementedError
+
+    def step(self) -> None:
+        """Update every parameter by its grad."""
+        self.steps += 1
+        for i, p in enumerate(self.parameters):
+            p.data, self.state[i] = self.update(p.data, p.grad, self.state[i])
+
+    def zero_grad(self) -> None:
+        """Set every parameter's grad to 0."""
+        for p in self.parameters:
+            p.grad = 0.0
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """`steps`, and each slot as one array: that of all parameters, end to end."""
+        state = {"steps": np.array(self.steps)}
+        for k, name in enumerate(self.slots):
+            pairs = zip(self.parameters, self.state)
+            state[name] = np.concatenate([np.broadcast_to(s[k], np.shape(p.data)).ravel() for p, s in pairs])
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take what state_dict() of an equal optimizer gave; errors as for a Module's."""
+        checked = check_state(state, self.state_dict())
+        self.steps = int(checked["steps"])
+        shapes = [np.shape(p.data) for p in self.parameters]
+        ends = np.cumsum([math.prod(shape) for shape in shapes])[:-1]
+        slots = [np.split(checked[name], ends) for name in self.slots]
+        self.state = [
+            tuple(part.reshape(shape) if shape else part.item() for part in parts)
+            for shape, parts in zip(shapes, zip(*slots))
+        ] or [()] * len(shapes)
+
+
+class SGD(Optimizer):
+    """v ← momentum v + g, then p ← p − lr v: gradient descent, with or without momentum.
+
+    Raises ValueError unless lr is above 0 and momentum at least 0 and below 1.
+    """
+
+    slots = ("velocity",)
+
+    def __init__(self, parameters: Iterable[Any], lr: float, momentum: float = 0.0):
+        super().__init__(parameters, lr)
+        self.momentum = _fraction("momentum", momentum)
+
+    def update(self, data: Any, grad: Any, state: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
+        """As above; the first v is g."""
+        velocity = self.momentum * state[0] + grad
+        return data - self.lr * velocity, (velocity,)
+
+
+class Adam(Optimizer):
+    """Adaptive moments (Kingma and Ba, 2015).
+
+    m ← β₁ m + (1 − β₁) g and v ← β₂ v + (1 − β₂) g², then
+    p ← p − lr (m / (1 − β₁ᵗ)) / (√(v / (1 − β₂ᵗ)) + eps) at step t.
+
+    Raises ValueError unless lr and eps are above 0 and the betas at least 0 and below 1.
+    """
+
+    slots = ("m", "v")
+
+    def __init__(
+        self,
+        parameters: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ):
+        super().__init__(parameters, lr)
+        self.betas = tuple(_fraction("beta", beta) for beta in betas)
+        self.eps = _positive("eps", eps)
+
+    def update(self, data: Any, grad: Any, state: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
+        """As above."""
+        b1, b2 = self.betas
+        m = b1 * state[0] + (1.0 - b1) * grad
+        v = b2 * state[1] + (1.0 - b2) * grad * grad
+        m_unbiased = m / (1.0 - b1**self.steps)
+        v_unbiased = v / (1.0 - b2**self.steps)
+        return data - self.lr * m_unbiased / (v_unbiased**0.5 + self.eps), (m, v)
+
+
+def _positive(name: str, x: float) -> float:
+    if isinstance(x, Real) and 0.0 < x < math.inf:
+        return float(x)
+    raise ValueError(f"{name} is a finite number above 0, not {x!r}")
+
+
+def _fraction(name: str, x: float) -> float:
+    if isinstance(x, Real) and 0.0 <= x < 1.0:
+        return float(x)
+    raise ValueError(f"{name} is a number from 0 to below 1, not {x!r}")

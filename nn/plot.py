@@ -1,0 +1,79 @@
+"""The lab's figures, by matplotlib (the extra `plot`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .fit import predict
+
+# Okabe and Ito's blue and vermillion: told apart by everyone, and in grey.
+CLASSES = ("#0072B2", "#D55E00")
+SHADES = ("#0072B2", "#FFFFFF", "#D55E00")
+STYLE: Any = {"font.size": 12, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "path"}
+
+
+def loss_figure(losses: Any, title: str = "") -> Any:
+    """The loss of each epoch, on a logarithmic scale; returns the matplotlib Figure."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context(STYLE):
+        figure = Figure(figsize=(8, 4.5), layout="constrained")
+        axes = figure.subplots()
+        axes.plot(losses, color=CLASSES[0], linewidth=2)
+        axes.set(xlabel="epoch", ylabel="mean loss", yscale="log", title=title)
+        axes.set_xlim(0, max(len(losses) - 1, 1))
+        axes.grid(alpha=0.3)
+    return figure
+
+
+def result_figure(model: Any, X: Any, Y: Any, title: str = "", decision: float = 0.5) -> Any:
+    """Ground truth and predicted class side by side, over the model's output as a surface.
+
+    X has shape (examples, 2) and Y (examples, 1); returns the matplotlib Figure. Points on the
+    wrong side of the decision are ringed.
+    """
+    from matplotlib import rc_context
+    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.figure import Figure
+
+    X, labels = np.asarray(X, dtype=float), np.asarray(Y).ravel() > decision
+    predicted = predict(model, X).ravel() > decision
+    low, high = X.min(axis=0), X.max(axis=0)
+    margin = 0.08 * np.maximum(high - low, 1e-9)
+    x1, x2 = (np.linspace(low[k] - margin[k], high[k] + margin[k], 81) for k in (0, 1))
+    surface = predict(model, np.stack(np.meshgrid(x1, x2), axis=-1).reshape(-1, 2)).reshape(81, 81)
+
+    with rc_context(STYLE):
+        figure = Figure(figsize=(10, 4.6), layout="constrained")
+        panels = figure.subplots(1, 2, sharex=True, sharey=True)
+        shades = LinearSegmentedColormap.from_list("classes", SHADES)
+        for axes, classes, name in zip(panels, (labels, predicted), ("ground truth", "predicted class")):
+            image = axes.imshow(
+                surface, extent=(x1[0], x1[-1], x2[0], x2[-1]), origin="lower", interpolation="bilinear",
+                cmap=shades, vmin=decision - 0.75, vmax=decision + 0.75, alpha=0.45,
+            )  # fmt: skip
+            if surface.min() < decision < surface.max():
+                axes.contour(x1, x2, surface, levels=[decision], colors="#333333", linewidths=1.5)
+            for k, marker in ((0, "o"), (1, "s")):
+                points = X[classes == bool(k)]
+                axes.scatter(
+                    *points.T, s=50, marker=marker, color=CLASSES[k], edgecolor="white", label=f"class {k}",
+                    zorder=3,
+                )  # fmt: skip
+            wrong = X[labels != predicted]
+            if len(wrong):
+                axes.scatter(
+                    *wrong.T, s=170, facecolor="none", edgecolor="black", linewidth=1.8, label="misjudged",
+                    zorder=4,
+                )  # fmt: skip
+            axes.set(title=name, xlabel="$x_1$", aspect="equal")
+        panels[0].set_ylabel("$x_2$")
+        handles, names = panels[1].get_legend_handles_labels()
+        bar = figure.colorbar(image, ax=panels, shrink=0.9, extend="both")
+        bar.set_label("output $p$")
+        figure.legend(handles, names, loc="outside lower center", ncols=3, frameon=False)
+        figure.suptitle(title)
+    return figure

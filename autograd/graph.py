@@ -1,8 +1,8 @@
 """Walking a graph, without recursion: a graph may be a million nodes deep.
 
-    parents(v)            the Values that v was computed from
-    topological_order(v)  v and all it was computed from, parents first
-    leaves(v)             the ones of these that were given, not computed
+parents(v)            the Values that v was computed from
+topological_order(v)  v and all it was computed from, parents first
+leaves(v)             the ones of these that were given, not computed
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Value: a float that remembers how it was computed, and backward() through that memory.
 
-    x, w = Value(2.0, label="x"), Value(-3.0, label="w")
-    loss = (w * x - 1.0) ** 2
-    loss.backward()          # w.grad is now ∂loss/∂w = 2 (wx − 1) x = -28.0
+x, w = Value(2.0, label="x"), Value(-3.0, label="w")
+loss = (w * x - 1.0) ** 2
+loss.backward()          # w.grad is now ∂loss/∂w = 2 (wx − 1) x = -28.0
 """
 
 from __future__ import annotations

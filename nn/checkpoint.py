@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import zipfile
@@ -10,8 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.random import Generator
-
-from .module import check_state
 
 FORMAT = 1
 
@@ -47,25 +44,23 @@ def load_checkpoint(path: Any, model: Any, optimizer: Any, rng: Generator) -> tu
     or of another architecture, optimizer or generator; everything is then as it was.
     """
     arrays = _read(path)
+    model_before, optimizer_before = model.state_dict(), optimizer.state_dict()
+    rng_before = rng.bit_generator.state
     try:
         if arrays["format"] != FORMAT:
             raise ValueError(f"its format is {arrays['format']}, not {FORMAT}")
         if arrays["optimizer"] != type(optimizer).__name__:
             raise ValueError(f"it was trained by {arrays['optimizer']}, not {type(optimizer).__name__}")
-        of_model, of_optimizer = _under("model.", arrays), _under("optimizer.", arrays)
-        check_state(of_model, model.state_dict())
-        check_state(of_optimizer, optimizer.state_dict())
-        rng_state = json.loads(str(arrays["rng"]))
-        copy.deepcopy(rng).bit_generator.state = rng_state
-        loss, seconds = arrays["loss"].astype(float).reshape(-1).tolist(), float(arrays["seconds"])
-    except KeyError as error:
-        raise ValueError(f"{path}: {error.args[0]} is missing") from None
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path}: {error}") from None
-    model.load_state_dict(of_model)
-    optimizer.load_state_dict(of_optimizer)
-    rng.bit_generator.state = rng_state
-    return loss, seconds
+        model.load_state_dict(_under("model.", arrays))
+        optimizer.load_state_dict(_under("optimizer.", arrays))
+        rng.bit_generator.state = json.loads(str(arrays["rng"]))
+        return arrays["loss"].astype(float).ravel().tolist(), float(arrays["seconds"])
+    except (ValueError, TypeError, KeyError) as error:
+        model.load_state_dict(model_before)
+        optimizer.load_state_dict(optimizer_before)
+        rng.bit_generator.state = rng_before
+        missing = f"{error.args[0]} is missing" if isinstance(error, KeyError) else error
+        raise ValueError(f"{path}: {missing}") from None
 
 
 def _under(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -1,7 +1,7 @@
 """Neuron, Layer and MLP.
 
-    model = MLP(2, [4, 4, 1], activation="sigmoid", bias=False)      # the lab's network
-    p = model([0.0, 1.0])                                            # a Value
+model = MLP(2, [4, 4, 1], activation="sigmoid", bias=False)      # the lab's network
+p = model([0.0, 1.0])                                            # a Value
 """
 
 from __future__ import annotations

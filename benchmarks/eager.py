@@ -230,13 +230,10 @@ def main():
     row("(b) micrograd's demo, 100 points", best(demo_step()), best(micro_demo_step()) if micro else None, 50)
     row("(c) raw operators, 1,000 of them", best(raw(Value)), best(raw(MicroValue)) if micro else None, 8)
     forward, both = bytes_a_node()
-    print(
-        f"\n(d) bytes a binary node: {forward:.0f} when built, {both:.0f} after backward (wanted: at most 230)"
-    )
+    print(f"\n(d) bytes a binary node: {forward:.0f}, {both:.0f} after backward (wanted: at most 230)")
     for collector in ("off, as timeit has it", "on"):
-        print(
-            f"\n(e) nanoseconds a node, garbage collector {collector}\n{'nodes':>12}{'forward':>10}{'backward':>10}"
-        )
+        print(f"\n(e) nanoseconds a node, garbage collector {collector}")
+        print(f"{'nodes':>12}{'forward':>10}{'backward':>10}")
         if collector != "on":
             gc.disable()
         times = []

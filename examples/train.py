@@ -12,7 +12,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a plain checkout will do
 
 import nn
-from autograd.draw import DrawingError, draw
+from autograd import DrawingError, draw
 from nn.picture import example_graph
 
 OPTIMIZERS = {"sgd": nn.SGD, "adam": nn.Adam}
@@ -87,6 +87,7 @@ def _pictures(name: str, model: nn.MLP, X: Any, Y: Any, history: nn.History, out
         written += [out / "loss.svg", out / "result.svg"]
     else:
         print('no loss.svg and result.svg without matplotlib: pip install "scalar-autograd[plot]"')
+    model.zero_grad()
     loss, clusters = example_graph(model, X[0].tolist(), Y[0].tolist(), nn.squared_error)
     loss.backward()
     try:

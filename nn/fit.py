@@ -60,7 +60,7 @@ def predict(model: Any, X: Any) -> np.ndarray:
 def accuracy(model: Any, X: Any, Y: Any, loss: Loss = squared_error) -> float:
     """The share of outputs on the side of the loss's decision where their target is."""
     decision = getattr(loss, "decision", 0.5)
-    return float(np.mean((predict(model, X) > decision) == (np.asarray(Y) > 0.5)))
+    return float(np.mean((predict(model, X) > decision) == (np.asarray(Y).reshape(len(X), -1) > 0.5)))
 
 
 def fit(

@@ -172,6 +172,22 @@ def test_targets_may_be_flat_and_signed():
     assert history.accuracy == right.mean()
 
 
+def test_accuracy_is_by_the_decision_of_the_loss():
+    def model(x):
+        return 0.0 + x[0]
+
+    scores, labels = [[-0.1], [0.1], [0.45], [0.55]], [0, 1, 1, 1]
+    assert nn.accuracy(model, scores, labels) == 0.5
+    for loss in (nn.binary_cross_entropy, nn.hinge):
+        assert nn.accuracy(model, scores, np.reshape(labels, (4, 1)), loss) == 1.0
+
+
+def test_a_matrix_network_is_trained_by_its_own_loss():
+    _, train = training(matrix=True)
+    with pytest.raises(ValueError, match="squared_error and no other"):
+        train(1, loss=nn.hinge)
+
+
 # Checkpoints
 
 

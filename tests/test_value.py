@@ -80,7 +80,8 @@ def test_operators_and_methods_are_the_table():
         for _ in range(20):
             x = operands(row, rng)
             assert gradients(f, *x) == gradients(row, *x)
-            assert f(*map(Value, x)).op == row.name
+            node = f(*map(Value, x))
+            assert (node.op, node.grad, node.label) == (row.name, 0.0, "")
             if row.dy:
                 (a, b), (dx, dy) = x, gradients(f, *x)[1]
                 assert gradients(lambda v, f=f, b=b: f(v, b), a)[1] == [dx]
@@ -99,6 +100,18 @@ def test_dot_and_total_are_single_nodes():
     assert gradients(lambda a: dot([a, 2.0, a], [3, a, a]), 5.0) == (50.0, [15.0])
     assert [v.data for v in matvec([w, [1, 2]], x)] == [-11.0, -9.0]
     assert total([]).data == dot([], []).data == 0.0
+    assert gradients(lambda a: dot([2.0, 3.0], [a * a, a]), 5.0) == (65.0, [23.0])
+
+
+def test_vector_rows_of_the_table_are_dot_and_total():
+    ws, xs = [2.0, -3.0, 0.5], [5.0, 7.0, -1.0]
+    for row, function, operands in ((TABLE["dot"], dot, (ws, xs)), (TABLE["total"], total, (xs,))):
+        vectors = [list(map(Value, operand)) for operand in operands]
+        out = function(*vectors)
+        out.backward()
+        assert out.data == row.compute(*operands) == row.numpy(*map(np.array, operands))
+        for vector, derivative in zip(vectors, (row.dx, row.dy)):
+            assert [v.grad for v in vector] == list(derivative(*operands, out.data))
 
 
 # Against PyTorch's choices; torch itself is asked where it is installed
@@ -314,7 +327,8 @@ def test_numpy_functions_and_arrays_of_values():
 
 def test_comparison_sorting_and_identity():
     a, b = Value(1.0), Value(2.0)
-    assert a < b and a <= 1 and 3 > b and b >= np.float64(2) and not a > b
+    assert a < b and a <= 1 and 3 > b and b >= np.float64(2)
+    assert not (a > b or a < 1 or a > 1.0 or b <= a or a >= b)
     assert max(a, b) is b and sorted([b, a])[0] is a
     assert a != Value(1.0) and len({a, b, a}) == 2
     assert float(b) == 2.0 and abs(-b).data == 2.0 and (+a) is a

@@ -371,13 +371,18 @@ def _vector(xs: Iterable[Any]) -> tuple[tuple[Any, ...], Sequence[float], bool]:
     All are Values or none is: a number among Values becomes a leaf.
     """
     xs = tuple(xs)
-    try:
-        return xs, [x._data for x in xs], True
-    except AttributeError:
-        if not any(isinstance(x, Value) for x in xs):
-            xs = tuple(map(number, xs))
-            return xs, xs, False
-        return _vector(x if isinstance(x, Value) else Value(x) for x in xs)
+    if xs and type(xs[0]) is Value:
+        try:
+            return xs, [x._data for x in xs], True
+        except AttributeError:
+            pass  # not all are
+    if set(map(type, xs)) == _FLOAT:
+        return xs, xs, False
+    if any(isinstance(x, Value) for x in xs):
+        xs = tuple(x if isinstance(x, Value) else Value(x) for x in xs)
+        return xs, [x.data for x in xs], True
+    xs = tuple(map(number, xs))
+    return xs, xs, False
 
 
 def _binary(primitive: Primitive, x: Any, y: Any) -> Any:
@@ -457,6 +462,7 @@ def _mapped(operand: Any, memo: dict[int, Any]) -> Any:
 Value._data = Value.data  # type: ignore[attr-defined, misc]
 _new = Value.__new__
 _UNDEFINED = (ArithmeticError, ValueError)  # what Python's float arithmetic and math raise
+_FLOAT = {float}
 _exp = math.exp
 _BY_UFUNC = {row.numpy: row for row in ops.TABLE.values() if isinstance(row.numpy, np.ufunc)}
 _backward_lock = threading.RLock()

@@ -57,4 +57,4 @@ def hinge(p: Any, y: Any) -> Any:
 
 
 def _sequence(x: Any) -> Any:
-    return x if hasattr(x, "__len__") else (x,)
+    return (x,) if isinstance(x, Value) or not hasattr(x, "__len__") else x

@@ -1,12 +1,10 @@
-"""Random scalar programs, as a Hypothesis strategy: `programs()` draws a Program.
+"""Random scalar programs, as a Hypothesis strategy: `programs()` draws a Program. Also an oracle.
 
 A Program runs on anything that has the operators and the primitives: Values, floats, arrays.
 """
 
 import math
 from dataclasses import dataclass
-
-from hypothesis import strategies as st
 
 from autograd import Value, dot, total
 from autograd.ops import TABLE
@@ -52,6 +50,14 @@ NARY = {
 }
 
 
+def gradients(f, *data):
+    """f's value and its derivatives at data, by backward()."""
+    leaves = [Value(x) for x in data]
+    out = f(*leaves)
+    out.backward()
+    return out.data, [leaf.grad for leaf in leaves]
+
+
 @dataclass(frozen=True)
 class Program:
     """Steps (name, indices): each applies an operation to inputs or to what earlier steps gave."""
@@ -69,6 +75,8 @@ class Program:
 
 def programs(max_steps: int = 12):
     """Programs of 1 to 4 inputs; operands are drawn from all that went before, so graphs share."""
+    from hypothesis import strategies as st  # here: this module is imported where there is none, too
+
     index = st.integers(0, 30)
     step = st.one_of(
         st.tuples(st.sampled_from(sorted(UNARY)), st.tuples(index)),

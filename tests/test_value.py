@@ -8,22 +8,13 @@ import threading
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from programs import Dual, programs
+from programs import gradients
 
 from autograd import Value, dot, matvec, maximum, minimum, total
 from autograd.ops import TABLE
 
 SCALAR = [row for row in TABLE.values() if row.name not in ("dot", "total")]
 POSITIVE = {"log", "sqrt", "pow", "div"}
-
-
-def gradients(f, *data):
-    """f's value and its derivatives at data, by backward()."""
-    leaves = [Value(x) for x in data]
-    out = f(*leaves)
-    out.backward()
-    return out.data, [leaf.grad for leaf in leaves]
 
 
 def numeric(f, *data):
@@ -156,38 +147,6 @@ def test_a_missing_derivative_is_an_error_only_if_asked_for():
         out.backward()
     with pytest.raises(ArithmeticError, match="sqrt"):
         Value(0.0).sqrt().backward()
-
-
-# Random programs
-
-
-@settings(max_examples=300, deadline=None)
-@given(programs())
-def test_gradients_of_random_programs_are_those_of_forward_differentiation(program):
-    value, grads = gradients(program, *program.inputs)
-    for i, grad in enumerate(grads):
-        duals = [Dual(x, float(i == j)) for j, x in enumerate(program.inputs)]
-        dual = program(*duals)
-        assert value == pytest.approx(dual.value, rel=1e-11, abs=1e-11)
-        assert grad == pytest.approx(dual.slope, rel=1e-10, abs=1e-10)
-
-
-@settings(max_examples=100, deadline=None)
-@given(programs())
-def test_copies_and_pickles_of_random_programs_differentiate_alike(program):
-    leaves = [Value(x, label=f"x{i}") for i, x in enumerate(program.inputs)]
-    out = program(*leaves)
-    for twin_leaves, twin in (
-        copy.deepcopy((leaves, out)),
-        pickle.loads(pickle.dumps((leaves, out))),
-        pickle.loads(pickle._dumps((leaves, out))),  # the pickler in Python draws items in batches
-    ):
-        twin.backward()
-        assert twin.data == out.data
-        assert not any(leaf.grad for leaf in leaves)
-        assert [v.label for v in twin_leaves] == [v.label for v in leaves]
-        found = [v.grad for v in twin_leaves]
-        assert found == gradients(program, *program.inputs)[1]
 
 
 # What backward() does to grads

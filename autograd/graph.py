@@ -1,15 +1,13 @@
 """Walking a graph, without recursion: a graph may be a million nodes deep.
 
-parents(v)            the Values that v was computed from
-topological_order(v)  v and all it was computed from, parents first
-leaves(v)             the ones of these that were given, not computed
+    parents(v)            the Values that v was computed from
+    topological_order(v)  v and all it was computed from, parents first
+
+What else reads a graph takes it in that order.
 """
 
 from __future__ import annotations
 
-import threading
-import weakref
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -53,42 +51,3 @@ def topological_order(root: Value) -> list[Value]:
                 elif not seen.issuperset(y):
                     stack += y
     return order
-
-
-def leaves(root: Value) -> list[Value]:
-    """The Values that root depends on and that no primitive computed."""
-    return [v for v in topological_order(root) if not v.op]
-
-
-class Nodes:
-    """A graph for pickle, which by itself would recurse from each node into its parents.
-
-    It is pickled as a list in topological order, so that pickle meets every node after the node's
-    parents. While that list is being written, `in_order` tells a node that its parents are there.
-    """
-
-    def __init__(self, root: Value):
-        self.order = topological_order(root)
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return list, (), None, _Writing(self.order)
-
-    @staticmethod
-    def in_order(v: Value) -> bool:
-        writing = _current.writing() if hasattr(_current, "writing") else None
-        return writing is not None and v in writing.nodes
-
-
-class _Writing(Iterator["Value"]):
-    """The iterator that pickle draws nodes from, and holds until the last one is written."""
-
-    def __init__(self, order: list[Value]):
-        self.nodes = set(order)
-        self.order = iter(order)
-        _current.writing = weakref.ref(self)
-
-    def __next__(self) -> Value:
-        return next(self.order)
-
-
-_current = threading.local()

@@ -1,8 +1,10 @@
 """Value: a float that remembers how it was computed, and backward() through that memory.
 
-x, w = Value(2.0, label="x"), Value(-3.0, label="w")
-loss = (w * x - 1.0) ** 2
-loss.backward()          # w.grad is now ∂loss/∂w = 2 (wx − 1) x = -28.0
+    x, w = Value(2.0, label="x"), Value(-3.0, label="w")
+    loss = (w * x - 1.0) ** 2
+    loss.backward()          # w.grad is now ∂loss/∂w = 2 (wx − 1) x = -28.0
+
+`dot`, `matvec` and `total` make one node of many operands.
 """
 
 from __future__ import annotations
@@ -15,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from . import ops
+from . import copying, ops
 from .errors import anomaly, gradient_anomaly
-from .graph import Nodes, parents, topological_order
+from .graph import parents, topological_order
 from .ops import Primitive
 
 
@@ -181,19 +183,7 @@ class Value:
 
     def relu(self) -> Value:
         """max(x, 0), with derivative 0 at 0."""
-        x = self.data
-        out = _new(Value)
-        out.data = d = 0.0 if x <= 0.0 else x
-        if d - d:
-            raise anomaly(ops.relu, self)
-        out.grad = 0.0
-        out.label = ""
-        out.op = "relu"
-        out.x = self
-        out.y = None
-        out.dx = 1.0 if x > 0.0 else 0.0
-        out.dy = None
-        return out
+        return _unary(ops.relu, self)
 
     def softplus(self) -> Value:
         """log(1 + e^x); overflows at no x."""
@@ -269,24 +259,9 @@ class Value:
             for v, b in zip(leaves, before):
                 v.grad += b
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Value:
-        for v in topological_order(self):
-            if id(v) not in memo:
-                memo[id(v)] = _restore(
-                    v.data, v.grad, v.label, v.op, _mapped(v.x, memo), _mapped(v.y, memo), v.dx, v.dy
-                )
-        return memo[id(self)]
-
-    def __copy__(self) -> Value:
-        return _restore(*self._fields())
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        if self.op and not Nodes.in_order(self):
-            return _last, (Nodes(self),)
-        return _restore, self._fields()
-
-    def _fields(self) -> tuple[Any, ...]:
-        return tuple(getattr(self, name) for name in Value.__slots__)
+    __copy__ = copying.copy
+    __deepcopy__ = copying.deepcopy
+    __reduce_ex__ = copying.reduce
 
     def _repr_svg_(self) -> str | None:
         from .draw import DrawingError, draw
@@ -437,25 +412,6 @@ def _node(primitive: Primitive, data: float, x: Any, y: Any, dx: Any, dy: Any) -
     if data - data:  # NaN, and so true, just where data is not finite
         raise anomaly(primitive, x, y)
     return out
-
-
-def _restore(*fields: Any) -> Value:
-    """The Value with these fields, in the order of the slots."""
-    v = _new(Value)
-    for name, field in zip(Value.__slots__, fields):
-        setattr(v, name, field)
-    return v
-
-
-def _last(nodes: list[Value]) -> Value:
-    return nodes[-1]
-
-
-def _mapped(operand: Any, memo: dict[int, Any]) -> Any:
-    """An operand with each Value in it replaced by its copy."""
-    if type(operand) is tuple:
-        return tuple(_mapped(x, memo) for x in operand)
-    return memo[id(operand)] if isinstance(operand, Value) else operand
 
 
 # The slot of `data`, by a name that no other type has: reading it checks that it is a Value's.

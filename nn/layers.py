@@ -1,7 +1,9 @@
 """Neuron, Layer and MLP.
 
-model = MLP(2, [4, 4, 1], activation="sigmoid", bias=False)      # the lab's network
-p = model([0.0, 1.0])                                            # a Value
+    model = MLP(2, [4, 4, 1], activation="sigmoid", bias=False)      # the lab's network
+    p = model([0.0, 1.0])                                            # a Value
+
+Each layer is a matrix–vector product of Values, and an activation.
 """
 
 from __future__ import annotations

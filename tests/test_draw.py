@@ -15,7 +15,7 @@ import pytest
 import nn
 from autograd import Value, dot, draw, total
 from autograd.draw import Drawing, DrawingError
-from autograd.graph import leaves
+from autograd.graph import topological_order
 from autograd.ops import TABLE
 from nn.picture import example_graph
 
@@ -139,7 +139,7 @@ def test_the_labs_network(renderer):
     weights = {f"w{k}[{i},{j}]" for k, shape in shapes.items() for i, j in np.ndindex(shape)}
     hidden = {f"h{k}[{i}]" for k in (1, 2) for i in range(4)}
     assert boxes == weights | hidden | {"x1", "x2", "p", "y", "L", "label"}
-    weight = next(v.data for v in leaves(loss) if v.label == "w2[0,3]")
+    weight = next(v.data for v in topological_order(loss) if v.label == "w2[0,3]")
     assert f"∂dot/∂h1[3] = {weight:.4g}".replace("-", "−") in read.tooltips()
 
 

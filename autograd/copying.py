@@ -1,0 +1,88 @@
+"""Copies and pickles of graphs, without recursion and with all that is shared still shared."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from .graph import topological_order
+
+if TYPE_CHECKING:
+    from .value import Value
+
+
+def copy(v: Value) -> Value:
+    """copy.copy: another Value of the same operands."""
+    reduced: Any = object.__reduce_ex__(v, 2)
+    _, arguments, state = reduced[:3]
+    twin = type(v).__new__(*arguments)
+    for part in filter(None, state):  # the dict that a subclass may have, and the slots
+        for name, field in part.items():
+            setattr(twin, name, field)
+    return twin
+
+
+def deepcopy(v: Value, memo: dict[int, Any]) -> Value:
+    """copy.deepcopy: the graph again, parents first, so that a copy finds its operands' copies."""
+    for node in topological_order(v):
+        if id(node) not in memo:
+            memo[id(node)] = twin = copy(node)
+            twin.x = _copied(node.x, memo)
+            twin.y = _copied(node.y, memo)
+    return memo[id(v)]
+
+
+def reduce(v: Value, protocol: Any) -> Any:
+    """pickle: a leaf like any object, a computed Value as the last of its graph in order."""
+    if v.op and not _being_pickled(v):
+        return last, (Graph(v),)
+    return object.__reduce_ex__(v, 2)  # from 2 on, objects with slots can be pickled
+
+
+class Graph:
+    """A graph as pickle is to see it: a list of its Values, parents first.
+
+    By itself, pickle would recurse from each Value into its parents. From this list it takes every
+    Value after that one's parents, and writes references to them.
+    """
+
+    def __init__(self, root: Value):
+        self.order = topological_order(root)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return list, (), None, _Items(self.order)
+
+
+class _Items(Iterator["Value"]):
+    """What pickle takes the list's items from, and holds for as long as it writes them."""
+
+    def __init__(self, order: list[Value]):
+        self.values = set(order)
+        self.order = iter(order)
+        _pickling.items = weakref.ref(self)
+
+    def __next__(self) -> Value:
+        return next(self.order)
+
+
+def _being_pickled(v: Value) -> bool:
+    """Whether v is an item of the list that this thread is pickling: its parents are written then."""
+    items = _pickling.items() if hasattr(_pickling, "items") else None
+    return items is not None and v in items.values
+
+
+def last(values: list[Value]) -> Value:
+    """The root of a graph that was pickled in topological order."""
+    return values[-1]
+
+
+def _copied(operand: Any, memo: dict[int, Any]) -> Any:
+    """The copy of an operand; a tuple of operands, which nodes may share, is copied once."""
+    if type(operand) is tuple and id(operand) not in memo:
+        memo[id(operand)] = tuple(_copied(x, memo) for x in operand)
+    return memo.get(id(operand), operand)
+
+
+_pickling = threading.local()

@@ -37,7 +37,7 @@ def deepcopy(v: Value, memo: dict[int, Any]) -> Value:
 def reduce(v: Value, protocol: Any) -> Any:
     """pickle: a leaf like any object, a computed Value as the last of its graph in order."""
     if v.op and not _being_pickled(v):
-        return last, (Graph(v),)
+        return _last, (Graph(v),)
     return object.__reduce_ex__(v, 2)  # from 2 on, objects with slots can be pickled
 
 
@@ -73,8 +73,7 @@ def _being_pickled(v: Value) -> bool:
     return items is not None and v in items.values
 
 
-def last(values: list[Value]) -> Value:
-    """The root of a graph that was pickled in topological order."""
+def _last(values: list[Value]) -> Value:
     return values[-1]
 
 

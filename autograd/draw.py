@@ -13,12 +13,12 @@ import itertools
 import math
 import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .graph import topological_order
+from .graph import operands, topological_order
 from .ops import TABLE
 from .value import Value
 
@@ -101,10 +101,10 @@ class _Sketch:
         look = {"fillcolor": _colour(v.grad, self.largest), "tooltip": _tooltip(_about(v))}
         self.node[v] = circle = next(self.names)
         if v.op:
-            sign = TABLE[v.op].sign
-            shape = {"shape": "circle", "fixedsize": "true", "width": "0.36"} if len(sign) < 5 else {}
-            frame.node(circle, _text(sign), fontsize="15" if len(sign) == 1 else "10", **look, **shape)
-            for operand, partial in _operands(v):
+            symbol = TABLE[v.op].symbol
+            shape = {"shape": "circle", "fixedsize": "true", "width": "0.36"} if len(symbol) < 5 else {}
+            frame.node(circle, _text(symbol), fontsize="15" if len(symbol) == 1 else "10", **look, **shape)
+            for operand, partial in operands(v):
                 if partial is None:
                     self.edges.append((self.constant(operand, frame), circle, {}))
                 else:
@@ -119,14 +119,16 @@ class _Sketch:
 
     def constant(self, operand: Any, frame: Any) -> str:
         """The node of a number, or of a vector of numbers, which a layer's neurons may share."""
-        vector = operand if type(operand) is tuple else ()
-        key = id(vector) if vector else object()
-        if key not in self.node:
-            self.node[key] = next(self.names)
-            more = f", … {len(vector)} numbers" if len(vector) > 6 else ""
-            shown = f"[{', '.join(map(_number, vector[:6]))}{more}]" if vector else _number(operand)
-            frame.node(self.node[key], shown, shape="box", color="none", width="0")
-        return self.node[key]
+        name = next(self.names)
+        if type(operand) is tuple:
+            if self.node.setdefault(id(operand), name) != name:
+                return self.node[id(operand)]
+            more = f", … {len(operand)} numbers" if len(operand) > 6 else ""
+            shown = f"[{', '.join(map(_number, operand[:6]))}{more}]"
+        else:
+            shown = _number(operand)
+        frame.node(name, shown, shape="box", color="none", width="0")
+        return name
 
     def connect(self, parent: Value, child: Value, circle: str, partial: float) -> None:
         """An edge; one into a frame forks inside it, as Graphviz would lead it around the frame."""
@@ -159,15 +161,6 @@ class _Sketch:
         for tail, head, attributes in self.edges:
             self.picture.edge(tail, head, **attributes)
         return self.picture.source
-
-
-def _operands(v: Value) -> Iterator[tuple[Any, float | None]]:
-    """v's operands and its partial derivatives by them: None by a number or by a tuple of numbers."""
-    for operand, partial in ((v.x, v.dx), (v.y, v.dy)):
-        if type(operand) is tuple and partial is not None:
-            yield from zip(operand, partial)
-        elif operand is not None:
-            yield operand, partial
 
 
 def _colour(gradient: float, largest: float) -> str:

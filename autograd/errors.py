@@ -9,6 +9,8 @@ import sys
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from .graph import operands
+
 if TYPE_CHECKING:
     from .ops import Primitive
     from .value import Value
@@ -16,8 +18,7 @@ if TYPE_CHECKING:
 
 def anomaly(primitive: Primitive, x: Any, y: Any = None, cause: Exception | None = None) -> ArithmeticError:
     """The error for a primitive that has no finite result at its operands."""
-    operands = [x] if y is None else [x, y]
-    finite = all(math.isfinite(d) for operand in operands for d in _data(operand))
+    finite = all(math.isfinite(d) for d in (*_data(x), *_data(y)))
     kind: type[ArithmeticError]
     if isinstance(cause, ArithmeticError):
         kind = type(cause)
@@ -26,30 +27,28 @@ def anomaly(primitive: Primitive, x: Any, y: Any = None, cause: Exception | None
     else:
         kind = FloatingPointError
     verb = "overflows" if kind is OverflowError else "is undefined" if finite else "is not finite"
-    shown = ", ".join(map(_shown, operands))
-    return kind(f"{primitive.name}({shown}) {verb}{_user_line()}")
+    return kind(f"{_call(primitive.name, x, y)} {verb}{_user_line()}")
 
 
 def gradient_anomaly(v: Value, order: list[Value]) -> ArithmeticError:
     """The error for a gradient that came out infinite or NaN at v, reached from order's last node."""
     for child in order:
-        for operand, partial in ((child.x, child.dx), (child.y, child.dy)):
-            vector = type(operand) is tuple
-            pairs = zip(operand, partial) if vector and partial else [(operand, partial)]
-            for p, d in pairs:
-                if p is v and d is not None and not math.isfinite(child.grad * d):
-                    operands = [child.x] if child.y is None else [child.x, child.y]
-                    shown = ", ".join(map(_shown, operands))
-                    return FloatingPointError(
-                        f"backward: the derivative of {child.op}({shown}) with respect to {_shown(v)}"
-                        f" is {d}, times a gradient of {child.grad}"
-                    )
+        for p, d in operands(child):
+            if p is v and not math.isfinite(child.grad * d):
+                return FloatingPointError(
+                    f"backward: the derivative of {_call(child.op, child.x, child.y)} with respect to"
+                    f" {_shown(v)} is {d}, times a gradient of {child.grad}"
+                )
     return OverflowError(f"backward: the gradients that reach {_shown(v)} overflow when added")
 
 
 def _data(operand: Any) -> list[float]:
-    vector = operand if type(operand) is tuple else (operand,)
+    vector = operand if type(operand) is tuple else () if operand is None else (operand,)
     return [float(x) for x in vector]
+
+
+def _call(op: str, x: Any, y: Any) -> str:
+    return f"{op}({_shown(x)})" if y is None else f"{op}({_shown(x)}, {_shown(y)})"
 
 
 def _shown(operand: Any) -> str:
@@ -62,7 +61,7 @@ def _shown(operand: Any) -> str:
 
 
 def _user_line() -> str:
-    """Where the program that uses these packages was: " at file:line: source"."""
+    """The caller's place outside these packages, as ", at file:line: source"; "" if there is none."""
     frame: FrameType | None = sys._getframe(1)
     while frame and frame.f_globals.get("__name__", "").partition(".")[0] in ("autograd", "nn"):
         frame = frame.f_back

@@ -1,6 +1,7 @@
 """Walking a graph, without recursion: a graph may be a million nodes deep.
 
-    parents(v)            the Values that v was computed from
+    operands(v)           what v was computed from, with the local derivatives
+    parents(v)            the Values among that
     topological_order(v)  v and all it was computed from, parents first
 
 What else reads a graph takes it in that order.
@@ -8,19 +9,25 @@ What else reads a graph takes it in that order.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .value import Value
 
 
-def parents(v: Value) -> tuple[Value, ...]:
-    """The Values among v's operands, in order: a number has no local derivative."""
-    found: tuple[Value, ...] = ()
+def operands(v: Value) -> Iterator[tuple[Any, Any]]:
+    """v's operands, each with ∂v/∂operand: None by a number, or by a vector of numbers, which is one."""
     for operand, partial in ((v.x, v.dx), (v.y, v.dy)):
-        if partial is not None:
-            found += operand if type(operand) is tuple else (operand,)
-    return found
+        if type(operand) is tuple and partial is not None:
+            yield from zip(operand, partial)
+        elif operand is not None:
+            yield operand, partial
+
+
+def parents(v: Value) -> tuple[Value, ...]:
+    """The Values among v's operands, in order."""
+    return tuple(operand for operand, partial in operands(v) if partial is not None)
 
 
 def topological_order(root: Value) -> list[Value]:

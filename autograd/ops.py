@@ -24,19 +24,25 @@ class Primitive:
     """
 
     name: str
-    sign: str  # what a drawing shows in the node's circle
+    symbol: str  # what a drawing shows in the node's circle
     compute: Callable[..., float]
     numpy: Callable[..., Any]
     dx: Callable[..., Any]
     dy: Callable[..., Any] | None = None
 
     def __call__(self, *operands: Any) -> Any:
-        """Compute on numbers, apply to arrays, record on Values."""
+        """Compute on numbers, apply to arrays, record on Values and arrays of Values.
+
+        (Of vectors of Values, value.py's dot and total make one node; these two rows do not.)
+        """
         if type(operands[0]) is not float or type(operands[-1]) is not float:
             for operand in operands:
                 if hasattr(operand, "_record"):
                     return operand._record(self, *operands)
-            if any(isinstance(operand, np.ndarray) for operand in operands):
+            arrays = [operand for operand in operands if isinstance(operand, np.ndarray)]
+            if any(array.dtype == object for array in arrays):
+                return np.frompyfunc(self, len(operands), 1)(*operands)
+            if arrays:
                 return self.numpy(*operands)
         return self.compute(*operands)
 

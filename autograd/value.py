@@ -163,7 +163,7 @@ class Value:
         return _unary(ops.tanh, self)
 
     def sigmoid(self) -> Value:
-        """1 / (1 + e^(−x)); overflows at no x."""
+        """1 / (1 + e^(−x)); never overflows."""
         try:
             s = 1.0 / (1.0 + _exp(-self.data))
         except OverflowError:
@@ -186,7 +186,7 @@ class Value:
         return _unary(ops.relu, self)
 
     def softplus(self) -> Value:
-        """log(1 + e^x); overflows at no x."""
+        """log(1 + e^x); never overflows."""
         return _unary(ops.softplus, self)
 
     def __lt__(self, other: Any) -> Any:
@@ -218,8 +218,9 @@ class Value:
     def backward(self) -> None:
         """Add ∂self/∂leaf to the `grad` of every leaf; set that of the nodes between.
 
-        The derivatives are those at the values recorded when the graph was built. A gradient that
-        is not finite raises an ArithmeticError, and the leaves keep the grads that they had.
+        The derivatives are those at the values recorded when the graph was built. Raises
+        ArithmeticError if this pass finds a gradient that is not finite; the leaves then keep the
+        grads that they had.
         """
         with _backward_lock:  # graphs on several threads may share leaves
             order = topological_order(self)

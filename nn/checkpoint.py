@@ -1,4 +1,7 @@
-"""Checkpoints: all that training needs to go on, in one .npz file without pickled objects."""
+"""Checkpoints: the state of a training run, in one .npz file without pickled objects.
+
+Settings (learning rate, batch size, ...) are not in it: they are the caller's to repeat.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,9 @@ def save_checkpoint(path: Any, model: Any, optimizer: Any, rng: Generator, loss:
 
 
 def load_checkpoint(path: Any, model: Any, optimizer: Any, rng: Generator) -> tuple[list[float], float]:
-    """Put model, optimizer and rng into the state saved at path; gives its loss and seconds.
+    """Put model, optimizer and rng into the state saved at path.
+
+    Returns the loss of each epoch so far, and the seconds they took.
 
     Raises OSError where the file cannot be opened, and ValueError where it is cut short, damaged,
     or of another architecture, optimizer or generator; everything is then as it was.
@@ -59,8 +64,8 @@ def load_checkpoint(path: Any, model: Any, optimizer: Any, rng: Generator) -> tu
         model.load_state_dict(model_before)
         optimizer.load_state_dict(optimizer_before)
         rng.bit_generator.state = rng_before
-        missing = f"{error.args[0]} is missing" if isinstance(error, KeyError) else error
-        raise ValueError(f"{path}: {missing}") from None
+        reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else error
+        raise ValueError(f"{path}: {reason}") from None
 
 
 def _under(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -21,7 +21,7 @@ def xor(n: int = 11) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError("xor needs n of at least 2")
     points = []
     for i in range(n):
-        t = 1.0 / (n - 1) * i
+        t = 1.0 / (n - 1) * i  # the lab's 0.1 i, rounded as it is there
         points.append((t, t, 0.0))
         if 2 * i != n - 1:
             points.append((t, 1.0 - t, 1.0))

@@ -15,7 +15,7 @@ from numpy.random import Generator
 from autograd import total
 
 from .checkpoint import load_checkpoint, save_checkpoint
-from .losses import Loss, squared_error
+from .losses import Loss, sequence, squared_error
 from .matrix import MatrixMLP
 from .module import whole
 from .optim import Optimizer
@@ -23,8 +23,11 @@ from .optim import Optimizer
 
 @dataclass
 class History:
-    """What training did: the mean loss of each epoch, before its updates; at the end, the accuracy
-    (the share of outputs on the right side of the loss's decision) and the seconds it took."""
+    """The course of a training run.
+
+    loss: the mean loss of each epoch, as it was before that epoch's updates; accuracy: at the end;
+    seconds: all it took, before a break and after.
+    """
 
     loss: list[float]
     accuracy: float = math.nan
@@ -40,7 +43,8 @@ class MeanLoss:
 
     def backward(self, X: np.ndarray, Y: np.ndarray) -> float:
         """The mean loss; adds its gradient to every parameter's grad."""
-        rows = zip(X.tolist(), Y.tolist())
+        targets = Y[:, 0] if Y.shape[1:] == (1,) else Y  # bare, as the prediction is
+        rows = zip(X.tolist(), targets.tolist())
         mean = total([self.loss(self.model(x), y) for x, y in rows]) * (1.0 / len(X))
         mean.backward()
         return mean.data
@@ -54,7 +58,7 @@ def predict(model: Any, X: Any) -> np.ndarray:
             raise FloatingPointError("a prediction is not finite")
         return predictions
     outputs = [model(x) for x in np.asarray(X, dtype=float).tolist()]
-    return np.array([[float(p) for p in (out if isinstance(out, list) else [out])] for out in outputs])
+    return np.array([[float(p) for p in sequence(out)] for out in outputs])
 
 
 def accuracy(model: Any, X: Any, Y: Any, loss: Loss = squared_error) -> float:
@@ -99,7 +103,7 @@ def fit(
         raise ValueError("a MatrixMLP has the loss squared_error and no other")
     program = model if isinstance(model, MatrixMLP) else MeanLoss(model, loss)
     size = len(X) if batch_size is None else whole("batch_size", batch_size)
-    log_every = log_every and whole("log_every", log_every)
+    log_every = None if log_every is None else whole("log_every", log_every)
     rng = rng or np.random.default_rng()
     losses, seconds = load_checkpoint(resume, model, optimizer, rng) if resume else ([], 0.0)
     start = time.perf_counter() - seconds
@@ -114,10 +118,11 @@ def fit(
     def snapshot() -> tuple[Any, ...]:
         data = [p.data for p in optimizer.parameters]
         shuffling = rng.bit_generator.state if batch_size else None
-        return data, list(optimizer.state), optimizer.steps, shuffling
+        return len(losses), data, list(optimizer.state), optimizer.steps, shuffling
 
     def restore(snapshot: tuple[Any, ...]) -> None:
-        data, optimizer.state, optimizer.steps, shuffling = snapshot
+        epochs_done, data, optimizer.state, optimizer.steps, shuffling = snapshot
+        del losses[epochs_done:]
         for p, old in zip(optimizer.parameters, data):
             p.data = old
         if shuffling:
@@ -151,8 +156,7 @@ def fit(
         before, now = now, snapshot()
         share = accuracy(model, X, Y, loss)
     except KeyboardInterrupt:
-        if len(losses) == epoch:  # it came in the middle of an epoch
-            restore(now)
+        restore(now)
         share = accuracy(model, X, Y, loss)
     except ArithmeticError as error:
         restore(before)

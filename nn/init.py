@@ -6,7 +6,8 @@ from numpy.random import Generator
 
 def xavier_uniform(fan_in: int, fan_out: int, rng: Generator) -> np.ndarray:
     """Uniform on ±√(6 / (fan_in + fan_out)) (Glorot and Bengio, 2010)."""
-    return _uniform(6.0 / (fan_in + fan_out), fan_in, fan_out, rng)
+    bound = (6.0 / (fan_in + fan_out)) ** 0.5
+    return rng.uniform(-bound, bound, (fan_out, fan_in))
 
 
 def xavier_normal(fan_in: int, fan_out: int, rng: Generator) -> np.ndarray:
@@ -16,13 +17,10 @@ def xavier_normal(fan_in: int, fan_out: int, rng: Generator) -> np.ndarray:
 
 def he_uniform(fan_in: int, fan_out: int, rng: Generator) -> np.ndarray:
     """Uniform on ±√(6 / fan_in), for relu (He et al., 2015)."""
-    return _uniform(6.0 / fan_in, fan_in, fan_out, rng)
+    bound = (6.0 / fan_in) ** 0.5
+    return rng.uniform(-bound, bound, (fan_out, fan_in))
 
 
 def he_normal(fan_in: int, fan_out: int, rng: Generator) -> np.ndarray:
     """Normal with variance 2 / fan_in, for relu (He et al., 2015)."""
     return rng.normal(0.0, (2.0 / fan_in) ** 0.5, (fan_out, fan_in))
-
-
-def _uniform(square: float, fan_in: int, fan_out: int, rng: Generator) -> np.ndarray:
-    return rng.uniform(-(square**0.5), square**0.5, (fan_out, fan_in))

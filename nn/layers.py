@@ -84,16 +84,17 @@ class Layer(Module):
         weights = init(whole("nin", nin), whole("nout", nout), rng or np.random.default_rng())
         if np.shape(weights) != (nout, nin):
             raise ValueError(f"init gave weights of shape {np.shape(weights)}, not {(nout, nin)}")
+        # Drawn whole, as init needs to know the layer's width, and handed out row by row.
         self.neurons = [Neuron(nin, init=lambda *_, row=row: [row], **kwargs) for row in weights]
-        self.name("")
+        self.label_parameters("")
 
-    def name(self, number: Any) -> None:
+    def label_parameters(self, k: Any) -> None:
         """Label the parameters as the lab does: w1[2,0] is from input 0 to neuron 2 of layer 1."""
         for i, neuron in enumerate(self.neurons):
             for j, w in enumerate(neuron.w):
-                w.label = f"w{number}[{i},{j}]"
+                w.label = f"w{k}[{i},{j}]"
             if neuron.b is not None:
-                neuron.b.label = f"b{number}[{i}]"
+                neuron.b.label = f"b{k}[{i}]"
 
     def named_parameters(self) -> Iterator[tuple[str, Any]]:
         """PyTorch's names: `weight` of shape (nout, nin) and, with biases, `bias` of shape (nout,)."""
@@ -144,7 +145,7 @@ class MLP(Module):
             for k in range(len(nouts))
         ]
         for k, layer in enumerate(self.layers, 1):
-            layer.name(k)
+            layer.label_parameters(k)
 
     def __call__(self, x: Iterable[Any]) -> Value | list[Value]:
         for layer in self.layers:

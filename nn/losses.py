@@ -22,7 +22,7 @@ def _loss(decision: float) -> Callable[[Callable[[Any, Any], Any]], Loss]:
     def decorate(of_one: Callable[[Any, Any], Any]) -> Loss:
         @wraps(of_one)
         def loss(prediction: Any, target: Any) -> Any:
-            ps, ys = _sequence(prediction), _sequence(target)
+            ps, ys = sequence(prediction), sequence(target)
             if len(ps) != len(ys):
                 raise ValueError(f"the prediction has {len(ps)} outputs and the target {len(ys)}")
             if len(ps) == 1:
@@ -45,7 +45,7 @@ def squared_error(p: Any, y: Any) -> Any:
 def binary_cross_entropy(p: Any, y: Any) -> Any:
     """−y log σ(p) − (1 − y) log(1 − σ(p)) of a logit p (a linear output) and y in 0 … 1.
 
-    Computed as softplus(p) − y p, which overflows at no finite p.
+    Computed as softplus(p) − y p, which never overflows.
     """
     return softplus(p) - y * p
 
@@ -56,5 +56,6 @@ def hinge(p: Any, y: Any) -> Any:
     return relu(1.0 - y * p)
 
 
-def _sequence(x: Any) -> Any:
+def sequence(x: Any) -> Any:
+    """x itself if it has elements, else a tuple of it: one output may be bare."""
     return (x,) if isinstance(x, Value) or not hasattr(x, "__len__") else x

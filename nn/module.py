@@ -84,11 +84,11 @@ def _named(name: str, x: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(x, Module):
         for inner, nested in x.named_parameters():
             yield f"{name}.{inner}", nested
-    elif isinstance(x, list | tuple) and any(isinstance(item, Module) for item in x):
-        for i, item in enumerate(x):
-            yield from _named(f"{name}.{i}", item)
     elif _flat(x):
         yield name, x
+    elif isinstance(x, list | tuple):
+        for i, item in enumerate(x):
+            yield from _named(f"{name}.{i}", item)
 
 
 def _flat(x: Any) -> list[Value]:

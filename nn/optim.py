@@ -31,7 +31,7 @@ class Optimizer:
             raise ValueError("an optimizer needs at least one parameter")
         self.lr = _positive("lr", lr)
         self.steps = 0
-        self.state = [(0.0,) * len(self.slots) for _ in self.parameters]
+        self.state: list[tuple[Any, ...]] = [(0.0,) * len(self.slots) for _ in self.parameters]
 
     def update(self, data: Any, grad: Any, state: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
         """The parameter's next data and its next state."""
@@ -64,9 +64,9 @@ class Optimizer:
         ends = np.cumsum([math.prod(shape) for shape in shapes])[:-1]
         slots = [np.split(checked[name], ends) for name in self.slots]
         self.state = [
-            tuple(part.reshape(shape) if shape else part.item() for part in parts)
-            for shape, parts in zip(shapes, zip(*slots))
-        ] or [()] * len(shapes)
+            tuple(parts[i].reshape(shape) if shape else parts[i].item() for parts in slots)
+            for i, shape in enumerate(shapes)
+        ]
 
 
 class SGD(Optimizer):

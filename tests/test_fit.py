@@ -1,5 +1,6 @@
 """Training: its history, its output, its end by Ctrl-C or by a bad loss, and its checkpoints."""
 
+import math
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 import nn
+from autograd import Value
 
 X, Y = nn.data.xor()
 
@@ -60,6 +62,8 @@ def test_batches_hold_every_example_once_in_an_order_of_the_generator():
     first, second = seen[:21], seen[21:]
     assert sorted(first) == pytest.approx(all_of_them) and sorted(second) == pytest.approx(all_of_them)
     assert first != pytest.approx(second)
+    full, batched = (training(batch_size=size, lr=1e-12)[1](1).loss for size in (None, 8))
+    assert batched == pytest.approx(full, rel=1e-9)  # though the last batch has 5 examples
 
 
 def test_it_prints_in_the_labs_form_and_draws_no_bar_where_no_terminal_is(capsys):
@@ -95,8 +99,12 @@ def test_resumed_training_is_bit_for_bit_the_uninterrupted_one(tmp_path, optimiz
     _, train = training(**settings)
     train(13, checkpoint=tmp_path / "run.npz")
     resumed, train = training(**settings)
+    with np.load(tmp_path / "run.npz") as archive:
+        seconds = archive["seconds"]
     history = train(20, resume=tmp_path / "run.npz", rng=np.random.default_rng(99))
-    assert history.loss == expected and same(resumed, whole)
+    assert history.loss == expected and same(resumed, whole) and history.seconds > seconds
+    again = train(20, resume=tmp_path / "run.npz", rng=np.random.default_rng(99))
+    assert again.loss == expected and same(resumed, whole)
 
 
 def test_ctrl_c_keeps_whole_epochs_and_resumes(tmp_path):
@@ -116,6 +124,45 @@ def test_ctrl_c_keeps_whole_epochs_and_resumes(tmp_path):
     assert history.loss == expected[:4] and history.accuracy == nn.accuracy(model, X, Y)
     model, train = training(batch_size=8, optimizer=nn.Adam)
     assert train(10, resume=tmp_path / "run.npz").loss == expected and same(model, whole)
+
+
+class Interrupting(list):
+    """Parameters that raise KeyboardInterrupt when they are gone through for the n-th time."""
+
+    uses_left = math.inf
+
+    def __iter__(self):
+        self.uses_left -= 1
+        if self.uses_left == 0:
+            raise KeyboardInterrupt
+        return super().__iter__()
+
+
+def test_ctrl_c_at_any_moment_leaves_parameters_and_history_in_step():
+    expected = training()[1](9).loss
+    for uses in range(2, 14):
+        model, train = training()
+        model.optimizer.parameters = Interrupting(model.optimizer.parameters)
+        model.optimizer.parameters.uses_left = uses
+        history = train(8)
+        done = len(history.loss)
+        assert done < 8 and history.loss == expected[:done]
+        assert train(1).loss == [expected[done]]
+
+
+def test_a_loss_and_a_model_of_ones_own():
+    """Any function of one example does; a single output and its target arrive bare."""
+    w = [Value(0.1), Value(0.2)]
+    for output in (lambda p: p, lambda p: [p], lambda p: (p,), lambda p: np.array([p])):
+        history = nn.fit(
+            lambda x, output=output: output(w[0] * x[0] + w[1] * x[1]),
+            X,
+            Y.ravel(),
+            loss=lambda p, y: (p - y) ** 2 if isinstance(p, Value) else (p[0] - y) ** 2,
+            optimizer=nn.SGD(w, lr=0.1),
+            epochs=3,
+        )
+        assert history.loss[2] < history.loss[0]
 
 
 @pytest.mark.parametrize("matrix", [False, True])
@@ -158,7 +205,9 @@ def test_data_that_does_not_fit_is_refused(x, y, kind, said):
         assert same(model, training(matrix=matrix)[0])
 
 
-@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"epochs": 2.5}, {"batch_size": 0}, {"log_every": -1}])
+@pytest.mark.parametrize(
+    "wrong", [{"epochs": 0}, {"epochs": 2.5}, {"batch_size": 0}, {"log_every": -1}, {"log_every": 0}]
+)
 def test_bad_numbers_are_refused(wrong):
     _, train = training()
     with pytest.raises(ValueError, match=f"{next(iter(wrong))} is a whole number above 0"):

@@ -130,6 +130,8 @@ def test_modules_of_ones_own_find_their_parameters_once():
         "again",
     ]
     assert mine.state_dict()["grid"].tolist() == [[1.0, 2.0], [3.0, 4.0]]
+    mine.parts = [[nn.Neuron(1)], None, Value(5.0)]
+    assert [name for name, _ in mine.named_parameters()][2:5] == ["parts.0.0.w", "parts.0.0.b", "parts.2"]
 
 
 @pytest.mark.parametrize(
@@ -217,6 +219,8 @@ def test_losses_are_their_formulas_bare_or_in_sequences():
         assert loss([p, p], [y, y]).data == pytest.approx(2 * expected)
         assert float(loss(0.3, 1.0)) == pytest.approx(expected)
     assert nn.hinge(Value(-2.0), -1.0).data == 0.0
+    with pytest.raises(OverflowError, match=r"at test_nn.py:\d+: nn.squared_error"):  # not a line of nn's
+        nn.squared_error(Value(1e200), 0.0)
     for extreme in (-1e300, 1e300):
         assert nn.binary_cross_entropy(Value(extreme), float(extreme > 0)).data == 0.0
         assert nn.binary_cross_entropy(Value(extreme), float(extreme < 0)).data == 1e300

@@ -1,0 +1,37 @@
+"""The figures, read back from matplotlib's objects."""
+
+import numpy as np
+import pytest
+
+import nn
+
+pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+
+from nn.plot import CLASSES, loss_figure, result_figure
+
+
+def test_the_loss_is_on_a_logarithmic_scale():
+    [axes] = loss_figure([1.0, 0.1, 0.01], "a title").axes
+    assert (axes.get_yscale(), axes.get_title(), axes.get_xlabel()) == ("log", "a title", "epoch")
+    assert axes.lines[0].get_ydata().tolist() == [1.0, 0.1, 0.01]
+    loss_figure([0.5])
+
+
+def test_truth_and_prediction_are_side_by_side_and_the_misjudged_ringed():
+    X, Y = nn.data.xor()
+    model = nn.MatrixMLP([np.array([[1.0, 0.0]])])  # p = x1: class 1 on the right half
+    truth, predicted = result_figure(model, X, Y).axes[:2]
+
+    def points(axes, label):
+        [found] = [c for c in axes.collections if c.get_label() == label] or [None]
+        return set() if found is None else {tuple(point) for point in found.get_offsets().tolist()}
+
+    rows = [(tuple(x), y == 1.0, x[0] > 0.5) for x, [y] in zip(X.tolist(), Y)]
+    assert (truth.get_title(), predicted.get_title()) == ("ground truth", "predicted class")
+    for k in (0, 1):
+        assert points(truth, f"class {k}") == {x for x, y, _ in rows if y == k}
+        assert points(predicted, f"class {k}") == {x for x, _, p in rows if p == k}
+    for axes in (truth, predicted):
+        assert points(axes, "misjudged") == {x for x, y, p in rows if y != p}
+        assert len(axes.images) == 1
+    assert len(CLASSES) == 2

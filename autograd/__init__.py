@@ -1,7 +1,6 @@
 """A scalar autograd micro-engine: record a computation, differentiate it in reverse, draw it."""
 
 from .draw import DrawingError, draw
-from .ops import maximum, minimum
-from .value import Value, dot, matvec, total
+from .value import Value, dot, matvec, maximum, minimum, total
 
 __all__ = ["DrawingError", "Value", "dot", "draw", "matvec", "maximum", "minimum", "total"]

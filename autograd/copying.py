@@ -59,18 +59,23 @@ class _Items(Iterator["Value"]):
     """What pickle takes the list's items from, and holds for as long as it writes them."""
 
     def __init__(self, order: list[Value]):
-        self.values = set(order)
         self.order = iter(order)
+        self.drawn: set[Value] = set()  # but not yet written
         _pickling.items = weakref.ref(self)
 
     def __next__(self) -> Value:
-        return next(self.order)
+        v = next(self.order)
+        self.drawn.add(v)
+        return v
 
 
 def _being_pickled(v: Value) -> bool:
-    """Whether v is an item of the list that this thread is pickling: its parents are written then."""
+    """Whether v is the item that this thread's pickle has come to: its parents are written then."""
     items = _pickling.items() if hasattr(_pickling, "items") else None
-    return items is not None and v in items.values
+    if items is None or v not in items.drawn:
+        return False
+    items.drawn.remove(v)
+    return True
 
 
 def _last(values: list[Value]) -> Value:

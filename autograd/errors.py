@@ -35,9 +35,10 @@ def gradient_anomaly(v: Value, order: list[Value]) -> ArithmeticError:
     for child in order:
         for p, d in operands(child):
             if p is v and not math.isfinite(child.grad * d):
+                size = f"{d}, times a gradient of {child.grad}" if math.isfinite(d) else "not finite"
+                call = _call(child.op, child.x, child.y)
                 return FloatingPointError(
-                    f"backward: the derivative of {_call(child.op, child.x, child.y)} with respect to"
-                    f" {_shown(v)} is {d}, times a gradient of {child.grad}"
+                    f"backward: the derivative of {call} with respect to {_shown(v)} is {size}"
                 )
     return OverflowError(f"backward: the gradients that reach {_shown(v)} overflow when added")
 

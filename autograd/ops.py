@@ -36,12 +36,12 @@ class Primitive:
         (Of vectors of Values, value.py's dot and total make one node; these two rows do not.)
         """
         if type(operands[0]) is not float or type(operands[-1]) is not float:
-            for operand in operands:
-                if hasattr(operand, "_record"):
-                    return operand._record(self, *operands)
+            values = [operand for operand in operands if hasattr(operand, "_record")]
             arrays = [operand for operand in operands if isinstance(operand, np.ndarray)]
-            if any(array.dtype == object for array in arrays):
+            if arrays and (values or any(array.dtype == object for array in arrays)):
                 return np.frompyfunc(self, len(operands), 1)(*operands)
+            if values:
+                return values[0]._record(self, *operands)
             if arrays:
                 return self.numpy(*operands)
         return self.compute(*operands)
@@ -85,11 +85,11 @@ sign: Primitive
 # Comparisons below are written so that NaN passes through, as in IEEE 754's maximum.
 # fmt: off
 add  = Primitive("add",  "+",  lambda x, y: x + y, np.add,      lambda x, y, out: 1.0, lambda x, y, out: 1.0)
-sub  = Primitive("sub",  "−",  lambda x, y: x - y, np.subtract, lambda x, y, out: 1.0, lambda x, y, out: -1.0)
+sub  = Primitive("sub",  "x − y", lambda x, y: x - y, np.subtract, lambda x, y, out: 1.0, lambda x, y, out: -1.0)
 mul  = Primitive("mul",  "×",  lambda x, y: x * y, np.multiply, lambda x, y, out: y,   lambda x, y, out: x)
-div  = Primitive("div",  "÷",  lambda x, y: x / y, np.divide,
+div  = Primitive("div",  "x ÷ y", lambda x, y: x / y, np.divide,
                  lambda x, y, out: 1.0 / y, lambda x, y, out: -out / y)
-pow  = Primitive("pow",  "xʸ", _pow,               np.power,
+pow  = Primitive("pow",  "x^y", _pow,               np.power,
                  lambda x, y, out: 0.0 if y == 0 else y * x ** (y - 1.0),
                  lambda x, y, out: 0.0 if x == 0 else out * log(x))
 neg  = Primitive("neg",  "−x",   lambda x: -x, np.negative, lambda x, out: -1.0)

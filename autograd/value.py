@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 from collections.abc import Iterable, Sequence
 from operator import mul as times
@@ -38,6 +39,8 @@ class Value:
     __slots__ = ("data", "grad", "label", "op", "x", "y", "dx", "dy")
 
     def __init__(self, data: Any, label: str = ""):
+        if not isinstance(label, str):
+            raise TypeError(f"a label is a string, not {label!r:.80}")
         self.data: float = number(data)
         self.grad: float = 0.0
         self.label = label
@@ -250,15 +253,15 @@ class Value:
                                 p.grad += g * d
                         else:
                             y.grad += g * dy
+                # Added once and whole, so that a second pass exactly doubles what the first one gave.
+                for v, grad in zip(leaves, [b + v.grad for v, b in zip(leaves, before)]):
+                    v.grad = grad
             except BaseException:
                 for v in order:
                     v.grad = 0.0
                 for v, b in zip(leaves, before):
                     v.grad = b
                 raise
-            # Added once and whole, so that a second pass exactly doubles what the first one gave.
-            for v, b in zip(leaves, before):
-                v.grad += b
 
     __copy__ = copying.copy
     __deepcopy__ = copying.deepcopy
@@ -284,6 +287,8 @@ class Value:
         primitive = _BY_UFUNC.get(ufunc)
         if primitive and method == "__call__" and not kwargs:
             return np.frompyfunc(primitive, len(inputs), 1)(*inputs)
+        if any(isinstance(out, Value) for out in kwargs.get("out", ())):
+            raise TypeError(f"numpy.{ufunc.__name__} cannot write into a Value")
         # Element by element, by the operators and methods of the Values in arrays of objects.
         inputs = tuple(np.array(x, dtype=object) if isinstance(x, Value) else x for x in inputs)
         return getattr(ufunc, method)(*inputs, **kwargs)
@@ -302,6 +307,23 @@ def number(x: Any) -> float:
             pass
     what = f"an array of shape {x.shape}" if isinstance(x, np.ndarray) else f"{type(x).__name__} {x!r}"
     raise TypeError(f"a Value holds one real number, not {what:.80}")
+
+
+def _scalar(x: Any) -> float:
+    """An operand that is no Value; an array of one element stays an array, so that shapes are kept."""
+    if isinstance(x, np.ndarray) and x.ndim:
+        raise TypeError("an array is no scalar")
+    return number(x)
+
+
+def maximum(x: Any, y: Any) -> Any:
+    """The larger of two Values or numbers, element by element in arrays; equals share the gradient."""
+    return ops.maximum(x, y)
+
+
+def minimum(x: Any, y: Any) -> Any:
+    """The smaller of two Values or numbers, element by element in arrays; equals share the gradient."""
+    return ops.minimum(x, y)
 
 
 def dot(ws: Iterable[Any], xs: Iterable[Any]) -> Value:
@@ -365,8 +387,14 @@ def _binary(primitive: Primitive, x: Any, y: Any) -> Any:
     """The node of primitive(x, y); NotImplemented if one is neither a Value nor a number."""
     dx = dy = None
     try:
-        a = x.data if (x_live := isinstance(x, Value)) else (x := number(x))
-        b = y.data if (y_live := isinstance(y, Value)) else (y := number(y))
+        if x_live := isinstance(x, Value):
+            a = x.data
+        else:
+            a = x = _scalar(x)
+        if y_live := isinstance(y, Value):
+            b = y.data
+        else:
+            b = y = _scalar(y)
     except TypeError:
         return NotImplemented
     try:
@@ -423,3 +451,5 @@ _FLOAT = {float}
 _exp = math.exp
 _BY_UFUNC = {row.numpy: row for row in ops.TABLE.values() if isinstance(row.numpy, np.ufunc)}
 _backward_lock = threading.RLock()
+if hasattr(os, "register_at_fork"):  # a child must not inherit a lock that another thread holds
+    os.register_at_fork(after_in_child=lambda: globals().update(_backward_lock=threading.RLock()))

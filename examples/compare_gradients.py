@@ -1,12 +1,9 @@
 """Every gradient of the lab's network three ways: by scalars, by matrices, and by finite differences."""
 
 import argparse
-import sys
-from pathlib import Path
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a plain checkout will do
+from program import run
 
 import nn
 
@@ -68,4 +65,4 @@ def numeric_gradient(model: nn.MatrixMLP, w: nn.Parameter, X: np.ndarray, Y: np.
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

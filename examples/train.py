@@ -8,16 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a plain checkout will do
+import program  # noqa: F401  (puts the checkout on the path)
 
 import nn
 from autograd import DrawingError, draw
 from nn.picture import example_graph
 
 OPTIMIZERS = {"sgd": nn.SGD, "adam": nn.Adam}
-
-
 DATA = {"xor": lambda rng: nn.data.xor(), "linear": lambda rng: nn.data.linear(100, rng)}
 
 
@@ -42,7 +39,7 @@ def main(name: str, arguments: list[str] | None = None) -> int:
             progress=False if options.quiet else None, checkpoint=weights,
             resume=weights if options.resume else None, rng=rng,
         )  # fmt: skip
-    except (ArithmeticError, OSError, ValueError) as error:
+    except (ArithmeticError, ValueError) as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 1
     epochs = len(history.loss)
@@ -56,7 +53,8 @@ def main(name: str, arguments: list[str] | None = None) -> int:
 
     scalar.load_state_dict(model.state_dict())
     matrix.load_state_dict(model.state_dict())
-    print(f"\nafter {epochs} epochs: loss {matrix.loss(X, Y):.6f}, accuracy {history.accuracy:.1%}")
+    say("")
+    print(f"after {epochs} epochs: loss {matrix.loss(X, Y):.6f}, accuracy {history.accuracy:.1%}")
     print(f"largest scalar–matrix gradient difference: {gradient_difference(scalar, matrix, X, Y):.1e}")
     print(f"training took {history.seconds:.2f} s")
     written = [weights]
@@ -69,9 +67,9 @@ def main(name: str, arguments: list[str] | None = None) -> int:
 
 def gradient_difference(scalar: nn.MLP, matrix: nn.MatrixMLP, X: Any, Y: Any) -> float:
     """The largest difference between the two networks' gradients of the mean loss."""
-    for model, program in ((scalar, nn.MeanLoss(scalar, nn.squared_error)), (matrix, matrix)):
+    for model, mean_loss in ((scalar, nn.MeanLoss(scalar, nn.squared_error)), (matrix, matrix)):
         model.zero_grad()
-        program.backward(X, Y)
+        mean_loss.backward(X, Y)
     by_hand = np.concatenate([p.grad.ravel() for p in matrix.parameters()])
     return float(np.max(np.abs([p.grad for p in scalar.parameters()] - by_hand)))
 
@@ -86,9 +84,10 @@ def _pictures(name: str, model: nn.MLP, X: Any, Y: Any, history: nn.History, out
         result_figure(model, X, Y, accuracy).savefig(out / "result.svg")
         written += [out / "loss.svg", out / "result.svg"]
     else:
-        print('no loss.svg and result.svg without matplotlib: pip install "scalar-autograd[plot]"')
+        print("no loss.svg and result.svg: they come with the extra `plot`: pip install matplotlib")
     model.zero_grad()
-    loss, clusters = example_graph(model, X[0].tolist(), Y[0].tolist(), nn.squared_error)
+    worst = np.abs(nn.predict(model, X) - Y).argmax()  # where there is most to see
+    loss, clusters = example_graph(model, X[worst], Y[worst], nn.squared_error)
     loss.backward()
     try:
         draw(loss, clusters=clusters).save(out / "graph.svg")
@@ -100,17 +99,41 @@ def _pictures(name: str, model: nn.MLP, X: Any, Y: Any, history: nn.History, out
 
 def _options(name: str, arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=f"Train the lab's 2-4-4-1 sigmoid network on the {name} data, and show what it learnt.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        description=f"Train the lab's 2-4-4-1 sigmoid network on the {name} data, and show what it learnt."
     )
     add = parser.add_argument
-    add("--epochs", type=_whole(1), default=10_000, metavar="N", help="passes over the data, in all")
-    add("--lr", type=_rate, default=2.0, metavar="RATE", help="learning rate")
-    add("--seed", type=_whole(0), default=0, metavar="N", help="of the weights, the data and the batches")
-    add("--optimizer", choices=sorted(OPTIMIZERS), default="sgd", help="what moves the weights")
+    add(
+        "--epochs",
+        type=_whole(1),
+        default=10_000,
+        metavar="N",
+        help="passes over the data, in all (default: %(default)s)",
+    )
+    add("--lr", type=_rate, default=2.0, metavar="RATE", help="learning rate (default: %(default)s)")
+    add(
+        "--seed",
+        type=_whole(0),
+        default=0,
+        metavar="N",
+        help="of the weights, the data and the batches (default: 0)",
+    )
+    add(
+        "--optimizer", choices=sorted(OPTIMIZERS), default="sgd", help="what moves the weights (default: sgd)"
+    )
     add("--batch-size", type=_whole(1), metavar="N", help="examples a step, if not all of them")
-    add("--engine", choices=["scalar", "matrix"], default="scalar", help="what computes the gradients")
-    add("--out", type=Path, default=Path("runs") / name, metavar="DIR", help="where the files go")
+    add(
+        "--engine",
+        choices=["scalar", "matrix"],
+        default="scalar",
+        help="what computes the gradients (default: scalar)",
+    )
+    add(
+        "--out",
+        type=Path,
+        default=Path("runs") / name,
+        metavar="DIR",
+        help="where the files go (default: %(default)s)",
+    )
     add("--resume", action="store_true", help="go on from DIR/weights.npz (give the other options as before)")
     add("--no-plots", action="store_true", help="write no figures")
     add("--quiet", action="store_true", help="print the outcome alone")

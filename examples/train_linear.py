@@ -1,8 +1,7 @@
 """Train the lab's network on 100 linear points; --help lists the options."""
 
-import sys
-
+from program import run
 from train import main
 
 if __name__ == "__main__":
-    sys.exit(main("linear"))
+    run(lambda: main("linear"))

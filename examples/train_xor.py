@@ -1,8 +1,7 @@
 """Train the lab's network on XOR; --help lists the options."""
 
-import sys
-
+from program import run
 from train import main
 
 if __name__ == "__main__":
-    sys.exit(main("xor"))
+    run(lambda: main("xor"))

@@ -3,12 +3,12 @@
 import numpy as np
 from numpy.random import Generator
 
-from .module import whole
+from .checks import generator, whole
 
 
 def linear(n: int = 100, rng: Generator | None = None) -> tuple[np.ndarray, np.ndarray]:
     """n points uniform on the unit square; label 0 where x1 > x2, else 1."""
-    X = (rng or np.random.default_rng()).uniform(size=(whole("n", n), 2))
+    X = generator(rng).uniform(size=(whole("n", n), 2))
     return X, np.where(X[:, :1] > X[:, 1:], 0.0, 1.0)
 
 

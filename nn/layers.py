@@ -16,8 +16,9 @@ from numpy.random import Generator
 
 from autograd import Value, matvec
 
+from .checks import generator, whole
 from .init import xavier_uniform
-from .module import Module, whole
+from .module import Module
 
 ACTIVATIONS: dict[str, Callable[[Value], Value]] = {
     "linear": lambda z: z,
@@ -51,7 +52,7 @@ class Neuron(Module):
     ):
         if activation not in ACTIVATIONS:
             raise ValueError(f"unknown activation {activation!r}; there are {', '.join(ACTIVATIONS)}")
-        weights = np.asarray(init(whole("nin", nin), 1, rng or np.random.default_rng()), dtype=float)
+        weights = np.asarray(init(whole("nin", nin), 1, generator(rng)), dtype=float)
         if weights.shape != (1, nin):
             raise ValueError(f"init gave weights of shape {weights.shape}, not {(1, nin)}")
         self.w = tuple(Value(w, f"w[{j}]") for j, w in enumerate(weights[0]))
@@ -81,7 +82,7 @@ class Layer(Module):
         rng: Generator | None = None,
         **kwargs: Any,
     ):
-        weights = init(whole("nin", nin), whole("nout", nout), rng or np.random.default_rng())
+        weights = init(whole("nin", nin), whole("nout", nout), generator(rng))
         if np.shape(weights) != (nout, nin):
             raise ValueError(f"init gave weights of shape {np.shape(weights)}, not {(nout, nin)}")
         # Drawn whole, as init needs to know the layer's width, and handed out row by row.
@@ -96,11 +97,11 @@ class Layer(Module):
             if neuron.b is not None:
                 neuron.b.label = f"b{k}[{i}]"
 
-    def named_parameters(self) -> Iterator[tuple[str, Any]]:
+    def named_parameters(self) -> Iterator[tuple[str, np.ndarray]]:
         """PyTorch's names: `weight` of shape (nout, nin) and, with biases, `bias` of shape (nout,)."""
-        yield "weight", [neuron.w for neuron in self.neurons]
+        yield "weight", np.array([neuron.w for neuron in self.neurons], dtype=object)
         if self.neurons[0].b is not None:
-            yield "bias", [neuron.b for neuron in self.neurons]
+            yield "bias", np.array([neuron.b for neuron in self.neurons], dtype=object)
 
     def __call__(self, x: Iterable[Any]) -> Value | list[Value]:
         return _bare(_outputs(self.neurons, x))
@@ -128,21 +129,21 @@ class MLP(Module):
         init: Init = xavier_uniform,
         rng: Generator | None = None,
     ):
-        if not nouts:
-            raise ValueError("an MLP needs at least one layer: nouts is empty")
-        rng = rng or np.random.default_rng()
-        widths = [nin, *nouts]
+        widths = [nin, *nouts] if isinstance(nouts, Iterable) else [nin]
+        if len(widths) < 2:
+            raise ValueError(f"an MLP needs at least one layer: nouts is a sequence of widths, not {nouts!r}")
+        rng = generator(rng)
         self.layers = [
             Layer(
                 widths[k],
                 widths[k + 1],
-                nonlin=k + 1 < len(nouts),
+                nonlin=k + 2 < len(widths),
                 activation=activation,
                 bias=bias,
                 init=init,
                 rng=rng,
             )
-            for k in range(len(nouts))
+            for k in range(len(widths) - 1)
         ]
         for k, layer in enumerate(self.layers, 1):
             layer.label_parameters(k)
@@ -157,8 +158,10 @@ class MLP(Module):
 
 
 def _outputs(neurons: list[Neuron], x: Iterable[Any]) -> list[Value]:
-    x = tuple(x)
     first = neurons[0]
+    if not isinstance(x, Iterable):
+        raise TypeError(f"this takes a sequence of {len(first.w)} inputs, not {type(x).__name__}")
+    x = tuple(x)
     if len(x) != len(first.w):
         raise ValueError(f"this takes {len(first.w)} inputs, not {len(x)}")
     outs = matvec([neuron.w for neuron in neurons], x)

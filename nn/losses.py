@@ -1,12 +1,13 @@
 """Losses of one example: functions of its prediction and its target.
 
 Each is a Value, or a sequence of as many; the losses of several outputs are added. A loss also
-knows its `decision`: a prediction above it counts as class 1.
+knows its `decision`: a prediction above it counts as class 1; and its `targets`, if just some will
+do, which fit() holds a data set to.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
@@ -16,7 +17,7 @@ from autograd.ops import relu, softplus
 Loss = Callable[[Any, Any], Value]
 
 
-def _loss(decision: float) -> Callable[[Callable[[Any, Any], Any]], Loss]:
+def _loss(decision: float, targets: Sequence[float] = ()) -> Callable[[Callable[[Any, Any], Any]], Loss]:
     """A loss of any number of outputs from that of one output."""
 
     def decorate(of_one: Callable[[Any, Any], Any]) -> Loss:
@@ -30,6 +31,7 @@ def _loss(decision: float) -> Callable[[Callable[[Any, Any], Any]], Loss]:
             return total([of_one(p, y) for p, y in zip(ps, ys)])
 
         loss.decision = decision  # type: ignore[attr-defined]
+        loss.targets = targets  # type: ignore[attr-defined]
         return loss
 
     return decorate
@@ -45,12 +47,12 @@ def squared_error(p: Any, y: Any) -> Any:
 def binary_cross_entropy(p: Any, y: Any) -> Any:
     """−y log σ(p) − (1 − y) log(1 − σ(p)) of a logit p (a linear output) and y in 0 … 1.
 
-    Computed as softplus(p) − y p, which never overflows.
+    As y softplus(−p) + (1 − y) softplus(p): it never overflows, and keeps its digits near 0.
     """
-    return softplus(p) - y * p
+    return y * softplus(-p) + (1.0 - y) * softplus(p)
 
 
-@_loss(decision=0.0)
+@_loss(decision=0.0, targets=(-1.0, 1.0))
 def hinge(p: Any, y: Any) -> Any:
     """max(0, 1 − y p), for a target y of −1 or 1."""
     return relu(1.0 - y * p)
@@ -58,4 +60,5 @@ def hinge(p: Any, y: Any) -> Any:
 
 def sequence(x: Any) -> Any:
     """x itself if it has elements, else a tuple of it: one output may be bare."""
-    return (x,) if isinstance(x, Value) or not hasattr(x, "__len__") else x
+    bare = isinstance(x, Value) or not hasattr(x, "__len__") or getattr(x, "ndim", 1) == 0
+    return (x,) if bare else x

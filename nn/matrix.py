@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from .module import check_state
+from . import checks
 
 Array = np.ndarray
 
@@ -37,6 +37,10 @@ ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]
     "tanh": (np.tanh, lambda h: 1.0 - h * h),
     "relu": (lambda z: np.maximum(z, 0.0), lambda h: np.where(h > 0.0, 1.0, 0.0)),
 }
+
+
+def _mean_loss(error: Array) -> float:
+    return float(0.5 * np.sum(error * error) / error.shape[1])
 
 
 class Parameter:
@@ -57,9 +61,7 @@ class MatrixMLP:
     Raises ValueError for shapes that do not fit together and for an unknown activation.
     """
 
-    def __init__(
-        self, weights: Sequence[Any], biases: Sequence[Any] | None = None, activation: str = "sigmoid"
-    ):
+    def __init__(self, weights: Sequence[Any], biases: Sequence[Any] | None = None, *, activation: str):
         if activation not in ACTIVATIONS:
             raise ValueError(f"unknown activation {activation!r}; there are {', '.join(ACTIVATIONS)}")
         self.activation = activation
@@ -74,21 +76,24 @@ class MatrixMLP:
             raise ValueError(f"biases of shapes {bias_shapes} do not fit weights of shapes {shapes}")
 
     @classmethod
-    def from_state_dict(cls, state: Mapping[str, Any], activation: str = "sigmoid") -> MatrixMLP:
-        """The network whose state_dict() this is."""
+    def from_state_dict(cls, state: Mapping[str, Any], activation: str) -> MatrixMLP:
+        """The network whose state_dict() this is; a state does not say the activation."""
         layers = range(sum(name.endswith("weight") for name in state))
-        biased = "layers.0.bias" in state
-        return cls(
-            [state[f"layers.{k}.weight"] for k in layers],
-            [state[f"layers.{k}.bias"] for k in layers] if biased else None,
-            activation,
-        )
+        try:
+            weights = [state[f"layers.{k}.weight"] for k in layers]
+            biases = [state[f"layers.{k}.bias"] for k in layers] if len(state) > len(weights) else None
+        except KeyError as error:
+            raise ValueError(f"{error.args[0]} is missing") from None
+        return cls(weights, biases, activation=activation)
 
     def forward(self, X: Array) -> list[Array]:
         """x, h1, h2, …, p, each with a column for each example."""
         sigma, _ = ACTIVATIONS[self.activation]
-        columns = np.asarray(X, dtype=float).T
-        hs = [columns]
+        X = checks.numbers("X", X)
+        nin = self.w[0].data.shape[1]
+        if X.ndim != 2 or X.shape[1] != nin:
+            raise ValueError(f"X has shape {X.shape}: this takes {nin} inputs a row")
+        hs = [X.T]
         for k, w in enumerate(self.w):
             z = w.data @ hs[k]
             if self.b is not None:
@@ -102,14 +107,14 @@ class MatrixMLP:
 
     def loss(self, X: Array, Y: Array) -> float:
         """The mean loss of the examples."""
-        return float(0.5 * np.sum((self(X) - Y) ** 2) / len(X))
+        return _mean_loss(self._error(self.forward(X), X, Y))
 
     def backward(self, X: Array, Y: Array) -> float:
         """The mean loss; adds its gradient to every parameter's grad."""
         _, sigma_prime = ACTIVATIONS[self.activation]
         hs = self.forward(X)
-        error = hs[-1] - np.asarray(Y, dtype=float).T
-        delta = error / len(X)  # of the mean, not of one example
+        error = self._error(hs, X, Y)
+        delta = error / error.shape[1]  # of the mean, not of one example
         for k in reversed(range(len(self.w))):
             w = self.w[k]
             w.grad = w.grad + delta @ hs[k].T
@@ -117,7 +122,14 @@ class MatrixMLP:
                 self.b[k].grad = self.b[k].grad + delta.sum(axis=1)
             if k > 0:
                 delta = (w.data.T @ delta) * sigma_prime(hs[k])
-        return float(0.5 * np.sum(error * error) / len(X))
+        return _mean_loss(error)
+
+    def _error(self, hs: list[Array], X: Array, Y: Array) -> Array:
+        """p − y; refuses what NumPy would broadcast."""
+        X, Y = checks.examples(X, Y)
+        if Y.shape[1] != len(hs[-1]):
+            raise ValueError(f"X has shape {X.shape} and Y {Y.shape}, but there are {len(hs[-1])} outputs")
+        return hs[-1] - Y.T
 
     def parameters(self) -> list[Parameter]:
         """The arrays of each layer: its weights, then its biases."""
@@ -143,6 +155,6 @@ class MatrixMLP:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take the parameters of an equal network; errors as for nn.Module's."""
-        checked = check_state(state, self.state_dict())
+        checked = checks.state(state, self.state_dict())
         for name, p in self.named_parameters():
             p.data = checked[name]

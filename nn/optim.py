@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from .module import check_state
+from . import checks
 
 
 class Optimizer:
@@ -26,10 +25,16 @@ class Optimizer:
     slots: tuple[str, ...] = ()
 
     def __init__(self, parameters: Iterable[Any], lr: float):
+        if hasattr(parameters, "parameters"):
+            raise TypeError("an optimizer takes parameters: give it model.parameters(), not the model")
         self.parameters = list(parameters)
         if not self.parameters:
             raise ValueError("an optimizer needs at least one parameter")
-        self.lr = _positive("lr", lr)
+        if not all(hasattr(p, "data") and hasattr(p, "grad") for p in self.parameters):
+            raise TypeError("a parameter has data and grad, as a Value does")
+        if len(set(map(id, self.parameters))) < len(self.parameters):
+            raise ValueError("a parameter is there twice, and would be moved twice a step")
+        self.lr = checks.positive("lr", lr)
         self.steps = 0
         self.state: list[tuple[Any, ...]] = [(0.0,) * len(self.slots) for _ in self.parameters]
 
@@ -58,8 +63,11 @@ class Optimizer:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take what state_dict() of an equal optimizer gave; errors as for a Module's."""
-        checked = check_state(state, self.state_dict())
-        self.steps = int(checked["steps"])
+        checked = checks.state(state, self.state_dict())
+        steps = float(checked["steps"])
+        if not (steps >= 0.0 and steps.is_integer()):
+            raise ValueError(f"steps is {steps}, not a whole number of at least 0")
+        self.steps = int(steps)
         shapes = [np.shape(p.data) for p in self.parameters]
         ends = np.cumsum([math.prod(shape) for shape in shapes])[:-1]
         slots = [np.split(checked[name], ends) for name in self.slots]
@@ -79,7 +87,7 @@ class SGD(Optimizer):
 
     def __init__(self, parameters: Iterable[Any], lr: float, momentum: float = 0.0):
         super().__init__(parameters, lr)
-        self.momentum = _fraction("momentum", momentum)
+        self.momentum = checks.fraction("momentum", momentum)
 
     def update(self, data: Any, grad: Any, state: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
         """As above; the first v is g."""
@@ -106,8 +114,9 @@ class Adam(Optimizer):
         eps: float = 1e-8,
     ):
         super().__init__(parameters, lr)
-        self.betas = tuple(_fraction("beta", beta) for beta in betas)
-        self.eps = _positive("eps", eps)
+        b1, b2 = betas
+        self.betas = checks.fraction("beta 1", b1), checks.fraction("beta 2", b2)
+        self.eps = checks.positive("eps", eps)
 
     def update(self, data: Any, grad: Any, state: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
         """As above."""
@@ -117,15 +126,3 @@ class Adam(Optimizer):
         m_unbiased = m / (1.0 - b1**self.steps)
         v_unbiased = v / (1.0 - b2**self.steps)
         return data - self.lr * m_unbiased / (v_unbiased**0.5 + self.eps), (m, v)
-
-
-def _positive(name: str, x: float) -> float:
-    if isinstance(x, Real) and 0.0 < x < math.inf:
-        return float(x)
-    raise ValueError(f"{name} is a finite number above 0, not {x!r}")
-
-
-def _fraction(name: str, x: float) -> float:
-    if isinstance(x, Real) and 0.0 <= x < 1.0:
-        return float(x)
-    raise ValueError(f"{name} is a number from 0 to below 1, not {x!r}")

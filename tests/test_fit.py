@@ -21,7 +21,7 @@ def training(seed=0, optimizer=nn.SGD, lr=0.5, batch_size=None, matrix=False, no
     rng = np.random.default_rng(seed)
     model = nn.MLP(2, list(nouts), activation="sigmoid", rng=rng)
     if matrix:
-        model = nn.MatrixMLP.from_state_dict(model.state_dict())
+        model = nn.MatrixMLP.from_state_dict(model.state_dict(), "sigmoid")
     opt = optimizer(model.parameters(), lr=lr)
 
     def train(epochs, x=X, y=Y, loss=nn.squared_error, **kwargs):
@@ -86,7 +86,7 @@ def test_asking_for_a_bar_without_tqdm_is_one_line(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "tqdm", None)
     _, train = training()
     train(5, progress=True)
-    assert 'pip install "scalar-autograd[progress]"' in capsys.readouterr().err
+    assert "extra `progress`" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("matrix", [False, True])
@@ -140,7 +140,7 @@ class Interrupting(list):
 
 def test_ctrl_c_at_any_moment_leaves_parameters_and_history_in_step():
     expected = training()[1](9).loss
-    for uses in range(2, 14):
+    for uses in range(3, 15):
         model, train = training()
         model.optimizer.parameters = Interrupting(model.optimizer.parameters)
         model.optimizer.parameters.uses_left = uses
@@ -166,7 +166,7 @@ def test_a_loss_and_a_model_of_ones_own():
 
 
 @pytest.mark.parametrize("matrix", [False, True])
-@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid")
+@pytest.mark.filterwarnings("error")
 def test_a_loss_that_is_not_finite_names_the_epoch_and_keeps_the_last_finite_parameters(matrix):
     model, train = training(lr=1e200, matrix=matrix)
     with pytest.raises(ArithmeticError, match="in epoch 1: "):
@@ -188,7 +188,7 @@ def test_parameters_that_overflow_in_the_last_epoch_are_noticed():
         (X, Y[:5], ValueError, r"\(21, 2\) and Y \(5, 1\)"),
         (X[:0], Y[:0], ValueError, r"\(0, 2\) and Y \(0, 1\): there is no example"),
         (X[:, :1], Y, ValueError, r"\(21, 1\) and Y \(21, 1\).* takes 2 inputs, not 1"),
-        (X, np.hstack([Y, Y]), ValueError, r"\(21, 2\) and Y \(21, 2\), but the model has 1 outputs"),
+        (X, np.hstack([Y, Y]), ValueError, r"\(21, 2\) and Y \(21, 2\), but the model's outputs are 1"),
         (X[0], Y[0], ValueError, r"\(2,\) and Y \(1,\)"),
         (X.astype(str), Y, TypeError, "X holds <U"),
         (X, Y.astype(object), TypeError, "Y holds object"),
@@ -203,6 +203,45 @@ def test_data_that_does_not_fit_is_refused(x, y, kind, said):
         with pytest.raises(kind, match=said):
             train(1, x, y)
         assert same(model, training(matrix=matrix)[0])
+
+
+def test_what_does_not_go_together_is_refused(tmp_path):
+    model, _ = training()
+    other = nn.SGD(training()[0].parameters(), lr=1.0)
+    for wrong, kind, said in (
+        ({"loss": "mse"}, TypeError, "loss is a function"),
+        ({"loss": lambda p, y: 3.0}, TypeError, "depends on no parameter"),
+        ({"loss": nn.hinge}, ValueError, "targets of -1 or 1 alone"),
+        ({"rng": 3}, TypeError, "default_rng"),
+        ({"optimizer": "sgd"}, TypeError, "optimizer is one such as nn.SGD"),
+        ({"optimizer": other}, ValueError, "other parameters than the model"),
+        ({"checkpoint": tmp_path}, OSError, str(tmp_path)),
+        ({"checkpoint": 5}, TypeError, "PathLike"),
+    ):
+        settings = {"loss": nn.squared_error, "optimizer": model.optimizer, "epochs": 1, **wrong}
+        with pytest.raises(kind, match=said):
+            nn.fit(model, X, Y, **settings)
+        assert same(model, training()[0]) and model.optimizer.steps == 0
+    with pytest.raises(TypeError, match="needs a model with a state_dict"):
+        nn.fit(lambda x: model(x), X, 2 * Y - 1, loss=nn.hinge, optimizer=other, epochs=1, checkpoint="x")
+
+
+def test_any_error_in_an_epoch_leaves_the_parameters_as_before_it():
+    _, train = training(batch_size=8)
+    expected = train(3).loss
+    calls = 0
+
+    def loss(p, y):
+        nonlocal calls
+        calls += 1
+        if calls == 2 * 21 + 11:
+            raise LookupError("of the loss's own")
+        return nn.squared_error(p, y)
+
+    model, train = training(batch_size=8)
+    with pytest.raises(LookupError):
+        train(9, loss=loss)
+    assert model.optimizer.steps == 6 and train(1).loss == [expected[2]]
 
 
 @pytest.mark.parametrize(
@@ -243,8 +282,21 @@ def test_a_matrix_network_is_trained_by_its_own_loss():
 @pytest.fixture
 def checkpoint(tmp_path):
     path = tmp_path / "run.npz"
-    training()[1](3, checkpoint=path)
+    model, _ = training()
+    nn.save_checkpoint(path, model, model.optimizer, np.random.default_rng(1), [0.3, 0.2, 0.1], 1.5)
     return path
+
+
+def test_a_checkpoint_holds_what_was_saved(checkpoint):
+    assert load(checkpoint) == ([0.3, 0.2, 0.1], 1.5)
+
+
+def test_training_resumes_on_the_same_data_alone(tmp_path):
+    training()[1](3, checkpoint=tmp_path / "run.npz")
+    model, train = training()
+    with pytest.raises(ValueError, match=r"run\.npz: it was trained on other data"):
+        train(5, x=X + 0.1, resume=tmp_path / "run.npz")
+    assert same(model, training()[0])
 
 
 def load(path, **settings):
@@ -316,7 +368,12 @@ def test_a_checkpoint_of_another_training_is_refused(checkpoint, settings, said)
         ({"rng": np.array("{}")}, "run.npz"),
         ({"rng": np.array("no json")}, "run.npz"),
         ({"rng": np.array('{"bit_generator": "MT19937"}')}, "run.npz"),
-        ({"optimizer.steps": np.array(float("nan"))}, "run.npz"),
+        ({"optimizer.steps": np.array(float("nan"))}, "steps is nan"),
+        ({"optimizer.steps": np.array(-1)}, "steps is -1"),
+        ({"optimizer.steps": np.array(math.inf)}, "steps is inf"),
+        ({"rng": np.array("[" * 100_000)}, "run.npz"),
+        ({"rng": np.array('{"bit_generator": "PCG64", "state": {"state": -1, "inc": 1}}')}, "run.npz"),
+        ({"loss": np.array([1j])}, "loss holds complex"),
         ({"format": np.array(99)}, "format is 99"),
         ({"seconds": np.array([1.0, 2.0])}, "run.npz"),
     ],
@@ -345,7 +402,7 @@ def test_a_crash_while_writing_leaves_the_old_checkpoint(checkpoint, monkeypatch
             patch.setattr(os, step, crash)
             with pytest.raises(OSError, match="disk full"):
                 training()[1](9, checkpoint=checkpoint)
-        assert checkpoint.read_bytes() == before
+        assert checkpoint.read_bytes() == before and list(checkpoint.parent.iterdir()) == [checkpoint]
 
 
 def test_killed_training_leaves_a_checkpoint_that_resumes(tmp_path):
@@ -364,6 +421,7 @@ def test_killed_training_leaves_a_checkpoint_that_resumes(tmp_path):
     process.send_signal(signal.SIGKILL)
     process.communicate()
     model, train = training(batch_size=8)
-    epochs = len(load(path, batch_size=8)[0]) + 5
+    with np.load(path) as archive:
+        epochs = len(archive["loss"]) + 5
     whole, train_whole = training(batch_size=8)
     assert train(epochs, resume=path).loss == train_whole(epochs).loss and same(model, whole)

@@ -83,6 +83,22 @@ def test_other_widths_activations_and_biases_agree(activation, bias):
             assert np.max(np.abs(a - c)) <= 1e-7 * max(np.max(np.abs(b)), 1.0)
 
 
+def test_shapes_that_numpy_would_broadcast_are_refused():
+    X, Y = DATA["xor"]
+    scalar, matrix = both(0)
+    assert matrix.loss(X, Y.ravel()) == matrix.loss(X, Y)
+    mean = nn.MeanLoss(scalar, nn.squared_error)
+    for x, y in ((X, Y[:1]), (X, Y.T), (X, np.hstack([Y, Y])), (X[:, :1], Y), (X[:0], Y[:0]), (X[0], Y[0])):
+        for f in (matrix.loss, matrix.backward, mean.backward):
+            with pytest.raises(ValueError, match=r"shape|inputs|outputs"):
+                f(x, y)
+    assert not any(p.grad for p in scalar.parameters())
+    with pytest.raises(ValueError, match=r"layers\.1\.bias is missing"):
+        state = both(0, bias=True)[1].state_dict()
+        del state["layers.1.bias"]
+        nn.MatrixMLP.from_state_dict(state, "tanh")
+
+
 @pytest.mark.parametrize("data", DATA)
 def test_trajectories_of_1000_epochs_agree(data):
     X, Y = DATA[data]

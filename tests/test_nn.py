@@ -73,7 +73,9 @@ def test_parameters_are_labelled_as_in_the_lab_and_computing_labels_nothing():
         (lambda: nn.MLP(2, [1], activation="swish"), "there are linear, relu, sigmoid, softplus, tanh"),
         (lambda: nn.MLP(2, [3], init=lambda i, o, rng: np.zeros((i, o))), r"\(2, 3\), not \(3, 2\)"),
         (lambda: nn.MLP(2, [3, 1])([1.0, 2.0, 3.0]), "takes 2 inputs, not 3"),
+        (lambda: nn.MLP(2, 3), "a sequence of widths, not 3"),
         (lambda: nn.SGD([], lr=1.0), "at least one parameter"),
+        (lambda: nn.SGD([Value(1.0)] * 2, lr=1.0), "there twice"),
         (lambda: nn.SGD([Value(1.0)], lr=0.0), "lr is a finite number above 0"),
         (lambda: nn.SGD([Value(1.0)], lr=math.nan), "lr is a finite number above 0"),
         (lambda: nn.SGD([Value(1.0)], lr=1.0, momentum=1.0), "momentum"),
@@ -81,14 +83,30 @@ def test_parameters_are_labelled_as_in_the_lab_and_computing_labels_nothing():
         (lambda: nn.squared_error([1.0, 2.0], [1.0]), "2 outputs and the target 1"),
         (lambda: nn.data.linear(0), "above 0, not 0"),
         (lambda: nn.data.xor(1), "at least 2"),
-        (lambda: nn.MatrixMLP([np.zeros((4, 2)), np.zeros((1, 3))]), "do not chain"),
-        (lambda: nn.MatrixMLP([]), "do not chain"),
-        (lambda: nn.MatrixMLP([np.zeros((4, 2))], [np.zeros(3)]), "do not fit"),
+        (lambda: nn.MatrixMLP([np.zeros((4, 2)), np.zeros((1, 3))], activation="tanh"), "do not chain"),
+        (lambda: nn.MatrixMLP([], activation="tanh"), "do not chain"),
+        (lambda: nn.MatrixMLP([np.zeros((4, 2))], [np.zeros(3)], activation="relu"), "do not fit"),
         (lambda: nn.MatrixMLP([np.zeros((4, 2))], activation="softplus"), "there are sigmoid, tanh, relu"),
     ],
 )
 def test_bad_settings_are_refused_with_what_would_be_right(make, said):
     with pytest.raises(ValueError, match=said):
+        make()
+
+
+@pytest.mark.parametrize(
+    "make, said",
+    [
+        (lambda: nn.MLP(2, [1], rng=0), r"rng is a generator, such as numpy.random.default_rng\(0\), not 0"),
+        (lambda: nn.data.linear(5, np.random), "rng is a generator"),
+        (lambda: nn.MLP(2, [1])(3.0), "a sequence of 2 inputs, not float"),
+        (lambda: nn.SGD(nn.MLP(2, [1]), lr=0.1), r"give it model.parameters\(\)"),
+        (lambda: nn.SGD([1.0], lr=0.1), "has data and grad"),
+        (lambda: nn.MLP(2, [1]).load_state_dict(None), "a mapping of names to arrays"),
+    ],
+)
+def test_things_of_the_wrong_kind_are_type_errors(make, said):
+    with pytest.raises(TypeError, match=said):
         make()
 
 
@@ -130,15 +148,17 @@ def test_modules_of_ones_own_find_their_parameters_once():
         "again",
     ]
     assert mine.state_dict()["grid"].tolist() == [[1.0, 2.0], [3.0, 4.0]]
-    mine.parts = [[nn.Neuron(1)], None, Value(5.0)]
-    assert [name for name, _ in mine.named_parameters()][2:5] == ["parts.0.0.w", "parts.0.0.b", "parts.2"]
+    mine.parts = [[nn.Neuron(1)], None, {"a": Value(5.0)}, np.array([Value(6.0)]), [[Value(7.0)], []]]
+    mine.cache = mine.scale * 2.0  # computed, so no parameter
+    names = ["parts.0.0.w", "parts.0.0.b", "parts.2.a", "parts.3", "parts.4.0", "again"]
+    assert [name for name, _ in mine.named_parameters()][2:] == names
 
 
 @pytest.mark.parametrize(
     "change, kind, said",
     [
         ({"layers.0.weight": None}, ValueError, "layers.0.weight is missing"),
-        ({"layers.9.weight": np.zeros(1)}, ValueError, "layers.9.weight is not a parameter"),
+        ({"layers.9.weight": np.zeros(1)}, ValueError, "layers.9.weight is unknown"),
         ({"layers.0.bias": np.zeros(5)}, ValueError, r"layers.0.bias has shape \(5,\), not \(4,\)"),
         ({"layers.0.bias": np.array(["a"] * 4)}, TypeError, "not real numbers"),
     ],
@@ -147,7 +167,7 @@ def test_modules_of_ones_own_find_their_parameters_once():
 def test_a_state_that_does_not_fit_changes_nothing(change, kind, said, kind_of_model):
     model = nn.MLP(2, [4, 1])
     if kind_of_model == "matrix":
-        model = nn.MatrixMLP.from_state_dict(model.state_dict())
+        model = nn.MatrixMLP.from_state_dict(model.state_dict(), "relu")
     before = model.state_dict()
     wrong = {**{name: array + 1.0 for name, array in before.items()}, **change}
     with pytest.raises(kind, match=said):
@@ -221,6 +241,8 @@ def test_losses_are_their_formulas_bare_or_in_sequences():
     assert nn.hinge(Value(-2.0), -1.0).data == 0.0
     with pytest.raises(OverflowError, match=r"at test_nn.py:\d+: nn.squared_error"):  # not a line of nn's
         nn.squared_error(Value(1e200), 0.0)
+    for p, y in ((40.0, 1.0), (-40.0, 0.0)):
+        assert nn.binary_cross_entropy(Value(p), y).data == pytest.approx(math.exp(-40.0), rel=1e-15)
     for extreme in (-1e300, 1e300):
         assert nn.binary_cross_entropy(Value(extreme), float(extreme > 0)).data == 0.0
         assert nn.binary_cross_entropy(Value(extreme), float(extreme < 0)).data == 1e300

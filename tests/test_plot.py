@@ -19,7 +19,7 @@ def test_the_loss_is_on_a_logarithmic_scale():
 
 def test_truth_and_prediction_are_side_by_side_and_the_misjudged_ringed():
     X, Y = nn.data.xor()
-    model = nn.MatrixMLP([np.array([[1.0, 0.0]])])  # p = x1: class 1 on the right half
+    model = nn.MatrixMLP([np.array([[1.0, 0.0]])], activation="tanh")  # p = x1: class 1 on the right half
     truth, predicted = result_figure(model, X, Y).axes[:2]
 
     def points(axes, label):

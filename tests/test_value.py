@@ -189,6 +189,14 @@ def test_backward_on_a_leaf_and_at_the_recorded_values():
     assert x.grad == 6.0 + math.cos(3.0)
 
 
+def test_a_grad_that_cannot_be_added_to_leaves_all_leaves_as_they_were():
+    x, y = Value(1.0), Value(2.0)
+    x.grad, y.grad = 10.0, None
+    with pytest.raises(TypeError):
+        (x * y).backward()
+    assert (x.grad, y.grad) == (10.0, None)
+
+
 def test_a_failed_backward_leaves_the_leaves_as_they_were():
     x, z = Value(2.0), Value(0.0)
     (x * x).backward()
@@ -253,6 +261,28 @@ def test_graphs_hold_no_reference_cycles():
         gc.enable()
 
 
+class Weight(Value):
+    def __init__(self, data, unit):
+        super().__init__(data, label="w")
+        self.unit = unit
+
+
+def test_copies_keep_the_class_and_its_attributes():
+    w = Weight(2.0, "kg")
+    (w * w).backward()
+    for twin in (copy.copy(w), copy.deepcopy(w), *(pickle.loads(pickle.dumps(w, p)) for p in range(6))):
+        assert (type(twin), twin.unit, twin.data, twin.grad, twin.label) == (Weight, "kg", 2.0, 4.0, "w")
+
+
+def test_a_pickling_that_failed_leaves_the_next_one_whole():
+    x = Value(1.0)
+    for _ in range(5000):
+        x = x + 1.0
+    with pytest.raises(TypeError) as failed:  # holds on to the frames of the failure
+        pickle._dumps([x, threading.Lock()])
+    assert pickle.loads(pickle.dumps(x)).data == 5001.0 and failed
+
+
 def test_pickle_keeps_what_is_shared():
     x = Value(2.0)
     h = x * x
@@ -292,7 +322,11 @@ def test_numpy_functions_and_arrays_of_values():
         assert [e.op for e in larger] == ["maximum", "maximum"]
     assert TABLE["relu"](np.array([x, -y]))[1].op == "relu"
     assert maximum(np.array([1.0, 5.0]), 2.0).tolist() == [2.0, 5.0]
-    assert (np.array([1.0, 2.0]) * x)[1].data == 1.0
+    for two in (np.array([2.0, 2.0]), np.array([2.0]), np.array([[2.0]])):  # shapes are kept
+        for product in (x * two, two * x, np.multiply(x, two)):
+            assert product.shape == two.shape and product.flat[0].data == 1.0
+    with pytest.raises(TypeError, match="cannot write into a Value"):
+        np.add(1.0, 2.0, out=x)
     assert np.array([x, y]).astype(float).tolist() == [0.5, 2.0]
 
 
@@ -360,6 +394,11 @@ def test_a_value_is_one_real_number(bad):
 def test_results_that_are_not_finite_name_primitive_operands_and_line(f, kind, said):
     with pytest.raises(kind, match=said + r".*at test_value.py:\d+: \(lambda x"):
         f(Value(-1.0, label="x"))
+
+
+def test_a_label_is_a_string():
+    with pytest.raises(TypeError, match="a label is a string, not 3"):
+        Value(1.0, 3)
 
 
 def test_what_is_no_scalar_is_a_type_error():

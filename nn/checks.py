@@ -1,0 +1,90 @@
+"""What arguments must be: each function returns its argument in order, or says what would be right."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Mapping
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator
+
+
+def whole(name: str, n: Any) -> int:
+    """A whole number above 0; ValueError if not."""
+    try:
+        if (n := operator.index(n)) > 0:
+            return n
+    except TypeError:
+        pass
+    raise ValueError(f"{name} is a whole number above 0, not {n!r}")
+
+
+def positive(name: str, x: Any) -> float:
+    """A finite number above 0; ValueError if not."""
+    if isinstance(x, Real) and 0.0 < float(x) < math.inf:
+        return float(x)
+    raise ValueError(f"{name} is a finite number above 0, not {x!r}")
+
+
+def fraction(name: str, x: Any) -> float:
+    """A number from 0 to below 1; ValueError if not."""
+    if isinstance(x, Real) and 0.0 <= float(x) < 1.0:
+        return float(x)
+    raise ValueError(f"{name} is a number from 0 to below 1, not {x!r}")
+
+
+def generator(rng: Any) -> Generator:
+    """The given generator, or where that is None one of fresh entropy; TypeError for anything else."""
+    if rng is None:
+        return np.random.default_rng()
+    if isinstance(rng, Generator):
+        return rng
+    raise TypeError(f"rng is a generator, such as numpy.random.default_rng(0), not {rng!r}")
+
+
+def numbers(name: str, x: Any) -> np.ndarray:
+    """An array of real numbers, as floats; TypeError or ValueError if not."""
+    try:
+        array = np.asarray(x)
+    except ValueError:
+        raise ValueError(f"{name} is not an array: its rows differ in length") from None
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name} holds {array.dtype}, not real numbers")
+    return array.astype(float, copy=False)
+
+
+def examples(X: Any, Y: Any) -> tuple[np.ndarray, np.ndarray]:
+    """X of shape (examples, inputs) and Y of shape (examples, outputs), or (examples,) for one output.
+
+    Raises ValueError with both shapes if they are not that, and TypeError for what is not numeric.
+    """
+    X, Y = numbers("X", X), numbers("Y", Y)
+    shapes = f"X has shape {X.shape} and Y {Y.shape}"
+    if X.ndim != 2 or Y.ndim not in (1, 2) or len(X) != len(Y):
+        raise ValueError(f"{shapes}: they need a row for each example, and as many of them")
+    if len(X) == 0:
+        raise ValueError(f"{shapes}: there is no example")
+    return X, Y.reshape(len(Y), -1)
+
+
+def state(given: Any, expected: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Arrays by name, with the names and shapes of the expected ones.
+
+    Raises ValueError at the first name that is missing, unknown or of another shape, and TypeError
+    for what is not numeric.
+    """
+    if not isinstance(given, Mapping):
+        raise TypeError(f"a state is a mapping of names to arrays, not {type(given).__name__}")
+    for name in [*expected, *given]:
+        if name not in given:
+            raise ValueError(f"{name} is missing")
+        if name not in expected:
+            raise ValueError(f"{name} is unknown here; known are {', '.join(expected) or 'none'}")
+    arrays = {name: numbers(name, given[name]) for name in expected}
+    for name, array in arrays.items():
+        if array.shape != expected[name].shape:
+            raise ValueError(f"{name} has shape {array.shape}, not {expected[name].shape}")
+    return arrays

@@ -159,9 +159,10 @@ class MLP(Module):
 
 def _outputs(neurons: list[Neuron], x: Iterable[Any]) -> list[Value]:
     first = neurons[0]
-    if not isinstance(x, Iterable):
-        raise TypeError(f"this takes a sequence of {len(first.w)} inputs, not {type(x).__name__}")
-    x = tuple(x)
+    try:
+        x = tuple(x)
+    except TypeError:
+        raise TypeError(f"this takes a sequence of {len(first.w)} inputs, not {type(x).__name__}") from None
     if len(x) != len(first.w):
         raise ValueError(f"this takes {len(first.w)} inputs, not {len(x)}")
     outs = matvec([neuron.w for neuron in neurons], x)

@@ -86,10 +86,32 @@ class MatrixMLP:
             raise ValueError(f"{error.args[0]} is missing") from None
         return cls(weights, biases, activation=activation)
 
-    def forward(self, X: Array) -> list[Array]:
+    def __call__(self, X: Any) -> Array:
+        """The predictions, of shape (examples, outputs)."""
+        return self._forward(checks.numbers("X", X))[-1].T
+
+    def loss(self, X: Any, Y: Any) -> float:
+        """The mean loss of the examples."""
+        error, _ = self._error(X, Y)
+        return _mean_loss(error)
+
+    def backward(self, X: Any, Y: Any) -> float:
+        """The mean loss; adds its gradient to every parameter's grad."""
+        _, sigma_prime = ACTIVATIONS[self.activation]
+        error, hs = self._error(X, Y)
+        delta = error / error.shape[1]  # of the mean, not of one example
+        for k in reversed(range(len(self.w))):
+            w = self.w[k]
+            w.grad = w.grad + delta @ hs[k].T
+            if self.b is not None:
+                self.b[k].grad = self.b[k].grad + delta.sum(axis=1)
+            if k > 0:
+                delta = (w.data.T @ delta) * sigma_prime(hs[k])
+        return _mean_loss(error)
+
+    def _forward(self, X: Array) -> list[Array]:
         """x, h1, h2, …, p, each with a column for each example."""
         sigma, _ = ACTIVATIONS[self.activation]
-        X = checks.numbers("X", X)
         nin = self.w[0].data.shape[1]
         if X.ndim != 2 or X.shape[1] != nin:
             raise ValueError(f"X has shape {X.shape}: this takes {nin} inputs a row")
@@ -101,35 +123,13 @@ class MatrixMLP:
             hs.append(z if w is self.w[-1] else sigma(z))
         return hs
 
-    def __call__(self, X: Array) -> Array:
-        """The predictions, of shape (examples, outputs)."""
-        return self.forward(X)[-1].T
-
-    def loss(self, X: Array, Y: Array) -> float:
-        """The mean loss of the examples."""
-        return _mean_loss(self._error(self.forward(X), X, Y))
-
-    def backward(self, X: Array, Y: Array) -> float:
-        """The mean loss; adds its gradient to every parameter's grad."""
-        _, sigma_prime = ACTIVATIONS[self.activation]
-        hs = self.forward(X)
-        error = self._error(hs, X, Y)
-        delta = error / error.shape[1]  # of the mean, not of one example
-        for k in reversed(range(len(self.w))):
-            w = self.w[k]
-            w.grad = w.grad + delta @ hs[k].T
-            if self.b is not None:
-                self.b[k].grad = self.b[k].grad + delta.sum(axis=1)
-            if k > 0:
-                delta = (w.data.T @ delta) * sigma_prime(hs[k])
-        return _mean_loss(error)
-
-    def _error(self, hs: list[Array], X: Array, Y: Array) -> Array:
-        """p − y; refuses what NumPy would broadcast."""
+    def _error(self, X: Any, Y: Any) -> tuple[Array, list[Array]]:
+        """p − y, and the layers; refuses what NumPy would broadcast."""
         X, Y = checks.examples(X, Y)
+        hs = self._forward(X)
         if Y.shape[1] != len(hs[-1]):
             raise ValueError(f"X has shape {X.shape} and Y {Y.shape}, but there are {len(hs[-1])} outputs")
-        return hs[-1] - Y.T
+        return hs[-1] - Y.T, hs
 
     def parameters(self) -> list[Parameter]:
         """The arrays of each layer: its weights, then its biases."""

@@ -38,6 +38,8 @@ def main():
     parser.add_argument("--seeds", type=int, default=100, help="how many seeds, from 0 on")
     parser.add_argument("--lr", type=float, default=2.0, help="learning rate")
     options = parser.parse_args()
+    if options.seeds < 1 or not options.lr > 0:
+        parser.error("the number of seeds and the learning rate are above 0")
     for data, published in PUBLISHED.items():
         histories = [train(data, seed, options.lr) for seed in range(options.seeds)]
         losses = np.array([[history.loss[epoch] for epoch in EPOCHS] for history in histories])

@@ -53,14 +53,14 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    path: Any, model: Any, optimizer: Any, rng: Generator, data: str = ""
+    path: Any, model: Any, optimizer: Any, rng: Generator, data: str | None = None
 ) -> tuple[list[float], float]:
     """Put model, optimizer and rng into the state saved at path.
 
     Returns the loss of each epoch so far, and the seconds they took.
 
-    Raises OSError where the file cannot be opened, and ValueError where it is cut short, damaged,
-    or of another architecture, optimizer, generator or name of data; everything is then as it was.
+    Raises OSError where the file cannot be opened, and ValueError where it is cut short, damaged, or
+    of another architecture, optimizer, generator or (if given) data; everything is then as it was.
     """
     arrays = _read(path)
     model_before, optimizer_before = model.state_dict(), optimizer.state_dict()
@@ -70,7 +70,7 @@ def load_checkpoint(
             raise ValueError(f"its format is {arrays['format']}, not {FORMAT}")
         if arrays["optimizer"] != type(optimizer).__name__:
             raise ValueError(f"it was trained by {arrays['optimizer']}, not {type(optimizer).__name__}")
-        if arrays["data"] != data:
+        if data is not None and arrays["data"] != data:
             raise ValueError("it was trained on other data")
         model.load_state_dict(_under("model.", arrays))
         optimizer.load_state_dict(_under("optimizer.", arrays))

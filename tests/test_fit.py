@@ -297,6 +297,7 @@ def test_training_resumes_on_the_same_data_alone(tmp_path):
     with pytest.raises(ValueError, match=r"run\.npz: it was trained on other data"):
         train(5, x=X + 0.1, resume=tmp_path / "run.npz")
     assert same(model, training()[0])
+    assert len(load(tmp_path / "run.npz")[0]) == 3  # by hand, it goes wherever it fits
 
 
 def load(path, **settings):

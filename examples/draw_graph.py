@@ -1,12 +1,10 @@
 """Draw three graphs, with their values and gradients: a neuron, the lab's network, an expression."""
 
 import argparse
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import numpy as np
+from program import run
 
 import nn
 from autograd import DrawingError, Value, draw
@@ -53,7 +51,7 @@ def expression() -> Drawing:
     return draw(g)
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/graphs"), help="folder (default: %(default)s)")
     out = parser.parse_args().out
@@ -71,7 +69,8 @@ def main() -> None:
         print(path)
     if reason:
         print(f"DOT text instead of pictures: {reason}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

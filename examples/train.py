@@ -77,11 +77,11 @@ def gradient_difference(scalar: nn.MLP, matrix: nn.MatrixMLP, X: Any, Y: Any) ->
 def _pictures(name: str, model: nn.MLP, X: Any, Y: Any, history: nn.History, out: Path) -> list[Path]:
     written = []
     if importlib.util.find_spec("matplotlib"):
-        from nn.plot import loss_figure, result_figure
+        from nn.plot import loss_figure, result_figure, save
 
-        loss_figure(history.loss, f"{name}: loss").savefig(out / "loss.svg")
+        save(loss_figure(history.loss, f"{name}: loss"), out / "loss.svg")
         accuracy = f"{name}: accuracy {history.accuracy:.1%} after {len(history.loss)} epochs"
-        result_figure(model, X, Y, accuracy).savefig(out / "result.svg")
+        save(result_figure(model, X, Y, accuracy), out / "result.svg")
         written += [out / "loss.svg", out / "result.svg"]
     else:
         print("no loss.svg and result.svg: they come with the extra `plot`: pip install matplotlib")

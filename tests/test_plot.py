@@ -7,7 +7,7 @@ import nn
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 
-from nn.plot import CLASSES, loss_figure, result_figure
+from nn.plot import CLASSES, loss_figure, result_figure, save
 
 
 def test_the_loss_is_on_a_logarithmic_scale():
@@ -15,6 +15,23 @@ def test_the_loss_is_on_a_logarithmic_scale():
     assert (axes.get_yscale(), axes.get_title(), axes.get_xlabel()) == ("log", "a title", "epoch")
     assert axes.lines[0].get_ydata().tolist() == [1.0, 0.1, 0.01]
     loss_figure([0.5])
+
+
+def test_the_axis_of_epochs_ends_beyond_the_last_round_number():
+    figure = loss_figure(np.linspace(1.0, 0.1, 10_000))
+    [axes] = figure.axes
+    low, high = axes.get_xlim()
+    assert low == 0 and 10_000 in axes.get_xticks() and 10_000 < high < 10_500
+
+
+def test_saved_twice_a_figure_has_the_same_bytes(tmp_path):
+    X, Y = nn.data.xor()
+    model = nn.MatrixMLP([np.array([[1.0, 0.0]])], activation="sigmoid")
+    for make in lambda: loss_figure([1.0, 0.1], "a title"), lambda: result_figure(model, X, Y):
+        for name in "a.svg", "b.svg":
+            save(make(), tmp_path / name)
+        assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+        assert b"<dc:date>" not in (tmp_path / "a.svg").read_bytes()
 
 
 def test_truth_and_prediction_are_side_by_side_and_the_misjudged_ringed():

@@ -186,7 +186,19 @@ class Value:
 
     def relu(self) -> Value:
         """max(x, 0), with derivative 0 at 0."""
-        return _unary(ops.relu, self)
+        x = self.data
+        out = _new(Value)
+        out.data = d = 0.0 if x <= 0.0 else x
+        if d - d:
+            raise anomaly(ops.relu, self)
+        out.grad = 0.0
+        out.label = ""
+        out.op = "relu"
+        out.x = self
+        out.y = None
+        out.dx = 1.0 if x > 0.0 else 0.0
+        out.dy = None
+        return out
 
     def softplus(self) -> Value:
         """log(1 + e^x); never overflows."""
@@ -311,7 +323,7 @@ def number(x: Any) -> float:
 
 def _scalar(x: Any) -> float:
     """An operand that is no Value; an array of one element stays an array, so that shapes are kept."""
-    if isinstance(x, np.ndarray) and x.ndim:
+    if type(x) is not float and isinstance(x, np.ndarray) and x.ndim:
         raise TypeError("an array is no scalar")
     return number(x)
 

@@ -48,7 +48,7 @@ class MeanLoss:
         X, Y = checks.examples(X, Y)
         targets = Y[:, 0] if Y.shape[1] == 1 else Y  # bare, as the prediction is
         losses = total([self.loss(self.model(x), y) for x, y in zip(X.tolist(), targets.tolist())])
-        if not losses.parents:
+        if losses.dx is None:
             raise TypeError("the loss is a number, and not a Value: it depends on no parameter")
         mean = losses * (1.0 / len(X))
         mean.backward()

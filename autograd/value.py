@@ -27,11 +27,12 @@ from .ops import Primitive
 class Value:
     """A scalar in a computation graph.
 
-    `data` is its value and `grad` the gradient that backward() found for it. A Value that a
-    primitive computed also knows the primitive's name, `op`, its operands `x` and `y`, and the
-    local derivatives `dx` = ∂self/∂x and `dy` = ∂self/∂y at the operands' values of that moment.
-    An operand is a Value, a number (its local derivative is None: nobody asks for it) or, for
-    `dot` and `total`, a tuple of Values or of numbers. A leaf has no operands, and op "".
+    `data` is its value and `grad` the gradient that backward() found for it; both may be set, to
+    floats. A Value that a primitive computed also knows the primitive's name, `op`, its operands
+    `x` and `y`, and the local derivatives `dx` = ∂self/∂x and `dy` = ∂self/∂y at the operands'
+    values of that moment. An operand is a Value, a number (its local derivative is None: nobody asks
+    for it) or, for `dot` and `total`, a tuple of Values or of numbers. A leaf has no operands, and
+    op "".
 
     Raises TypeError unless `data` is one real number.
     """
@@ -172,8 +173,8 @@ class Value:
         except OverflowError:
             return _unary(ops.sigmoid, self)
         out = _new(Value)
-        out.data = d = s
-        if d - d:
+        out.data = s
+        if s - s:
             raise anomaly(ops.sigmoid, self)
         out.grad = 0.0
         out.label = ""

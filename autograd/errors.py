@@ -62,12 +62,15 @@ def _shown(operand: Any) -> str:
 
 
 def _user_line() -> str:
-    """The caller's place outside these packages, as ", at file:line: source"; "" if there is none."""
+    """The caller's own place, as ", at file:line: source"; "" if there is none."""
     frame: FrameType | None = sys._getframe(1)
-    while frame and frame.f_globals.get("__name__", "").partition(".")[0] in ("autograd", "nn"):
+    while frame and frame.f_globals.get("__name__", "").partition(".")[0] in _NOT_THE_USERS:
         frame = frame.f_back
     if frame is None:
         return ""
     file, line = frame.f_code.co_filename, frame.f_lineno
     source = linecache.getline(file, line).strip()
     return f", at {os.path.basename(file)}:{line}" + (f": {source}" if source else "")
+
+
+_NOT_THE_USERS = ("autograd", "nn", "numpy")  # NumPy's wrappers stand between, as in nn.fit

@@ -1,5 +1,6 @@
 """Training: its history, its output, its end by Ctrl-C or by a bad loss, and its checkpoints."""
 
+import itertools
 import math
 import os
 import signal
@@ -30,6 +31,18 @@ def training(seed=0, optimizer=nn.SGD, lr=0.5, batch_size=None, matrix=False, no
 
     model.optimizer = opt
     return model, train
+
+
+def failing(error, call):
+    """A squared error that raises the error instead at one of its calls."""
+    calls = itertools.count(1)
+
+    def loss(p, y):
+        if next(calls) == call:
+            raise error
+        return nn.squared_error(p, y)
+
+    return loss
 
 
 def same(a, b):
@@ -110,15 +123,7 @@ def test_resumed_training_is_bit_for_bit_the_uninterrupted_one(tmp_path, optimiz
 def test_ctrl_c_keeps_whole_epochs_and_resumes(tmp_path):
     whole, train = training(batch_size=8, optimizer=nn.Adam)
     expected = train(10).loss
-    calls = 0
-
-    def loss(p, y):
-        nonlocal calls
-        calls += 1
-        if calls == 4 * 21 + 11:
-            raise KeyboardInterrupt
-        return nn.squared_error(p, y)
-
+    loss = failing(KeyboardInterrupt, 4 * 21 + 11)
     model, train = training(batch_size=8, optimizer=nn.Adam)
     history = train(10, loss=loss, checkpoint=tmp_path / "run.npz")
     assert history.loss == expected[:4] and history.accuracy == nn.accuracy(model, X, Y)
@@ -175,6 +180,12 @@ def test_a_loss_that_is_not_finite_names_the_epoch_and_keeps_the_last_finite_par
     assert all(np.isfinite(a).all() for a in model.state_dict().values())
 
 
+def test_it_names_the_line_of_the_program_that_trains():
+    _, train = training()
+    with pytest.raises(ArithmeticError, match=r"nan.* is not finite, at test_fit.py:\d+: return nn.fit"):
+        train(1, x=np.where(X > 0.95, np.nan, X))
+
+
 def test_parameters_that_overflow_in_the_last_epoch_are_noticed():
     model, train = training(lr=1e308)
     with pytest.raises(ArithmeticError, match="in epoch 1: "):
@@ -229,15 +240,7 @@ def test_what_does_not_go_together_is_refused(tmp_path):
 def test_any_error_in_an_epoch_leaves_the_parameters_as_before_it():
     _, train = training(batch_size=8)
     expected = train(3).loss
-    calls = 0
-
-    def loss(p, y):
-        nonlocal calls
-        calls += 1
-        if calls == 2 * 21 + 11:
-            raise LookupError("of the loss's own")
-        return nn.squared_error(p, y)
-
+    loss = failing(LookupError, 2 * 21 + 11)
     model, train = training(batch_size=8)
     with pytest.raises(LookupError):
         train(9, loss=loss)

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a plain checkout will do
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
+
+from train import start
 
 import nn
 
@@ -22,10 +24,7 @@ PUBLISHED = {
 
 def train(data, seed, lr):
     """The history of the run with this seed."""
-    rng = np.random.default_rng(seed)
-    X, Y = nn.data.xor() if data == "xor" else nn.data.linear(100, rng)
-    start = nn.MLP(2, [4, 4, 1], activation="sigmoid", bias=False, rng=rng)
-    model = nn.MatrixMLP.from_state_dict(start.state_dict(), "sigmoid")
+    _, X, Y, _, model = start(data, seed)
     sgd = nn.SGD(model.parameters(), lr=lr)
     return nn.fit(model, X, Y, loss=nn.squared_error, optimizer=sgd, epochs=10_000, progress=False)
 

@@ -4,6 +4,7 @@ import argparse
 
 import numpy as np
 from program import run
+from train import DATA, start
 
 import nn
 
@@ -19,16 +20,13 @@ def main() -> int:
         "and central differences by more than 1e-8, of a matrix's largest gradient.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--data", choices=["xor", "linear"], default="xor", help="the data set")
+    parser.add_argument("--data", choices=list(DATA), default="xor", help="the data set")
     parser.add_argument("--seed", type=int, default=0, help="of the weights and the data")
     options = parser.parse_args()
     if options.seed < 0:
         parser.error("the seed is a whole number of at least 0")
 
-    rng = np.random.default_rng(options.seed)
-    X, Y = nn.data.xor() if options.data == "xor" else nn.data.linear(100, rng)
-    scalar = nn.MLP(2, [4, 4, 1], activation="sigmoid", bias=False, rng=rng)
-    matrix = nn.MatrixMLP.from_state_dict(scalar.state_dict(), "sigmoid")
+    _, X, Y, scalar, matrix = start(options.data, options.seed)
     loss = nn.MeanLoss(scalar, nn.squared_error).backward(X, Y)
     matrix.backward(X, Y)
     print(f"Gradients of the mean loss, {loss:.6f}, over the {len(X)} {options.data} points")

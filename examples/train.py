@@ -18,15 +18,20 @@ OPTIMIZERS = {"sgd": nn.SGD, "adam": nn.Adam}
 DATA = {"xor": lambda rng: nn.data.xor(), "linear": lambda rng: nn.data.linear(100, rng)}
 
 
+def start(name: str, seed: int) -> tuple[np.random.Generator, np.ndarray, np.ndarray, nn.MLP, nn.MatrixMLP]:
+    """The generator of a seed, and by it a data set's X and Y and the lab's network, in both forms."""
+    rng = np.random.default_rng(seed)
+    X, Y = DATA[name](rng)
+    scalar = nn.MLP(2, [4, 4, 1], activation="sigmoid", bias=False, rng=rng)
+    return rng, X, Y, scalar, nn.MatrixMLP.from_state_dict(scalar.state_dict(), "sigmoid")
+
+
 def main(name: str, arguments: list[str] | None = None) -> int:
     """Train the lab's network on a data set, cross-check it, and write what there is to see."""
     options = _options(name, arguments)
     say = (lambda *_: None) if options.quiet else print
     out: Path = options.out
-    rng = np.random.default_rng(options.seed)
-    X, Y = DATA[name](rng)
-    scalar = nn.MLP(2, [4, 4, 1], activation="sigmoid", bias=False, rng=rng)
-    matrix = nn.MatrixMLP.from_state_dict(scalar.state_dict(), "sigmoid")
+    rng, X, Y, scalar, matrix = start(name, options.seed)
     model = scalar if options.engine == "scalar" else matrix
     optimizer = OPTIMIZERS[options.optimizer](model.parameters(), lr=options.lr)
     weights = out / "weights.npz"

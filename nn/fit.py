@@ -114,11 +114,14 @@ def fit(
     size = None if batch_size is None else checks.whole("batch_size", batch_size)
     log_every = None if log_every is None else checks.whole("log_every", log_every)
     given, rng = rng is not None, checks.generator(rng)
-    X, Y = _checked(model, *checks.examples(X, Y), loss, optimizer)
-    if (checkpoint or resume) and not hasattr(model, "state_dict"):
-        raise TypeError(f"a checkpoint needs a model with a state_dict, as a Module has, not {model!r}")
+    X, Y = checks.examples(X, Y)
+    _check_together(model, X, Y, loss, optimizer)
+    data = ""
+    if checkpoint or resume:
+        if not hasattr(model, "state_dict"):
+            raise TypeError(f"a checkpoint needs a model with a state_dict, as a Module has, not {model!r}")
+        data = hashlib.sha256(X.tobytes() + Y.tobytes()).hexdigest()  # so that none is taken for another
     program = model if isinstance(model, MatrixMLP) else MeanLoss(model, loss)
-    data = hashlib.sha256(X.tobytes() + Y.tobytes()).hexdigest()  # so that none is taken for another
     losses, seconds = load_checkpoint(resume, model, optimizer, rng, data) if resume else ([], 0.0)
     start = time.perf_counter() - seconds
 
@@ -190,10 +193,8 @@ def fit(
     return History(losses, share, time.perf_counter() - start)
 
 
-def _checked(
-    model: Any, X: np.ndarray, Y: np.ndarray, loss: Any, optimizer: Any
-) -> tuple[np.ndarray, np.ndarray]:
-    """X and Y, if all of these go together."""
+def _check_together(model: Any, X: np.ndarray, Y: np.ndarray, loss: Any, optimizer: Any) -> None:
+    """Refuse what does not go together, before anything is trained."""
     if not callable(loss):
         raise TypeError(f"loss is a function of a prediction and a target, not {loss!r}")
     if isinstance(model, MatrixMLP) and loss is not squared_error:
@@ -210,12 +211,11 @@ def _checked(
     try:
         outputs = predict(model, X[:1]).shape[1]
     except ArithmeticError:
-        return X, Y  # training says where
+        return  # training says where
     except (ValueError, TypeError) as error:
         raise ValueError(f"{shapes}, which the model does not take: {error}") from None
     if Y.shape[1] != outputs:
         raise ValueError(f"{shapes}, but the model's outputs are {outputs}")
-    return X, Y
 
 
 def _progress(epochs: range, wanted: bool | None) -> tuple[Any, Callable[[str], None]]:

@@ -16,7 +16,7 @@ from numpy.random import Generator
 
 from autograd import Value, matvec
 
-from .checks import generator, whole
+from .checks import generator, numbers, whole
 from .init import xavier_uniform
 from .module import Module
 
@@ -50,9 +50,9 @@ class Neuron(Module):
         init: Init = xavier_uniform,
         rng: Generator | None = None,
     ):
-        if activation not in ACTIVATIONS:
+        if activation not in tuple(ACTIVATIONS):
             raise ValueError(f"unknown activation {activation!r}; there are {', '.join(ACTIVATIONS)}")
-        weights = np.asarray(init(whole("nin", nin), 1, generator(rng)), dtype=float)
+        weights = numbers("init", init(whole("nin", nin), 1, generator(rng)))
         if weights.shape != (1, nin):
             raise ValueError(f"init gave weights of shape {weights.shape}, not {(1, nin)}")
         self.w = tuple(Value(w, f"w[{j}]") for j, w in enumerate(weights[0]))

@@ -62,11 +62,13 @@ class MatrixMLP:
     """
 
     def __init__(self, weights: Sequence[Any], biases: Sequence[Any] | None = None, *, activation: str):
-        if activation not in ACTIVATIONS:
+        if activation not in tuple(ACTIVATIONS):
             raise ValueError(f"unknown activation {activation!r}; there are {', '.join(ACTIVATIONS)}")
         self.activation = activation
-        self.w = [Parameter(np.array(w, dtype=float)) for w in weights]
-        self.b = [Parameter(np.array(b, dtype=float)) for b in biases] if biases is not None else None
+        self.w = [Parameter(checks.numbers("a weight matrix", w).copy()) for w in weights]
+        self.b = None
+        if biases is not None:
+            self.b = [Parameter(checks.numbers("a bias", b).copy()) for b in biases]
         shapes = [w.data.shape for w in self.w]
         matrices = bool(shapes) and all(len(s) == 2 for s in shapes)
         if not matrices or [s[0] for s in shapes[:-1]] != [s[1] for s in shapes[1:]]:

@@ -114,6 +114,8 @@ class Adam(Optimizer):
         eps: float = 1e-8,
     ):
         super().__init__(parameters, lr)
+        if np.shape(betas) != (2,):
+            raise ValueError(f"betas are two numbers, not {betas!r}")
         b1, b2 = betas
         self.betas = checks.fraction("beta 1", b1), checks.fraction("beta 2", b2)
         self.eps = checks.positive("eps", eps)

@@ -73,6 +73,8 @@ def test_parameters_are_labelled_as_in_the_lab_and_computing_labels_nothing():
         (lambda: nn.MLP(2, [1], activation="swish"), "there are linear, relu, sigmoid, softplus, tanh"),
         (lambda: nn.MLP(2, [3], init=lambda i, o, rng: np.zeros((i, o))), r"\(2, 3\), not \(3, 2\)"),
         (lambda: nn.MLP(2, [3, 1])([1.0, 2.0, 3.0]), "takes 2 inputs, not 3"),
+        (lambda: nn.Adam([Value(1.0)], betas=(0.9,)), "betas are two numbers"),
+        (lambda: nn.MLP(2, [1], activation=["relu"]), "unknown activation"),
         (lambda: nn.MLP(2, 3), "a sequence of widths, not 3"),
         (lambda: nn.SGD([], lr=1.0), "at least one parameter"),
         (lambda: nn.SGD([Value(1.0)] * 2, lr=1.0), "there twice"),
@@ -102,6 +104,7 @@ def test_bad_settings_are_refused_with_what_would_be_right(make, said):
         (lambda: nn.MLP(2, [1])(3.0), "a sequence of 2 inputs, not float"),
         (lambda: nn.SGD(nn.MLP(2, [1]), lr=0.1), r"give it model.parameters\(\)"),
         (lambda: nn.SGD([1.0], lr=0.1), "has data and grad"),
+        (lambda: nn.MatrixMLP([[[1j]]], activation="relu"), "a weight matrix holds complex128"),
         (lambda: nn.MLP(2, [1]).load_state_dict(None), "a mapping of names to arrays"),
     ],
 )

@@ -29,6 +29,7 @@ except ImportError:
 
 def best(f, seconds=0.5, repeats=7):
     """The best of several means over `seconds` of calls, in seconds."""
+    gc.collect()  # or the heap that an earlier measurement left decides how often this one collects
     start = time.perf_counter()
     f()
     calls = max(1, int(seconds / (time.perf_counter() - start)))

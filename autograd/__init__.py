@@ -1,6 +1,18 @@
 """A scalar autograd micro-engine: record a computation, differentiate it in reverse, draw it."""
 
+from .derive import derive
 from .draw import DrawingError, draw
 from .value import Value, dot, matvec, maximum, minimum, total
 
-__all__ = ["DrawingError", "Value", "dot", "draw", "matvec", "maximum", "minimum", "total"]
+__all__ = [
+    "DrawingError",
+    "Value",
+    "compile",
+    "derive",
+    "dot",
+    "draw",
+    "matvec",
+    "maximum",
+    "minimum",
+    "total",
+]

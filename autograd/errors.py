@@ -1,4 +1,4 @@
-"""What is said when a result or a gradient stops being finite."""
+"""What is said of a result or a gradient that is not finite, and of a branch that cannot be recorded."""
 
 from __future__ import annotations
 
@@ -36,16 +36,34 @@ def gradient_anomaly(v: Value, order: list[Value]) -> ArithmeticError:
         for p, d in operands(child):
             if p is v and not math.isfinite(child.grad * d):
                 size = f"{d}, times a gradient of {child.grad}" if math.isfinite(d) else "not finite"
-                call = _call(child.op, child.x, child.y)
-                return FloatingPointError(
-                    f"backward: the derivative of {call} with respect to {_shown(v)} is {size}"
-                )
+                return derivative_anomaly(child, v, size)
     return OverflowError(f"backward: the gradients that reach {_shown(v)} overflow when added")
+
+
+def derivative_anomaly(v: Value, operand: Any, size: str = "not finite") -> ArithmeticError:
+    """The error for a derivative of v, with respect to an operand, that is not finite or grows so."""
+    call = _call(v.op, v.x, v.y)
+    return FloatingPointError(
+        f"backward: the derivative of {call} with respect to {_shown(operand)} is {size}"
+    )
+
+
+def recorded_branch(v: Value, use: str) -> TypeError:
+    """The error for Python code that reads a number from a Value while compile() records."""
+    return TypeError(
+        f"compile records this function once, for every example, and here it {use} {_shown(v)}{_user_line()}:"
+        " the branch or the number taken would be baked in for all. Use autograd.maximum or minimum, relu() or"
+        " abs(), and the methods of Values (x.exp(), ...) instead of math's functions"
+    )
 
 
 def _data(operand: Any) -> list[float]:
     vector = operand if type(operand) is tuple else () if operand is None else (operand,)
-    return [float(x) for x in vector]
+    return [_number(x) for x in vector]
+
+
+def _number(x: Any) -> float:
+    return x.data if hasattr(x, "grad") else float(x)
 
 
 def _call(op: str, x: Any, y: Any) -> str:
@@ -58,7 +76,7 @@ def _shown(operand: Any) -> str:
         more = ", …" if len(operand) > 4 else ""
         return f"[{', '.join(map(_shown, operand[:4]))}{more}]"
     label = getattr(operand, "label", "")
-    return f"{label}={float(operand)!r}" if label else repr(float(operand))
+    return f"{label}={_number(operand)!r}" if label else repr(_number(operand))
 
 
 def _user_line() -> str:

@@ -1,8 +1,8 @@
 """Walking a graph, without recursion: a graph may be a million nodes deep.
 
-    operands(v)           what v was computed from, with the local derivatives
-    parents(v)            the Values among that
-    topological_order(v)  v and all it was computed from, parents first
+    operands(v)            what v was computed from, with the local derivatives
+    parents(v)             the Values among that
+    topological_order(*vs) vs and all they were computed from, parents first
 
 What else reads a graph takes it in that order.
 """
@@ -27,14 +27,16 @@ def operands(v: Value) -> Iterator[tuple[Any, Any]]:
 
 def parents(v: Value) -> tuple[Value, ...]:
     """The Values among v's operands, in order."""
-    return tuple(operand for operand, partial in operands(v) if partial is not None)
+    xs = () if v.dx is None else v.x if type(v.x) is tuple else (v.x,)
+    ys = () if v.dy is None else v.y if type(v.y) is tuple else (v.y,)
+    return xs + ys
 
 
-def topological_order(root: Value) -> list[Value]:
-    """root and every Value it depends on, each once, every parent before its children."""
+def topological_order(*roots: Value) -> list[Value]:
+    """roots and every Value they depend on, each once, every parent before its children."""
     order: list[Value] = []
     seen: set[Value] = set()
-    stack: list[Any] = [root]
+    stack: list[Any] = list(roots)
     pop, push = stack.pop, stack.append
     while stack:
         v = pop()

@@ -84,8 +84,9 @@ mul  = Primitive("mul",  "×",  lambda x, y: x * y, np.multiply, lambda x, y, ou
 div  = Primitive("div",  "x ÷ y", lambda x, y: x / y, np.divide,
                  lambda x, y, out: 1.0 / y, lambda x, y, out: -out / y)
 pow  = Primitive("pow",  "x^y", math.pow, np.power,  # x ** y would leave the real line for (-8) ** (1/3)
-                 lambda x, y, out: 0.0 if y == 0 else y * x ** (y - 1.0),
-                 lambda x, y, out: 0.0 if x == 0 else out * log(x))
+                 # where y is 0: 0 · x⁰; where x is 0: out · log 1
+                 lambda x, y, out: y * x ** (y - abs(sign(y))),
+                 lambda x, y, out: out * log(x + (1.0 - abs(sign(x)))))
 neg  = Primitive("neg",  "−x",   lambda x: -x, np.negative, lambda x, out: -1.0)
 exp  = Primitive("exp",  "exp",  math.exp,  np.exp,  lambda x, out: out)
 log  = Primitive("log",  "log",  math.log,  np.log,  lambda x, out: 1.0 / x)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from . import copying, ops
-from .errors import anomaly, gradient_anomaly
+from .errors import anomaly, gradient_anomaly, recorded_branch
 from .graph import parents, topological_order
 from .ops import Primitive
 
@@ -206,19 +206,23 @@ class Value:
         return _unary(ops.softplus, self)
 
     def __lt__(self, other: Any) -> Any:
-        return self.data < (other.data if isinstance(other, Value) else other)
+        return _read(self, "compares") < (_read(other, "compares") if isinstance(other, Value) else other)
 
     def __le__(self, other: Any) -> Any:
-        return self.data <= (other.data if isinstance(other, Value) else other)
+        return _read(self, "compares") <= (_read(other, "compares") if isinstance(other, Value) else other)
 
     def __gt__(self, other: Any) -> Any:
-        return self.data > (other.data if isinstance(other, Value) else other)
+        return _read(self, "compares") > (_read(other, "compares") if isinstance(other, Value) else other)
 
     def __ge__(self, other: Any) -> Any:
-        return self.data >= (other.data if isinstance(other, Value) else other)
+        return _read(self, "compares") >= (_read(other, "compares") if isinstance(other, Value) else other)
 
     def __float__(self) -> float:
-        return self.data
+        return _read(self, "takes the float() of")
+
+    def __bool__(self) -> bool:
+        _read(self, "takes the bool() of")
+        return True  # as of any object: `if neuron.b` asks whether there is one
 
     def __repr__(self) -> str:
         return f"Value(data={self.data}, grad={self.grad})"
@@ -238,7 +242,7 @@ class Value:
         ArithmeticError if this pass finds a gradient that is not finite; the leaves then keep the
         grads that they had.
         """
-        with _backward_lock:  # graphs on several threads may share leaves
+        with backward_lock:  # graphs on several threads may share leaves
             order = topological_order(self)
             leaves = [v for v in order if not v.op]
             before = [v.grad for v in leaves]
@@ -305,6 +309,17 @@ class Value:
         # Element by element, by the operators and methods of the Values in arrays of objects.
         inputs = tuple(np.array(x, dtype=object) if isinstance(x, Value) else x for x in inputs)
         return getattr(ufunc, method)(*inputs, **kwargs)
+
+
+def _read(v: Value, use: str) -> float:
+    """v.data, for something that compile() could not see: an error while it records."""
+    if recording.on:
+        raise recorded_branch(v, use)
+    return v.data
+
+
+class _Recording(threading.local):
+    on = False  # whether this thread is inside compile()'s call of the user's function
 
 
 def number(x: Any) -> float:
@@ -462,7 +477,8 @@ _new = Value.__new__
 _UNDEFINED = (ArithmeticError, ValueError)  # what Python's float arithmetic and math raise
 _FLOAT = {float}
 _exp = math.exp
+recording = _Recording()
 _BY_UFUNC = {row.numpy: row for row in ops.TABLE.values() if isinstance(row.numpy, np.ufunc)}
-_backward_lock = threading.RLock()
+backward_lock = threading.RLock()
 if hasattr(os, "register_at_fork"):  # a child must not inherit a lock that another thread holds
-    os.register_at_fork(after_in_child=lambda: globals().update(_backward_lock=threading.RLock()))
+    os.register_at_fork(after_in_child=lambda: globals().update(backward_lock=threading.RLock()))

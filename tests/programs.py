@@ -28,7 +28,7 @@ BINARY = {
     "add": lambda x, y: 0.5 * x + y,
     "sub": lambda x, y: 0.5 * x - y,
     "mul": lambda x, y: 0.5 * x * TABLE["tanh"](y),
-    "div": lambda x, y: x / (y - 1.5 if y < 0 else y + 1.5),
+    "div": lambda x, y: x / (abs(y) + 1.5),
     "pow": lambda x, y: (x * x + 0.5) ** TABLE["sin"](y),
     "maximum": TABLE["maximum"],
     "minimum": TABLE["minimum"],

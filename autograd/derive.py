@@ -1,0 +1,108 @@
+"""derive: the gradient as a graph of Values, which can be drawn, differentiated again and compiled.
+
+    x = Value(3.0)
+    (slope,) = derive(x**3, [x])  # 3 x²
+    (curvature,) = derive(slope, [x])  # 6 x
+
+It goes the way of backward(), with the rows of the table applied to Values instead of floats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from .errors import derivative_anomaly
+from .graph import parents, topological_order
+from .ops import TABLE
+from .value import Value, dot, total
+
+
+def derive(output: Value, wrt: Iterable[Value]) -> list[Value]:
+    """∂output/∂v for each v of wrt, leaves or not, as Values computed from those of output's graph.
+
+    Where output does not depend on v, that is Value(0.0). Raises TypeError for what is no Value,
+    ArithmeticError where a derivative is not finite, and ValueError if a leaf's data, on which a
+    derivative depends, were changed after the graph was recorded.
+    """
+    wrt = list(wrt)
+    for v in (output, *wrt):
+        if not isinstance(v, Value):
+            raise TypeError(f"derive takes Values, not {type(v).__name__} {v!r:.80}")
+    found = adjoints({output: 1.0}, wrt)
+    gradient = [found.get(v, 0.0) for v in wrt]
+    return [g if isinstance(g, Value) else Value(g) for g in gradient]
+
+
+def adjoints(
+    seeds: dict[Value, Any], wrt: Iterable[Value], order: Iterable[Value] | None = None
+) -> dict[Value, Any]:
+    """∂(Σ seed · output)/∂v, Values or numbers, for each v of wrt and of what is between.
+
+    `seeds` has a seed for each output; what no output depends on is left out. `order` has the Values
+    to differentiate, parents first, if those are not all that the outputs were computed from.
+    """
+    order = list(topological_order(*seeds) if order is None else order)
+    inside = set(order)
+    # What comes last here comes first below: the outputs, ..., and wrt where it ends the order.
+    arriving: dict[Value, list[tuple[Any, Any]]] = {v: [] for v in wrt if v not in inside}
+    wanted = set(wrt)
+    for v in order:
+        if v in wanted or not wanted.isdisjoint(parents(v)):
+            wanted.add(v)
+            arriving[v] = []
+    for v, seed in seeds.items():
+        if v in arriving:
+            arriving[v].append((seed, 1.0))
+    found = {}
+    for v, pairs in reversed(arriving.items()):
+        if pairs:
+            found[v] = adjoint = _sum_of_products(pairs)
+            if v in inside:
+                for operand, partial in _partials(v, arriving):
+                    arriving[operand].append((adjoint, partial))
+    return found
+
+
+def _partials(v: Value, wanted: Any) -> Iterator[tuple[Value, Any]]:
+    """v's wanted operands, each with ∂v/∂operand as a Value or a number."""
+    given = (v.x,) if v.y is None else (v.x, v.y)
+    for operand, recorded, row in ((v.x, v.dx, TABLE[v.op].dx), (v.y, v.dy, TABLE[v.op].dy)) if v.op else ():
+        if recorded is None:
+            continue
+        vector = operand if type(operand) is tuple else (operand,)
+        if wanted.keys().isdisjoint(vector):
+            continue
+        try:
+            partials = row(*given, v)
+        except ArithmeticError:
+            raise derivative_anomaly(v, operand) from None
+        if type(operand) is not tuple:
+            partials, recorded = (partials,), (recorded,)
+        for p, partial, at_recording in zip(vector, partials, recorded):
+            if p in wanted:
+                if (partial.data if isinstance(partial, Value) else partial) != at_recording:
+                    raise ValueError(f"a leaf's data were changed after {v!r} was recorded: record it again")
+                yield p, partial
+
+
+def _sum_of_products(pairs: list[tuple[Any, Any]]) -> Any:
+    """Σ adjoint · partial: the chain rule."""
+    terms, adjoints, partials = [], [], []
+    for adjoint, partial in pairs:
+        if isinstance(adjoint, Value) and isinstance(partial, Value):
+            adjoints.append(adjoint)
+            partials.append(partial)
+        else:
+            terms.append(
+                _scaled(adjoint, partial) if isinstance(adjoint, Value) else _scaled(partial, adjoint)
+            )
+    if len(adjoints) > 1:
+        terms.append(dot(adjoints, partials))
+    elif adjoints:
+        terms.append(adjoints[0] * partials[0])
+    return sum(terms[1:], terms[0]) if len(terms) < 3 else total(terms)
+
+
+def _scaled(x: Any, number: float) -> Any:
+    return x if number == 1.0 else -x if number == -1.0 else x * number

@@ -1,0 +1,86 @@
+"""derive: gradients as graphs."""
+
+import math
+
+import pytest
+from hypothesis import given
+from programs import gradients, programs
+
+from autograd import Value, derive, draw
+
+
+@given(programs())
+def test_a_derived_gradient_has_the_values_that_backward_finds(program):
+    leaves = [Value(x) for x in program.inputs]
+    derived = derive(program(*leaves), leaves)
+    assert [g.data for g in derived] == pytest.approx(
+        gradients(program, *program.inputs)[1], rel=1e-12, abs=1e-12
+    )
+
+
+@given(programs(max_steps=6))
+def test_second_derivatives_are_the_differences_of_first_ones(program):
+    leaves = [Value(x) for x in program.inputs]
+    slope = derive(program(*leaves), leaves)[0]
+    second = [g.data for g in derive(slope, leaves)]
+    for i, found in enumerate(second):
+
+        def first(step, i=i):
+            moved = [x + step * (i == j) for j, x in enumerate(program.inputs)]
+            return gradients(program, *moved)[1][0]
+
+        h = 1e-4
+        left, right = (first(0.0) - first(-h)) / h, (first(h) - first(0.0)) / h
+        if abs(left - right) < 0.01 * (1 + abs(left)):  # else there is a kink, of relu, abs or maximum
+            assert found == pytest.approx((left + right) / 2, rel=1e-3, abs=1e-3)
+
+
+def test_each_derivative_of_a_polynomial_is_a_graph_again():
+    x = Value(3.0, "x")
+    found = [x**4]
+    for _ in range(5):
+        found += derive(found[-1], [x])
+    assert [v.data for v in found] == [81.0, 108.0, 108.0, 72.0, 24.0, 0.0]
+    assert "x" in draw(found[2]).source
+
+
+def test_interior_values_and_values_it_does_not_depend_on():
+    x, other = Value(2.0), Value(5.0)
+    square = x * x
+    assert [g.data for g in derive(square.exp(), [square, x, other])] == [math.exp(4), 4 * math.exp(4), 0.0]
+    assert [g.data for g in derive(x, [x])] == [1.0]
+
+
+def test_a_chain_of_a_hundred_thousand():
+    x = Value(1.0)
+    out = x
+    for _ in range(100_000):
+        out = out * 1.0
+    assert derive(out, [x])[0].data == 1.0
+
+
+@pytest.mark.parametrize(("x", "y"), [(0.0, 0.0), (0.0, 1.0), (0.0, 2.0), (2.0, 0.0)])
+def test_powers_at_zero_have_the_derivatives_that_backward_gives(x, y):
+    leaves = [Value(x), Value(y)]
+    derived = [g.data for g in derive(leaves[0] ** leaves[1], leaves)]
+    assert derived == gradients(lambda x, y: x**y, x, y)[1]
+
+
+def test_a_derivative_that_is_not_finite_is_named():
+    x = Value(0.0, "x")
+    with pytest.raises(FloatingPointError, match=r"sqrt\(x=0.0\) with respect to x=0.0 is not finite"):
+        derive(x.sqrt(), [x])
+
+
+def test_data_changed_since_the_recording_are_noticed():
+    x = Value(2.0)
+    out = x * x
+    x.data = 3.0
+    with pytest.raises(ValueError, match="record it again"):
+        derive(out, [x])
+
+
+@pytest.mark.parametrize("arguments", [(3.0, []), (Value(1.0), [2.0])])
+def test_what_is_no_value_is_refused(arguments):
+    with pytest.raises(TypeError, match="derive takes Values"):
+        derive(*arguments)

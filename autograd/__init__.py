@@ -2,6 +2,7 @@
 
 from .derive import derive
 from .draw import DrawingError, draw
+from .program import compile
 from .value import Value, dot, matvec, maximum, minimum, total
 
 __all__ = [

@@ -1,0 +1,420 @@
+"""lift: the arrays in a graph of scalars.
+
+Scalars of one primitive whose operands lie in the same arrays form an array. Its axes are found by
+comparing coordinates: those of the operands' elements are columns of numbers, one for each scalar, and
+equal columns are one axis. Columns that agree make an element-wise operation; columns that run through
+a grid, an outer product; and what the terms of a sum run along is contracted: a matrix product. The
+examples are one more axis, of everything that depends on an input. What does not line up is gathered
+element by element.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..graph import parents, topological_order
+from ..value import Value
+from .simplify import COMMUTATIVE
+
+NUMBER, LEAF = -2, -1  # in a signature, instead of an array's number: a constant; a leaf in no array yet
+
+
+@dataclass(eq=False)
+class Array:
+    """Scalars as one array, of `shape`, or of that shape for every row of the data if `by_row`.
+
+    It is `op` of the operands in its one term; for `dot` and `total`, the sum of its `terms`. `data`
+    has a constant's numbers, an input's place among the arguments, or the Values of live leaves. A
+    "stack" is its terms (operand, length) end to end, in the order of `data`.
+    """
+
+    number: int
+    op: str
+    shape: tuple[int, ...]
+    by_row: bool
+    terms: list[tuple[Any, ...]] = field(default_factory=list)
+    data: Any = None
+
+
+@dataclass(frozen=True)
+class Operand:
+    """Elements of an array, laid along axes of the result.
+
+    `index` has a slice or a number for each axis of the array; or it is an array of positions in the
+    flattened array. `labels` says where what is left lies: along an axis of the result, by its place,
+    or along one of the axes beyond those, over which is summed.
+    """
+
+    array: Array
+    index: Any
+    labels: tuple[int, ...]
+
+
+class Lifted:
+    """The arrays of outputs' graph, operands first; `places[v]` is the array of v and its position there.
+
+    `inputs` has an array of leaves for each argument; `rows` stands for the number of rows.
+    """
+
+    def __init__(self, outputs: Iterable[Value], inputs: Sequence[np.ndarray], rows: Value):
+        self.arrays: list[Array] = []
+        self.places: dict[Value, tuple[Array, int]] = {}
+        order = topological_order(*outputs)[::-1]  # in which first operands come before second ones
+        known = {v for leaves in inputs for v in leaves.flat} | {rows}
+        self._users: dict[Value, list[Value]] = {v: [] for v in [*known, *order]}
+        self._missing: dict[Value, int] = {}  # how many of its operands are in no array; leaves do not count
+        self._ready: list[Value] = []
+        for v in order:
+            if v.op:
+                operands = {p for p in parents(v) if p.op or p in known}
+                for p in operands:
+                    self._users[p].append(v)
+                self._missing[v] = len(operands)
+                if not operands:
+                    self._ready.append(v)
+        for i, leaves in enumerate(inputs):
+            self._place(self._new("input", leaves.shape, True, data=i), leaves.ravel())
+        self._place(self._new("rows", (), False), [rows])
+        self._form_all()
+        for v in order:
+            if v not in self.places:  # a leaf that is an output, and meets nothing
+                self._place_leaf_array((), [v])
+
+    def stacked(self, shape: Sequence[int], members: Sequence[Any], by_row: bool = False) -> Array:
+        """An array of `shape` of the given Values and numbers; `by_row`: for every row, even if all are equal."""
+        array = self._stacked(shape, members)
+        if by_row and not array.by_row:
+            operand = Operand(array, (slice(None),) * len(array.shape), tuple(range(len(array.shape))))
+            return self._new("copy", shape, True, [(operand,)])
+        return array
+
+    def _stacked(self, shape: Sequence[int], members: Sequence[Any]) -> Array:
+        shape = tuple(shape)
+        axes = [ranks for ranks in _coordinates(np.arange(len(members)), shape) if ranks.any()]
+        chosen: dict[Array | None, list[int]] = {}  # which members are in each array, or are numbers
+        for i, v in enumerate(members):
+            chosen.setdefault(self.places[v][0] if isinstance(v, Value) else None, []).append(i)
+        if list(chosen) == [None]:
+            return self._new("constant", shape, False, data=np.reshape(members, shape))
+        terms = []
+        for array, which in chosen.items():
+            if array is None:
+                array = self._new("constant", [len(which)], False, data=np.array([members[i] for i in which]))
+                where = np.arange(len(which))
+            else:
+                where = np.array([self.places[members[i]][1] for i in which])
+            if len(chosen) == 1:
+                operand = _operand(array, where[:, None], axes, [])
+                if array.shape == shape and is_whole(operand):
+                    return array
+                return self._new("copy", shape, array.by_row, [(operand,)])
+            line = [np.arange(len(which))] if len(which) > 1 else []
+            terms.append((_operand(array, where[:, None], line, []), len(which)))
+        by_row = any(operand.array.by_row for operand, _ in terms)
+        order = np.argsort(np.concatenate(list(chosen.values())))
+        return self._new("stack", shape, by_row, terms, data=order)
+
+    def _new(self, op: str, shape: Sequence[int], by_row: bool, terms: Any = (), data: Any = None) -> Array:
+        array = Array(len(self.arrays), op, tuple(shape), by_row, list(terms), data)
+        self.arrays.append(array)
+        return array
+
+    def _place(self, array: Array, members: Iterable[Value]) -> None:
+        for i, v in enumerate(members):
+            self.places[v] = (array, i)
+            for user in self._users[v]:
+                self._missing[user] -= 1
+                if not self._missing[user]:
+                    self._ready.append(user)
+
+    # Which scalars form an array
+
+    def _form_all(self) -> None:
+        """Form arrays until every Value is in one.
+
+        The Values of one signature become ready together, so that a group is whole when it is formed.
+        Those that meet a live leaf which is in no array yet wait until nothing else is left.
+        """
+        groups: dict[Any, list[Value]] = {}
+        waiting: list[Value] = []
+        while self._ready or groups or waiting:
+            ready, self._ready = self._ready, []
+            for v in ready:
+                kinds = self._kinds(v)
+                if any(LEAF in kind for kind in kinds):
+                    waiting.append(v)
+                else:
+                    groups.setdefault((v.op, *sorted(kinds.items())), []).append(v)
+            if groups:
+                self._form(groups.pop(next(iter(groups))))
+            elif waiting:
+                self._place_leaves(waiting)
+                self._ready, waiting = waiting, []
+
+    def _kinds(self, v: Value) -> dict[tuple[int, ...], int]:
+        """How many of v's terms have operands in the same arrays, by those arrays' numbers."""
+        kinds: dict[tuple[int, ...], int] = {}
+        swap = v.op in COMMUTATIVE
+        for term in _terms(v):
+            kind = tuple([self._kind(x) for x in term])
+            if swap and kind[0] > kind[-1]:
+                kind = kind[::-1]
+            kinds[kind] = kinds.get(kind, 0) + 1
+        return kinds
+
+    def _kind(self, x: Any) -> int:
+        if type(x) is float:
+            return NUMBER
+        place = self.places.get(x)
+        return LEAF if place is None else place[0].number
+
+    def _parts(self, group: list[Value]) -> list[list[list[tuple[Any, ...]]]]:
+        """The terms of a group's Values: a part for each kind, in it a row for each Value."""
+        parts: dict[Any, tuple[Any, list[list[Any]]]] = {}
+        swap = group[0].op in COMMUTATIVE
+        for i, v in enumerate(group):
+            for term in _terms(v):
+                kind = tuple([self._kind(x) for x in term])
+                key = tuple(sorted(kind)) if swap else kind
+                as_first, rows = parts.setdefault(key, (kind, []))
+                if len(rows) == i:
+                    rows.append([])
+                rows[i].append(term if kind == as_first else term[::-1])
+        return [rows for _, rows in parts.values()]
+
+    def _form(self, group: list[Value]) -> None:
+        """Make an array of the Values of one signature."""
+        parts = [self._located(rows) for rows in self._parts(group)]
+        nodes = _node_axes(parts, len(group))
+        shape = _lengths(nodes)
+        terms = []
+        for part in parts:
+            part, along = _aligned(part)
+            terms.append(
+                tuple(
+                    self._constant(where, nodes, along)
+                    if array is None
+                    else _operand(array, where, nodes, along)
+                    for array, where in part
+                )
+            )
+        op = group[0].op
+        by_row = op != "row_sum" and any(array.by_row for part in parts for array, _ in part if array)
+        labels = {label for term in terms for x in term if isinstance(x, Operand) for label in x.labels}
+        if nodes and labels.isdisjoint(range(len(nodes))):
+            array = self._new(op, (), by_row, terms)  # they are all the same
+            for v in group:
+                self._place(array, [v])
+        else:
+            order = np.argsort(np.ravel_multi_index(nodes, shape)) if nodes else [0]
+            self._place(self._new(op, shape, by_row, terms), [group[i] for i in order])
+
+    def _located(self, rows: list[list[tuple[Any, ...]]]) -> Part:
+        """For each operand of a part's terms, the array it is in and, by Value and term, where."""
+        part: Part = []
+        for j in range(len(rows[0][0])):
+            if type(rows[0][0][j]) is float:
+                part.append((None, np.array([[term[j] for term in row] for row in rows])))
+            else:
+                array = self.places[rows[0][0][j]][0]
+                part.append((array, np.array([[self.places[term[j]][1] for term in row] for row in rows])))
+        return part
+
+    def _constant(self, numbers: np.ndarray, nodes: Axes, along: Axes) -> Any:
+        """Numbers as an operand: a float if they are all equal."""
+        grid, labels = _grid(numbers, nodes, along)
+        if not labels:
+            return float(grid)
+        return Operand(
+            self._new("constant", grid.shape, False, data=grid), (slice(None),) * grid.ndim, labels
+        )
+
+    # Which live leaves form an array
+
+    def _place_leaves(self, waiting: list[Value]) -> None:
+        """Put the leaves that some of the waiting Values meet into arrays, as those use them.
+
+        Best are those that meet them in products with an array, in a dot before all: rows of a matrix.
+        """
+        groups: dict[Any, list[Value]] = {}
+        for v in waiting:
+            groups.setdefault((v.op, *sorted(self._kinds(v).items())), []).append(v)
+
+        def rank(signature: Any) -> tuple[bool, bool]:
+            op, *kinds = signature
+            anchored = any(LEAF in kind and max(kind) >= 0 for kind, _ in kinds)
+            return anchored, op == "dot"
+
+        for rows in self._parts(groups[max(groups, key=rank)]):
+            terms = _transposed(rows)
+            for i, leaves in enumerate(terms):
+                if self._kind(leaves[0][0]) == LEAF:
+                    self._place_leaves_of(leaves, [other for j, other in enumerate(terms) if j != i])
+
+    def _place_leaves_of(self, leaves: list[list[Value]], others: list[list[list[Any]]]) -> None:
+        """Put leaves, a row for each Value and a column for each term, into an array.
+
+        They lie as what they are multiplied with or added to does, if that is in an array; else as given.
+        """
+        rows: list[Any] = list(dict.fromkeys(map(tuple, leaves)))
+        shape = tuple(n for n in (len(rows), len(rows[0])) if n > 1)
+        if others and self._kind(others[0][0][0]) >= 0:
+            located = self._located([[(x,) for x in row] for row in others[0]])
+            ((array, where),) = located
+            terms = np.argsort(where, axis=1, kind="stable")
+            nodes = np.argsort(np.min(where, axis=1), kind="stable")
+            rows = list(dict.fromkeys(tuple(leaves[i][t] for t in terms[i]) for i in nodes))
+            _, along = _aligned(located)
+            if len(rows) == len(leaves) and not along:
+                shape = _lengths(_node_axes([located], len(leaves)))
+            else:
+                shape = (*(n for n in [len(rows)] if n > 1), *_lengths(along))
+        members = [leaf for row in rows for leaf in row]
+        distinct = [leaf for leaf in dict.fromkeys(members) if leaf not in self.places]
+        if len(distinct) < len(members) or math.prod(shape) != len(members):
+            shape = (len(distinct),) if len(distinct) > 1 else ()
+        if distinct:
+            self._place_leaf_array(shape, distinct)
+
+    def _place_leaf_array(self, shape: Sequence[int], leaves: list[Value]) -> None:
+        data = np.empty(len(leaves), dtype=object)
+        data[:] = leaves
+        self._place(self._new("leaf", shape, False, data=data.reshape(tuple(shape))), leaves)
+
+
+# Coordinates. An axis is a column of ranks, 0, 1, ...: for each of an array's Values, or for each term
+# of a sum, where along the axis it lies.
+
+Axes = list[np.ndarray]
+Part = list[
+    tuple[Any, np.ndarray]
+]  # for each operand: its array, or None for numbers; where, by Value and term
+
+
+def _terms(v: Value) -> Iterable[tuple[Any, ...]]:
+    if v.op == "dot":
+        return zip(v.x, v.y)
+    if v.op == "total":
+        return zip(v.x)
+    return ((v.x,) if v.y is None else (v.x, v.y),)
+
+
+def _transposed(rows: list[list[tuple[Any, ...]]]) -> list[list[list[Any]]]:
+    """By operand, Value and term what is by Value, term and operand."""
+    return [[[term[j] for term in row] for row in rows] for j in range(len(rows[0][0]))]
+
+
+def _ranked(array: Any, where: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """For each axis of an array, the coordinates at which it is used, sorted, and which of them by use."""
+    columns = _coordinates(where, array.shape) if array else []
+    pairs = [np.unique(column, return_inverse=True) for column in columns]
+    return [(values, ranks.reshape(where.shape)) for values, ranks in pairs]
+
+
+def _coordinates(where: np.ndarray, shape: tuple[int, ...]) -> Sequence[np.ndarray]:
+    """For each axis of an array of that shape, the coordinates of these positions."""
+    return np.unravel_index(where, shape) if shape else []
+
+
+def _lengths(axes: Axes) -> tuple[int, ...]:
+    return tuple(int(axis.max()) + 1 for axis in axes)
+
+
+def _independent(columns: Iterable[np.ndarray], n: int) -> Axes | None:
+    """The distinct ones of columns, if they run through a whole grid of n points, each once."""
+    axes = list({column.tobytes(): column for column in columns if column.any()}.values())
+    shape = _lengths(axes)
+    if math.prod(shape) != n:
+        return None
+    if axes and len(np.unique(np.ravel_multi_index(axes, shape))) < n:
+        return None
+    return axes
+
+
+def _node_axes(parts: list[Part], n: int) -> Axes:
+    """The axes of an array of n Values: those of their operands along which no sum runs."""
+    kept = []
+    for part in parts:
+        for array, where in part:
+            columns = [r[:, 0] for _, r in _ranked(array, where) if (r == r[:, :1]).all() and r.any()]
+            kept.append((len(columns), bool(array) and array.by_row, columns))
+    kept.sort(key=lambda entry: entry[:2], reverse=True)
+    for choice in ([c for *_, columns in kept for c in columns], *(columns for *_, columns in kept)):
+        axes = _independent(choice, n)
+        if axes is not None:
+            return axes
+    return [np.arange(n)]
+
+
+def _aligned(part: Part) -> tuple[Part, Axes]:
+    """A part with the terms of each Value in an order that all have in common, and the axes of terms."""
+    n = part[0][1].shape[1]
+    if n == 1:
+        return part, []
+    for first in reversed(part):
+        if first[0] is None:
+            continue
+        order = np.lexsort((*(where for _, where in part), first[1]), axis=1)
+        sorted_part = [(array, np.take_along_axis(where, order, axis=1)) for array, where in part]
+        columns = [r for array, where in sorted_part for _, r in _ranked(array, where)]
+        axes = _independent([r[0] for r in columns if (r == r[:1]).all()], n)
+        if axes is not None:
+            return sorted_part, axes
+    return part, [np.arange(n)]
+
+
+def _operand(array: Array, where: np.ndarray, nodes: Axes, along: Axes) -> Operand:
+    """The elements of an array that lie at the given positions, by Value and term, along these axes."""
+    index: list[Any] = []
+    labels: list[int] = []
+    for length, (values, ranks) in zip(array.shape, _ranked(array, where)):
+        if len(values) == 1:
+            index.append(int(values[0]))
+            continue
+        label = _label(ranks, nodes, along)
+        start, step = int(values[0]), int(values[1] - values[0])
+        if label is None or label in labels or (np.diff(values) != step).any():
+            grid, grid_labels = _grid(where, nodes, along)
+            return Operand(array, grid, grid_labels)
+        whole = len(values) == length
+        index.append(slice(None) if whole else slice(start, int(values[-1]) + 1, step if step > 1 else None))
+        labels.append(label)
+    return Operand(array, tuple(index), tuple(labels))
+
+
+def _label(ranks: np.ndarray, nodes: Axes, along: Axes) -> int | None:
+    """The axis that a column of coordinates runs along."""
+    for label, axis in enumerate(nodes):
+        if (ranks == axis[:, None]).all():
+            return label
+    for label, axis in enumerate(along, len(nodes)):
+        if (ranks == axis).all():
+            return label
+    return None
+
+
+def _grid(numbers: np.ndarray, nodes: Axes, along: Axes) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Numbers by Value and term as an array with an axis for each of those along which they vary."""
+    shape = (*_lengths(nodes), *_lengths(along))
+    grid = np.empty(shape, dtype=numbers.dtype)
+    coordinates = (*(axis[:, None] for axis in nodes), *(axis[None, :] for axis in along))
+    grid[coordinates if shape else ...] = numbers if shape else numbers[0, 0]
+    labels = []
+    for axis in range(len(shape)):
+        first = np.take(grid, [0], axis=axis)
+        if (grid == first).all():
+            grid = first
+        else:
+            labels.append(axis)
+    return grid.reshape([shape[axis] for axis in labels]), tuple(labels)
+
+
+def is_whole(operand: Operand) -> bool:
+    """Whether an operand is the array as it is, each axis along that of the result."""
+    whole = isinstance(operand.index, tuple) and all(i == slice(None) for i in operand.index)
+    return whole and operand.labels == tuple(range(len(operand.array.shape)))

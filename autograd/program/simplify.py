@@ -1,0 +1,254 @@
+"""simplify: the same results from fewer Values.
+
+Each rule is a row of RULES, and holds exactly or but for the rounding of a sum, product or quotient
+that is computed in another order. Equal Values become one, and chains of additions become one sum:
+`total` of its terms, `dot` of those that are products.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ..graph import parents, topological_order
+from ..value import Value, dot, total
+from .record import PRIMITIVES
+
+SUMS = ("add", "sub", "neg", "total", "dot")
+
+
+def simplify(
+    outputs: Iterable[Any], by_row: Iterable[Value] = (), rows: Value | None = None
+) -> dict[Any, Any]:
+    """What each Value of the outputs' graph has become: a Value, perhaps itself, or a number.
+
+    `by_row` has the leaves that stand for one number a row, and `rows` for the number of rows.
+    """
+    outputs = [v for v in outputs if isinstance(v, Value)]
+    once = _Rewriting(by_row, rows).run(outputs, gather=False)
+    wanted = [once[v] for v in outputs]
+    twice = _Rewriting(by_row, rows).run([v for v in wanted if isinstance(v, Value)], gather=True)
+    return {v: twice.get(w, w) for v, w in once.items() if _number(w) or w in twice}
+
+
+# (the rule, the primitive it rewrites, what it gives or None where it does not apply)
+# fmt: off
+RULES: list[tuple[str, str, Callable[[_Rewriting, Any, Any], Any]]] = [
+    ("x + 0 = x",               "add", lambda to, x, y: x if _is(y, 0.0) else y if _is(x, 0.0) else None),
+    ("x − 0 = x",               "sub", lambda to, x, y: x if _is(y, 0.0) else None),
+    ("0 − x = −x",              "sub", lambda to, x, y: to("neg", y) if _is(x, 0.0) else None),
+    ("x + (−y) = x − y",        "add", lambda to, x, y: to("sub", x, y.x) if _op(y, "neg") else None),
+    ("(−x) + y = y − x",        "add", lambda to, x, y: to("sub", y, x.x) if _op(x, "neg") else None),
+    ("x − (−y) = x + y",        "sub", lambda to, x, y: to("add", x, y.x) if _op(y, "neg") else None),
+    ("−(−x) = x",               "neg", lambda to, x, _: x.x if _op(x, "neg") else None),
+    ("−(c x) = (−c) x",         "neg", lambda to, x, _: to("mul", -x.x, x.y) if _scaled(x) else None),
+    ("−(x − y) = y − x",        "neg", lambda to, x, _: to("sub", x.y, x.x) if _op(x, "sub") else None),
+    ("x · c = c · x",           "mul", lambda to, x, y: to("mul", y, x) if _number(y) and not _number(x) else None),
+    ("1 · x = x",               "mul", lambda to, x, y: y if _is(x, 1.0) else x if _is(y, 1.0) else None),
+    ("−1 · x = −x",             "mul", lambda to, x, y: to("neg", y) if _is(x, -1.0) else None),
+    ("(−x) y = −(x y)",         "mul", lambda to, x, y: to("neg", to("mul", x.x, y)) if _op(x, "neg") else None),
+    ("x (−y) = −(x y)",         "mul", lambda to, x, y: to("neg", to("mul", x, y.x)) if _op(y, "neg") else None),
+    ("c (d x) = (c d) x",       "mul", lambda to, x, y: to("mul", x * y.x, y.y) if _number(x) and _scaled(y) and _normal(x * y.x) else None),
+    ("(c x) (d y) = x y, c d = 1", "mul", lambda to, x, y: to("mul", x.y, y.y) if _scaled(x) and _scaled(y) and x.x * y.x == 1.0 else None),
+    ("x (c / N) = (c x) / N",   "mul", lambda to, x, y: to("div", to("mul", y.x, x), to.rows) if to.share(y) else None),
+    ("(c / N) x = (c x) / N",   "mul", lambda to, x, y: to("div", to("mul", x.x, y), to.rows) if to.share(x) else None),
+    ("x / 1 = x",               "div", lambda to, x, y: x if _is(y, 1.0) else None),
+    ("(−x) / y = −(x / y)",     "div", lambda to, x, y: to("neg", to("div", x.x, y)) if _op(x, "neg") else None),
+    ("u N / N = u",             "div", lambda to, x, y: x.x if _op(x, "mul") and x.y is y is to.rows else None),
+    ("(x + u N) / N = x / N + u", "div", lambda to, x, y: to("add", to("div", x.x, y), x.y.x) if _op(x, "add") and _op(x.y, "mul") and x.y.y is y is to.rows else None),
+    ("x⁰ = 1",                  "pow", lambda to, x, y: 1.0 if _is(y, 0.0) else None),
+    ("x¹ = x",                  "pow", lambda to, x, y: x if _is(y, 1.0) else None),
+    ("x² = x x",                "pow", lambda to, x, y: to("mul", x, x) if _is(y, 2.0) else None),
+    ("x^½ = √x",                "pow", lambda to, x, y: to("sqrt", x) if _is(y, 0.5) else None),
+    ("x⁻¹ = 1 / x",             "pow", lambda to, x, y: to("div", 1.0, x) if _is(y, -1.0) else None),
+    ("Σₙ u / N = u",            "row_sum", lambda to, x, _: x.x if to.shared(x) and _op(x, "div") and x.y is to.rows else None),
+    ("Σₙ u = u N",              "row_sum", lambda to, x, _: to("mul", x, to.rows) if to.shared(x) else None),
+    ("Σₙ −x = −Σₙ x",           "row_sum", lambda to, x, _: to("neg", to("row_sum", x.x)) if to.once(x, "neg") else None),
+    ("Σₙ x + y = Σₙ x + Σₙ y",  "row_sum", lambda to, x, _: to("add", to("row_sum", x.x), to("row_sum", x.y)) if to.once(x, "add") else None),
+    ("Σₙ x − y = Σₙ x − Σₙ y",  "row_sum", lambda to, x, _: to("sub", to("row_sum", x.x), to("row_sum", x.y)) if to.once(x, "sub") else None),
+    ("Σₙ u x = u Σₙ x",         "row_sum", lambda to, x, _: to("mul", x.x, to("row_sum", x.y)) if to.once(x, "mul") and to.shared(x.x) else None),
+    ("Σₙ x u = u Σₙ x",         "row_sum", lambda to, x, _: to("mul", x.y, to("row_sum", x.x)) if to.once(x, "mul") and to.shared(x.y) else None),
+    ("Σₙ x / u = (Σₙ x) / u",   "row_sum", lambda to, x, _: to("div", to("row_sum", x.x), x.y) if to.once(x, "div") and to.shared(x.y) else None),
+]
+# fmt: on
+
+
+class _Rewriting:
+    """One pass over a graph, parents first. Called with a primitive and operands, it gives their Value."""
+
+    def __init__(self, by_row: Iterable[Value], rows: Value | None):
+        self.rows = rows
+        self.by_row = set(by_row)
+        self.made: dict[Any, Value] = {}
+        self.used_once: set[Value] = set()
+        self.inner: set[Value] = set()  # sums that are used once, by another sum
+
+    def run(self, outputs: list[Value], gather: bool) -> dict[Any, Any]:
+        """What each Value of the outputs' graph becomes; with `gather`, chains of sums become one."""
+        order = topological_order(*outputs)
+        users: dict[Value, list[str]] = {v: [] for v in order}
+        for v in order:
+            for p in set(parents(v)):
+                users[p].append(v.op)
+        for v in outputs:
+            users[v] += ["", ""]  # whoever asked for it: it stays
+        became: dict[Any, Any] = {}
+        for v in order:
+            if not v.op:
+                became[v] = v
+                continue
+            x, y = self._operand(v.x, became), self._operand(v.y, became)
+            chained = gather and v.op in SUMS
+            inner = chained and len(users[v]) == 1 and users[v][0] in SUMS
+            w = became[v] = self._sum(v.op, x, y) if chained and not inner else self(v.op, x, y)
+            if gather and isinstance(w, Value):
+                if w in self.used_once or len(users[v]) > 1:
+                    self.used_once.discard(w)
+                    self.inner.discard(w)
+                else:
+                    self.used_once.add(w)
+                    if inner and w.op in SUMS:
+                        self.inner.add(w)
+        return became
+
+    def _operand(self, x: Any, became: dict[Any, Any]) -> Any:
+        if type(x) is tuple:
+            return tuple([became.get(p, p) for p in x])
+        return became.get(x, x)
+
+    def __call__(self, op: str, x: Any, y: Any = None) -> Any:
+        if op != "row_sum" and _number(x) and (y is None or _number(y)):
+            return PRIMITIVES[op].compute(x) if y is None else PRIMITIVES[op].compute(x, y)
+        if op in ("dot", "total") and not _distinct(x, y):
+            return self._sum(op, x, y)
+        for rewrite in _BY_PRIMITIVE.get(op, ()):
+            found = rewrite(self, x, y)
+            if found is not None:
+                return found
+        key = (op, frozenset((x, y)) if op in COMMUTATIVE else (x, y))
+        out = self.made.get(key)
+        if out is None:
+            if op == "dot":
+                out = dot(x, y)
+            elif op == "total":
+                out = total(x)
+            else:
+                out = Value._record(PRIMITIVES[op], *((x,) if y is None else (x, y)))
+            self.made[key] = out
+            if op != "row_sum" and not self.by_row.isdisjoint(parents(out)):
+                self.by_row.add(out)
+        return out
+
+    def shared(self, x: Any) -> bool:
+        """Whether x is the same for all rows."""
+        return x not in self.by_row
+
+    def share(self, x: Any) -> bool:
+        """Whether x is a number divided by the number of rows."""
+        return _op(x, "div") and _number(x.x) and x.y is self.rows
+
+    def once(self, x: Any, op: str) -> bool:
+        """Whether x is of that primitive, and nothing else needs it."""
+        return _op(x, op) and x in self.used_once
+
+    def _sum(self, op: str, x: Any, y: Any) -> Any:
+        """A sum, of all the terms of the sums that only it uses."""
+        if op == "dot" and _distinct(x, y):
+            return self(op, x, y)
+        plus: list[tuple[Any, ...]] = []
+        minus: list[tuple[Any, ...]] = []
+        stack = [(op, x, y, False)]
+        while stack:
+            op, x, y, negative = stack.pop()
+            if op == "dot":
+                (minus if negative else plus).extend(zip(x, y))
+                continue
+            if op == "term":
+                product = self.once(x, "mul") and not _number(x.x)
+                (minus if negative else plus).append((x.x, x.y) if product else (x,))
+                continue
+            terms = x if op == "total" else (x,) if y is None else (x, y)
+            for i, term in reversed(list(enumerate(terms))):
+                flip = negative != (op == "neg" or (op == "sub" and i == 1))
+                if isinstance(term, Value) and term in self.inner:
+                    stack.append((term.op, term.x, term.y, flip))
+                else:
+                    stack.append(("term", term, None, flip))
+        if not minus:
+            return self._added(plus)
+        if not plus:
+            return self("neg", self._added(minus))
+        return self("sub", self._added(plus), self._added(minus))
+
+    def _added(self, terms: list[tuple[Any, ...]]) -> Any:
+        """The sum of terms, each a product of two or a single Value or number."""
+        number, singles, xs, ys = 0.0, [], [], []
+        counts = Counter((len(term), frozenset(term)) for term in terms)
+        for term in dict.fromkeys(terms):
+            n = counts.pop((len(term), frozenset(term)), 0)
+            if n == 0:  # y x, after x y
+                continue
+            if len(term) == 2 and n == 1 and not _number(term[0]) and not _number(term[1]):
+                xs.append(term[0])
+                ys.append(term[1])
+                continue
+            x = term[0] if len(term) == 1 else self("mul", *term)
+            if _number(x):
+                number += n * x
+            else:
+                singles.append(self("mul", float(n), x) if n > 1 else x)
+        if len(singles) > 1 and not xs and not number and all(map(_scaled, singles)):
+            factor = singles[0].x
+            if all(x.x == factor for x in singles):
+                inner = [
+                    (x.y.x, x.y.y) if _op(x.y, "mul") and not _number(x.y.x) else (x.y,) for x in singles
+                ]
+                return self("mul", factor, self._added(inner))
+        if number:
+            singles.append(number)
+        if len(singles) > 2:
+            singles = [self("total", tuple(x if isinstance(x, Value) else Value(x) for x in singles))]
+        if xs:
+            singles.insert(
+                0, self("mul", xs[0], ys[0]) if len(xs) == 1 else self("dot", tuple(xs), tuple(ys))
+            )
+        out = singles[0] if singles else number
+        for x in singles[1:]:
+            out = self("add", out, x)
+        return out
+
+
+def _distinct(xs: tuple[Any, ...], ys: tuple[Any, ...] | None) -> bool:
+    """Whether the terms of a dot or a total are of Values alone, and no two are the same."""
+    if any(map(_number, xs)) or (ys and any(map(_number, ys))):
+        return False
+    return len(set(map(frozenset, zip(xs, ys)) if ys else xs)) == len(xs)
+
+
+def _number(x: Any) -> bool:
+    return type(x) is float
+
+
+def _is(x: Any, number: float) -> bool:
+    return type(x) is float and x == number
+
+
+def _op(x: Any, op: str) -> bool:
+    return isinstance(x, Value) and x.op == op
+
+
+def _scaled(x: Any) -> bool:
+    return _op(x, "mul") and _number(x.x)
+
+
+def _normal(x: float) -> bool:
+    return sys.float_info.min <= abs(x) < math.inf
+
+
+COMMUTATIVE = ("add", "mul", "maximum", "minimum")
+_BY_PRIMITIVE: dict[str, list[Callable[[Any, Any, Any], Any]]] = {}
+for _, _op_name, _rewrite in RULES:
+    _BY_PRIMITIVE.setdefault(_op_name, []).append(_rewrite)

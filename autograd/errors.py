@@ -51,9 +51,9 @@ def derivative_anomaly(v: Value, operand: Any, size: str = "not finite") -> Arit
 def recorded_branch(v: Value, use: str) -> TypeError:
     """The error for Python code that reads a number from a Value while compile() records."""
     return TypeError(
-        f"compile records this function once, for every example, and here it {use} {_shown(v)}{_user_line()}:"
-        " the branch or the number taken would be baked in for all. Use autograd.maximum or minimum, relu() or"
-        " abs(), and the methods of Values (x.exp(), ...) instead of math's functions"
+        f"compile records a function once, for all examples, and here it {use} {_shown(v)}{_user_line()}:"
+        " what follows from that number would be baked in, as a branch would. Instead, use"
+        " autograd.maximum or minimum, relu() or abs(), and x.exp() and the like for math's functions"
     )
 
 

@@ -2,12 +2,13 @@
 
 from . import data, init
 from .checkpoint import load_checkpoint, save_checkpoint
-from .fit import History, MeanLoss, accuracy, fit, predict
+from .fit import History, accuracy, fit, predict
 from .layers import MLP, Layer, Neuron
 from .losses import binary_cross_entropy, hinge, squared_error
 from .matrix import MatrixMLP, Parameter
 from .module import Module
 from .optim import SGD, Adam, Optimizer
+from .trainers import MeanLoss
 
 __all__ = [
     "MLP",

@@ -7,20 +7,19 @@ import hashlib
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.random import Generator
 
-from autograd import total
-
 from . import checks
 from .checkpoint import load_checkpoint, save_checkpoint
 from .losses import Loss, sequence, squared_error
 from .matrix import MatrixMLP
 from .optim import Optimizer
+from .trainers import ENGINES, Trainer, trainer
 
 
 @dataclass
@@ -34,25 +33,6 @@ class History:
     loss: list[float]
     accuracy: float = math.nan
     seconds: float = 0.0
-
-
-class MeanLoss:
-    """The mean loss of a data set, recorded scalar by scalar; a MatrixMLP has the same method."""
-
-    def __init__(self, model: Any, loss: Loss):
-        self.model = model
-        self.loss = loss
-
-    def backward(self, X: Any, Y: Any) -> float:
-        """The mean loss; adds its gradient to every parameter's grad."""
-        X, Y = checks.examples(X, Y)
-        targets = Y[:, 0] if Y.shape[1] == 1 else Y  # bare, as the prediction is
-        losses = total([self.loss(self.model(x), y) for x, y in zip(X.tolist(), targets.tolist())])
-        if losses.dx is None:
-            raise TypeError("the loss is a number, and not a Value: it depends on no parameter")
-        mean = losses * (1.0 / len(X))
-        mean.backward()
-        return mean.data
 
 
 def predict(model: Any, X: Any) -> np.ndarray:
@@ -92,6 +72,7 @@ def fit(
     checkpoint: Any = None,
     resume: Any = None,
     rng: Generator | None = None,
+    engine: str = "auto",
 ) -> History:
     """Train model until `epochs` epochs are done, and say how it went.
 
@@ -100,11 +81,15 @@ def fit(
     (examples,). An epoch is one step on all examples or, with batch_size, a step for each batch of
     examples in an order shuffled by rng.
 
+    engine: "scalar" records model and loss anew for each example, "numpy" and "native" compile them
+    once, as autograd.compile does, and train arrays, which the model gets back every log_every epochs
+    and at the end; "auto" takes the fastest of those that work here. A MatrixMLP has an engine of its own.
+
     Prints the loss every log_every epochs. progress: a bar on standard error, by default where that
     is a terminal. checkpoint: a file to save the training in at the start, every log_every epochs (a
-    tenth of all if not given) and at the end; resume: such a file to go on from, with the same data
-    and settings to the last bit as if there had been no break. Ctrl-C ends training with the last
-    whole epoch.
+    tenth of all if not given) and at the end; resume: such a file to go on from, with the same data,
+    settings and engine to the last bit as if there had been no break. Ctrl-C ends training with the
+    last whole epoch.
 
     Raises ValueError or TypeError for what does not fit; ArithmeticError, naming the epoch, when the
     loss stops being finite: the parameters are then those of the last epoch where it was. After any
@@ -115,35 +100,16 @@ def fit(
     log_every = None if log_every is None else checks.whole("log_every", log_every)
     given, rng = rng is not None, checks.generator(rng)
     X, Y = checks.examples(X, Y)
+    if engine not in ENGINES:
+        raise ValueError(f"unknown engine {engine!r}; there are {', '.join(ENGINES)}")
     _check_together(model, X, Y, loss, optimizer)
     data = ""
     if checkpoint or resume:
         if not hasattr(model, "state_dict"):
             raise TypeError(f"a checkpoint needs a model with a state_dict, as a Module has, not {model!r}")
         data = hashlib.sha256(X.tobytes() + Y.tobytes()).hexdigest()  # so that none is taken for another
-    program = model if isinstance(model, MatrixMLP) else MeanLoss(model, loss)
     losses, seconds = load_checkpoint(resume, model, optimizer, rng, data) if resume else ([], 0.0)
     start = time.perf_counter() - seconds
-
-    def batches() -> Iterator[Any]:
-        if size is None:
-            return iter([slice(None)])
-        order = rng.permutation(len(X))
-        return (order[i : i + size] for i in range(0, len(X), size))
-
-    # An update makes new data and leaves the old as it is, so that keeping it is enough.
-    def snapshot() -> tuple[Any, ...]:
-        data = [p.data for p in optimizer.parameters]
-        random = rng.bit_generator.state if size or given else None
-        return len(losses), data, list(optimizer.state), optimizer.steps, random
-
-    def restore(snapshot: tuple[Any, ...]) -> None:
-        epochs_done, data, optimizer.state, optimizer.steps, random = snapshot
-        del losses[epochs_done:]
-        for p, old in zip(optimizer.parameters, data):
-            p.data = old
-        if random:
-            rng.bit_generator.state = random
 
     def save() -> None:
         if checkpoint:
@@ -151,44 +117,48 @@ def fit(
 
     save()  # at once, so that a file that cannot be written is known before there is anything to lose
     share = math.nan
-    epoch = len(losses)
-    bar, say = _progress(range(epoch, epochs), progress)
-    before = now = snapshot()  # as they were before the last epoch, and before this one
+    every = log_every or max(1, epochs // 10)
+    bar, say = _progress(len(losses), epochs, progress)
+    training: Trainer | None = None
     try:
-        for epoch in bar:
-            before, now = now, snapshot()
-            mean = 0.0
-            for batch in batches():
-                x, y = X[batch], Y[batch]
-                optimizer.zero_grad()
-                batch_loss = program.backward(x, y)
-                if not math.isfinite(batch_loss):
-                    raise FloatingPointError(f"it is {batch_loss}")
-                mean += batch_loss * (len(x) / len(X))
-                optimizer.step()
-            losses.append(mean)
-            if log_every and epoch % log_every == 0:
-                say(f"epoch {epoch} loss: {mean}")
-            if epoch % (log_every or max(1, epochs // 10)) == 0:
+        draws = given or size is not None
+        training = trainer(engine, model, loss, optimizer, X, Y, losses, size, rng, draws)
+        while (epoch := len(losses)) < epochs:
+            next_log = -(-epoch // every) * every
+            training.advance(min(epochs, next_log + 1) - epoch)
+            if bar is not None:
+                bar.update(len(losses) - epoch)
+            if len(losses) == next_log + 1:
+                if log_every:
+                    say(f"epoch {next_log} loss: {losses[next_log]}")
+                training.write_back()
                 save()
-        epoch = len(losses)
-        before, now = now, snapshot()
+        training.keep()
+        training.write_back()
         share = accuracy(model, X, Y, loss)
     except KeyboardInterrupt:
-        restore(now)
+        if training:
+            training.rewind()
+            training.write_back()
         with contextlib.suppress(ArithmeticError):  # the accuracy is then unknown
             share = accuracy(model, X, Y, loss)
     except ArithmeticError as error:
-        restore(before)
+        epoch = len(losses)
+        if training:
+            training.rewind_to_finite()
+            training.write_back()
         raise ArithmeticError(
             f"the loss stopped being finite in epoch {epoch}: {error}; the parameters are"
             f" those before epoch {len(losses)}, and a smaller learning rate may keep it finite"
         ) from error
     except BaseException:
-        restore(now)
+        if training:
+            training.rewind()
+            training.write_back()
         raise
     finally:
-        getattr(bar, "close", lambda: None)()
+        if bar is not None:
+            bar.close()
     save()
     return History(losses, share, time.perf_counter() - start)
 
@@ -218,17 +188,17 @@ def _check_together(model: Any, X: np.ndarray, Y: np.ndarray, loss: Any, optimiz
         raise ValueError(f"{shapes}, but the model's outputs are {outputs}")
 
 
-def _progress(epochs: range, wanted: bool | None) -> tuple[Any, Callable[[str], None]]:
-    """epochs, in a progress bar if there is to be one, and what prints a line beside it."""
+def _progress(done: int, epochs: int, wanted: bool | None) -> tuple[Any, Callable[[str], None]]:
+    """A progress bar, if there is to be one, and what prints a line beside it."""
     if wanted or (wanted is None and sys.stderr.isatty()):
         try:
             from tqdm import tqdm
 
-            return tqdm(epochs, initial=epochs.start, total=epochs.stop, unit=" epochs"), tqdm.write
+            return tqdm(initial=done, total=epochs, unit=" epochs"), tqdm.write
         except ImportError:
             if wanted:
                 print(
                     "no progress bar: it comes with the extra `progress`: pip install tqdm",
                     file=sys.stderr,
                 )
-    return epochs, print
+    return None, print

@@ -91,7 +91,7 @@ class SGD(Optimizer):
 
     def update(self, data: Any, grad: Any, state: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
         """As above; the first v is g."""
-        velocity = self.momentum * state[0] + grad
+        velocity = self.momentum * state[0] + grad if self.momentum else grad
         return data - self.lr * velocity, (velocity,)
 
 

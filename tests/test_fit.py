@@ -26,7 +26,7 @@ def training(seed=0, optimizer=nn.SGD, lr=0.5, batch_size=None, matrix=False, no
     opt = optimizer(model.parameters(), lr=lr)
 
     def train(epochs, x=X, y=Y, loss=nn.squared_error, **kwargs):
-        options = {"batch_size": batch_size, "rng": rng, **kwargs}
+        options = {"batch_size": batch_size, "rng": rng, "engine": "scalar", **kwargs}
         return nn.fit(model, x, y, loss=loss, optimizer=opt, epochs=epochs, **options)
 
     model.optimizer = opt

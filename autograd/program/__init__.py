@@ -1,5 +1,6 @@
 """compile(): from a recorded graph of scalars to a program over data sets, in four steps."""
 
-from .compile import Program, compile
+from .compiled import Program, compile
+from .reading import Reading, pack
 
-__all__ = ["Program", "compile"]
+__all__ = ["Program", "Reading", "compile", "pack"]

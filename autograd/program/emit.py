@@ -164,7 +164,7 @@ class Source:
             elif array.op in ACTIVATIONS and before:
                 h = f"h{before[0]}"
                 names[array] = self._unique(f"{array.op}{before[0]}" if h in self._taken else h)
-        deltas = {}
+        deltas: dict[Array, str] = {}
         for v, adjoint in adjoints:
             if (
                 isinstance(v, Value)
@@ -370,7 +370,6 @@ class Source:
 
     def _stack(self, array: Array) -> Text:
         """Arrays end to end, their elements in the order of array.data, as an array of its shape."""
-        axes = ["N", 0] if array.by_row else [0]
         pieces = []
         for operand, n in array.terms:
             text, precedence, labels = self._operand(operand)

@@ -86,7 +86,7 @@ class Lifted:
                 self._place_leaf_array((), [v])
 
     def stacked(self, shape: Sequence[int], members: Sequence[Any], by_row: bool = False) -> Array:
-        """An array of `shape` of the given Values and numbers; `by_row`: for every row, even if all are equal."""
+        """An array of `shape` of Values and numbers; `by_row`: with rows, even if those are all equal."""
         array = self._stacked(shape, members)
         if by_row and not array.by_row:
             operand = Operand(array, (slice(None),) * len(array.shape), tuple(range(len(array.shape))))
@@ -265,7 +265,7 @@ class Lifted:
         shape = tuple(n for n in (len(rows), len(rows[0])) if n > 1)
         if others and self._kind(others[0][0][0]) >= 0:
             located = self._located([[(x,) for x in row] for row in others[0]])
-            ((array, where),) = located
+            ((_, where),) = located
             terms = np.argsort(where, axis=1, kind="stable")
             nodes = np.argsort(np.min(where, axis=1), kind="stable")
             rows = list(dict.fromkeys(tuple(leaves[i][t] for t in terms[i]) for i in nodes))

@@ -6,7 +6,8 @@ all rows. `row_sum` leads from the former to the latter.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,11 +35,8 @@ class Recording:
     def __init__(self, f: Callable[..., Any], names: Sequence[str], arrays: Sequence[np.ndarray]):
         self.names = names
         self.inputs = [example(name, array[0]) for name, array in zip(names, arrays)]
-        recording.on = True
-        try:
+        with recording_here():
             self.outputs, self.listed = outputs_of(f, self.inputs)
-        finally:
-            recording.on = False
         self.rows = Value(1.0, "N")
         self.order = topological_order(*self.outputs)
         inputs = {v for array in self.inputs for v in array.flat}
@@ -76,6 +74,16 @@ class Recording:
     def row_sum(self, x: Any) -> Value:
         """The sum of x over the rows."""
         return Value._record(ROW_SUM, x) if isinstance(x, Value) else x * self.rows
+
+
+@contextlib.contextmanager
+def recording_here() -> Iterator[None]:
+    """Where this thread's Values may not be compared, or read as numbers."""
+    recording.on = True
+    try:
+        yield
+    finally:
+        recording.on = False
 
 
 def example(name: str, row: Any) -> np.ndarray:

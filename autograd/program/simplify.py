@@ -34,44 +34,56 @@ def simplify(
     return {v: twice.get(w, w) for v, w in once.items() if _number(w) or w in twice}
 
 
-# (the rule, the primitive it rewrites, what it gives or None where it does not apply)
+# (the rule, the primitive that it rewrites, what it gives: False where it does not apply). c and d are
+# numbers, u is the same for all rows, and N the number of rows. `to` makes Values: see _Rewriting.
 # fmt: off
-RULES: list[tuple[str, str, Callable[[_Rewriting, Any, Any], Any]]] = [
-    ("x + 0 = x",               "add", lambda to, x, y: x if _is(y, 0.0) else y if _is(x, 0.0) else None),
-    ("x − 0 = x",               "sub", lambda to, x, y: x if _is(y, 0.0) else None),
-    ("0 − x = −x",              "sub", lambda to, x, y: to("neg", y) if _is(x, 0.0) else None),
-    ("x + (−y) = x − y",        "add", lambda to, x, y: to("sub", x, y.x) if _op(y, "neg") else None),
-    ("(−x) + y = y − x",        "add", lambda to, x, y: to("sub", y, x.x) if _op(x, "neg") else None),
-    ("x − (−y) = x + y",        "sub", lambda to, x, y: to("add", x, y.x) if _op(y, "neg") else None),
-    ("−(−x) = x",               "neg", lambda to, x, _: x.x if _op(x, "neg") else None),
-    ("−(c x) = (−c) x",         "neg", lambda to, x, _: to("mul", -x.x, x.y) if _scaled(x) else None),
-    ("−(x − y) = y − x",        "neg", lambda to, x, _: to("sub", x.y, x.x) if _op(x, "sub") else None),
-    ("x · c = c · x",           "mul", lambda to, x, y: to("mul", y, x) if _number(y) and not _number(x) else None),
-    ("1 · x = x",               "mul", lambda to, x, y: y if _is(x, 1.0) else x if _is(y, 1.0) else None),
-    ("−1 · x = −x",             "mul", lambda to, x, y: to("neg", y) if _is(x, -1.0) else None),
-    ("(−x) y = −(x y)",         "mul", lambda to, x, y: to("neg", to("mul", x.x, y)) if _op(x, "neg") else None),
-    ("x (−y) = −(x y)",         "mul", lambda to, x, y: to("neg", to("mul", x, y.x)) if _op(y, "neg") else None),
-    ("c (d x) = (c d) x",       "mul", lambda to, x, y: to("mul", x * y.x, y.y) if _number(x) and _scaled(y) and _normal(x * y.x) else None),
-    ("(c x) (d y) = x y, c d = 1", "mul", lambda to, x, y: to("mul", x.y, y.y) if _scaled(x) and _scaled(y) and x.x * y.x == 1.0 else None),
-    ("x (c / N) = (c x) / N",   "mul", lambda to, x, y: to("div", to("mul", y.x, x), to.rows) if to.share(y) else None),
-    ("(c / N) x = (c x) / N",   "mul", lambda to, x, y: to("div", to("mul", x.x, y), to.rows) if to.share(x) else None),
-    ("x / 1 = x",               "div", lambda to, x, y: x if _is(y, 1.0) else None),
-    ("(−x) / y = −(x / y)",     "div", lambda to, x, y: to("neg", to("div", x.x, y)) if _op(x, "neg") else None),
-    ("u N / N = u",             "div", lambda to, x, y: x.x if _op(x, "mul") and x.y is y is to.rows else None),
-    ("(x + u N) / N = x / N + u", "div", lambda to, x, y: to("add", to("div", x.x, y), x.y.x) if _op(x, "add") and _op(x.y, "mul") and x.y.y is y is to.rows else None),
-    ("x⁰ = 1",                  "pow", lambda to, x, y: 1.0 if _is(y, 0.0) else None),
-    ("x¹ = x",                  "pow", lambda to, x, y: x if _is(y, 1.0) else None),
-    ("x² = x x",                "pow", lambda to, x, y: to("mul", x, x) if _is(y, 2.0) else None),
-    ("x^½ = √x",                "pow", lambda to, x, y: to("sqrt", x) if _is(y, 0.5) else None),
-    ("x⁻¹ = 1 / x",             "pow", lambda to, x, y: to("div", 1.0, x) if _is(y, -1.0) else None),
-    ("Σₙ u / N = u",            "row_sum", lambda to, x, _: x.x if to.shared(x) and _op(x, "div") and x.y is to.rows else None),
-    ("Σₙ u = u N",              "row_sum", lambda to, x, _: to("mul", x, to.rows) if to.shared(x) else None),
-    ("Σₙ −x = −Σₙ x",           "row_sum", lambda to, x, _: to("neg", to("row_sum", x.x)) if to.once(x, "neg") else None),
-    ("Σₙ x + y = Σₙ x + Σₙ y",  "row_sum", lambda to, x, _: to("add", to("row_sum", x.x), to("row_sum", x.y)) if to.once(x, "add") else None),
-    ("Σₙ x − y = Σₙ x − Σₙ y",  "row_sum", lambda to, x, _: to("sub", to("row_sum", x.x), to("row_sum", x.y)) if to.once(x, "sub") else None),
-    ("Σₙ u x = u Σₙ x",         "row_sum", lambda to, x, _: to("mul", x.x, to("row_sum", x.y)) if to.once(x, "mul") and to.shared(x.x) else None),
-    ("Σₙ x u = u Σₙ x",         "row_sum", lambda to, x, _: to("mul", x.y, to("row_sum", x.x)) if to.once(x, "mul") and to.shared(x.y) else None),
-    ("Σₙ x / u = (Σₙ x) / u",   "row_sum", lambda to, x, _: to("div", to("row_sum", x.x), x.y) if to.once(x, "div") and to.shared(x.y) else None),
+Rewrite = Callable[["_Rewriting", Any, Any], Any]
+RULES: list[tuple[str, str, Rewrite]] = [
+    ("x + 0 = x",           "add", lambda to, x, y: _is(y, 0.0) and x),
+    ("0 + x = x",           "add", lambda to, x, y: _is(x, 0.0) and y),
+    ("x + (−y) = x − y",    "add", lambda to, x, y: _op(y, "neg") and to("sub", x, y.x)),
+    ("(−x) + y = y − x",    "add", lambda to, x, y: _op(x, "neg") and to("sub", y, x.x)),
+    ("x − 0 = x",           "sub", lambda to, x, y: _is(y, 0.0) and x),
+    ("0 − x = −x",          "sub", lambda to, x, y: _is(x, 0.0) and to("neg", y)),
+    ("x − (−y) = x + y",    "sub", lambda to, x, y: _op(y, "neg") and to("add", x, y.x)),
+    ("−(−x) = x",           "neg", lambda to, x, _: _op(x, "neg") and x.x),
+    ("−(c x) = (−c) x",     "neg", lambda to, x, _: _scaled(x) and to("mul", -x.x, x.y)),
+    ("−(x − y) = y − x",    "neg", lambda to, x, _: _op(x, "sub") and to("sub", x.y, x.x)),
+    ("x c = c x",           "mul", lambda to, x, y: _number(y) and to("mul", y, x)),
+    ("1 x = x",             "mul", lambda to, x, y: _is(x, 1.0) and y),
+    ("−1 x = −x",           "mul", lambda to, x, y: _is(x, -1.0) and to("neg", y)),
+    ("(−x) y = −(x y)",     "mul", lambda to, x, y: _op(x, "neg") and to("neg", to("mul", x.x, y))),
+    ("x (−y) = −(x y)",     "mul", lambda to, x, y: _op(y, "neg") and to("neg", to("mul", x, y.x))),
+    ("c (d x) = (c d) x",   "mul", lambda to, x, y: _number(x) and _scaled(y) and _normal(x * y.x)
+                                        and to("mul", x * y.x, y.y)),
+    ("(c x) (d y) = x y, if c d = 1", "mul", lambda to, x, y: _scaled(x) and _scaled(y) and x.x * y.x == 1.0
+                                        and to("mul", x.y, y.y)),
+    ("x (c / N) = c x / N", "mul", lambda to, x, y: to.share(y) and to("div", to("mul", y.x, x), to.rows)),
+    ("(c / N) x = c x / N", "mul", lambda to, x, y: to.share(x) and to("div", to("mul", x.x, y), to.rows)),
+    ("x / 1 = x",           "div", lambda to, x, y: _is(y, 1.0) and x),
+    ("(−x) / y = −(x / y)", "div", lambda to, x, y: _op(x, "neg") and to("neg", to("div", x.x, y))),
+    ("u N / N = u",         "div", lambda to, x, y: y is to.rows and _op(x, "mul") and x.y is y and x.x),
+    ("(x + u N) / N = x / N + u", "div", lambda to, x, y: y is to.rows and _op(x, "add") and _op(x.y, "mul")
+                                        and x.y.y is y and to("add", to("div", x.x, y), x.y.x)),
+    ("x⁰ = 1",              "pow", lambda to, x, y: _is(y, 0.0) and 1.0),
+    ("x¹ = x",              "pow", lambda to, x, y: _is(y, 1.0) and x),
+    ("x² = x x",            "pow", lambda to, x, y: _is(y, 2.0) and to("mul", x, x)),
+    ("x^½ = √x",            "pow", lambda to, x, y: _is(y, 0.5) and to("sqrt", x)),
+    ("x⁻¹ = 1 / x",         "pow", lambda to, x, y: _is(y, -1.0) and to("div", 1.0, x)),
+    ("Σₙ u / N = u",        "row_sum", lambda to, x, _: to.shared(x) and _op(x, "div")
+                                        and x.y is to.rows and x.x),
+    ("Σₙ u = u N",          "row_sum", lambda to, x, _: to.shared(x) and to("mul", x, to.rows)),
+    ("Σₙ −x = −Σₙ x",       "row_sum", lambda to, x, _: to.once(x, "neg") and to("neg", to("row_sum", x.x))),
+    ("Σₙ x + y = Σₙ x + Σₙ y", "row_sum", lambda to, x, _: to.once(x, "add")
+                                        and to("add", to("row_sum", x.x), to("row_sum", x.y))),
+    ("Σₙ x − y = Σₙ x − Σₙ y", "row_sum", lambda to, x, _: to.once(x, "sub")
+                                        and to("sub", to("row_sum", x.x), to("row_sum", x.y))),
+    ("Σₙ u x = u Σₙ x",     "row_sum", lambda to, x, _: to.once(x, "mul") and to.shared(x.x)
+                                        and to("mul", x.x, to("row_sum", x.y))),
+    ("Σₙ x u = u Σₙ x",     "row_sum", lambda to, x, _: to.once(x, "mul") and to.shared(x.y)
+                                        and to("mul", x.y, to("row_sum", x.x))),
+    ("Σₙ x / u = Σₙ x / u", "row_sum", lambda to, x, _: to.once(x, "div") and to.shared(x.y)
+                                        and to("div", to("row_sum", x.x), x.y)),
 ]
 # fmt: on
 
@@ -80,7 +92,7 @@ class _Rewriting:
     """One pass over a graph, parents first. Called with a primitive and operands, it gives their Value."""
 
     def __init__(self, by_row: Iterable[Value], rows: Value | None):
-        self.rows = rows
+        self.rows: Any = rows
         self.by_row = set(by_row)
         self.made: dict[Any, Value] = {}
         self.used_once: set[Value] = set()
@@ -126,7 +138,7 @@ class _Rewriting:
             return self._sum(op, x, y)
         for rewrite in _BY_PRIMITIVE.get(op, ()):
             found = rewrite(self, x, y)
-            if found is not None:
+            if found is not False:
                 return found
         key = (op, frozenset((x, y)) if op in COMMUTATIVE else (x, y))
         out = self.made.get(key)
@@ -249,6 +261,6 @@ def _normal(x: float) -> bool:
 
 
 COMMUTATIVE = ("add", "mul", "maximum", "minimum")
-_BY_PRIMITIVE: dict[str, list[Callable[[Any, Any, Any], Any]]] = {}
+_BY_PRIMITIVE: dict[str, list[Rewrite]] = {}
 for _, _op_name, _rewrite in RULES:
     _BY_PRIMITIVE.setdefault(_op_name, []).append(_rewrite)

@@ -1,0 +1,258 @@
+"""compile: a function of one example, in scalars, as a program over whole data sets.
+
+    @autograd.compile
+    def loss(x, y):
+        return nn.squared_error(model(x), y)
+
+    loss(X, Y)  # the mean over the rows
+    loss.backward(X, Y)  # the same; adds its gradient to the parameters' grads
+    print(loss.source)  # the matrix program that the scalars turned out to be
+
+The function runs once, and its graph is simplified, lifted to arrays and written as NumPy source, or,
+where llvmlite is installed and the graph is small, compiled to machine code.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import value
+from ..derive import derive
+from ..graph import topological_order
+from .emit import HELPERS
+from .reading import Kernel, Reading
+from .record import Recording, example, outputs_of
+
+ENGINES = ("auto", "numpy", "native")
+
+
+def compile(f: Any = None, *, reduce: str = "mean", engine: str = "auto") -> Any:
+    """f, a function of one example, as a Program over data sets; also a decorator.
+
+    f takes an argument for each array that the program is called with: a Value where the array has
+    shape (N,), a list of Values for (N, k), a list of lists for (N, k, m). It returns a Value, or a
+    list of them if it is only evaluated; an object with a method `outputs`, as nn's models have,
+    counts as that function. Values that f takes from elsewhere are live: read at every call.
+
+    f runs once for each new shape of a row, and what it does then is the program: it may not compare
+    Values or take their float(), and numbers that it reads from a Value's `data` are constants.
+
+    reduce: "mean" or "sum" of the rows. engine: "numpy", "native" (machine code, with the extra
+    `native`), or "auto", native where that is installed and the graph is small.
+    """
+    if f is None:
+        return functools.partial(compile, reduce=reduce, engine=engine)
+    return Program(f, reduce, engine)
+
+
+class Program:
+    """A compiled function: see compile().
+
+    Arrays have the examples along the first axis. Where a result or a gradient is not finite, the
+    rows are computed with Values, and the ArithmeticError of the first that fails names the row too.
+    """
+
+    def __init__(self, f: Any, reduce: str = "mean", engine: str = "auto"):
+        if not callable(f):
+            raise TypeError(f"compile takes a function of one example, not {f!r:.80}")
+        if reduce not in ("mean", "sum"):
+            raise ValueError(f'reduce is "mean" or "sum", not {reduce!r}')
+        if engine not in ENGINES:
+            raise ValueError(f"unknown engine {engine!r}; there are {', '.join(ENGINES)}")
+        if engine == "native" and Kernel is None:
+            raise ImportError("machine code needs the extra `native`: pip install llvmlite")
+        self._f, self._reduce, self._engine = f, reduce, engine
+        self._call = getattr(f, "outputs", f)
+        functools.update_wrapper(self, f, updated=())
+        self._lock = threading.RLock()
+        self._recordings: dict[Any, Recording] = {}  # by the shapes of a row
+        self._readings: dict[Any, Reading] = {}  # by those, and its kind
+
+    def __call__(self, *arrays: Any) -> Any:
+        """The mean (or sum) over the rows, a float; of a list of outputs, an array with a row for each."""
+        checked, key = self._checked(arrays)
+        if self._recording(checked, key).listed:
+            return self._run("rows", checked, key)[0]
+        return float(self._run("value", checked, key)[0])
+
+    def per_example(self, *arrays: Any) -> np.ndarray:
+        """What f gives for each row: shape (N,), or (N, outputs)."""
+        return self._run("rows", *self._checked(arrays))[0]
+
+    def value_and_grad(self, *arrays: Any) -> tuple[float, list[np.ndarray]]:
+        """The mean (or sum), and its gradient: an array for each of `leaves`. Nothing is written."""
+        result, *gradient = self._run("gradient", *self._checked(arrays))
+        return float(result), gradient
+
+    def backward(self, *arrays: Any) -> float:
+        """The mean (or sum); adds its gradient to the grad of every live leaf."""
+        checked, key = self._checked(arrays)
+        result, *gradient = self._run("gradient", checked, key)
+        with value.backward_lock:
+            for leaves, grads in zip(self._readings[key, "gradient"].leaves, gradient):
+                for v, grad in zip(leaves.flat, grads.ravel().tolist()):
+                    v.grad += grad
+        return float(result)
+
+    @property
+    def leaves(self) -> list[np.ndarray]:
+        """The live leaves, as arrays of Values: those that `source` takes after its data."""
+        return self._latest().leaves
+
+    @property
+    def source(self) -> str:
+        """The program as Python source: its result and, of a scalar, the gradient by leaf array."""
+        return self._latest().source.text(HELPERS)
+
+    @property
+    def graph(self) -> Any:
+        """The graph that f recorded: its output, which can be drawn, or a list of them."""
+        self._latest()
+        recording = next(reversed(self._recordings.values()))
+        return recording.outputs if recording.listed else recording.outputs[0]
+
+    def function(self, xp: Any) -> Callable[..., tuple[Any, ...]]:
+        """The function of `source` for an array module: numpy, torch, jax.numpy, ...
+
+        It takes the data and then an array for each of `leaves`, all of them that module's, and
+        returns the result and the gradient by leaf array, or, of a list of outputs, (outputs,).
+        """
+        return self._latest().function(xp)
+
+    def reading(self, kind: str, *arrays: Any) -> Reading:
+        """What is computed for arrays like these: "rows", "value" or "gradient" (see Reading)."""
+        return self._reading(kind, *self._checked(arrays))
+
+    def __repr__(self) -> str:
+        return f"<Program of {getattr(self._f, '__qualname__', self._f)}>"
+
+    def __reduce__(self) -> Any:
+        # What the decorator replaced is found under its name, as this Program; else f goes along.
+        found: Any = sys.modules.get(getattr(self, "__module__", ""))
+        for name in getattr(self, "__qualname__", "?").split("."):
+            found = getattr(found, name, None)
+        return self.__qualname__ if found is self else (Program, (self._f, self._reduce, self._engine))
+
+    def _latest(self) -> Reading:
+        """What `source` shows, of what was recorded last."""
+        if not self._recordings:
+            raise RuntimeError("this program has recorded nothing yet: call it with data first")
+        key, recording = next(reversed(self._recordings.items()))
+        return self._made(key, "rows" if recording.listed else "gradient")
+
+    def _checked(self, given: Sequence[Any]) -> tuple[list[np.ndarray], Any]:
+        """The arrays of a call, and the shapes of their rows."""
+        arrays = [a if type(a) is np.ndarray and a.dtype == np.float64 else _array(a) for a in given]
+        shapes = [a.shape for a in arrays]
+        if not arrays or not all(shapes) or len({shape[0] for shape in shapes}) > 1 or not shapes[0][0]:
+            raise ValueError(f"{_shapes(arrays)}: they need a row for each example, and as many of them")
+        return arrays, tuple([shape[1:] for shape in shapes])
+
+    def _recording(self, arrays: Sequence[np.ndarray], key: Any) -> Recording:
+        recording = self._recordings.get(key)
+        if recording is None:
+            with self._lock:
+                recording = self._recordings.get(key) or self._record(arrays)
+                self._recordings[key] = recording
+        return recording
+
+    def _record(self, arrays: Sequence[np.ndarray]) -> Recording:
+        if max(a.ndim for a in arrays) > 3:
+            raise ValueError(f"{_shapes(arrays)}: a row is a number, a vector or a matrix")
+        try:
+            return Recording(self._call, _argument_names(self._call, len(arrays)), arrays)
+        except ArithmeticError as error:
+            raise type(error)(f"row 0: {error}") from error
+        except ValueError as error:
+            raise ValueError(f"{_shapes(arrays)}: {error}") from error
+
+    def _reading(self, kind: str, arrays: Sequence[np.ndarray], key: Any) -> Reading:
+        reading = self._readings.get((key, kind))
+        if reading is None:
+            self._recording(arrays, key)
+            reading = self._made(key, kind)
+        return reading
+
+    def _made(self, key: Any, kind: str) -> Reading:
+        with self._lock:
+            reading = self._readings.get((key, kind))
+            if reading is None:
+                name = getattr(self._f, "__name__", type(self._f).__name__.lower())
+                name = name if name.isidentifier() else "result"
+                reading = Reading(kind, self._recordings[key], self._reduce, name, self._engine)
+                self._readings[key, kind] = reading
+            return reading
+
+    def _run(self, kind: str, arrays: Sequence[np.ndarray], key: Any) -> list[np.ndarray]:
+        """A reading's outputs, all of them finite."""
+        reading = self._reading(kind, arrays, key)
+        data = reading.data()
+        if reading.native:
+            outputs = reading.run_native(arrays, data)
+            if _finite(outputs):
+                return outputs
+        for fast in (True, False):
+            try:
+                with np.errstate(over="raise", divide="raise", invalid="raise"):
+                    outputs = reading.run_numpy(arrays, data, fast)
+                if _finite(outputs):
+                    return outputs
+                break
+            except FloatingPointError:
+                pass
+        self._replay(arrays, kind == "gradient")  # which says what was wrong, and in which row
+        with np.errstate(all="ignore"):
+            outputs = reading.run_numpy(arrays, data, fast=False)
+        if _finite(outputs):
+            return outputs
+        raise OverflowError("the result of each row is finite, but they overflow when added")
+
+    def _replay(self, arrays: Sequence[np.ndarray], gradient: bool) -> None:
+        """Compute row by row with Values, up to the first error."""
+        names = _argument_names(self._call, len(arrays))
+        for i in range(len(arrays[0])):
+            try:
+                (output, *_), _ = outputs_of(
+                    self._call, [example(name, a[i]) for name, a in zip(names, arrays)]
+                )
+                if gradient:
+                    derive(output, [v for v in topological_order(output) if not v.op])
+            except ArithmeticError as error:
+                raise type(error)(f"row {i}: {error}") from error
+
+
+def _array(given: Any) -> np.ndarray:
+    try:
+        array = np.asarray(given)
+    except ValueError:
+        raise ValueError("the rows of an array differ in length") from None
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"a program takes arrays of real numbers, not of {array.dtype}")
+    return array.astype(float)
+
+
+def _shapes(arrays: Sequence[np.ndarray]) -> str:
+    return f"arrays of shapes {', '.join(str(array.shape) for array in arrays)}" if arrays else "no arrays"
+
+
+def _finite(outputs: Sequence[Any]) -> bool:
+    # Not finite, or large enough to overflow here: both are looked into. isfinite would take longer.
+    return all(math.isfinite(np.add.reduce(x, axis=None)) for x in outputs)
+
+
+def _argument_names(f: Callable[..., Any], n: int) -> list[str]:
+    """The names of f's first n arguments; x3 for the fourth of those that it does not name."""
+    try:
+        parameters = list(inspect.signature(f).parameters.values())
+    except (TypeError, ValueError):
+        parameters = []
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return (names + [f"x{i}" for i in range(len(names), n)])[:n]

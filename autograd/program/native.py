@@ -1,0 +1,591 @@
+"""native: machine code for a graph of scalars, by LLVM.
+
+    kernel = Kernel([loss, *new_weights], inputs, weights, rows)  # a number and the leaves' next values
+    data, losses = pack([X, Y]), np.empty(1000)
+    kernel.iterate(data, len(X), batch=len(X), state=numbers, steps=1000, losses=losses)
+
+What is the same for all rows is computed once; then come the rows, a vector of them at a time; then what
+needs their sums. A graph is one straight piece of code: LLVM takes 35 ms for 200 operations and 0.2 s for
+2,000, and more than proportionally longer for more. Needs llvmlite.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+from llvmlite import ir
+
+from ..graph import parents, topological_order
+from ..value import Value
+from .vector_math import DOUBLE, FUNCTIONS, INT64
+
+INT32, POINTER = ir.IntType(32), DOUBLE.as_pointer()
+CACHE_LINE = 8  # numbers
+PADDING = 8  # numbers after each column, which the vector that has the last row may read
+LARGEST_POWER = 16  # of those that are multiplied out: within a relative 4e-15
+INLINED = 16  # calls of exp and so on: they get faster by a tenth, but LLVM slower
+MOST_SUMS = 4096  # they are on the stack, of which a thread may have half a megabyte
+DEEPEST = 50  # expression that is computed for several outputs at once
+
+
+class Kernel:
+    """Machine code that computes `outputs`, Values or numbers; threads may share it.
+
+    `columns` are the leaves that stand for one number a row, `rows` is the one that stands for the
+    number of rows, and `state` has the live ones; any other leaf is the number that it holds now.
+    `by_row` says whether an output differs from row to row.
+
+    Raises NotImplementedError for a primitive without machine code, if a row's numbers depend on a sum
+    over the rows, or if there are thousands of such sums.
+    """
+
+    def __init__(
+        self, outputs: Sequence[Any], columns: Sequence[Value], state: Sequence[Value], rows: Value | None
+    ):
+        code = _Code(outputs, columns, state, rows)
+        self.by_row = not code.by_row.isdisjoint(outputs)
+        self._uniform = [k for k, v in enumerate(outputs) if v not in code.by_row]
+        self._sizes = len(outputs), len(columns), len(state)
+        self._engine = _compiled(str(code.module))  # it must live as long as the code
+        self._evaluate = self._function("evaluate", None)
+        self._iterate = self._function("iterate", ctypes.c_int64)
+
+    def _function(self, name: str, result: Any) -> Callable[..., int]:
+        """By address: arguments are whole numbers, or pointers as whole numbers."""
+        function = ctypes.CFUNCTYPE(result)(self._engine.get_function_address(name))
+        function.argtypes = [ctypes.c_int64] * {"evaluate": 6, "iterate": 9}[name]
+        return function
+
+    def evaluate(self, columns: np.ndarray, n: int, state: np.ndarray) -> np.ndarray:
+        """The outputs for the first n rows of what pack() made, and the state's numbers.
+
+        Of shape (outputs,), or (outputs, n) if any output differs from row to row.
+        """
+        self._check(columns, n, state)
+        outputs = self._sizes[0]
+        width = n + PADDING if self.by_row else 1
+        out = np.empty((outputs, width))
+        _, stride = columns.shape
+        self._evaluate(columns.ctypes.data, stride, n, state.ctypes.data, out.ctypes.data, width)
+        if not self.by_row:
+            return out[:, 0]
+        out[self._uniform] = out[self._uniform, :1]
+        return out[:, :n]
+
+    def iterate(
+        self,
+        columns: np.ndarray,
+        n: int,
+        batch: int,
+        state: np.ndarray,
+        steps: int,
+        losses: np.ndarray,
+        start: int = 0,
+    ) -> int:
+        """Take `steps` steps, of which the k-th writes outputs[0] to losses[k], and the rest to `state`.
+
+        A step takes the next `batch` of the n rows, what is left of them, or, after that, the first; it
+        takes those that it would after `start` steps. Returns how many steps were taken: it stops
+        where a loss is not finite, with that loss written, and the state still that which led to it.
+        """
+        self._check(columns, n, state)
+        outputs, _, size = self._sizes
+        if self.by_row or outputs != 1 + size:
+            raise ValueError("iterate needs a loss, and an output for each number of the state")
+        if not (losses.dtype == np.float64 and losses.ndim == 1 and losses.flags.carray):
+            raise ValueError("losses is a writable array of float64")
+        if not (len(losses) >= steps >= 0 and batch > 0 and start >= 0):
+            raise ValueError(f"{steps} steps from {start} by {batch} rows with {len(losses)} losses")
+        # Each step reads one of these and writes the other, a cache line after the loss.
+        length = CACHE_LINE + -(-size // CACHE_LINE) * CACHE_LINE
+        memory = np.empty(CACHE_LINE + 2 * length)
+        base = -memory.ctypes.data // 8 % CACHE_LINE + CACHE_LINE
+        states = [memory[i : i + size] for i in (base, base + length)]
+        states[0][:] = state
+        _, stride = columns.shape
+        first = start % -(-n // batch) * batch
+        here, there = (memory.ctypes.data + 8 * i for i in (base, base + length))
+        taken = self._iterate(
+            columns.ctypes.data, stride, n, batch, first, losses.ctypes.data, here, there, steps
+        )
+        state[:] = states[taken % 2]
+        return taken
+
+    def _check(self, columns: np.ndarray, n: int, state: np.ndarray) -> None:
+        """ValueError for what the code, which has nothing but addresses, would read beyond."""
+        _, inputs, size = self._sizes
+        for array, shape in ((columns, (inputs, *columns.shape[1:])), (state, (size,))):
+            if array.dtype != np.float64 or array.shape != shape or not array.flags.c_contiguous:
+                found = f"{array.dtype} {array.shape}"
+                raise ValueError(f"not a contiguous array of float64 {shape}, but {found}")
+        if columns.ndim != 2 or not 0 < n <= columns.shape[1] - PADDING:
+            raise ValueError(f"there are no {n} rows in columns of shape {columns.shape}, padding excepted")
+
+
+def pack(arrays: Iterable[Any]) -> np.ndarray:
+    """The arrays' rows, flattened and side by side, as one column of memory for each number of a row.
+
+    Each array has the same number of rows N > 0. The result is of shape (numbers, N + padding).
+    """
+    parts = [np.asarray(array, dtype=float) for array in arrays]
+    table = np.concatenate([part.reshape(len(part), math.prod(part.shape[1:])) for part in parts], axis=1)
+    n, numbers = table.shape
+    columns = np.empty((numbers, -(-n // CACHE_LINE) * CACHE_LINE + PADDING))
+    columns[:, :n] = table.T
+    columns[:, n:] = columns[:, :1]  # as good as any: it is computed with, and not counted
+    return columns
+
+
+class _Code:
+    """A module with two functions, evaluate and iterate.
+
+    A scalar is held as a double where it is the same for all rows, and else as a vector of `lanes`
+    rows. A row_sum is a vector in memory that every turn of the loop adds to: registers would not
+    last. For the same reason what is the same for all rows is not kept as vectors, but read from memory
+    where it is used, which costs nothing.
+    """
+
+    def __init__(
+        self, outputs: Sequence[Any], columns: Sequence[Value], state: Sequence[Value], rows: Value | None
+    ):
+        self.outputs, self.rows = outputs, rows
+        self.columns = {v: k for k, v in enumerate(columns)}
+        self.state = {v: k for k, v in enumerate(state)}
+        self.order = topological_order(*[v for v in outputs if isinstance(v, Value)])
+        self.by_row, self.late = set(columns), set[Value]()  # late: after the rows
+        self.sums: dict[Value, int] = {}  # their places
+        self._sort()
+        self.module, self.lanes = ir.Module(), _lanes()
+        self.vector = ir.VectorType(DOUBLE, self.lanes)
+        self.slots: dict[Value, Any] = {}  # where scalars are in memory
+        self.scalars: dict[Value, Any] = {}
+        self.vectors: dict[Any, Any] = {}  # and, after the rows, of tuples of scalars
+        self.ways: dict[tuple[Any, ...], str] = {}
+        self.evaluate = self._function("evaluate", ir.VoidType(), "columns stride n state out width")
+        self._emit_evaluate(*self.evaluate.args)
+        self.iterate = self._function(
+            "iterate", INT64, "columns stride n batch first losses here there steps"
+        )
+        self._emit_iterate(*self.iterate.args)
+        few = sum(v.op in FUNCTIONS for v in self.by_row) <= INLINED
+        for function in self.module.functions:
+            if function.linkage == "internal":
+                inline = few and function.args[0].type.count > 1
+                function.attributes.add("alwaysinline" if inline else "noinline")
+
+    def _sort(self) -> None:
+        for v in self.order:
+            if v.op and v.op not in OPERATIONS and v.op not in ("dot", "total", "row_sum"):
+                raise NotImplementedError(f"there is no machine code for {v.op}")
+            if self._summed(v) or not self.late.isdisjoint(parents(v)):
+                self.late.add(v)
+            if v.op != "row_sum" and not self.by_row.isdisjoint(parents(v)):
+                self.by_row.add(v)
+        if not self.late.isdisjoint(self.by_row):
+            raise NotImplementedError("there is no machine code for rows that depend on a sum over rows")
+        # In the order of the outputs that follow from them, for _alike, and those of outputs[0] last.
+        seen, stack = set(), [*self.outputs[:1], *reversed(self.outputs[1:])]
+        while stack:
+            v = stack.pop()
+            if v in self.late and v not in seen:
+                seen.add(v)
+                if self._summed(v):
+                    self.sums[v] = len(self.sums)
+                else:
+                    stack += parents(v)[::-1]
+        if len(self.sums) > MOST_SUMS:
+            raise NotImplementedError(f"there is no machine code for {len(self.sums)} sums over rows")
+
+    def _summed(self, v: Value) -> bool:
+        return v.op == "row_sum" and v.x in self.by_row
+
+    def _function(self, name: str, result: Any, arguments: str) -> Any:
+        pointers = ("columns", "state", "out", "losses", "here", "there")
+        kinds = [POINTER if argument in pointers else INT64 for argument in arguments.split()]
+        function = ir.Function(self.module, ir.FunctionType(result, kinds), name)
+        if name == "evaluate":
+            function.attributes.add("noinline")  # it is compiled once
+            for argument in function.args:
+                if argument.type == POINTER:
+                    argument.add_attribute("noalias")
+        return function
+
+    def _emit_evaluate(self, columns: Any, stride: Any, n: Any, state: Any, out: Any, width: Any) -> None:
+        """out[k · width] = outputs[k], or out[k · width + i] for each row i."""
+        once, rows, last = (self.evaluate.append_basic_block(name) for name in ("once", "rows", "last"))
+        self.state_pointer = state
+        self.b = b = ir.IRBuilder(once)
+        self.count = b.sitofp(n, DOUBLE)
+        self.share = self._in_memory(b.fdiv(DOUBLE(1.0), self.count))
+        self._emit_once()
+        totals = [b.alloca(self.vector) for _ in self.sums]
+        for total in totals:
+            total.align = 8 * self.lanes
+            b.store(ir.Constant(self.vector, None), total)
+        if self.sums or not self.by_row.isdisjoint(self.outputs):
+            b.branch(rows)
+            b.position_at_end(rows)
+            i = b.phi(INT64)
+            self._emit_rows(columns, stride, n, i, totals)
+            for k, v in enumerate(self.outputs):
+                if v in self.by_row:
+                    self._store(self.vectors[v], out, b.add(b.mul(width, INT64(k)), i))
+            following = b.add(i, INT64(self.lanes))
+            i.add_incoming(INT64(0), once)
+            i.add_incoming(following, rows)
+            b.cbranch(b.icmp_signed("<", following, n), rows, last)
+        else:
+            b.branch(rows)
+            ir.IRBuilder(rows).branch(last)
+        b.position_at_end(last)
+        loaded = [b.load(total) for total in totals]
+        groups = range(0, len(loaded), self.lanes)
+        self.across = [_across(b, loaded[k : k + self.lanes]) for k in groups]
+        self._emit_last(out, width)
+        b.ret_void()
+
+    def _emit_once(self) -> None:
+        """What is the same for all rows and no sum over them."""
+        early = [v for v in self.order if v.op and v not in self.by_row and v not in self.late]
+        for v in early:
+            self.scalars[v] = self._computed(v, self._scalar)
+        for v in self.order:
+            if v in self.by_row:
+                for p in _operands(v):
+                    if p in self.scalars and p not in self.slots:
+                        self.slots[p] = self._in_memory(self.scalars[p])
+
+    def _emit_rows(self, columns: Any, stride: Any, n: Any, i: Any, totals: Sequence[Any]) -> None:
+        """The lanes from row i on; those beyond the last row are computed and not added."""
+        b = self.b
+        places = ir.VectorType(INT64, self.lanes)
+        left = _splat(b, b.sub(n, i), self.lanes)
+        inside = b.icmp_signed("<", ir.Constant(places, list(range(self.lanes))), left)
+        for v in self.order:
+            if v in self.columns:
+                self.vectors[v] = self._load(columns, b.add(b.mul(stride, INT64(self.columns[v])), i))
+            elif v in self.by_row:
+                self.vectors[v] = self._computed(v, self._vector)
+            elif v in self.sums:
+                total = totals[self.sums[v]]
+                before = b.load(total)
+                b.store(b.select(inside, _fadd(b, before, self.vectors[v.x]), before), total)
+
+    def _emit_last(self, out: Any, width: Any) -> None:
+        """What depends on sums over rows, and the outputs, several at once where they are alike."""
+        b, groups, k = self.b, [], 1
+        singles = [0][: len(self.outputs)]
+        while k < len(self.outputs):
+            group = tuple(self.outputs[k : k + self.lanes])
+            if len(group) == self.lanes and self.by_row.isdisjoint(self.outputs) and self._alike(group):
+                groups.append((k, group))
+                k += self.lanes
+            else:
+                singles.append(k)
+                k += 1
+        wanted = [self.outputs[k] for k in singles]
+        wanted += [v for group, way in self.ways.items() if not way for v in group]
+        for v in topological_order(*[v for v in wanted if isinstance(v, Value) and v not in self.by_row]):
+            if v in self.late and v not in self.sums:
+                self.scalars[v] = self._computed(v, self._scalar)
+        for k in singles:
+            if self.outputs[k] not in self.by_row:
+                b.store(self._scalar(self.outputs[k]), b.gep(out, [b.mul(width, INT64(k))]))
+        for k, group in groups:
+            self._store(self._together(group), out, INT64(k))
+
+    def _alike(self, group: tuple[Any, ...], depth: int = 0) -> str:
+        """How these scalars, as many as there are lanes, can be computed as one vector; "" if not at all."""
+        first = group[0]
+        if group not in self.ways:
+            self.ways[group] = ""
+            if _adjacent(group, self.state):
+                self.ways[group] = "state"
+            elif _adjacent(group, self.sums) and self.sums[first] % self.lanes == 0:
+                self.ways[group] = "sums"
+            elif depth < DEEPEST and all(v in self.late and v.op == first.op for v in group):
+                if first.op in OPERATIONS and first.op != "pow" and any(v is not first for v in group):
+                    self.ways[group] = first.op
+                    for operands in _transposed(group):
+                        self._alike(operands, depth + 1)
+        return self.ways[group]
+
+    def _together(self, group: tuple[Any, ...]) -> Any:
+        if group not in self.vectors:
+            self.vectors[group] = self._made_together(group, self.ways[group])
+        return self.vectors[group]
+
+    def _made_together(self, group: tuple[Any, ...], way: str) -> Any:
+        first = group[0]
+        if way == "state":
+            return self._load(self.state_pointer, INT64(self.state[first]))
+        if way == "sums":
+            return self.across[self.sums[first] // self.lanes]
+        if way:
+            return OPERATIONS[way](self.b, *map(self._together, _transposed(group)))
+        if all(v is first for v in group):
+            return _splat(self.b, self._scalar(first), self.lanes)
+        out = ir.Constant(self.vector, None)
+        for i, v in enumerate(group):
+            out = self.b.insert_element(out, self._scalar(v), INT32(i))
+        return out
+
+    def _computed(self, v: Value, get: Callable[[Any], Any]) -> Any:
+        b, x, y = self.b, v.x, v.y
+        if v.op == "row_sum":  # of what is the same for all
+            return b.fmul(get(x), self.count)
+        if v.op == "div" and y is self.rows and v in self.by_row:
+            return b.fmul(get(x), _splat(b, b.load(self.share), self.lanes), flags=CONTRACT)
+        if v.op == "pow" and type(y) is float and y.is_integer() and 0 < abs(y) <= LARGEST_POWER:
+            return _power(b, get(x), int(y))
+        if v.op == "dot":
+            terms = [b.fmul(get(p), get(q), flags=CONTRACT) for p, q in zip(x, y)]
+            return functools.reduce(functools.partial(_fadd, b), terms or [get(0.0)])
+        if v.op == "total":
+            return functools.reduce(functools.partial(_fadd, b), map(get, x or [0.0]))
+        return OPERATIONS[v.op](b, *map(get, (x,) if y is None else (x, y)))
+
+    def _scalar(self, x: Any) -> Any:
+        b = self.b
+        if x in self.scalars:
+            return self.scalars[x]
+        if x in self.state:
+            return b.load(b.gep(self.state_pointer, [INT64(self.state[x])]))
+        if x in self.sums:
+            group, lane = divmod(self.sums[x], self.lanes)
+            return b.extract_element(self.across[group], INT32(lane))
+        return self.count if x is self.rows else DOUBLE(x.data if isinstance(x, Value) else x)
+
+    def _vector(self, x: Any) -> Any:
+        if x in self.vectors:
+            return self.vectors[x]
+        scalar = self.b.load(self.slots[x]) if x in self.slots else self._scalar(x)
+        if isinstance(scalar, ir.Constant):
+            return _number(self.vector, scalar.constant)
+        return _splat(self.b, scalar, self.lanes)
+
+    def _in_memory(self, scalar: Any) -> Any:
+        slot = self.b.alloca(DOUBLE)
+        self.b.store(scalar, slot)
+        return slot
+
+    def _load(self, pointer: Any, place: Any) -> Any:
+        where = self.b.gep(pointer, [place])
+        return self.b.load(self.b.bitcast(where, self.vector.as_pointer()), align=8)
+
+    def _store(self, vector: Any, pointer: Any, place: Any) -> None:
+        where = self.b.gep(pointer, [place])
+        self.b.store(vector, self.b.bitcast(where, self.vector.as_pointer()), align=8)
+
+    def _emit_iterate(
+        self,
+        columns: Any,
+        stride: Any,
+        n: Any,
+        batch: Any,
+        first: Any,
+        losses: Any,
+        here: Any,
+        there: Any,
+        steps: Any,
+    ) -> None:
+        """The state is here, and there after the next step, and so on; the loss goes before it."""
+        start, step, taken, end = (
+            self.iterate.append_basic_block(name) for name in ("start", "step", "taken", "end")
+        )
+        b = ir.IRBuilder(start)
+        b.cbranch(b.icmp_signed("<", INT64(0), steps), step, end)
+        b.position_at_end(step)
+        k, row, old, new = b.phi(INT64), b.phi(INT64), b.phi(POINTER), b.phi(POINTER)
+        left = b.sub(n, row)
+        count = b.select(b.icmp_signed("<", left, batch), left, batch)
+        out = b.gep(new, [INT64(-1)])
+        b.call(self.evaluate, [b.gep(columns, [row]), stride, count, old, out, INT64(1)])
+        loss = b.load(out)
+        b.store(loss, b.gep(losses, [k]))
+        finite = b.fcmp_ordered("<", _intrinsic("fabs")(b, loss), DOUBLE(math.inf))
+        b.cbranch(finite, taken, end)
+        b.position_at_end(taken)
+        following, after = b.add(k, INT64(1)), b.add(row, batch)
+        around = b.select(b.icmp_signed("<", after, n), after, INT64(0))
+        for phi, initially, then in (
+            (k, INT64(0), following),
+            (row, first, around),
+            (old, here, new),
+            (new, there, old),
+        ):
+            phi.add_incoming(initially, start)
+            phi.add_incoming(then, taken)
+        b.cbranch(b.icmp_signed("<", following, steps), step, end)
+        b.position_at_end(end)
+        done = b.phi(INT64)
+        for count, block in ((INT64(0), start), (k, step), (following, taken)):
+            done.add_incoming(count, block)
+        b.ret(done)
+
+
+def _operands(v: Value) -> Iterator[Any]:
+    for x in (v.x, v.y):
+        if type(x) is tuple:
+            yield from x
+        else:
+            yield x
+
+
+def _adjacent(group: Sequence[Any], places: dict[Value, int]) -> bool:
+    first = places.get(group[0], -1)
+    return first >= 0 and all(places.get(v) == first + i for i, v in enumerate(group))
+
+
+def _transposed(group: Sequence[Value]) -> list[tuple[Any, ...]]:
+    """Their first operands and, if they have them, their second."""
+    ys = tuple(v.y for v in group)
+    return [tuple(v.x for v in group), *([] if ys[0] is None else [ys])]
+
+
+def _shuffle(b: Any, x: Any, y: Any, lanes: Sequence[int]) -> Any:
+    return b.shuffle_vector(x, y, ir.Constant(ir.VectorType(INT32, len(lanes)), list(lanes)))
+
+
+def _splat(b: Any, x: Any, lanes: int) -> Any:
+    zero, firsts = (ir.Constant(ir.VectorType(element, lanes), None) for element in (x.type, INT32))
+    return b.shuffle_vector(b.insert_element(zero, x, INT32(0)), zero, firsts)
+
+
+def _number(kind: Any, x: float) -> Any:
+    return ir.Constant(kind, [x] * kind.count if isinstance(kind, ir.VectorType) else x)
+
+
+def _across(b: Any, vectors: list[Any]) -> Any:
+    """A vector of the sums of the elements of each of at most as many vectors as there are lanes.
+
+    Two by two: pairs of neighbours first, and then, of the pairs of sums that result, neighbours again.
+    """
+    lanes = vectors[0].type.count
+    for size in [1] + [2] * (lanes.bit_length() - 2):
+        even = [i + j for i in range(0, 2 * lanes, 2 * size) for j in range(size)]
+        if size == 1:  # their elements alternate, which costs the processor less
+            even = [k for i in range(0, lanes, 2) for k in (i, lanes + i)]
+        odd = [k + size for k in even]
+        pairs = zip(vectors[::2], vectors[1::2] + vectors[-1:])
+        vectors = [b.fadd(_shuffle(b, x, y, even), _shuffle(b, x, y, odd)) for x, y in pairs]
+    return vectors[0]
+
+
+def _fadd(b: Any, x: Any, y: Any) -> Any:
+    return b.fadd(x, y, flags=CONTRACT)
+
+
+def _arithmetic(name: str) -> Callable[..., Any]:
+    return lambda b, *operands: getattr(b, name)(*operands, flags=CONTRACT)
+
+
+def _intrinsic(name: str) -> Callable[..., Any]:
+    def call(b: Any, *operands: Any) -> Any:
+        kind, module = operands[0].type, b.module
+        full = f"llvm.{name}.v{kind.count}f64" if isinstance(kind, ir.VectorType) else f"llvm.{name}.f64"
+        signature = ir.FunctionType(kind, [kind] * len(operands))
+        return b.call(module.globals.get(full) or ir.Function(module, signature, full), operands)
+
+    return call
+
+
+def _function(name: str) -> Callable[[Any, Any], Any]:
+    def call(b: Any, x: Any) -> Any:
+        if x.type == DOUBLE:
+            one = _splat(b, x, 1)
+            return b.extract_element(call(b, one), INT32(0))
+        full = f"{name}.{x.type.count}"
+        function = b.module.globals.get(full)
+        if function is None:
+            function = ir.Function(b.module, ir.FunctionType(x.type, [x.type]), full)
+            function.linkage = "internal"
+            inner = ir.IRBuilder(function.append_basic_block())
+            inner.ret(FUNCTIONS[name](inner, function.args[0]))
+        return b.call(function, [x])
+
+    return call
+
+
+def _power(b: Any, x: Any, k: int) -> Any:
+    square, out = x if k > 0 else b.fdiv(_number(x.type, 1.0), x), None
+    k = abs(k)
+    while k:
+        if k % 2:
+            out = square if out is None else b.fmul(out, square)
+        k //= 2
+        square = b.fmul(square, square)
+    return out
+
+
+def _relu(b: Any, x: Any) -> Any:
+    zero = _number(x.type, 0.0)
+    return b.select(b.fcmp_ordered("<=", x, zero), zero, x)
+
+
+def _sign(b: Any, x: Any) -> Any:
+    one = _intrinsic("copysign")(b, _number(x.type, 1.0), x)
+    return b.select(b.fcmp_unordered("==", x, _number(x.type, 0.0)), x, one)  # unordered: or NaN
+
+
+def _extreme(comparison: str) -> Callable[[Any, Any, Any], Any]:
+    def choose(b: Any, x: Any, y: Any) -> Any:
+        return b.select(b.or_(b.fcmp_ordered(comparison, x, y), b.fcmp_unordered("uno", y, y)), y, x)
+
+    return choose
+
+
+# A product may be added before it is rounded. No other liberty is taken: LLVM's others either give up NaN
+# and infinities, by which what went wrong is noticed, or gain nothing here.
+CONTRACT = ("contract",)
+OPERATIONS: dict[str, Callable[..., Any]] = {
+    "add": _arithmetic("fadd"),
+    "sub": _arithmetic("fsub"),
+    "mul": _arithmetic("fmul"),
+    "div": _arithmetic("fdiv"),
+    "neg": _arithmetic("fneg"),
+    "pow": _intrinsic("pow"),
+    "sqrt": _intrinsic("sqrt"),
+    "sin": _intrinsic("sin"),
+    "cos": _intrinsic("cos"),
+    "abs": _intrinsic("fabs"),
+    "relu": _relu,
+    "sign": _sign,
+    "maximum": _extreme("<"),
+    "minimum": _extreme(">"),
+    **{name: _function(name) for name in FUNCTIONS},
+}
+
+
+@functools.cache
+def _lanes() -> int:
+    """Doubles in a vector register of this computer."""
+    features = llvm.get_host_cpu_features()
+    return 8 if features.get("avx512f") else 4 if features.get("avx2") else 2
+
+
+def _compiled(text: str) -> Any:
+    """LLVM's engine that holds the code.
+
+    LLVM's other optimisations would take as long again and make it slower: the graph is simplified
+    already, and what they would move out of the loop has no registers to stay in.
+    """
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    module = llvm.parse_assembly(text)
+    module.verify()
+    machine = llvm.Target.from_default_triple().create_target_machine(
+        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=2, jit=True
+    )
+    passes = llvm.create_new_module_pass_manager()
+    passes.add_always_inliner_pass()
+    passes.run(module, llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options()))
+    engine = llvm.create_mcjit_compiler(module, machine)
+    engine.finalize_object()
+    return engine

@@ -1,0 +1,331 @@
+"""What fit() trains with: the optimizer as it is, or packed in arrays, or a loop in machine code."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator
+
+from autograd import compile, total
+from autograd.program import Program, Reading, pack
+
+from . import checks
+from .losses import Loss
+from .matrix import MatrixMLP, Parameter
+from .optim import Optimizer
+
+ENGINES = ("auto", "scalar", "numpy", "native")
+
+
+class MeanLoss:
+    """The mean loss of a data set, recorded scalar by scalar; a MatrixMLP has the same method."""
+
+    def __init__(self, model: Any, loss: Loss):
+        self.model = model
+        self.loss = loss
+
+    def backward(self, X: Any, Y: Any) -> float:
+        """The mean loss; adds its gradient to every parameter's grad."""
+        X, Y = checks.examples(X, Y)
+        targets = Y[:, 0] if Y.shape[1] == 1 else Y  # bare, as the prediction is
+        losses = total([self.loss(self.model(x), y) for x, y in zip(X.tolist(), targets.tolist())])
+        if losses.dx is None:
+            raise TypeError("the loss is a number, and not a Value: it depends on no parameter")
+        mean = losses * (1.0 / len(X))
+        mean.backward()
+        return mean.data
+
+
+class Trainer:
+    """Trains by `program`, whose backward(x, y) adds to the grads of the optimizer's parameters.
+
+    `losses` has the mean loss of each epoch so far, as it was before that epoch's updates. An epoch
+    is one step on all examples or, with batch_size, a step for each batch, in an order that rng draws.
+    `draws` says whether rng must be set back with the rest.
+    """
+
+    def __init__(
+        self,
+        program: Any,
+        optimizer: Optimizer,
+        X: np.ndarray,
+        Y: np.ndarray,
+        losses: list[float],
+        batch_size: int | None,
+        rng: Generator,
+        draws: bool,
+    ):
+        self.program, self.optimizer = program, optimizer
+        self.X, self.Y, self.losses, self.batch_size = X, Y, losses, batch_size
+        self.rng, self.draws = rng, draws
+        self.before = self.now = self.snapshot()  # as they were before the last epoch, and before this one
+
+    def advance(self, epochs: int) -> None:
+        """Train for an epoch, or for more up to that many; ArithmeticError if the loss is not finite."""
+        self.keep()
+        mean = 0.0
+        for batch in self.batches():
+            x, y = self.X[batch], self.Y[batch]
+            self.optimizer.zero_grad()
+            loss = self.program.backward(x, y)
+            if not math.isfinite(loss):
+                raise FloatingPointError(f"it is {loss}")
+            mean += loss * (len(x) / len(self.X))
+            self.optimizer.step()
+        self.losses.append(mean)
+
+    def batches(self) -> Iterator[Any]:
+        """What picks the examples of each step of an epoch."""
+        n, size = len(self.X), self.batch_size
+        if size is None:
+            return iter([slice(None)])
+        order = self.rng.permutation(n)
+        return (order[i : i + size] for i in range(0, n, size))
+
+    def keep(self) -> None:
+        """Count what is now as the end of an epoch."""
+        self.before, self.now = self.now, self.snapshot()
+
+    def rewind(self) -> None:
+        """Go back to the end of the last whole epoch."""
+        self.restore(self.now)
+
+    def rewind_to_finite(self) -> None:
+        """Go back to the parameters that had the last loss which is finite."""
+        self.restore(self.before)
+
+    # An update makes new data and leaves the old as they are, so that keeping them is enough.
+
+    def snapshot(self) -> tuple[Any, ...]:
+        """How far training has come."""
+        optimizer = self.optimizer
+        data = [p.data for p in optimizer.parameters]
+        random = self.rng.bit_generator.state if self.draws else None
+        return len(self.losses), random, data, list(optimizer.state), optimizer.steps
+
+    def restore(self, snapshot: tuple[Any, ...]) -> None:
+        """Go back to where a snapshot was taken."""
+        epochs, random, data, self.optimizer.state, self.optimizer.steps = snapshot
+        del self.losses[epochs:]
+        if random:
+            self.rng.bit_generator.state = random
+        for p, old in zip(self.optimizer.parameters, data):
+            p.data = old
+
+    def write_back(self) -> None:
+        """Put the model's parameters and its optimizer into the state that training has reached."""
+
+
+class Packed:
+    """An optimizer's parameters, and what it keeps of each, as one array; its backward() is compiled.
+
+    `optimizer` is the given one's twin, which moves that array.
+    """
+
+    def __init__(self, program: Program, reading: Reading, optimizer: Optimizer):
+        self.program, self.reading, self.original = program, reading, optimizer
+        place = {p: i for i, p in enumerate(optimizer.parameters)}
+        used = [v for leaves in reading.leaves for v in leaves.flat if v in place]
+        # In the order in which the program takes them, so that its arrays are slices of this one.
+        self.values = list(dict.fromkeys([*used, *optimizer.parameters]))
+        self.places = [place[v] for v in self.values]
+        self.parameter = Parameter(np.array([v.data for v in self.values]))
+        self.optimizer = copy.copy(optimizer)
+        self.optimizer.parameters = [self.parameter]
+        carried = [optimizer.state[i] for i in self.places]
+        self.optimizer.state = [tuple(np.array(slot) for slot in zip(*carried))]
+        self._unused = np.zeros(len(self.values) - len(used))
+        start = 0
+        self._slices: list[tuple[slice, np.ndarray, np.ndarray]] = []
+        for leaves in reading.leaves:
+            moved = np.array([v in place for v in leaves.flat], dtype=bool).reshape(leaves.shape)
+            fixed = np.array([v.data for v in leaves.flat]).reshape(leaves.shape)
+            self._slices.append((slice(start, start := start + int(moved.sum())), moved, fixed))
+
+    def data(self) -> list[np.ndarray]:
+        """The program's arrays."""
+        data = []
+        for part, moved, fixed in self._slices:
+            if part.stop - part.start == fixed.size:
+                data.append(self.parameter.data[part].reshape(fixed.shape))
+            else:
+                array = fixed.copy()
+                array[moved] = self.parameter.data[part]
+                data.append(array)
+        return data
+
+    def backward(self, X: np.ndarray, Y: np.ndarray) -> float:
+        """The mean loss; adds its gradient to the array's grad."""
+        try:
+            result, *grads = self.reading.run_numpy((X, Y), self.data(), fast=True)
+            loss = float(result)
+        except FloatingPointError:
+            loss = math.nan
+        if not math.isfinite(loss):
+            self.write_back()
+            loss, grads = self.program.value_and_grad(X, Y)  # with more care, and errors that say where
+        parts = [
+            grad.ravel() if part.stop - part.start == grad.size else grad[moved]
+            for grad, (part, moved, _) in zip(grads, self._slices)
+        ]
+        self.parameter.grad = self.parameter.grad + np.concatenate([*parts, self._unused])
+        return loss
+
+    def write_back(self) -> None:
+        """Give each Value its number, and the optimizer its state."""
+        original, packed = self.original, self.optimizer
+        for v, number in zip(self.values, self.parameter.data.tolist()):
+            v.data = number
+        if np.ndim(self.parameter.grad):
+            for v, number in zip(self.values, self.parameter.grad.tolist()):
+                v.grad = number
+        slots = (
+            zip(*(slot.tolist() for slot in packed.state[0]))
+            if packed.state[0]
+            else iter([()] * len(self.places))
+        )
+        for i, state in zip(self.places, slots):
+            original.state[i] = tuple(state)
+        original.steps = packed.steps
+
+
+class PackedTrainer(Trainer):
+    """Trains arrays by NumPy, and gives the Values their numbers when it is asked to."""
+
+    def __init__(self, packed: Packed, *rest: Any):
+        super().__init__(packed, packed.optimizer, *rest)
+
+    def advance(self, epochs: int) -> None:
+        with np.errstate(over="raise", divide="raise", invalid="raise"):
+            super().advance(epochs)
+
+    def write_back(self) -> None:
+        self.program.write_back()
+
+
+class NativeTrainer(Trainer):
+    """Trains by a kernel that takes whole training steps (see Reading.training_kernel)."""
+
+    def __init__(
+        self, kernel: Any, program: Program, optimizer: Optimizer, X: np.ndarray, Y: np.ndarray, *rest: Any
+    ):
+        self.kernel = kernel
+        data = [p.data for p in optimizer.parameters]
+        carried = [number for state in optimizer.state for number in state]
+        self.numbers = np.array([*data, *carried, optimizer.steps], dtype=float)
+        self.columns = pack([X, Y])
+        self.pace = 16  # epochs at a time: as many as take a twentieth of a second, for Ctrl-C to be heard
+        super().__init__(program, optimizer, X, Y, *rest)
+
+    def advance(self, epochs: int) -> None:
+        self.keep()
+        n = len(self.X)
+        if self.batch_size is None:
+            start = time.perf_counter()
+            losses, finite = self._take(min(epochs, self.pace), n, self.columns)
+            if time.perf_counter() - start < 0.05:
+                self.pace *= 2
+            self.losses += losses
+        else:
+            order = np.concatenate(list(self.batches()))
+            columns = pack([self.X[order], self.Y[order]])
+            losses, finite = self._take(-(-n // self.batch_size), self.batch_size, columns)
+            if finite:
+                ends = np.minimum(np.arange(1, len(losses) + 1) * self.batch_size, n)
+                self.losses.append(float(np.diff(ends, prepend=0) @ losses) / n)
+        if not finite:
+            self.write_back()
+            self.program.value_and_grad(self.X, self.Y)  # says where, if it is so for all examples too
+            raise FloatingPointError("it is not")
+
+    def _take(self, steps: int, batch: int, columns: np.ndarray) -> tuple[list[float], bool]:
+        """Take steps; their losses, as far as they were finite, and whether all were."""
+        losses, numbers = np.empty(steps), self.numbers.copy()
+        taken = self.kernel.iterate(columns, len(self.X), batch, numbers, steps, losses)
+        self.numbers = numbers
+        return losses[:taken].tolist(), taken == steps
+
+    def rewind_to_finite(self) -> None:
+        if self.batch_size is not None:
+            return self.restore(self.before)
+        # The epoch before the last one: from the last snapshot that was taken before it, the way again.
+        epochs = max(len(self.losses) - 1, 0)
+        snapshot = self.now if self.now[0] <= epochs else self.before
+        self.restore(snapshot)
+        if epochs > len(self.losses):
+            self.losses += self._take(epochs - len(self.losses), len(self.X), self.columns)[0]
+
+    def snapshot(self) -> tuple[Any, ...]:
+        return len(self.losses), self.rng.bit_generator.state if self.draws else None, self.numbers
+
+    def restore(self, snapshot: tuple[Any, ...]) -> None:
+        epochs, random, self.numbers = snapshot
+        del self.losses[epochs:]
+        if random:
+            self.rng.bit_generator.state = random
+
+    def write_back(self) -> None:
+        parameters, slots = self.optimizer.parameters, len(self.optimizer.slots)
+        data, rest = self.numbers[: len(parameters)].tolist(), self.numbers[len(parameters) : -1]
+        for p, number in zip(parameters, data):
+            p.data = number
+        carried = rest.reshape(len(parameters), slots).tolist()
+        self.optimizer.state = [tuple(state) for state in carried]
+        self.optimizer.steps = int(self.numbers[-1])
+
+
+def trainer(
+    engine: str, model: Any, loss: Any, optimizer: Optimizer, X: np.ndarray, Y: np.ndarray, *rest: Any
+) -> Trainer:
+    """What trains the model by an engine.
+
+    "auto" is machine code where llvmlite is installed and the graph is small, NumPy for whatever else
+    can be recorded, and Values for what cannot.
+    """
+    if isinstance(model, MatrixMLP):
+        return Trainer(model, optimizer, X, Y, *rest)
+    own_steps = type(optimizer).step is not Optimizer.step  # not the update, one parameter at a time
+    if own_steps and engine not in ("auto", "scalar"):
+        raise TypeError(f"{type(optimizer).__name__} has a step() of its own, which engine scalar alone runs")
+    if engine != "scalar" and not own_steps:
+        try:
+            return _compiled(engine, model, loss, optimizer, X, Y, *rest)
+        except TypeError:  # it cannot be recorded
+            if engine != "auto":
+                raise
+    return Trainer(MeanLoss(model, loss), optimizer, X, Y, *rest)
+
+
+def _compiled(
+    engine: str, model: Any, loss: Any, optimizer: Optimizer, X: np.ndarray, Y: np.ndarray, *rest: Any
+) -> Trainer:
+    targets = Y[:, 0] if Y.shape[1] == 1 else Y  # bare, as the prediction is
+
+    def loss_of_example(x: Any, y: Any) -> Any:
+        return loss(model(x), y)
+
+    loss_of_example.__name__ = "loss"
+    program = compile(loss_of_example, engine="native" if engine == "native" else "numpy")
+    reading = program.reading("gradient", X, targets)
+    if reading.gradient.keys().isdisjoint(optimizer.parameters):
+        raise TypeError("the loss depends on no parameter of the optimizer")
+    if engine == "native" or (engine == "auto" and reading.is_small()):
+        twin = copy.copy(optimizer)
+
+        def update(data: Any, grad: Any, state: Any, step: Any) -> Any:
+            twin.steps = step
+            return twin.update(data, grad, state)
+
+        try:
+            slots = len(optimizer.slots)
+            kernel = reading.training_kernel(optimizer.parameters, slots, update, optimizer.steps)
+            return NativeTrainer(kernel, program, optimizer, X, targets, *rest)
+        except (NotImplementedError, TypeError):  # there is no code for it, or the update cannot be recorded
+            if engine == "native":
+                raise
+    return PackedTrainer(Packed(program, reading, optimizer), X, targets, *rest)

@@ -1,0 +1,298 @@
+"""Machine code against the eager engine, row by row, and against the table of primitives."""
+
+import functools
+import itertools
+import math
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+pytest.importorskip("llvmlite", reason="llvmlite is not installed")
+
+import nn
+from autograd import Value, dot, total
+from autograd.ops import TABLE
+from autograd.program import native
+from autograd.program.native import PADDING, Kernel, pack
+from autograd.program.record import ROW_SUM, Recording
+from autograd.program.simplify import simplify
+
+inf, nan = math.inf, math.nan
+
+
+def recorded(f, *arrays):
+    """The mean of f over the rows, its gradient and f itself, simplified; and the recording."""
+    r = Recording(f, [f"x{i}" for i in range(len(arrays))], arrays)
+    result, gradient, _ = r.gradient("mean")
+    wanted = [result, *(gradient.get(v, 0.0) for v in r.leaves), r.outputs[0]]
+    became = simplify(wanted, inputs(r), r.rows)
+    loss, *gradient, each = (became.get(v, v) for v in wanted)
+    return loss, gradient, each, r
+
+
+def inputs(r):
+    return [v for leaves in r.inputs for v in leaves.flat]
+
+
+def lab(n):
+    """The lab's network and loss on n random points."""
+    rng = np.random.default_rng(n)
+    model = nn.MLP(2, [4, 4, 1], activation="sigmoid", bias=False, rng=rng)
+    return lambda x, y: nn.squared_error(model(x), y), rng.normal(size=(n, 2)), rng.integers(2, size=n)
+
+
+@functools.cache
+def lab_code():
+    """Kernels of the loss and its gradient, and of a step with momentum; and the number of weights."""
+    f, X, Y = lab(21)
+    loss, gradient, _, r = recorded(f, X, Y)
+    velocities = [Value(0.0) for _ in r.leaves]
+    moved = [0.9 * v + g for v, g in zip(velocities, gradient)]
+    weights = [w - 0.5 * v for w, v in zip(r.leaves, moved)]
+    step = Kernel([loss, *weights, *moved], inputs(r), [*r.leaves, *velocities], r.rows)
+    return Kernel([loss, *gradient], inputs(r), r.leaves, r.rows), step, len(r.leaves)
+
+
+def data_of(leaves):
+    return np.array([v.data for v in leaves])
+
+
+def eager(f, leaves, *arrays):
+    """The mean of f over the rows and its gradient, by Values and backward()."""
+    for v in leaves:
+        v.grad = 0.0
+    outs = [f(*(a.tolist() for a in row)) for row in zip(*arrays)]
+    mean = total(outs) / len(outs)
+    mean.backward()
+    return [mean.data, *(v.grad for v in leaves)], [out.data for out in outs]
+
+
+@pytest.mark.parametrize("lanes", [8, 4, 2])
+@pytest.mark.parametrize("n", [1, 7, 8, 9, 21])
+def test_the_lab_network(n, lanes, monkeypatch):
+    monkeypatch.setattr(native, "_lanes", lambda: lanes)
+    monkeypatch.setattr(native, "INLINED", lanes)  # or not: there are 8 sigmoids
+    f, X, Y = lab(n)
+    loss, gradient, _, r = recorded(f, X, Y)
+    expected, _ = eager(f, r.leaves, X, Y)
+    data, state = pack([X, Y]), data_of(r.leaves)
+    found = Kernel([loss, *gradient], inputs(r), r.leaves, r.rows).evaluate(data, n, state)
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-15)
+
+
+def test_outputs_in_another_order():
+    f, X, Y = lab(9)
+    loss, gradient, _, r = recorded(f, X, Y)
+    (mean, *g), _ = eager(f, r.leaves, X, Y)
+    outputs = [loss, gradient[0] - gradient[1], *gradient[2:], *r.leaves[3:20], *gradient[:2]]
+    found = Kernel(outputs, inputs(r), r.leaves, r.rows).evaluate(pack([X, Y]), 9, data_of(r.leaves))
+    expected = [mean, g[0] - g[1], *g[2:], *data_of(r.leaves)[3:20], *g[:2]]
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-15)
+
+
+def test_the_outputs_of_each_row():
+    f, X, Y = lab(21)
+    loss, _, each, r = recorded(f, X, Y)
+    kernel = Kernel([loss, each, 3.0, inputs(r)[1], r.leaves[2]], inputs(r), r.leaves, r.rows)
+    means, errors, threes, second, weight = kernel.evaluate(pack([X, Y]), 21, data_of(r.leaves))
+    expected, each = eager(f, r.leaves, X, Y)
+    assert kernel.by_row
+    np.testing.assert_allclose(means, [expected[0]] * 21, rtol=1e-12)
+    np.testing.assert_allclose(errors, each, rtol=1e-12, atol=1e-15)
+    np.testing.assert_array_equal(second, X[:, 1])
+    assert set(threes) == {3.0} and set(weight) == {r.leaves[2].data}
+
+
+def test_rows_beyond_the_last_do_not_count():
+    _, X, Y = lab(21)
+    kernel, _, weights = lab_code()
+    state = np.linspace(-1.0, 1.0, weights)
+    data = pack([X, Y])
+    data[:, 10:] = nan
+    np.testing.assert_array_equal(
+        kernel.evaluate(data, 10, state), kernel.evaluate(pack([X[:10], Y[:10]]), 10, state)
+    )
+
+
+EDGES = [0.0, -0.0, 1.0, -1.0, 0.3, -2.5, 3.0, 20.0, -40.0, 1e-310, -1e300, 710.0, inf, -inf, nan]
+NAMES = [name for name in TABLE if name not in ("dot", "total")]
+POWERS = [1.0, 2.0, 3.0, -1.0, -3.0, 0.5, 16.0, -16.0, 17.0, 0.0]
+
+
+@functools.cache
+def primitives(by_row):
+    """Every primitive's result, and the powers of x, for every pair of EDGES: a column for each pair."""
+    x, y = Value(0.5), Value(0.5)
+    outputs = [Value._record(TABLE[name], *((x, y) if TABLE[name].dy else (x,))) for name in NAMES]
+    outputs += [x**k for k in POWERS]
+    pairs = np.array(list(itertools.product(EDGES, EDGES)))
+    if by_row:
+        return Kernel(outputs, [x, y], [], None).evaluate(pack([pairs]), len(pairs), np.empty(0))
+    kernel = Kernel(outputs, [], [x, y], None)
+    return np.transpose([kernel.evaluate(pack([np.empty((1, 0))]), 1, pair) for pair in pairs])
+
+
+@pytest.mark.parametrize("by_row", [True, False])
+@pytest.mark.parametrize("k", range(len(NAMES + POWERS)), ids=[*NAMES, *(f"x**{k}" for k in POWERS)])
+def test_primitives(k, by_row):
+    for pair, found in zip(itertools.product(EDGES, EDGES), primitives(by_row)[k]):
+        if k < len(NAMES):
+            row = TABLE[NAMES[k]]
+            operands = pair if row.dy else pair[:1]
+        else:
+            row, operands = TABLE["pow"], (pair[0], POWERS[k - len(NAMES)])
+        try:
+            expected = row.compute(*operands)
+        except (ArithmeticError, ValueError):
+            assert not math.isfinite(found), operands
+        else:
+            assert found == pytest.approx(expected, rel=4e-15, abs=5e-324, nan_ok=True), operands
+
+
+def test_vectors_of_operands():
+    xs, ws = [Value(float(i)) for i in range(3)], [Value(2.0 + i) for i in range(3)]
+    rows = Value(1.0)
+    both = [dot(xs, ws), dot(ws, [1.0, 2.0, 3.0]), total(xs), total([*ws, 0.5]), dot([], []), total([])]
+    outputs = [*both, Value._record(ROW_SUM, ws[0]), rows, 7.0, Value(5.0)]
+    kernel = Kernel([*outputs, xs[0]], xs, ws, rows)
+    X, w = np.arange(6.0).reshape(2, 3), np.array([2.0, 3.0, 5.0])
+    found = kernel.evaluate(pack([X]), 2, w)
+    sums = [X @ w, [23.0, 23.0], X.sum(1), [10.5, 10.5], [0.0] * 2, [0.0] * 2]
+    np.testing.assert_array_equal(found, [*sums, [4.0] * 2, [2.0] * 2, [7.0] * 2, [5.0] * 2, X[:, 0]])
+    found = Kernel(outputs[3:], xs, ws, rows).evaluate(pack([X]), 2, w)
+    np.testing.assert_array_equal(found, [10.5, 0.0, 0.0, 4.0, 2.0, 7.0, 5.0])
+
+
+def test_steps_are_repeated_evaluations():
+    _, X, Y = lab(21)
+    kernel, step, weights = lab_code()
+    state = np.linspace(-1.0, 1.0, 2 * weights)
+    w, v = state[:weights].copy(), state[weights:].copy()
+    losses, expected = np.full(12, -1.0), []
+    assert step.iterate(pack([X, Y]), 21, 8, state, 11, losses, start=2) == 11
+    for k in range(2, 13):
+        rows = slice(k % 3 * 8, k % 3 * 8 + 8)  # 8, 8 or 5
+        loss, *gradient = kernel.evaluate(pack([X[rows], Y[rows]]), len(X[rows]), w)
+        expected.append(loss)
+        v = 0.9 * v + gradient
+        w -= 0.5 * v
+    np.testing.assert_allclose(losses, [*expected, -1.0], rtol=1e-13)
+    np.testing.assert_allclose(state, [*w, *v], rtol=1e-11, atol=1e-14)
+    before = state.copy()
+    assert step.iterate(pack([X, Y]), 21, 21, state, 0, losses) == 0
+    np.testing.assert_array_equal(state, before)
+
+
+@pytest.mark.parametrize("steps", [100, 200])
+def test_steps_stop_where_the_loss_is_not_finite(steps):
+    w = Value(1.0)
+    X = np.arange(3.0)
+    loss, (slope,), _, r = recorded(lambda x: (w * x) ** 4.0, X)
+    kernel = Kernel([loss, w - 0.1 * slope], inputs(r), [w], r.rows)
+    state, losses = np.array([2.0]), np.full(steps, -1.0)
+    taken = kernel.iterate(pack([X]), 3, 3, state, steps, losses)
+    assert 3 < taken < 20
+    assert np.isfinite(losses[:taken]).all() and (losses[taken + 1 :] == -1.0).all()
+    assert losses[taken] == inf == kernel.evaluate(pack([X]), 3, state)[0]
+    w = 2.0
+    for _ in range(taken):
+        w -= 0.1 * 4.0 * w**3 * 17.0 / 3.0
+    assert state[0] == pytest.approx(w, rel=1e-9)
+    state[0] = nan
+    assert kernel.iterate(pack([X]), 3, 3, state, steps, losses) == 0 and np.isnan(losses[0])
+
+
+def test_threads_share_a_kernel():
+    _, X, Y = lab(21)
+    _, step, weights = lab_code()
+    data = pack([X, Y])
+
+    def train(seed):
+        state, losses = np.random.default_rng(seed).normal(size=2 * weights), np.empty(2000)
+        assert step.iterate(data, 21, 10, state, 2000, losses) == 2000
+        return state
+
+    alone = [train(seed) for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        np.testing.assert_array_equal(list(pool.map(train, range(4))), alone)
+
+
+def test_pack():
+    columns = pack([[1, 2, 3], np.arange(12.0).reshape(3, 2, 2), np.empty((3, 0))])
+    assert columns.shape[0] == 5 and columns.shape[1] >= 3 + PADDING and columns.flags.c_contiguous
+    np.testing.assert_array_equal(columns[:, :3].T, [[1, 0, 1, 2, 3], [2, 4, 5, 6, 7], [3, 8, 9, 10, 11]])
+    np.testing.assert_array_equal(columns[:, 3:].T, [[1, 0, 1, 2, 3]] * (columns.shape[1] - 3))
+
+
+def test_what_has_no_machine_code(monkeypatch):
+    x, w = Value(1.0), Value(1.0)
+    mean = Value._record(ROW_SUM, x)
+    with pytest.raises(NotImplementedError, match="sum over rows"):
+        Kernel([x - mean], [x], [w], None)
+    monkeypatch.setattr(native, "MOST_SUMS", 0)
+    with pytest.raises(NotImplementedError, match="1 sums"):
+        Kernel([mean], [x], [w], None)
+    monkeypatch.delitem(native.OPERATIONS, "tanh")
+    with pytest.raises(NotImplementedError, match="tanh"):
+        Kernel([w.tanh()], [x], [w], None)
+
+
+def test_arrays_are_checked():
+    x, w = Value(1.0), Value(1.0)
+    kernel = Kernel([w * 1.0, w], [x], [w], None)
+    data, state, losses = pack([np.ones(5)]), np.ones(1), np.ones(3)
+    for columns, n, numbers in [
+        (data[:, : 4 + PADDING], 5, state),
+        (data, 0, state),
+        (data, 50, state),
+        (np.vstack([data, data]), 5, state),
+        (np.hstack([data, data])[:, ::2], 5, state),
+        (data.astype(np.float32), 5, state),
+        (data[0], 5, state),
+        (data, 5, np.ones(2)),
+        (data, 5, np.ones(1, dtype=int)),
+    ]:
+        with pytest.raises(ValueError):
+            kernel.evaluate(columns, n, numbers)
+        with pytest.raises(ValueError):
+            kernel.iterate(columns, n, 5, numbers, 1, losses)
+    for batch, steps, written, start in [
+        (0, 1, losses, 0),
+        (5, 4, losses, 0),
+        (5, -1, losses, 0),
+        (5, 1, losses, -1),
+        (5, 2, losses[::2], 0),
+        (5, 1, losses.astype(int), 0),
+    ]:
+        with pytest.raises(ValueError):
+            kernel.iterate(data, 5, batch, state, steps, written, start)
+    with pytest.raises(ValueError, match="output"):
+        Kernel([w], [x], [w], None).iterate(data, 5, 5, state, 1, losses)
+
+
+def test_random_programs():
+    hypothesis = pytest.importorskip("hypothesis", reason="hypothesis is not installed")
+    from programs import programs
+
+    @hypothesis.settings(max_examples=25, deadline=None)
+    @hypothesis.given(programs())
+    def check(program):
+        rng = np.random.default_rng(0)
+        count = len(program.inputs)
+        leaves = [Value(x) for x in program.inputs[: count // 2]]
+        X = rng.uniform(-2.0, 2.0, size=(5, count - count // 2))
+        X[0] = program.inputs[count // 2 :]
+
+        def f(x):
+            return program(*leaves, *(v if isinstance(v, Value) else Value(v) for v in x))
+
+        loss, gradient, each, r = recorded(f, X)
+        expected, rows = eager(f, r.leaves, X)
+        data, state = pack([X]), data_of(r.leaves)
+        found = Kernel([loss, *gradient], inputs(r), r.leaves, r.rows).evaluate(data, 5, state)
+        np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
+        (found,) = np.atleast_2d(Kernel([each], inputs(r), r.leaves, r.rows).evaluate(data, 5, state))
+        np.testing.assert_allclose(found, rows if len(found) == 5 else rows[:1], rtol=1e-10, atol=1e-10)
+
+    check()

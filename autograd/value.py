@@ -311,6 +311,12 @@ class Value:
         return getattr(ufunc, method)(*inputs, **kwargs)
 
 
+class Constant(Value):
+    """A number among the Values of a vector: compile() takes it for a number, and other leaves for live."""
+
+    __slots__ = ()
+
+
 def _read(v: Value, use: str) -> float:
     """v.data, for something that compile() could not see: an error while it records."""
     if recording.on:
@@ -405,7 +411,7 @@ def _vector(xs: Iterable[Any]) -> tuple[tuple[Any, ...], Sequence[float], bool]:
     if set(map(type, xs)) == _FLOAT:
         return xs, xs, False
     if any(isinstance(x, Value) for x in xs):
-        xs = tuple(x if isinstance(x, Value) else Value(x) for x in xs)
+        xs = tuple(x if isinstance(x, Value) else Constant(x) for x in xs)
         return xs, [x.data for x in xs], True
     xs = tuple(map(number, xs))
     return xs, xs, False

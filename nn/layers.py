@@ -104,7 +104,11 @@ class Layer(Module):
             yield "bias", np.array([neuron.b for neuron in self.neurons], dtype=object)
 
     def __call__(self, x: Iterable[Any]) -> Value | list[Value]:
-        return _bare(_outputs(self.neurons, x))
+        return _bare(self.outputs(x))
+
+    def outputs(self, x: Iterable[Any]) -> list[Value]:
+        """What a call returns, always as a list: autograd.compile(layer) gives a column for each."""
+        return _outputs(self.neurons, x)
 
     def __repr__(self) -> str:
         return f"Layer of [{', '.join(map(repr, self.neurons))}]"
@@ -149,9 +153,13 @@ class MLP(Module):
             layer.label_parameters(k)
 
     def __call__(self, x: Iterable[Any]) -> Value | list[Value]:
+        return _bare(self.outputs(x))
+
+    def outputs(self, x: Iterable[Any]) -> list[Value]:
+        """What a call returns, always as a list: autograd.compile(model) gives a column for each."""
         for layer in self.layers:
-            x = _outputs(layer.neurons, x)
-        return _bare(x)
+            x = layer.outputs(x)
+        return list(x)
 
     def __repr__(self) -> str:
         return f"MLP of [{', '.join(map(repr, self.layers))}]"

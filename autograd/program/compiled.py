@@ -27,6 +27,7 @@ import numpy as np
 from .. import value
 from ..derive import derive
 from ..graph import topological_order
+from ..value import Value
 from .emit import HELPERS
 from .reading import Kernel, Reading
 from .record import Recording, example, outputs_of
@@ -90,7 +91,7 @@ class Program:
     def value_and_grad(self, *arrays: Any) -> tuple[float, list[np.ndarray]]:
         """The mean (or sum), and its gradient: an array for each of `leaves`. Nothing is written."""
         result, *gradient = self._run("gradient", *self._checked(arrays))
-        return float(result), gradient
+        return float(result), [np.asarray(grad) for grad in gradient]
 
     def backward(self, *arrays: Any) -> float:
         """The mean (or sum); adds its gradient to the grad of every live leaf."""
@@ -187,14 +188,18 @@ class Program:
             if reading is None:
                 name = getattr(self._f, "__name__", type(self._f).__name__.lower())
                 name = name if name.isidentifier() else "result"
-                reading = Reading(kind, self._recordings[key], self._reduce, name, self._engine)
+                try:
+                    reading = Reading(kind, self._recordings[key], self._reduce, name, self._engine)
+                except ArithmeticError as error:
+                    raise type(error)(f"row 0: {error}") from error
                 self._readings[key, kind] = reading
             return reading
 
-    def _run(self, kind: str, arrays: Sequence[np.ndarray], key: Any) -> list[np.ndarray]:
+    def _run(self, kind: str, arrays: Sequence[np.ndarray], key: Any) -> Sequence[Any]:
         """A reading's outputs, all of them finite."""
         reading = self._reading(kind, arrays, key)
         data = reading.data()
+        outputs: Sequence[Any]
         if reading.native:
             outputs = reading.run_native(arrays, data)
             if _finite(outputs):
@@ -220,11 +225,11 @@ class Program:
         names = _argument_names(self._call, len(arrays))
         for i in range(len(arrays[0])):
             try:
-                (output, *_), _ = outputs_of(
-                    self._call, [example(name, a[i]) for name, a in zip(names, arrays)]
-                )
-                if gradient:
-                    derive(output, [v for v in topological_order(output) if not v.op])
+                inputs = [example(name, a[i]) for name, a in zip(names, arrays)]
+                (output, *_), _ = outputs_of(self._call, inputs)
+                given = {v for leaves in inputs for v in leaves.flat}
+                if gradient and isinstance(output, Value):
+                    derive(output, [v for v in topological_order(output) if not v.op and v not in given])
             except ArithmeticError as error:
                 raise type(error)(f"row {i}: {error}") from error
 

@@ -58,14 +58,18 @@ class Operand:
 class Lifted:
     """The arrays of outputs' graph, operands first; `places[v]` is the array of v and its position there.
 
-    `inputs` has an array of leaves for each argument; `rows` stands for the number of rows.
+    `inputs` has an array of leaves for each argument; `leaves` are the live ones, in the order that
+    their arrays are to have; `rows` stands for the number of rows.
     """
 
-    def __init__(self, outputs: Iterable[Value], inputs: Sequence[np.ndarray], rows: Value):
+    def __init__(
+        self, outputs: Iterable[Value], inputs: Sequence[np.ndarray], leaves: Iterable[Value], rows: Value
+    ):
         self.arrays: list[Array] = []
         self.places: dict[Value, tuple[Array, int]] = {}
         order = topological_order(*outputs)[::-1]  # in which first operands come before second ones
         known = {v for leaves in inputs for v in leaves.flat} | {rows}
+        self._rank = {v: i for i, v in enumerate(leaves)}
         self._users: dict[Value, list[Value]] = {v: [] for v in [*known, *order]}
         self._missing: dict[Value, int] = {}  # how many of its operands are in no array; leaves do not count
         self._ready: list[Value] = []
@@ -261,13 +265,14 @@ class Lifted:
 
         They lie as what they are multiplied with or added to does, if that is in an array; else as given.
         """
-        rows: list[Any] = list(dict.fromkeys(map(tuple, leaves)))
+        first = [self._rank.get(row[0], 0) for row in leaves]
+        rows: list[Any] = list(dict.fromkeys(tuple(leaves[i]) for i in np.argsort(first, kind="stable")))
         shape = tuple(n for n in (len(rows), len(rows[0])) if n > 1)
         if others and self._kind(others[0][0][0]) >= 0:
             located = self._located([[(x,) for x in row] for row in others[0]])
             ((_, where),) = located
             terms = np.argsort(where, axis=1, kind="stable")
-            nodes = np.argsort(np.min(where, axis=1), kind="stable")
+            nodes = np.lexsort((first, np.min(where, axis=1)))
             rows = list(dict.fromkeys(tuple(leaves[i][t] for t in terms[i]) for i in nodes))
             _, along = _aligned(located)
             if len(rows) == len(leaves) and not along:

@@ -48,7 +48,9 @@ class Reading:
         self._outputs: list[Any] = outputs
         became = simplify([*outputs, *self.gradient.values()], self._inputs, recording.rows)
         wanted = [became.get(v, v) for v in (*outputs, *self.gradient.values())]
-        lifted = Lifted([v for v in wanted if isinstance(v, Value)], recording.inputs, recording.rows)
+        lifted = Lifted(
+            [v for v in wanted if isinstance(v, Value)], recording.inputs, recording.leaves, recording.rows
+        )
         arrays = [array for array in lifted.arrays if array.op == "leaf"]
         self.leaves: list[np.ndarray] = [array.data for array in arrays]
         shape = (len(outputs),) if recording.listed else ()
@@ -89,12 +91,12 @@ class Reading:
 
     def run_numpy(
         self, arrays: Sequence[np.ndarray], data: Sequence[np.ndarray], fast: bool
-    ) -> list[np.ndarray]:
+    ) -> Sequence[Any]:
         """The outputs for these rows and these data of the leaves."""
         function = self._functions.get(fast)
         if function is None:
             function = self._functions[fast] = self.function(np, fast)
-        return [np.asarray(output) for output in function(*arrays, *data)]  # a few are plain numbers
+        return function(*arrays, *data)
 
     def run_native(self, arrays: Sequence[np.ndarray], data: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The same, by machine code."""

@@ -15,7 +15,7 @@ import numpy as np
 from ..derive import adjoints
 from ..graph import parents, topological_order
 from ..ops import TABLE, Primitive
-from ..value import Value, recording
+from ..value import Constant, Value, number, recording
 
 ROW_SUM = Primitive("row_sum", "Σₙ", lambda x: x, np.sum, lambda x, out: 1.0)
 PRIMITIVES = {**TABLE, ROW_SUM.name: ROW_SUM}
@@ -38,21 +38,24 @@ class Recording:
         with recording_here():
             self.outputs, self.listed = outputs_of(f, self.inputs)
         self.rows = Value(1.0, "N")
-        self.order = topological_order(*self.outputs)
-        inputs = {v for array in self.inputs for v in array.flat}
-        self.leaves = [v for v in self.order if not v.op and v not in inputs]
-        self.by_row = inputs
+        self.order = topological_order(*(v for v in self.outputs if isinstance(v, Value)))
+        self.by_row = {v for array in self.inputs for v in array.flat}
+        # From the end, they come in the order in which f uses them.
+        leaves = [v for v in reversed(self.order) if not v.op and not isinstance(v, Constant)]
+        self.leaves = [v for v in leaves if v not in self.by_row]
         for v in self.order:
             if not self.by_row.isdisjoint(parents(v)):
                 self.by_row.add(v)
 
-    def gradient(self, reduce: str) -> tuple[Value, dict[Value, Any], dict[Value, Any]]:
+    def gradient(self, reduce: str) -> tuple[Any, dict[Value, Any], dict[Value, Any]]:
         """The result, its gradient by leaf, and its adjoints by Value: Values or numbers.
 
         Differentiated row by row down to what is the same for all rows, there summed over the rows,
         and so down to the leaves.
         """
         output = self.outputs[0]
+        if not isinstance(output, Value):
+            return self.result(reduce), {}, {}
         if output not in self.by_row:
             gradient = adjoints({output: 1.0 if reduce == "mean" else self.rows}, self.leaves)
             return self.result(reduce), gradient, gradient
@@ -66,7 +69,7 @@ class Recording:
         gradient = adjoints({v: self.row_sum(found[v]) for v in ends if v in found}, self.leaves)
         return self.row_sum(share), gradient, {**gradient, **found}
 
-    def result(self, reduce: str) -> Value:
+    def result(self, reduce: str) -> Any:
         """The mean or the sum of the output over the rows."""
         total = self.row_sum(self.outputs[0])
         return total / self.rows if reduce == "mean" else total
@@ -94,14 +97,14 @@ def example(name: str, row: Any) -> np.ndarray:
     return array
 
 
-def outputs_of(f: Callable[..., Any], inputs: Sequence[np.ndarray]) -> tuple[list[Value], bool]:
-    """What f gives for one example, as Values, and whether it gives a list."""
+def outputs_of(f: Callable[..., Any], inputs: Sequence[np.ndarray]) -> tuple[list[Any], bool]:
+    """What f gives for one example, Values and numbers, and whether it gives a list."""
     result = f(*(array.tolist() for array in inputs))
     listed = isinstance(result, list | tuple | np.ndarray) and np.ndim(result) > 0
     return [_output(x) for x in (result if listed else [result])], listed
 
 
-def _output(x: Any) -> Value:
+def _output(x: Any) -> Any:
     if isinstance(x, list | tuple | np.ndarray):
         raise TypeError("a compiled function returns a Value or a list of Values, not a list of lists")
-    return x if isinstance(x, Value) else Value(x)
+    return x if isinstance(x, Value) else number(x)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..graph import parents, topological_order
-from ..value import Value, dot, total
+from ..value import Constant, Value, dot, total
 from .record import PRIMITIVES
 
 SUMS = ("add", "sub", "neg", "total", "dot")
@@ -110,7 +110,7 @@ class _Rewriting:
         became: dict[Any, Any] = {}
         for v in order:
             if not v.op:
-                became[v] = v
+                became[v] = v.data if isinstance(v, Constant) else v
                 continue
             x, y = self._operand(v.x, became), self._operand(v.y, became)
             chained = gather and v.op in SUMS
@@ -219,10 +219,10 @@ class _Rewriting:
                     (x.y.x, x.y.y) if _op(x.y, "mul") and not _number(x.y.x) else (x.y,) for x in singles
                 ]
                 return self("mul", factor, self._added(inner))
+        if len(singles) > 2:
+            singles = [self("total", tuple(singles))]
         if number:
             singles.append(number)
-        if len(singles) > 2:
-            singles = [self("total", tuple(x if isinstance(x, Value) else Value(x) for x in singles))]
         if xs:
             singles.insert(
                 0, self("mul", xs[0], ys[0]) if len(xs) == 1 else self("dot", tuple(xs), tuple(ys))

@@ -1,0 +1,518 @@
+"""compile: programs compute what eager Values do, from the matrices that are in their graphs."""
+
+import copy
+import pickle
+import re
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from programs import programs
+
+import autograd
+import nn
+from autograd import Value, derive, dot, draw, matvec, total
+from autograd.ops import TABLE
+from autograd.program.reading import Kernel
+
+ENGINES = [
+    "numpy",
+    pytest.param("native", marks=pytest.mark.skipif(Kernel is None, reason="llvmlite is not installed")),
+]
+RNG = np.random.default_rng(0)
+
+
+def leaves(*shape):
+    array = np.empty(shape, dtype=object)
+    array.flat = [Value(x) for x in RNG.normal(size=array.size)]
+    return array.tolist()
+
+
+def eager(f, arrays, live, reduce="mean"):
+    """f's value for each row, their mean or sum, and its gradient, computed with Values, row by row."""
+    values = np.frompyfunc(Value, 1, 1)
+    rows = [
+        f(*(values(a)[i].tolist() if a.ndim > 1 else Value(a[i]) for a in arrays))
+        for i in range(len(arrays[0]))
+    ]
+    result = total(rows) * (1.0 / len(rows) if reduce == "mean" else 1.0)
+    result.backward()
+    grads = [v.grad for v in live]
+    for v in live:
+        v.grad = 0.0
+    return [float(row) for row in rows], result.data, grads
+
+
+def check(f, arrays, live, engine="numpy", reduce="mean"):
+    """Compile f, and hold everything that it computes to eager."""
+    rows, result, grads = eager(f, arrays, live, reduce)
+    p = autograd.compile(f, engine=engine, reduce=reduce)
+    close = {"rel": 1e-12, "abs": 1e-13 * len(rows)}
+    assert p.per_example(*arrays) == pytest.approx(np.array(rows), **close)
+    assert p(*arrays) == pytest.approx(result, **close)
+    assert p.backward(*arrays) == pytest.approx(result, **close)
+    assert [v.grad for v in live] == pytest.approx(grads, **close)
+    value, gradient = p.value_and_grad(*arrays)
+    by_leaf = {v: g for vs, gs in zip(p.leaves, gradient) for v, g in zip(vs.flat, gs.flat)}
+    assert value == pytest.approx(result, **close)
+    assert [by_leaf.get(v, 0.0) for v in live] == pytest.approx(grads, **close)
+    for v in live:
+        v.grad = 0.0
+    return p
+
+
+def gathers(source):
+    return re.findall("int64|reshape|concat|moveaxis", source)
+
+
+# The matrices
+
+
+def lab(n=9):
+    model = nn.MLP(2, [4, 4, 1], activation="sigmoid", bias=False, rng=np.random.default_rng(0))
+    x, y = nn.data.linear(n, np.random.default_rng(1))
+    p = autograd.compile(lambda x, y: nn.squared_error(model(x), y), engine="numpy")
+    p.value_and_grad(x, y)
+    return model, x, y, p
+
+
+def test_the_labs_network_comes_out_as_the_labs_matrix_program():
+    model, x, y, p = lab()
+    body = p.source.partition("_gradient(")[2]
+    lines = body.splitlines()
+    loss = next(i for i, line in enumerate(lines) if " = 0.5 * " in line)
+    forward, backward = "\n".join(lines[:loss]), "\n".join(lines[loss + 1 :])
+    assert forward.count("@") == 3 and 4 <= backward.count("@") <= 5
+    assert body.count("sigmoid(") == 2 and not gathers(p.source)
+    assert all(f"{name} = " in body for name in ("h1", "h2", "delta1", "delta2", "delta3", "grad_w1"))
+    result, w1, w2, w3 = p.function(np)(x, y, *(array.astype(float) for array in p.leaves))
+    matrix = nn.MatrixMLP.from_state_dict(model.state_dict(), "sigmoid")
+    assert result == pytest.approx(matrix.backward(x, y), rel=1e-14)
+    for mine, by_hand in zip((w1, w2, w3[None]), matrix.w):
+        assert mine == pytest.approx(by_hand.grad, rel=1e-12, abs=1e-16)
+
+
+def test_every_line_of_the_source_says_the_shape_that_it_has():
+    _, x, y, p = lab(7)
+    seen = {}
+    source = re.sub(r"^( +)(\w+) = (.*?)  # (\(.*\))$", r"\1\2 = look('\2', \3, '\4')", p.source, flags=re.M)
+    namespace = {"look": lambda name, array, shape: seen.update({name: (array.shape, shape)}) or array}
+    exec(source, namespace)
+    namespace["program"](np)(x, y, *(array.astype(float) for array in p.leaves))
+    assert len(seen) >= 8 and all(shape == eval(text, {"N": 7}) for shape, text in seen.values())
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("activation", ["sigmoid", "relu", "tanh", "softplus"])
+@pytest.mark.parametrize(
+    ("nouts", "bias", "loss"),
+    [
+        ([5, 1], True, nn.squared_error),
+        ([3, 4, 2], True, nn.binary_cross_entropy),
+        ([2], False, nn.squared_error),
+    ],
+)
+def test_networks_lift_without_gathers(engine, activation, nouts, bias, loss):
+    model = nn.MLP(3, nouts, activation=activation, bias=bias, rng=np.random.default_rng(0))
+    arrays = [RNG.normal(size=(6, 3)), RNG.uniform(size=(6, nouts[-1]))]
+    p = check(lambda x, y: loss(model(x), y), arrays, model.parameters(), engine)
+    assert not gathers(p.source)
+    shapes = {name: array.shape for name, array in model.state_dict().items()}
+    assert sorted(a.size for a in p.leaves) == sorted(int(np.prod(shape)) for shape in shapes.values())
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_demo_of_micrograd_in_its_own_operators(engine):
+    w1, b1, w2, b2, w3 = leaves(6, 2), leaves(6), leaves(5, 6), leaves(5), leaves(5)
+    parameters = [p for row in (*w1, b1, *w2, b2, w3) for p in row]
+
+    def f(x, y):
+        for w, b in ((w1, b1), (w2, b2)):
+            x = [sum((wi * xi for wi, xi in zip(row, x)), bi).relu() for row, bi in zip(w, b)]
+        score = sum(wi * xi for wi, xi in zip(w3, x))
+        return (1 + -y * score).relu() + 1e-4 * sum(p * p for p in parameters)
+
+    p = check(f, [RNG.normal(size=(7, 2)), np.sign(RNG.normal(size=7))], parameters, engine)
+    assert not gathers(p.source) and p.source.count("@") <= 12
+
+
+def recurrent(sequence, w=leaves(4, 3), u=leaves(4, 4), v=leaves(4)):  # noqa: B008
+    h = [Value(0.0)] * 4
+    for x in sequence:
+        h = [(dot(wi, x) + dot(ui, h)).tanh() for wi, ui in zip(w, u)]
+    return dot(h, v)
+
+
+def pooled(points, w=leaves(4, 3), v=leaves(4)):  # noqa: B008
+    hs = [[z.tanh() for z in matvec(w, point)] for point in points]
+    return dot([total(h) for h in zip(*hs)], v) ** 2
+
+
+def residual(x, w=leaves(3, 3), b=leaves(3), v=leaves(3)):  # noqa: B008
+    h = [a + (z + c).sigmoid() for a, z, c in zip(x, matvec(w, x), b)]
+    return dot(h, v).exp()
+
+
+def gram(points):
+    return total([dot(p, q) ** 2 for p in points for q in points])
+
+
+def cross_entropy(x, w=leaves(4, 3)):  # noqa: B008
+    z = matvec(w, x)
+    return total([v.exp() for v in z]).log() - z[2]
+
+
+def scaled(x, v=leaves(3)):  # noqa: B008
+    return dot(v, [(a - m) / s for a, m, s in zip(x, (0.1, 0.2, 0.3), (1.5, 2.0, 3.0))]) ** 2
+
+
+def convolution(x, k=leaves(2)):  # noqa: B008
+    return total([dot(k, x[i : i + 2]).tanh() for i in range(2)])
+
+
+def quadratic_form(matrix, v=leaves(3)):  # noqa: B008
+    return dot(v, matvec(matrix, v))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    ("f", "shape", "whole"),
+    [
+        (recurrent, (5, 3), True),
+        (pooled, (5, 3), True),
+        (residual, (3,), True),
+        (gram, (4, 3), True),
+        (quadratic_form, (3, 3), True),
+        (scaled, (3,), True),
+        (cross_entropy, (3,), False),
+        (convolution, (3,), False),
+    ],
+)
+def test_other_structures(f, shape, whole, engine):
+    live = np.array([], dtype=object)
+    for default in f.__defaults__ or ():
+        live = np.append(live, np.array(default, dtype=object).ravel())
+    one_example = lambda x: f(x)  # noqa: E731
+    p = check(one_example, [RNG.normal(size=(4, *shape))], list(live), engine, reduce="sum")
+    assert not (whole and gathers(p.source))
+
+
+# Everything else
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_any_program_computes_what_values_do(engine):
+    @settings(max_examples=100 if engine == "numpy" else 15)
+    @given(programs(max_steps=20), st.data())
+    def compare(program, data):
+        n = data.draw(st.integers(1, 3))
+        live = [Value(x, f"l{i}") for i, x in enumerate(program.inputs) if data.draw(st.booleans())]
+        columns = len(program.inputs) - len(live)
+        rows = np.array(data.draw(st.lists(st.floats(-2, 2), min_size=n * columns, max_size=n * columns)))
+        arrays = [rows.reshape(n, columns)] if columns else [np.zeros(n)]
+        f = lambda x: program(*(x if columns else []), *live)  # noqa: E731
+        check(f, arrays, live, engine, data.draw(st.sampled_from(["mean", "sum"])))
+
+    compare()
+
+
+@pytest.mark.parametrize("name", [row.name for row in TABLE.values() if row.name not in ("dot", "total")])
+def test_every_primitive_at_its_edges(name):
+    row, two = TABLE[name], TABLE[name].dy is not None
+    points = [-800.0, -1.5, -1.0, -1e-300, -0.0, 0.0, 5e-324, 0.5, 1.0, 2.0, 30.0, 800.0]
+    for x in points:
+        for y in points if two else points[:1]:
+            w = Value(x, "w")
+            f = lambda v, w=w: row(w, v) if two else row(w)  # noqa: E731
+            try:
+                expected = f(y)
+                expected.backward()
+                grad, w.grad = w.grad, 0.0
+            except ArithmeticError as error:
+                w.grad = 0.0
+                said = re.search("backward|is undefined|is not finite|overflows", str(error))[0]
+                with pytest.raises(type(error), match=rf"^row 0: .*{said}"):
+                    autograd.compile(f, engine="numpy").backward(np.array([y]))
+            else:
+                p = autograd.compile(f, engine="numpy")
+                assert p.backward(np.array([y])) == pytest.approx(expected.data, rel=1e-15, abs=0)
+                assert w.grad == pytest.approx(grad, rel=1e-14, abs=0)
+
+
+def test_second_derivatives_are_compiled_like_all_else():
+    w = leaves(4)
+
+    def f(x):
+        (slope,) = derive(dot(w, [x, x.sin(), x.tanh(), x * x]), [x])
+        return slope**2
+
+    check(f, [RNG.normal(size=5)], w)
+
+
+def test_lists_of_outputs_and_models():
+    for nouts in ([4, 3], [4, 1]):
+        model = nn.MLP(2, nouts, rng=np.random.default_rng(0))
+        x = RNG.normal(size=(5, 2))
+        predictions = autograd.compile(model)(x)
+        assert predictions.shape == (5, nouts[-1])
+        assert predictions == pytest.approx(nn.predict(model, x), rel=1e-13)
+    w = Value(3.0)
+    mixed = autograd.compile(lambda x: [x[1], 2.0, w, x[0] * w, w * w])
+    assert mixed(x).tolist() == [[b, 2.0, 3.0, 3.0 * a, 9.0] for a, b in x.tolist()]
+    with pytest.raises(TypeError, match="list of outputs"):
+        mixed.backward(x)
+
+
+def test_results_that_depend_on_no_input_or_no_leaf():
+    w = Value(3.0)
+    x = np.zeros(4)
+    assert check(lambda x: w * w, [x], [w], reduce="sum").per_example(x).tolist() == [9.0] * 4
+    constant = autograd.compile(lambda x: 2.5)
+    assert constant(x) == constant.backward(x) == 2.5 and constant.value_and_grad(x) == (2.5, [])
+    assert autograd.compile(lambda x: x, reduce="sum").backward(np.arange(4.0)) == 6.0
+
+
+# Live leaves, shapes, and what is not recorded twice
+
+
+def test_it_records_once_for_a_shape_of_rows_and_reads_the_leaves_at_every_call():
+    recorded = []
+    w = [Value(2.0), Value(3.0)]
+
+    def f(x):
+        recorded.append(len(x))
+        return dot(w, x) if len(x) == 2 else total(x)
+
+    p = autograd.compile(f)
+    assert p(np.ones((4, 2))) == 5.0
+    w[0].data = 10.0
+    assert p(np.ones((3, 2))) == p.backward(np.ones((1, 2))) == 13.0
+    assert p.per_example([[1, 0], [0, 1]]).tolist() == [10.0, 3.0]
+    assert recorded == [2]
+    assert p(np.ones((4, 3))) == 3.0 and p(np.ones((4, 2))) == 13.0
+    assert recorded == [2, 3]
+
+
+def test_an_optimizer_and_a_loaded_state_are_seen():
+    model, x, y, p = lab()
+    sgd = nn.SGD(model.parameters(), lr=1.0)
+    twin = copy.deepcopy(model)
+    mean_loss = nn.MeanLoss(twin, nn.squared_error)
+    twin_sgd = nn.SGD(twin.parameters(), lr=1.0)
+    for _ in range(20):
+        sgd.zero_grad()
+        twin_sgd.zero_grad()
+        assert p.backward(x, y) == pytest.approx(mean_loss.backward(x, y), rel=1e-12)
+        sgd.step()
+        twin_sgd.step()
+    model.load_state_dict({name: 0 * array for name, array in model.state_dict().items()})
+    assert p(x, y) == pytest.approx(0.5 * np.mean(y**2))
+
+
+def test_backward_adds_to_the_grads_and_value_and_grad_writes_nothing():
+    model, x, y, p = lab()
+    p.value_and_grad(x, y)
+    assert all(v.grad == 0.0 for v in model.parameters())
+    p.backward(x, y)
+    once = [v.grad for v in model.parameters()]
+    p.backward(x, y)
+    assert [v.grad for v in model.parameters()] == [2 * grad for grad in once]
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("f", "use"),
+    [
+        (lambda x: x if x > 0 else -x, "compares"),
+        (lambda x: max(x, 0.0) * 2, "compares"),
+        (lambda x: x * float(x), "float"),
+        (lambda x: x * 2 if x else x, "bool"),
+        (lambda x: x * np.sqrt(float(x)), "float"),
+    ],
+)
+def test_a_branch_is_refused_with_its_line_and_an_alternative(f, use):
+    with pytest.raises(TypeError, match=rf"{use}.* x=1\.5, at test_compile\.py:\d+.*maximum") as error:
+        autograd.compile(f)(np.array([1.5]))
+    assert "baked in" in str(error.value)
+    assert float(Value(1.5)) == 1.5 and Value(1.0) < 2 and Value(0.0)  # it is over with the recording
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("reduce", ["mean", "sum"])
+def test_a_row_without_a_finite_result_is_named_as_by_eager(engine, reduce):
+    w = Value(2.0, "w")
+
+    def f(x, y):
+        return (w * x[1]).log() * y
+
+    x = np.array([[0.0, 1.0], [0.0, 3.0], [0.0, -1.0], [0.0, -2.0]])
+    p = autograd.compile(f, engine=engine, reduce=reduce)
+    p.backward(x[:2], np.ones(2))
+    before = w.grad
+    for call in (p, p.backward, p.per_example, p.value_and_grad):
+        with pytest.raises(
+            FloatingPointError, match=r"row 2: log\(-2.0\) is undefined, at test_compile.py:\d+: r"
+        ):
+            call(x, np.ones(4))
+    with pytest.raises(FloatingPointError, match=r"row 0: mul\(.*y=nan\) is not finite"):
+        p(x[:1], np.array([np.nan]))
+    with pytest.raises(FloatingPointError, match=r"row 0: log"):
+        autograd.compile(f, engine=engine)(x[2:], np.ones(2))
+    assert w.grad == before
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_gradient_that_is_not_finite_is_named_and_nothing_is_written(engine):
+    w = Value(1.0, "w")
+    p = autograd.compile(lambda x: (w * x).sqrt(), engine=engine)
+    assert p(np.array([1.0, 0.0])) == 0.5
+    with pytest.raises(FloatingPointError, match=r"row 1: backward: the derivative of sqrt\(0.0\)"):
+        p.backward(np.array([1.0, 0.0]))
+    assert w.grad == 0.0
+
+
+def test_what_overflows_only_in_the_sum_is_said():
+    with pytest.raises(OverflowError, match="when added"):
+        autograd.compile(lambda x: x, reduce="sum", engine="numpy")(np.array([1e308, 1e308]))
+
+
+def test_saturated_activations_are_no_error():
+    w = Value(1.0)
+    x = np.array([-1000.0, -720.0, 0.0, 720.0, 1000.0])
+    for f in (lambda x: (w * x).sigmoid(), lambda x: (w * x).softplus(), lambda x: (w * x).tanh()):
+        check(f, [x], [w])
+    assert autograd.compile(lambda x: (w * x).sigmoid().log())(x[1:2]) == pytest.approx(-720.0, rel=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "error", "said"),
+    [
+        ((np.ones((3, 2)), np.ones(4)), ValueError, r"\(3, 2\), \(4,\)"),
+        ((np.ones((3, 4)), np.ones(3)), ValueError, r"\(3, 4\), \(3,\): this takes 2 inputs"),
+        ((np.ones((0, 2)), np.ones(0)), ValueError, r"\(0, 2\), \(0,\)"),
+        ((np.ones((2, 2, 2, 2)), np.ones(2)), ValueError, "a number, a vector or a matrix"),
+        ((np.ones((3, 2)), ["a", "b", "c"]), TypeError, "real numbers"),
+        (([[1, 2], [3]], np.ones(2)), ValueError, "differ in length"),
+        ((1.0, 2.0), ValueError, "a row for each example"),
+        ((), ValueError, "no arrays"),
+    ],
+)
+def test_data_that_does_not_fit_is_refused_with_all_shapes(arrays, error, said):
+    model = nn.MLP(2, [1])
+    with pytest.raises(error, match=said):
+        autograd.compile(lambda x, y: nn.squared_error(model(x), y))(*arrays)
+
+
+def test_wrong_arguments_are_refused():
+    for call, said in (
+        (lambda: autograd.compile(3), "takes a function"),
+        (lambda: autograd.compile(abs, reduce="max"), "mean"),
+        (lambda: autograd.compile(abs, engine="gpu"), "auto, numpy, native"),
+        (lambda: autograd.compile(abs).source, "call it with data first"),
+        (lambda: autograd.compile(lambda x: [[x]])(np.ones(2)), "list of lists"),
+    ):
+        with pytest.raises((TypeError, ValueError, RuntimeError), match=said):
+            call()
+
+
+# Threads, pickles, pictures, other libraries
+
+
+def test_threads_share_a_program():
+    w = leaves(3)
+    x = RNG.normal(size=(50, 3))
+    p = autograd.compile(lambda x: dot(w, x).tanh())
+    expected = eager(lambda x: dot(w, x).tanh(), [x], w)[2]
+    start = threading.Barrier(8)
+
+    def work():
+        start.wait()
+        for _ in range(20):
+            p.backward(x)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [v.grad for v in w] == pytest.approx([160 * g for g in expected], rel=1e-9)
+
+
+@autograd.compile(reduce="sum")
+def square(x):
+    """The square."""
+    return x * x
+
+
+def test_programs_survive_pickle_where_their_functions_do():
+    assert square.__doc__ == "The square." and square(np.array([1.0, 2.0])) == 5.0
+    assert pickle.loads(pickle.dumps(square)) is square and copy.deepcopy(square) is square
+    model = nn.MLP(2, [3, 2])
+    program = autograd.compile(model)
+    x = RNG.normal(size=(4, 2))
+    expected = program(x)
+    again = pickle.loads(pickle.dumps(program))
+    assert np.array_equal(again(x), expected) and again is not program
+
+
+def test_the_graph_can_be_drawn():
+    _, _, _, p = lab()
+    assert "x[0]" in draw(p.graph).source and repr(p) == "<Program of lab.<locals>.<lambda>>"
+
+
+def test_names_that_the_source_needs_are_left_to_it():
+    w = Value(2.0, "sigmoid")
+
+    def f(xp, N, lambda_, c, t):
+        return (w * xp[0]).sigmoid() * N + total([lambda_, c, t]) * dot(xp, [1.0, 2.0])
+
+    check(f, [RNG.normal(size=(3, 2)), *RNG.normal(size=(4, 3))], [w])
+
+
+def every_primitive(x, w):
+    a, b = dot(w, x), x[0] + 2.5
+    parts = [
+        a.sigmoid(),
+        a.relu(),
+        a.softplus(),
+        a.tanh(),
+        a.sin(),
+        a.cos(),
+        b.log(),
+        b.sqrt(),
+        (-a * a).exp(),
+        abs(a),
+    ]
+    parts += [autograd.maximum(a, 0.1), autograd.minimum(a, b), a / b, b**a, b**1.5, total(x), w[2] * w[1]]
+    return total(parts) + dot([x[2], x[0], w[1]], [x[1], x[1], x[1]]) * 0.3
+
+
+@pytest.mark.parametrize("name", ["torch", "jax"])
+def test_the_source_runs_on_other_libraries(name):
+    library = pytest.importorskip(name)
+    if name == "jax":
+        library.config.update("jax_enable_x64", True)
+    xp = library if name == "torch" else library.numpy
+    w = leaves(3)
+    x = RNG.uniform(-2, 2, size=(6, 3))
+    for f, data in (
+        (lambda x: every_primitive(x, w), x),
+        (lambda x: recurrent([x, x]), x),
+        (lambda x: cross_entropy(x), x),
+        (lambda x: convolution(x), x),
+        (lambda m: gram(m), RNG.normal(size=(4, 3, 3))),
+        (lambda x: pooled([x, x[::-1]]), x),
+        (lambda x: [x[1], 2.0, w[0], x[0] * w[0]], x),
+    ):
+        p = autograd.compile(f, engine="numpy")
+        p(data)
+        mine, theirs = (
+            p.function(module)(convert(data), *(convert(a.astype(float)) for a in p.leaves))
+            for module, convert in ((np, np.asarray), (xp, xp.asarray))
+        )
+        for a, b in zip(mine, theirs):
+            assert np.asarray(b) == pytest.approx(np.asarray(a), rel=1e-10, abs=1e-12)

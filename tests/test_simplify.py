@@ -1,0 +1,90 @@
+"""simplify: fewer Values, of the same data."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from programs import programs
+
+from autograd import Value, derive, dot, total
+from autograd.graph import topological_order
+from autograd.program.record import PRIMITIVES
+from autograd.program.simplify import RULES, _Rewriting, simplify
+
+
+def operands(a, b, c):
+    """Operands of many forms: numbers, what is the same for all rows, and what is one number a row."""
+    rows = Value(1.0, "N")  # for one row, the sum over the rows is what is in that row
+    x, y, u = Value(a, "x"), Value(b, "y"), Value(c, "u")
+    scaled = [PRIMITIVES["mul"](number, v) for number in (2.5, 0.4) for v in (x, x + y, u * y)]
+    sums = [x + y, x - u, x + u * rows, -x, -(x * y), -(u / rows)]
+    products = [u * x, x * u, x * y, u * rows, x / u, (x * y) / u, u / rows, c / rows, 1.0 / rows]
+    return rows, {x, y}, [x, y, u, rows, *scaled, *sums, *products], [0.0, 1.0, -1.0, 2.0, 0.5, c]
+
+
+@pytest.mark.parametrize(("name", "op", "rewrite"), RULES, ids=[f"{op}: {name}" for name, op, _ in RULES])
+def test_every_rule_applies_and_keeps_the_value(name, op, rewrite):
+    applied = 0
+    for a, b, c in ((1.7, 0.6, 2.3), (0.9, 3.1, 0.4)):
+        rows, by_row, values, numbers = operands(a, b, c)
+        to = _Rewriting(by_row, rows)
+        for v in topological_order(*values):
+            to.used_once.add(v)
+            if not to.by_row.isdisjoint(v.parents):
+                to.by_row.add(v)
+        both = [*values, *numbers]
+        for x, y in (
+            [(x, None) for x in values] if PRIMITIVES[op].dy is None else itertools.product(both, both)
+        ):
+            try:
+                expected = PRIMITIVES[op](x) if y is None else PRIMITIVES[op](x, y)
+            except (ArithmeticError, ValueError):
+                continue
+            if isinstance(expected, Value) and (found := rewrite(to, x, y)) is not False:
+                applied += 1
+                assert float(found) == pytest.approx(expected.data, rel=1e-15, abs=1e-15)
+    assert applied, f"nothing here is of the form of {name}"
+
+
+@given(programs(max_steps=25), st.integers(0, 3))
+def test_any_graph_keeps_its_values_and_does_not_grow(program, columns):
+    leaves = [Value(x, f"x{i}") for i, x in enumerate(program.inputs)]
+    output = program(*leaves)
+    outputs = [output, *derive(output, leaves)]
+    became = simplify(outputs, leaves[:columns])
+    kept = [became[v] for v in outputs]
+    assert [float(v) for v in kept] == pytest.approx([v.data for v in outputs], rel=1e-13, abs=1e-14)
+    values = [v for v in kept if isinstance(v, Value)]
+
+    def size(vs):
+        return sum(len(v.x) if type(v.x) is tuple else 1 for v in topological_order(*vs) if v.op)
+
+    assert size(values) <= size(outputs)
+    assert simplify(outputs, leaves[:columns])[output] is not None or output in leaves
+
+
+def test_equal_values_become_one():
+    x, y = Value(2.0), Value(3.0)
+    out = (x * y).exp() + (y * x).exp() * (x + 0.0) ** 1
+    became = simplify([out])[out]
+    assert [v.op for v in topological_order(became)].count("exp") == 1
+
+
+def test_chains_of_additions_become_sums_and_dots():
+    xs, ws = ([Value(float(i + k)) for i in range(5)] for k in (1, 3))
+    chain = sum((w * x for w, x in zip(ws, xs)), Value(7.0)) - xs[0].sin()
+    became = simplify([chain])[chain]
+    ops = [v.op for v in topological_order(became) if v.op]
+    assert sorted(ops) == ["add", "dot", "sin", "sub"] and became.data == pytest.approx(chain.data)
+    plain = xs[0].sin() + xs[1].sin() + xs[2].sin() + xs[3].sin()
+    assert simplify([plain])[plain].op == "total"
+
+
+def test_what_others_use_stays_and_repeated_terms_are_counted():
+    x, y = Value(2.0), Value(3.0)
+    shared = x + y
+    out = (shared + x).exp() * shared
+    assert [v.op for v in topological_order(simplify([out])[out])].count("add") == 2
+    for v in (total([x, y, x]), dot([x, y, x], [y, x, y]), x + x + y):
+        assert simplify([v])[v].data == v.data

@@ -11,9 +11,10 @@ import numpy as np
 import program  # noqa: F401  (puts the checkout on the path)
 
 import nn
-from autograd import DrawingError, draw
+from autograd import DrawingError, compile, draw
 from nn.picture import example_graph
 
+ENGINES = {"auto": "auto", "scalar": "scalar", "compiled": "numpy", "native": "native", "matrix": "auto"}
 OPTIMIZERS = {"sgd": nn.SGD, "adam": nn.Adam}
 DATA = {"xor": lambda rng: nn.data.xor(), "linear": lambda rng: nn.data.linear(100, rng)}
 
@@ -32,7 +33,7 @@ def main(name: str, arguments: list[str] | None = None) -> int:
     say = (lambda *_: None) if options.quiet else print
     out: Path = options.out
     rng, X, Y, scalar, matrix = start(name, options.seed)
-    model = scalar if options.engine == "scalar" else matrix
+    model = matrix if options.engine == "matrix" else scalar
     optimizer = OPTIMIZERS[options.optimizer](model.parameters(), lr=options.lr)
     weights = out / "weights.npz"
     trained_by = f"{options.engine} engine, {options.optimizer}, lr {options.lr:g}"
@@ -42,15 +43,17 @@ def main(name: str, arguments: list[str] | None = None) -> int:
             model, X, Y, loss=nn.squared_error, optimizer=optimizer, epochs=options.epochs,
             batch_size=options.batch_size, log_every=None if options.quiet else max(1, options.epochs // 10),
             progress=False if options.quiet else None, checkpoint=weights,
-            resume=weights if options.resume else None, rng=rng,
+            resume=weights if options.resume else None, rng=rng, engine=ENGINES[options.engine],
         )  # fmt: skip
-    except (ArithmeticError, ValueError) as error:
+    except (ArithmeticError, ImportError, ValueError) as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 1
     epochs = len(history.loss)
     if epochs < options.epochs:
         print(f"stopped after {epochs} of {options.epochs} epochs; --resume goes on")
 
+    if model is scalar and options.engine != "scalar":
+        say(f"\nThe matrix program in the network's loss:\n\n{_source(scalar, X, Y)}")
     say("\n    x1      x2   target  prediction  class")
     for (x1, x2), [y], [p] in zip(X, Y, nn.predict(model, X)):
         wrong = "" if (p > 0.5) == (y > 0.5) else "  <- misjudged"
@@ -68,6 +71,15 @@ def main(name: str, arguments: list[str] | None = None) -> int:
     for path in written:
         print(f"wrote {path}")
     return 0
+
+
+def _source(model: nn.MLP, X: Any, Y: Any) -> str:
+    @compile
+    def loss(x: Any, y: Any) -> Any:
+        return nn.squared_error(model(x), y)
+
+    loss.value_and_grad(X, Y[:, 0])
+    return loss.source
 
 
 def gradient_difference(scalar: nn.MLP, matrix: nn.MatrixMLP, X: Any, Y: Any) -> float:
@@ -128,9 +140,11 @@ def _options(name: str, arguments: list[str] | None) -> argparse.Namespace:
     add("--batch-size", type=_whole(1), metavar="N", help="examples a step, if not all of them")
     add(
         "--engine",
-        choices=["scalar", "matrix"],
-        default="scalar",
-        help="what computes the gradients (default: scalar)",
+        choices=sorted(ENGINES),
+        default="auto",
+        help="what computes the gradients: Values, the matrices found in their graph (compiled), machine code"
+        " for it (native, with llvmlite), the matrices by hand, or the fastest of the first three here"
+        " (default: auto)",
     )
     add(
         "--out",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from autograd.program import Program, Reading, pack
 
 from . import checks
 from .losses import Loss
-from .matrix import MatrixMLP, Parameter
+from .matrix import MatrixMLP
 from .optim import Optimizer
 
 ENGINES = ("auto", "scalar", "numpy", "native")
@@ -68,24 +67,26 @@ class Trainer:
     def advance(self, epochs: int) -> None:
         """Train for an epoch, or for more up to that many; ArithmeticError if the loss is not finite."""
         self.keep()
-        mean = 0.0
-        for batch in self.batches():
-            x, y = self.X[batch], self.Y[batch]
-            self.optimizer.zero_grad()
-            loss = self.program.backward(x, y)
-            if not math.isfinite(loss):
-                raise FloatingPointError(f"it is {loss}")
-            mean += loss * (len(x) / len(self.X))
-            self.optimizer.step()
-        self.losses.append(mean)
+        if self.batch_size is None:
+            self.losses.append(self.step(self.X, self.Y))
+        else:
+            losses = [self.step(self.X[rows], self.Y[rows]) * len(rows) for rows in self.batches()]
+            self.losses.append(sum(losses) / len(self.X))
 
-    def batches(self) -> Iterator[Any]:
-        """What picks the examples of each step of an epoch."""
-        n, size = len(self.X), self.batch_size
-        if size is None:
-            return iter([slice(None)])
-        order = self.rng.permutation(n)
-        return (order[i : i + size] for i in range(0, n, size))
+    def step(self, x: np.ndarray, y: np.ndarray) -> float:
+        """Take a step on these examples; their mean loss before it."""
+        self.optimizer.zero_grad()
+        loss = self.program.backward(x, y)
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"it is {loss}")
+        self.optimizer.step()
+        return loss
+
+    def batches(self) -> list[np.ndarray]:
+        """The rows of each step of an epoch, in an order that rng draws."""
+        size = self.batch_size or len(self.X)
+        order = self.rng.permutation(len(self.X))
+        return [order[i : i + size] for i in range(0, len(self.X), size)]
 
     def keep(self) -> None:
         """Count what is now as the end of an epoch."""
@@ -121,92 +122,90 @@ class Trainer:
         """Put the model's parameters and its optimizer into the state that training has reached."""
 
 
-class Packed:
-    """An optimizer's parameters, and what it keeps of each, as one array; its backward() is compiled.
+class PackedTrainer(Trainer):
+    """Trains one array, of all the optimizer's parameters, by a compiled program in NumPy.
 
-    `optimizer` is the given one's twin, which moves that array.
+    What the optimizer keeps of each parameter is an array too; its twin here updates them.
     """
 
-    def __init__(self, program: Program, reading: Reading, optimizer: Optimizer):
-        self.program, self.reading, self.original = program, reading, optimizer
+    def __init__(
+        self,
+        program: Program,
+        reading: Reading,
+        optimizer: Optimizer,
+        X: np.ndarray,
+        Y: np.ndarray,
+        *rest: Any,
+    ):
+        self.reading, self.original, self.twin = reading, optimizer, copy.copy(optimizer)
         place = {p: i for i, p in enumerate(optimizer.parameters)}
         used = [v for leaves in reading.leaves for v in leaves.flat if v in place]
         # In the order in which the program takes them, so that its arrays are slices of this one.
         self.values = list(dict.fromkeys([*used, *optimizer.parameters]))
         self.places = [place[v] for v in self.values]
-        self.parameter = Parameter(np.array([v.data for v in self.values]))
-        self.optimizer = copy.copy(optimizer)
-        self.optimizer.parameters = [self.parameter]
-        carried = [optimizer.state[i] for i in self.places]
-        self.optimizer.state = [tuple(np.array(slot) for slot in zip(*carried))]
-        self._unused = np.zeros(len(self.values) - len(used))
+        self.unused = np.zeros(len(self.values) - len(used))
+        self.arrays: list[tuple[slice, np.ndarray, np.ndarray | None]] = []  # of the program
         start = 0
-        self._slices: list[tuple[slice, np.ndarray, np.ndarray]] = []
-        for leaves in reading.leaves:
+        for leaves, now in zip(reading.leaves, reading.data()):
             moved = np.array([v in place for v in leaves.flat], dtype=bool).reshape(leaves.shape)
-            fixed = np.array([v.data for v in leaves.flat]).reshape(leaves.shape)
-            self._slices.append((slice(start, start := start + int(moved.sum())), moved, fixed))
+            part = slice(start, start := start + int(moved.sum()))
+            self.arrays.append((part, now, None if moved.all() else moved))
+        carried = [optimizer.state[i] for i in self.places]
+        self.packed = np.array([v.data for v in self.values]), tuple(map(np.array, zip(*carried)))
+        super().__init__(program, optimizer, X, Y, *rest)
 
-    def data(self) -> list[np.ndarray]:
-        """The program's arrays."""
-        data = []
-        for part, moved, fixed in self._slices:
-            if part.stop - part.start == fixed.size:
-                data.append(self.parameter.data[part].reshape(fixed.shape))
-            else:
-                array = fixed.copy()
-                array[moved] = self.parameter.data[part]
-                data.append(array)
-        return data
+    def advance(self, epochs: int) -> None:
+        with np.errstate(over="raise", divide="raise", invalid="raise"):
+            for _ in range(min(epochs, 100)):  # to set this takes as long as two products of matrices
+                super().advance(1)
 
-    def backward(self, X: np.ndarray, Y: np.ndarray) -> float:
-        """The mean loss; its gradient becomes the array's grad."""
+    def step(self, x: np.ndarray, y: np.ndarray) -> float:
+        """Take a step on these examples; their mean loss before it."""
+        numbers, carried = self.packed
+        data = [
+            numbers[part].reshape(now.shape) if moved is None else _merged(now, moved, numbers[part])
+            for part, now, moved in self.arrays
+        ]
         try:
-            result, *grads = self.reading.run_numpy((X, Y), self.data(), fast=True)
+            result, *grads = self.reading.run_numpy((x, y), data, fast=True)
             loss = float(result)
         except FloatingPointError:
             loss = math.nan
         if not math.isfinite(loss):
             self.write_back()
-            loss, grads = self.program.value_and_grad(X, Y)  # with more care, and errors that say where
+            loss, grads = self.program.value_and_grad(x, y)  # with more care, and errors that say where
         parts = [
-            grad.ravel() if part.stop - part.start == grad.size else grad[moved]
-            for grad, (part, moved, _) in zip(grads, self._slices)
+            grad.ravel() if moved is None else grad[moved] for grad, (_, _, moved) in zip(grads, self.arrays)
         ]
-        self.parameter.grad = np.concatenate([*parts, self._unused])
+        self.twin.steps += 1
+        self.packed = self.twin.update(numbers, np.concatenate([*parts, self.unused]), carried)
         return loss
 
+    def snapshot(self) -> tuple[Any, ...]:
+        random = self.rng.bit_generator.state if self.draws else None
+        return len(self.losses), random, self.packed, self.twin.steps
+
+    def restore(self, snapshot: tuple[Any, ...]) -> None:
+        epochs, random, self.packed, self.twin.steps = snapshot
+        del self.losses[epochs:]
+        if random:
+            self.rng.bit_generator.state = random
+
     def write_back(self) -> None:
-        """Give each Value its number, and the optimizer its state."""
-        original, packed = self.original, self.optimizer
-        for v, number in zip(self.values, self.parameter.data.tolist()):
+        numbers, carried = self.packed
+        for v, number in zip(self.values, numbers.tolist()):
             v.data = number
-        if np.ndim(self.parameter.grad):
-            for v, number in zip(self.values, self.parameter.grad.tolist()):
-                v.grad = number
-        slots = (
-            zip(*(slot.tolist() for slot in packed.state[0]))
-            if packed.state[0]
-            else iter([()] * len(self.places))
-        )
-        for i, state in zip(self.places, slots):
-            original.state[i] = tuple(state)
-        original.steps = packed.steps
+        states = zip(*(slot.tolist() for slot in carried)) if carried else [()] * len(self.values)
+        for i, state in zip(self.places, states):
+            self.original.state[i] = state
+        self.original.steps = self.twin.steps
 
 
-class PackedTrainer(Trainer):
-    """Trains arrays by NumPy, and gives the Values their numbers when it is asked to."""
-
-    def __init__(self, packed: Packed, *rest: Any):
-        super().__init__(packed, packed.optimizer, *rest)
-
-    def advance(self, epochs: int) -> None:
-        with np.errstate(over="raise", divide="raise", invalid="raise"):
-            for _ in range(min(epochs, 100)):  # setting that takes as long as two products of matrices
-                super().advance(1)
-
-    def write_back(self) -> None:
-        self.program.write_back()
+def _merged(now: np.ndarray, moved: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """An array of which the optimizer moves a part."""
+    array = now.copy()
+    array[moved] = numbers
+    return array
 
 
 class NativeTrainer(Trainer):
@@ -329,4 +328,4 @@ def _compiled(
         except (NotImplementedError, TypeError):  # there is no code for it, or the update cannot be recorded
             if engine == "native":
                 raise
-    return PackedTrainer(Packed(program, reading, optimizer), X, targets, *rest)
+    return PackedTrainer(program, reading, optimizer, X, targets, *rest)

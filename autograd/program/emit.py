@@ -90,8 +90,10 @@ class Source:
         result: Array,
         gradient: Sequence[Array] = (),
         adjoints: Iterable[tuple[Any, Any]] = (),
+        fast: bool = False,
     ):
         outputs = [result, *gradient]
+        self._fast = fast
         self.constants: list[np.ndarray] = []
         self._setup: list[str] = []
         self._lines: list[str] = []
@@ -117,8 +119,9 @@ class Source:
                 self._write(array)
         self._returned = [self._as_array(array, self._texts[array])[0] for array in outputs]
 
-    def text(self, helpers: dict[str, str]) -> str:
-        """The source, with these definitions of sigmoid and the like."""
+    def text(self) -> str:
+        """The source: a function program(xp) that returns the function."""
+        helpers = FAST if self._fast else HELPERS
         parameters = ", ".join([*self._arguments, *(self._names[leaf] for leaf in self._leaves)])
         body = [
             *self._lines,
@@ -150,6 +153,7 @@ class Source:
     def _named(self, lifted: Lifted, name: str, outputs: list[Array], adjoints: Any) -> dict[Array, str]:
         """Names for the arrays that have a role: w1 and b1 by their labels, h1 after them, delta1, ..."""
         names: dict[Array, str] = {}
+        errors: list[Array] = []  # of predictions
         layers: dict[Array, str] = {}  # what is affine in a leaf array w1, and what follows: its "1"
         for i, leaf in enumerate(self._leaves, 1):
             names[leaf] = self._unique(_label(leaf) or f"w{i}")
@@ -161,6 +165,8 @@ class Source:
                 layers[array] = digits[0]
             elif array.op == "add" and of and before:
                 layers[array] = before[0]
+            elif array.op == "sub" and before and any(o.array.op == "input" for o in operands):
+                errors.append(array)
             elif array.op in ACTIVATIONS and before:
                 h = f"h{before[0]}"
                 names[array] = self._unique(f"{array.op}{before[0]}" if h in self._taken else h)
@@ -180,6 +186,7 @@ class Source:
             if array.terms and array not in names:
                 names[array] = self._unique(role)
         self._affine = {array: f"z{digit}" for array, digit in layers.items()}
+        self._affine.update(dict.fromkeys(errors, "error"))
         return names
 
     def _unique(self, name: str) -> str:
@@ -307,6 +314,8 @@ class Source:
             kept = [l for l in axes if l in a[2] or l in b[2]]
             product = _operation("mul", self._spread(*a, kept + summed), self._spread(*b, kept + summed))
             return self._spread(*self._summed_over((*product, kept + summed), summed), axes)
+        if self._fast and not shared and len(rest_a) < 2:
+            return self._spread(f"{_in(left, ATOM)}.dot({right[0]})", ATOM, labels, axes)
         return self._spread(f"{_in(left, ATOM)} @ {_in(right, ATOM)}", MATMUL, labels, axes)
 
     def _summed_over(

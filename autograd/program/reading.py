@@ -10,7 +10,7 @@ import numpy as np
 
 from ..graph import topological_order
 from ..value import Value
-from .emit import FAST, HELPERS, Source
+from .emit import Source
 from .lift import Lifted
 from .record import Recording, recording_here
 from .simplify import simplify
@@ -27,8 +27,8 @@ class Reading:
     """One thing to compute from a recording.
 
     `kind` is "rows", what the function gives for each row; "value", the mean or the sum of that; or
-    "gradient", both that and its gradient. `leaves` are the live leaves, as arrays; `source` is in
-    NumPy; and `native` says whether it is to run as machine code.
+    "gradient", both that and its gradient. `leaves` are the live leaves, as arrays; `native` says
+    whether it is to run as machine code.
     """
 
     def __init__(self, kind: str, recording: Recording, reduce: str, name: str, engine: str):
@@ -64,7 +64,7 @@ class Reading:
             scalars += grads
         pairs = [(became.get(v), became.get(adjoint)) for v, adjoint in adjoints.items()]
         title = {"rows": f"{name}_of_rows", "value": name, "gradient": f"{name}_gradient"}[kind]
-        self.source = Source(title, name, lifted, recording.names, arrays, first, rest, pairs)
+        self._lifted = title, name, lifted, recording.names, arrays, first, rest, pairs
         self._scalars = scalars
         self._shapes = [first.shape, *(array.shape for array in rest)]
         self._functions: dict[bool, Callable[..., Any]] = {}
@@ -82,12 +82,16 @@ class Reading:
         """What the live leaves hold now."""
         return [np.array([v.data for v in leaves.flat]).reshape(leaves.shape) for leaves in self.leaves]
 
+    def source(self, fast: bool = False) -> Source:
+        """The program in NumPy, for every array module or, if `fast`, for NumPy alone (see Source)."""
+        return Source(*self._lifted, fast=fast)
+
     def function(self, xp: Any, fast: bool = False) -> Callable[..., Any]:
-        """The source's function for an array module; `fast` is NumPy's, and may overflow on the way."""
+        """The source's function for an array module."""
+        source = self.source(fast)
         namespace: dict[str, Any] = {}
-        exec(self.source.text(FAST if fast else HELPERS), namespace)
-        constants = [self.source.constants] if self.source.constants else []
-        return namespace["program"](xp, *constants)
+        exec(source.text(), namespace)
+        return namespace["program"](xp, *([source.constants] if source.constants else []))
 
     def run_numpy(
         self, arrays: Sequence[np.ndarray], data: Sequence[np.ndarray], fast: bool

@@ -197,12 +197,12 @@ class Program:
     def _run(self, kind: str, arrays: Sequence[np.ndarray], key: Any) -> Sequence[Any]:
         """A reading's outputs, all of them finite."""
         reading = self._reading(kind, arrays, key)
-        data = reading.data()
         outputs: Sequence[Any]
         if reading.native:
-            outputs = reading.run_native(arrays, data)
+            outputs = reading.run_native(arrays)
             if _finite(outputs):
                 return outputs
+        data = reading.data()
         for fast in (True, False):
             try:
                 with np.errstate(over="raise", divide="raise", invalid="raise"):

@@ -72,7 +72,7 @@ class Kernel:
         width = n + PADDING if self.by_row else 1
         out = np.empty((outputs, width))
         _, stride = columns.shape
-        self._evaluate(columns.ctypes.data, stride, n, state.ctypes.data, out.ctypes.data, width)
+        self._evaluate(_address(columns), stride, n, _address(state), _address(out), width)
         if not self.by_row:
             return out[:, 0]
         out[self._uniform] = out[self._uniform, :1]
@@ -128,16 +128,23 @@ class Kernel:
             raise ValueError(f"there are no {n} rows in columns of shape {columns.shape}, padding excepted")
 
 
+def _address(array: np.ndarray) -> int:
+    return array.__array_interface__["data"][0]  # half the time of array.ctypes.data
+
+
 def pack(arrays: Iterable[Any]) -> np.ndarray:
     """The arrays' rows, flattened and side by side, as one column of memory for each number of a row.
 
     Each array has the same number of rows N > 0. The result is of shape (numbers, N + padding).
     """
     parts = [np.asarray(array, dtype=float) for array in arrays]
-    table = np.concatenate([part.reshape(len(part), math.prod(part.shape[1:])) for part in parts], axis=1)
-    n, numbers = table.shape
-    columns = np.empty((numbers, -(-n // CACHE_LINE) * CACHE_LINE + PADDING))
-    columns[:, :n] = table.T
+    n = len(parts[0])
+    sizes = [math.prod(part.shape[1:]) for part in parts]
+    columns = np.empty((sum(sizes), -(-n // CACHE_LINE) * CACHE_LINE + PADDING))
+    start = 0
+    for part, size in zip(parts, sizes):
+        columns[start : start + size, :n] = part.reshape(n, size).T
+        start += size
     columns[:, n:] = columns[:, :1]  # as good as any: it is computed with, and not counted
     return columns
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -102,16 +103,19 @@ class Reading:
             function = self._functions[fast] = self.function(np, fast)
         return function(*arrays, *data)
 
-    def run_native(self, arrays: Sequence[np.ndarray], data: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """The same, by machine code."""
+    def run_native(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The outputs for these rows and what the leaves hold now, by machine code."""
         n = len(arrays[0])
-        state = np.concatenate([np.ravel(x) for x in data]) if data else np.empty(0)
+        state = np.array([v.data for leaves in self.leaves for v in leaves.flat], dtype=float)
         out = self.kernel().evaluate(pack(arrays), n, state)
         if self.kind == "rows":
             out = out if out.ndim > 1 else np.repeat(out[:, None], n, axis=1)
             return [np.ascontiguousarray(out.T).reshape(n, *self._shapes[0])]
-        ends = np.cumsum([int(np.prod(shape)) for shape in self._shapes])[:-1]
-        return [part.reshape(shape) for part, shape in zip(np.split(out, ends), self._shapes)]
+        outputs, start = [], 0
+        for shape in self._shapes:
+            outputs.append(out[start : start + math.prod(shape)].reshape(shape))
+            start += math.prod(shape)
+        return outputs
 
     def kernel(self) -> Any:
         """The machine code; NotImplementedError if there is none for a primitive."""

@@ -117,7 +117,7 @@ def fit(
 
     save()  # at once, so that a file that cannot be written is known before there is anything to lose
     share = math.nan
-    every = log_every or max(1, epochs // 10)
+    every = log_every or (max(1, epochs // 10) if checkpoint else epochs)
     bar, say = _progress(len(losses), epochs, progress)
     training: Trainer | None = None
     try:

@@ -316,9 +316,12 @@ def _transposed(rows: list[list[tuple[Any, ...]]]) -> list[list[list[Any]]]:
 
 def _ranked(array: Any, where: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     """For each axis of an array, the coordinates at which it is used, sorted, and which of them by use."""
-    columns = _coordinates(where, array.shape) if array else []
-    pairs = [np.unique(column, return_inverse=True) for column in columns]
-    return [(values, ranks.reshape(where.shape)) for values, ranks in pairs]
+    found = []
+    for length, column in zip(array.shape, _coordinates(where, array.shape)) if array else ():
+        used = np.zeros(length, dtype=bool)
+        used[column] = True
+        found.append((np.flatnonzero(used), (np.cumsum(used) - 1)[column]))
+    return found
 
 
 def _coordinates(where: np.ndarray, shape: tuple[int, ...]) -> Sequence[np.ndarray]:

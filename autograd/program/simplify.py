@@ -95,6 +95,7 @@ class _Rewriting:
         self.rows: Any = rows
         self.by_row = set(by_row)
         self.made: dict[Any, Value] = {}
+        self.current: Value | None = None  # what is being rewritten: it stays if nothing about it changes
         self.used_once: set[Value] = set()
         self.inner: set[Value] = set()  # sums that are used once, by another sum
 
@@ -112,6 +113,7 @@ class _Rewriting:
             if not v.op:
                 became[v] = v.data if isinstance(v, Constant) else v
                 continue
+            self.current = v
             x, y = self._operand(v.x, became), self._operand(v.y, became)
             chained = gather and v.op in SUMS
             inner = chained and len(users[v]) == 1 and users[v][0] in SUMS
@@ -143,7 +145,10 @@ class _Rewriting:
         key = (op, frozenset((x, y)) if op in COMMUTATIVE else (x, y))
         out = self.made.get(key)
         if out is None:
-            if op == "dot":
+            old = self.current
+            if old is not None and old.op == op and old.x == x and old.y == y:
+                out = old
+            elif op == "dot":
                 out = dot(x, y)
             elif op == "total":
                 out = total(x)

@@ -205,6 +205,13 @@ class Value:
         """log(1 + e^x); never overflows."""
         return _unary(ops.softplus, self)
 
+    def __eq__(self, other: Any) -> Any:
+        if recording.on and not isinstance(other, Value):
+            raise recorded_branch(self, "compares")
+        return NotImplemented  # Values are equal if they are the same
+
+    __hash__ = object.__hash__
+
     def __lt__(self, other: Any) -> Any:
         return _read(self, "compares") < (_read(other, "compares") if isinstance(other, Value) else other)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
-from autograd import compile, total
+from autograd import compile, derive, total
 from autograd.program import Program, Reading, pack
 
 from . import checks
@@ -181,6 +181,16 @@ class PackedTrainer(Trainer):
         self.packed = self.twin.update(numbers, np.concatenate([*parts, self.unused]), carried)
         return loss
 
+    def one_step(self) -> np.ndarray:
+        """The parameters as a step on all examples would leave them."""
+        now = self.snapshot()
+        with np.errstate(over="raise", divide="raise", invalid="raise"):
+            self.step(self.X, self.Y)
+        numbers = np.empty(len(self.places))
+        numbers[self.places] = self.packed[0]
+        self.restore(now)
+        return numbers
+
     def snapshot(self) -> tuple[Any, ...]:
         random = self.rng.bit_generator.state if self.draws else None
         return len(self.losses), random, self.packed, self.twin.steps
@@ -244,11 +254,25 @@ class NativeTrainer(Trainer):
             raise FloatingPointError("it is not")
 
     def _take(self, steps: int, batch: int, columns: np.ndarray) -> tuple[list[float], bool]:
-        """Take steps; their losses, as far as they were finite, and whether all were."""
+        """Take steps; their losses, as far as all was finite, and whether it was to the end."""
         losses, numbers = np.empty(steps), self.numbers.copy()
         taken = self.kernel.iterate(columns, len(self.X), batch, numbers, steps, losses)
+        finite = np.isfinite(self.numbers)
+        if not np.isfinite(numbers[finite]).all():  # after some step that had a finite loss: look for it
+            numbers = self.numbers.copy()
+            for taken in range(steps):
+                next_ = numbers.copy()
+                self.kernel.iterate(columns, len(self.X), batch, next_, 1, losses[taken:], start=taken)
+                if not np.isfinite(next_[finite]).all():
+                    break
+                numbers = next_
         self.numbers = numbers
         return losses[:taken].tolist(), taken == steps
+
+    def one_step(self) -> np.ndarray:
+        numbers = self.numbers.copy()
+        self.kernel.iterate(self.columns, len(self.X), len(self.X), numbers, 1, np.empty(1))
+        return numbers[: len(self.optimizer.parameters)]
 
     def rewind_to_finite(self) -> None:
         if self.batch_size is not None:
@@ -280,37 +304,51 @@ class NativeTrainer(Trainer):
 
 
 def trainer(
-    engine: str, model: Any, loss: Any, optimizer: Optimizer, X: np.ndarray, Y: np.ndarray, *rest: Any
+    engine: str,
+    model: Any,
+    loss: Any,
+    optimizer: Optimizer,
+    X: np.ndarray,
+    Y: np.ndarray,
+    losses: list[float],
+    batch_size: int | None,
+    rng: Generator,
+    draws: bool,
 ) -> Trainer:
     """What trains the model by an engine.
 
     "auto" is machine code where llvmlite is installed and the graph is small, NumPy for whatever else
-    can be recorded, and Values for what cannot.
+    can be compiled, and Values for what cannot. Raises TypeError if another engine cannot.
     """
+    rest = losses, batch_size, rng, draws
     if isinstance(model, MatrixMLP):
         return Trainer(model, optimizer, X, Y, *rest)
-    own_steps = type(optimizer).step is not Optimizer.step  # not the update, one parameter at a time
-    if own_steps and engine not in ("auto", "scalar"):
-        raise TypeError(f"{type(optimizer).__name__} has a step() of its own, which engine scalar alone runs")
-    if engine != "scalar" and not own_steps:
+    if engine != "scalar":
+        random = rng.bit_generator.state
         try:
             return _compiled(engine, model, loss, optimizer, X, Y, *rest)
-        except TypeError:  # it cannot be recorded
+        except Exception:  # of many kinds, as what is the user's has met no Values or no arrays before
             if engine != "auto":
                 raise
+            rng.bit_generator.state = random  # the model may have drawn from it
     return Trainer(MeanLoss(model, loss), optimizer, X, Y, *rest)
 
 
 def _compiled(
     engine: str, model: Any, loss: Any, optimizer: Optimizer, X: np.ndarray, Y: np.ndarray, *rest: Any
 ) -> Trainer:
+    if type(optimizer).step is not Optimizer.step or type(optimizer).zero_grad is not Optimizer.zero_grad:
+        name = type(optimizer).__name__
+        raise TypeError(f"{name} has a step() or zero_grad() of its own: the engine scalar alone runs those")
     targets = Y[:, 0] if Y.shape[1] == 1 else Y  # bare, as the prediction is
 
     def loss_of_example(x: Any, y: Any) -> Any:
         return loss(model(x), y)
 
     loss_of_example.__name__ = "loss"
-    program = compile(loss_of_example, engine="native" if engine == "native" else "numpy")
+    if engine == "native":
+        compile(loss_of_example, engine="native")  # or an error that says what is missing
+    program = compile(loss_of_example, engine="numpy")
     reading = program.reading("gradient", X, targets)
     if reading.gradient.keys().isdisjoint(optimizer.parameters):
         raise TypeError("the loss depends on no parameter of the optimizer")
@@ -324,8 +362,59 @@ def _compiled(
         try:
             slots = len(optimizer.slots)
             kernel = reading.training_kernel(optimizer.parameters, slots, update, optimizer.steps)
-            return NativeTrainer(kernel, program, optimizer, X, targets, *rest)
-        except (NotImplementedError, TypeError):  # there is no code for it, or the update cannot be recorded
+            native = NativeTrainer(kernel, program, optimizer, X, targets, *rest)
+            _verify(native, program, model, loss, optimizer, X, targets)
+            return native
+        except Exception:  # the update can perhaps be done on arrays, if it cannot be recorded
             if engine == "native":
                 raise
-    return PackedTrainer(program, reading, optimizer, X, targets, *rest)
+    packed = PackedTrainer(program, reading, optimizer, X, targets, *rest)
+    _verify(packed, program, model, loss, optimizer, X, targets)
+    return packed
+
+
+def _verify(
+    training: Any,
+    program: Program,
+    model: Any,
+    loss: Any,
+    optimizer: Optimizer,
+    X: np.ndarray,
+    targets: np.ndarray,
+) -> None:
+    """Hold a compiled trainer to model, loss and update as they are, on a few examples and parameters.
+
+    They may do what cannot be recorded and cannot be noticed: draw random numbers, look a target up,
+    read a Value's data.
+    """
+    _, first = np.unique(targets, axis=0, return_index=True)
+    rows = np.unique([*first[:4], *np.linspace(0, len(X) - 1, 4).astype(int)])
+    try:
+        examples = zip(X[rows].tolist(), targets[rows].tolist())
+        mean = total([loss(model(x), y) for x, y in examples]) * (1.0 / len(rows))
+        slopes = derive(mean, optimizer.parameters)
+        found, gradient = program.value_and_grad(X[rows], targets[rows])
+        _, whole = program.value_and_grad(X, targets)
+        stepped = training.one_step()
+    except ArithmeticError:
+        return  # training says where
+    by_leaf = [
+        {v: g for vs, gs in zip(program.leaves, grads) for v, g in zip(vs.flat, gs.ravel().tolist())}
+        for grads in (gradient, whole)
+    ]
+    wanted = [mean.data, *(slope.data for slope in slopes)]
+    if not np.allclose([found, *(by_leaf[0].get(p, 0.0) for p in optimizer.parameters)], wanted, 1e-7, 1e-7):
+        raise TypeError(
+            "what was compiled is not this loss of this model: they do something that is not in the graph,"
+            " such as to draw random numbers, look up a target, or read a Value's data. Engine scalar runs it"
+        )
+    twin = copy.copy(optimizer)
+    twin.steps += 1
+    for i in np.unique(np.linspace(0, len(stepped) - 1, 20).astype(int)):
+        p = optimizer.parameters[i]
+        moved, _ = twin.update(p.data, by_leaf[1].get(p, 0.0), optimizer.state[i])
+        if not math.isclose(moved, stepped[i], rel_tol=1e-6, abs_tol=1e-7 + 1e-6 * abs(p.data)):
+            raise TypeError(
+                f"{type(optimizer).__name__}.update is not arithmetic on one parameter: the engine"
+                " scalar alone runs it"
+            )

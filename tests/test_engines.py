@@ -208,3 +208,85 @@ def test_a_missing_llvmlite_is_said(monkeypatch):
     monkeypatch.setattr("autograd.program.compiled.Kernel", None)
     with pytest.raises(ImportError, match="extra `native`"):
         trained("native")
+
+
+def noisy(rng):
+    model = network()
+    return model, lambda x: model(x) * (1.0 if rng.random() < 0.5 else 0.0)
+
+
+class Normed(nn.SGD):
+    """Its update of a parameter depends on the others, if there are others in its arguments."""
+
+    def update(self, data, grad, state):
+        return data - self.lr * grad / np.sqrt(np.sum(grad * grad)), state
+
+
+class Signed(nn.SGD):
+    """Its update branches."""
+
+    def update(self, data, grad, state):
+        return data - self.lr * (1.0 if grad > 0 else -1.0), (state[0],)
+
+
+class Counting(nn.SGD):
+    """Its update looks at the step."""
+
+    def update(self, data, grad, state):
+        return data - (self.lr if self.steps == 1 else 0.1) * grad, (state[0],)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda p, y: (1.0 - p) ** 2 if y == 1 else 5.0 * p**2,
+        lambda p, y: {0.0: 5.0, 1.0: 1.0}.get(y, 3.0) * (p - y) ** 2,
+        lambda p, y: {0.0: 5.0, 1.0: 1.0}[y] * (p - y) ** 2,
+        lambda p, y: (p - y) ** 2 * (1.0 + p.data**2),
+        lambda p, y: (p - y) ** 2 if isinstance(y, float) else p,
+        lambda p, y: (p - int(y)) ** 2,
+    ],
+)
+def test_a_loss_that_is_not_in_its_graph_is_trained_by_values(loss):
+    assert trained("auto", 5, loss=loss)[2].loss == trained("scalar", 5, loss=loss)[2].loss
+    with pytest.raises((TypeError, KeyError)):
+        trained("numpy", 5, loss=loss)
+
+
+def test_a_model_that_draws_is_trained_by_values():
+    losses = []
+    for engine in ("auto", "scalar"):
+        rng = np.random.default_rng(1)
+        model, draw = noisy(rng)
+        sgd = nn.SGD(model.parameters(), lr=0.1)
+        losses.append(
+            nn.fit(draw, X, Y, loss=nn.squared_error, optimizer=sgd, epochs=3, engine=engine, rng=rng).loss
+        )
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("optimizer", [Normed, Signed, Counting])
+def test_updates_that_are_no_plain_arithmetic_are_left_to_the_engine_that_runs_them(optimizer):
+    auto, scalar = (trained(engine, 20, optimizer=optimizer, lr=0.01) for engine in ("auto", "scalar"))
+    assert auto[2].loss == pytest.approx(scalar[2].loss, rel=1e-9)
+    if optimizer is not Counting:
+        with pytest.raises((TypeError, ValueError)):
+            trained("numpy", 5, optimizer=optimizer)
+
+
+@pytest.mark.parametrize("engine", ["scalar", *COMPILED])
+@pytest.mark.parametrize("batch_size", [None, 1])
+def test_a_gradient_that_is_not_finite_though_the_loss_is_ends_training(engine, batch_size):
+    w, s = Value(1.0), Value(0.0625)
+    loss = lambda p, y: (p - y) ** 2 + (s * y).sqrt()  # noqa: E731
+    model = lambda x: w * x[0] + 0.0 * s  # noqa: E731
+    settings = {
+        "loss": loss,
+        "optimizer": nn.SGD([w, s], lr=0.125),
+        "engine": engine,
+        "batch_size": batch_size,
+    }
+    x, y = np.array([[1.0], [2.0]]), np.array([0.25, 1.0])
+    with pytest.raises(ArithmeticError, match="epoch"):
+        nn.fit(model, x, y, epochs=50, rng=np.random.default_rng(0), **settings)
+    assert np.isfinite([w.data, s.data]).all()

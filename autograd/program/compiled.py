@@ -70,7 +70,8 @@ class Program:
         if engine == "native" and Kernel is None:
             raise ImportError("machine code needs the extra `native`: pip install llvmlite")
         self._f, self._reduce, self._engine = f, reduce, engine
-        self._call = getattr(f, "outputs", f)
+        outputs = getattr(f, "outputs", None)
+        self._call = outputs if callable(outputs) else f
         functools.update_wrapper(self, f, updated=())
         self._lock = threading.RLock()
         self._recordings: dict[Any, Recording] = {}  # by the shapes of a row
@@ -79,9 +80,8 @@ class Program:
     def __call__(self, *arrays: Any) -> Any:
         """The mean (or sum) over the rows, a float; of a list of outputs, an array with a row for each."""
         checked, key = self._checked(arrays)
-        if self._recording(checked, key).listed:
-            return self._run("rows", checked, key)[0]
-        return float(self._run("value", checked, key)[0])
+        (result,) = self._run("value", checked, key)
+        return result if self._recordings[key].listed else float(result)
 
     def per_example(self, *arrays: Any) -> np.ndarray:
         """What f gives for each row: shape (N,), or (N, outputs)."""
@@ -145,8 +145,8 @@ class Program:
         """What `source` shows, of what was recorded last."""
         if not self._recordings:
             raise RuntimeError("this program has recorded nothing yet: call it with data first")
-        key, recording = next(reversed(self._recordings.items()))
-        return self._made(key, "rows" if recording.listed else "gradient")
+        key = next(reversed(self._recordings))
+        return self._readings.get((key, "gradient")) or self._readings[key, "rows"]
 
     def _checked(self, given: Sequence[Any]) -> tuple[list[np.ndarray], Any]:
         """The arrays of a call, and the shapes of their rows."""
@@ -156,43 +156,41 @@ class Program:
             raise ValueError(f"{_shapes(arrays)}: they need a row for each example, and as many of them")
         return arrays, tuple([shape[1:] for shape in shapes])
 
-    def _recording(self, arrays: Sequence[np.ndarray], key: Any) -> Recording:
-        recording = self._recordings.get(key)
-        if recording is None:
+    def _reading(self, kind: str, arrays: Sequence[np.ndarray], key: Any) -> Reading:
+        """What was recorded for rows of these shapes; f is recorded if it has not been."""
+        reading = self._readings.get((key, kind))
+        if reading is None:
             with self._lock:
-                recording = self._recordings.get(key) or self._record(arrays)
-                self._recordings[key] = recording
-        return recording
+                reading = self._readings.get((key, kind))
+                if reading is None and (key not in self._recordings or not self._recordings[key].listed):
+                    self._record(arrays, key, kind)
+                    reading = self._readings.get((key, kind))
+        if reading is None:
+            raise TypeError("this program returns a list of outputs: it has no mean, and no gradient")
+        return reading
 
-    def _record(self, arrays: Sequence[np.ndarray]) -> Recording:
+    def _record(self, arrays: Sequence[np.ndarray], key: Any, kind: str) -> None:
         if max(a.ndim for a in arrays) > 3:
             raise ValueError(f"{_shapes(arrays)}: a row is a number, a vector or a matrix")
+        name = getattr(self._f, "__name__", type(self._f).__name__.lower())
+        name = name if name.isidentifier() else "result"
         try:
-            return Recording(self._call, _argument_names(self._call, len(arrays)), arrays)
+            recording = Recording(self._call, _argument_names(self._call, len(arrays)), arrays)
         except ArithmeticError as error:
             raise type(error)(f"row 0: {error}") from error
         except ValueError as error:
             raise ValueError(f"{_shapes(arrays)}: {error}") from error
-
-    def _reading(self, kind: str, arrays: Sequence[np.ndarray], key: Any) -> Reading:
-        reading = self._readings.get((key, kind))
-        if reading is None:
-            self._recording(arrays, key)
-            reading = self._made(key, kind)
-        return reading
-
-    def _made(self, key: Any, kind: str) -> Reading:
-        with self._lock:
-            reading = self._readings.get((key, kind))
-            if reading is None:
-                name = getattr(self._f, "__name__", type(self._f).__name__.lower())
-                name = name if name.isidentifier() else "result"
-                try:
-                    reading = Reading(kind, self._recordings[key], self._reduce, name, self._engine)
-                except ArithmeticError as error:
+        made = {}
+        for each in ("rows", "value", "gradient") if not recording.listed else ("rows",):
+            try:
+                made[key, each] = Reading(each, recording, self._reduce, name, self._engine)
+            except ArithmeticError as error:
+                if each == kind:  # else it is made again when it is asked for, perhaps of another row
                     raise type(error)(f"row 0: {error}") from error
-                self._readings[key, kind] = reading
-            return reading
+        if recording.listed:
+            made[key, "value"] = made[key, "rows"]
+        self._readings.update(made)
+        self._recordings[key] = recording
 
     def _run(self, kind: str, arrays: Sequence[np.ndarray], key: Any) -> Sequence[Any]:
         """A reading's outputs, all of them finite."""
@@ -248,8 +246,8 @@ def _shapes(arrays: Sequence[np.ndarray]) -> str:
 
 
 def _finite(outputs: Sequence[Any]) -> bool:
-    # Not finite, or large enough to overflow here: both are looked into. isfinite would take longer.
-    return all(math.isfinite(np.add.reduce(x, axis=None)) for x in outputs)
+    with np.errstate(all="ignore"):  # the sum is looked at first, as that takes half the time
+        return all(math.isfinite(np.add.reduce(x, axis=None)) or np.isfinite(x).all() for x in outputs)
 
 
 def _argument_names(f: Callable[..., Any], n: int) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import keyword
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -98,7 +99,8 @@ class Source:
         self._setup: list[str] = []
         self._lines: list[str] = []
         self._helpers: dict[str, None] = {}
-        self._taken = {"xp", "N", "program", "constants", *HELPERS}
+        self._repeats: Counter[str] = Counter()
+        self._taken = {"xp", "N", "program", "constants", "__debug__", *HELPERS}
         self._arrays = _reached(outputs)
         self._uses = Counter(operand.array for array in self._arrays for operand in _operands(array))
         self._summed = {  # sums that are summed over the rows at once: matrix products
@@ -190,11 +192,13 @@ class Source:
         return names
 
     def _unique(self, name: str) -> str:
-        name = re.sub(r"\W", "_", name)
+        name = unicodedata.normalize("NFKC", name)  # as Python reads it
+        name = "".join(c if f"_{c}".isidentifier() else "_" for c in name)
         name = f"_{name}" if not name.isidentifier() or keyword.iskeyword(name) else name
-        unique, i = name, 2
+        unique = name
         while unique in self._taken:
-            unique, i = f"{name}_{i}", i + 1
+            self._repeats[name] += 1
+            unique = f"{name}_{self._repeats[name] + 1}"
         self._taken.add(unique)
         return unique
 
@@ -275,6 +279,9 @@ class Source:
             texts.append(_operation("mul", numbers[0], text) if numbers else text)
         out = texts[0]
         for text in texts[1:]:
+            if len(out[0]) > 1000:  # Python's parser has its limits
+                self._lines.append(f"{(name := self._unique('t'))} = {out[0]}")
+                out = name, ATOM
             out = _operation("add", out, text)
         return out
 
@@ -429,7 +436,7 @@ def _slice(i: Any) -> str:
 
 def _literal(x: float) -> Text:
     if math.isfinite(x):
-        return repr(x), ATOM if x >= 0 else OPERATORS["neg"][1]
+        return repr(x), OPERATORS["neg"][1] if repr(x).startswith("-") else ATOM
     return (
         ("xp.nan", ATOM) if math.isnan(x) else ("xp.inf", ATOM) if x > 0 else ("-xp.inf", OPERATORS["neg"][1])
     )

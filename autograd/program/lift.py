@@ -28,7 +28,8 @@ NUMBER, LEAF = -2, -1  # in a signature, instead of an array's number: a constan
 class Array:
     """Scalars as one array, of `shape`, or of that shape for every row of the data if `by_row`.
 
-    It is `op` of the operands in its one term; for `dot` and `total`, the sum of its `terms`. `data`
+    It is `op` of the operands in its one term; for `dot` and `total`, the sum of its `terms`, products of
+    operands and, if it comes first, a number. `data`
     has a constant's numbers, an input's place among the arguments, or the Values of live leaves. A
     "stack" is its terms (operand, length) end to end, in the order of `data`.
     """
@@ -193,20 +194,21 @@ class Lifted:
 
     def _form(self, group: list[Value]) -> None:
         """Make an array of the Values of one signature."""
+        if len(group) == 1 and group[0].op not in ("dot", "total"):
+            return self._form_one(group[0])
         parts = [self._located(rows) for rows in self._parts(group)]
         nodes = _node_axes(parts, len(group))
         shape = _lengths(nodes)
         terms = []
         for part in parts:
             part, along = _aligned(part)
-            terms.append(
-                tuple(
-                    self._constant(where, nodes, along)
-                    if array is None
-                    else _operand(array, where, nodes, along)
-                    for array, where in part
-                )
-            )
+            term = [
+                self._constant(where, nodes, along) if array is None else _operand(array, where, nodes, along)
+                for array, where in part
+            ]
+            labels = {label for x in term if isinstance(x, Operand) for label in x.labels}
+            repeats = math.prod(n for i, n in enumerate(_lengths(along), len(nodes)) if i not in labels)
+            terms.append(tuple(term) if repeats == 1 else (float(repeats), *term))
         op = group[0].op
         by_row = op != "row_sum" and any(array.by_row for part in parts for array, _ in part if array)
         labels = {label for term in terms for x in term if isinstance(x, Operand) for label in x.labels}
@@ -217,6 +219,22 @@ class Lifted:
         else:
             order = np.argsort(np.ravel_multi_index(nodes, shape)) if nodes else [0]
             self._place(self._new(op, shape, by_row, terms), [group[i] for i in order])
+
+    def _form_one(self, v: Value) -> None:
+        """Make an array of one Value, as _form would, but for the time that NumPy takes."""
+        term: list[Any] = []
+        for x in _terms(v)[0]:
+            if type(x) is float:
+                term.append(x)
+            else:
+                array, position = self.places[x]
+                index: list[Any] = []
+                for length in reversed(array.shape):
+                    position, coordinate = divmod(position, length)
+                    index.insert(0, coordinate)
+                term.append(Operand(array, tuple(index), ()))
+        by_row = v.op != "row_sum" and any(x.array.by_row for x in term if isinstance(x, Operand))
+        self._place(self._new(v.op, (), by_row, [tuple(term)]), [v])
 
     def _located(self, rows: list[list[tuple[Any, ...]]]) -> Part:
         """For each operand of a part's terms, the array it is in and, by Value and term, where."""
@@ -268,7 +286,7 @@ class Lifted:
         first = [self._rank.get(row[0], 0) for row in leaves]
         rows: list[Any] = list(dict.fromkeys(tuple(leaves[i]) for i in np.argsort(first, kind="stable")))
         shape = tuple(n for n in (len(rows), len(rows[0])) if n > 1)
-        if others and self._kind(others[0][0][0]) >= 0:
+        if others and all(self._kind(x) >= 0 for row in others[0] for x in row):
             located = self._located([[(x,) for x in row] for row in others[0]])
             ((_, where),) = located
             terms = np.argsort(where, axis=1, kind="stable")
@@ -301,11 +319,11 @@ Part = list[
 ]  # for each operand: its array, or None for numbers; where, by Value and term
 
 
-def _terms(v: Value) -> Iterable[tuple[Any, ...]]:
+def _terms(v: Value) -> Sequence[tuple[Any, ...]]:
     if v.op == "dot":
-        return zip(v.x, v.y)
+        return list(zip(v.x, v.y))
     if v.op == "total":
-        return zip(v.x)
+        return list(zip(v.x))
     return ((v.x,) if v.y is None else (v.x, v.y),)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ import numpy as np
 from ..graph import topological_order
 from ..value import Value
 from .emit import Source
-from .lift import Lifted
+from .lift import Array, Lifted
 from .record import Recording, recording_here
 from .simplify import simplify
 
@@ -28,56 +30,61 @@ class Reading:
     """One thing to compute from a recording.
 
     `kind` is "rows", what the function gives for each row; "value", the mean or the sum of that; or
-    "gradient", both that and its gradient. `leaves` are the live leaves, as arrays; `native` says
-    whether it is to run as machine code.
+    "gradient", both that and its gradient. Raises ArithmeticError where that is not finite in the row
+    that was recorded.
     """
 
     def __init__(self, kind: str, recording: Recording, reduce: str, name: str, engine: str):
-        if recording.listed and kind != "rows":
-            raise TypeError("this program returns a list of outputs: it has no mean, and no gradient")
-        self.kind, self._recording = kind, recording
+        self.kind, self._recording, self._name, self._engine = kind, recording, name, engine
         self._inputs = [v for leaves in recording.inputs for v in leaves.flat]
         self.gradient: dict[Value, Any] = {}
-        adjoints: dict[Value, Any] = {}
+        self._adjoints: dict[Value, Any] = {}
         if kind == "rows":
-            outputs = recording.outputs
+            self._outputs: list[Any] = recording.outputs
         elif kind == "value":
-            outputs = [recording.result(reduce)]
+            self._outputs = [recording.result(reduce)]
         else:
-            result, self.gradient, adjoints = recording.gradient(reduce)
-            outputs = [result]
-        self._outputs: list[Any] = outputs
-        became = simplify([*outputs, *self.gradient.values()], self._inputs, recording.rows)
-        wanted = [became.get(v, v) for v in (*outputs, *self.gradient.values())]
-        lifted = Lifted(
-            [v for v in wanted if isinstance(v, Value)], recording.inputs, recording.leaves, recording.rows
-        )
-        arrays = [array for array in lifted.arrays if array.op == "leaf"]
-        self.leaves: list[np.ndarray] = [array.data for array in arrays]
-        shape = (len(outputs),) if recording.listed else ()
-        scalars = [became.get(v, v) for v in outputs]
-        first = lifted.stacked(shape, scalars, by_row=kind == "rows")
-        rest = []
-        for array in arrays if kind == "gradient" else ():
-            grads = [self.gradient.get(v, 0.0) for v in array.data.flat]
-            grads = [became.get(g, g) for g in grads]
-            rest.append(lifted.stacked(array.shape, grads))
-            scalars += grads
-        pairs = [(became.get(v), became.get(adjoint)) for v, adjoint in adjoints.items()]
-        title = {"rows": f"{name}_of_rows", "value": name, "gradient": f"{name}_gradient"}[kind]
-        self._lifted = title, name, lifted, recording.names, arrays, first, rest, pairs
-        self._scalars = scalars
-        self._shapes = [first.shape, *(array.shape for array in rest)]
+            result, self.gradient, self._adjoints = recording.gradient(reduce)
+            self._outputs = [result]
+        # All that computes with the Values is done here, while they have the data of the recording.
+        wanted = (*self._outputs, *self.gradient.values())
+        became = simplify(wanted, self._inputs, recording.rows)
+        self._became = {v: became.get(v, v) for v in (*wanted, *became)}
         self._functions: dict[bool, Callable[..., Any]] = {}
         self._kernel: Any = None
         self._lock = threading.Lock()
-        self.native = engine == "native"
-        if engine == "auto" and self.is_small():
-            try:
-                self.kernel()
-                self.native = True
-            except NotImplementedError:
-                pass
+
+    @functools.cached_property
+    def _lifted(self) -> tuple[Lifted, list[Array], list[Array]]:
+        """The arrays, those among them of live leaves, and the outputs."""
+        recording, scalars = self._recording, self._scalars(self._recording.leaves)
+        values = [v for v in scalars if isinstance(v, Value)]
+        lifted = Lifted(values, recording.inputs, recording.leaves, recording.rows)
+        leaves = [array for array in lifted.arrays if array.op == "leaf"]
+        shape = (len(self._outputs),) if recording.listed else ()
+        n = len(self._outputs)
+        outputs = [lifted.stacked(shape, scalars[:n], by_row=self.kind == "rows")]
+        for array in leaves if self.kind == "gradient" else ():
+            outputs.append(lifted.stacked(array.shape, self._scalars(array.data.flat)[n:]))
+        return lifted, leaves, outputs
+
+    def _scalars(self, leaves: Iterable[Value]) -> list[Any]:
+        """The outputs, and the gradient by these leaves, as simplified Values and numbers."""
+        gradient = [self.gradient.get(v, 0.0) for v in leaves] if self.kind == "gradient" else []
+        return [self._became.get(v, v) for v in (*self._outputs, *gradient)]
+
+    @property
+    def leaves(self) -> list[np.ndarray]:
+        """The live leaves, as arrays of Values."""
+        return [array.data for array in self._lifted[1]]
+
+    @functools.cached_property
+    def native(self) -> bool:
+        """Whether it is to run as machine code."""
+        if self._engine == "auto" and self.is_small():
+            with contextlib.suppress(NotImplementedError):
+                return self.kernel() is not None
+        return self._engine == "native"
 
     def data(self) -> list[np.ndarray]:
         """What the live leaves hold now."""
@@ -85,7 +92,11 @@ class Reading:
 
     def source(self, fast: bool = False) -> Source:
         """The program in NumPy, for every array module or, if `fast`, for NumPy alone (see Source)."""
-        return Source(*self._lifted, fast=fast)
+        lifted, leaves, (result, *gradient) = self._lifted
+        pairs = [(self._became.get(v), self._became.get(adjoint)) for v, adjoint in self._adjoints.items()]
+        titles = {"rows": f"{self._name}_of_rows", "value": self._name, "gradient": f"{self._name}_gradient"}
+        names = titles[self.kind], self._name
+        return Source(*names, lifted, self._recording.names, leaves, result, gradient, pairs, fast)
 
     def function(self, xp: Any, fast: bool = False) -> Callable[..., Any]:
         """The source's function for an array module."""
@@ -108,11 +119,12 @@ class Reading:
         n = len(arrays[0])
         state = np.array([v.data for leaves in self.leaves for v in leaves.flat], dtype=float)
         out = self.kernel().evaluate(pack(arrays), n, state)
+        shapes = [array.shape for array in self._lifted[2]]
         if self.kind == "rows":
             out = out if out.ndim > 1 else np.repeat(out[:, None], n, axis=1)
-            return [np.ascontiguousarray(out.T).reshape(n, *self._shapes[0])]
+            return [np.ascontiguousarray(out.T).reshape(n, *shapes[0])]
         outputs, start = [], 0
-        for shape in self._shapes:
+        for shape in shapes:
             outputs.append(out[start : start + math.prod(shape)].reshape(shape))
             start += math.prod(shape)
         return outputs
@@ -122,7 +134,7 @@ class Reading:
         with self._lock:
             if self._kernel is None:
                 state = [v for leaves in self.leaves for v in leaves.flat]
-                self._kernel = Kernel(self._scalars, self._inputs, state, self._recording.rows)
+                self._kernel = Kernel(self._scalars(state), self._inputs, state, self._recording.rows)
             return self._kernel
 
     def training_kernel(
@@ -152,5 +164,6 @@ class Reading:
         """Whether machine code can be had, and is worth the time that LLVM takes for it."""
         if Kernel is None:
             return False
-        order = topological_order(*(v for v in self._scalars if isinstance(v, Value)))
+        scalars = self._scalars(self._recording.leaves)
+        order = topological_order(*(v for v in scalars if isinstance(v, Value)))
         return sum(len(v.x) if type(v.x) is tuple else 1 for v in order) <= SMALL

@@ -82,11 +82,11 @@ class Recording:
 @contextlib.contextmanager
 def recording_here() -> Iterator[None]:
     """Where this thread's Values may not be compared, or read as numbers."""
-    recording.on = True
+    before, recording.on = recording.on, True
     try:
         yield
     finally:
-        recording.on = False
+        recording.on = before
 
 
 def example(name: str, row: Any) -> np.ndarray:
@@ -100,11 +100,10 @@ def example(name: str, row: Any) -> np.ndarray:
 def outputs_of(f: Callable[..., Any], inputs: Sequence[np.ndarray]) -> tuple[list[Any], bool]:
     """What f gives for one example, Values and numbers, and whether it gives a list."""
     result = f(*(array.tolist() for array in inputs))
-    listed = isinstance(result, list | tuple | np.ndarray) and np.ndim(result) > 0
-    return [_output(x) for x in (result if listed else [result])], listed
-
-
-def _output(x: Any) -> Any:
-    if isinstance(x, list | tuple | np.ndarray):
-        raise TypeError("a compiled function returns a Value or a list of Values, not a list of lists")
-    return x if isinstance(x, Value) else number(x)
+    if isinstance(result, np.ndarray):
+        result = result.tolist()
+    listed = isinstance(result, list | tuple)
+    outputs = result if listed else [result]
+    if not outputs or any(isinstance(x, list | tuple | np.ndarray) for x in outputs):
+        raise TypeError(f"a compiled function returns a Value or a list of Values, not {result!r:.80}")
+    return [x if isinstance(x, Value) else number(x) for x in outputs], listed

@@ -225,7 +225,7 @@ class Value:
         return _read(self, "compares") >= (_read(other, "compares") if isinstance(other, Value) else other)
 
     def __float__(self) -> float:
-        return _read(self, "takes the float() of")
+        return float(_read(self, "takes the float() of"))
 
     def __bool__(self) -> bool:
         _read(self, "takes the bool() of")

@@ -123,6 +123,13 @@ def test_networks_lift_without_gathers(engine, activation, nouts, bias, loss):
     assert sorted(a.size for a in p.leaves) == sorted(int(np.prod(shape)) for shape in shapes.values())
 
 
+def test_a_wide_network_is_no_different():
+    model = nn.MLP(2, [96, 96, 1], activation="tanh", rng=np.random.default_rng(0))
+    x, y = nn.data.linear(5, np.random.default_rng(1))
+    p = check(lambda x, y: nn.squared_error(model(x), y), [x, y], model.parameters())
+    assert not gathers(p.source) and p.source.count("@") == 8
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_demo_of_micrograd_in_its_own_operators(engine):
     w1, b1, w2, b2, w3 = leaves(6, 2), leaves(6), leaves(5, 6), leaves(5), leaves(5)

@@ -217,7 +217,7 @@ class Lifted:
             for v in group:
                 self._place(array, [v])
         else:
-            order = np.argsort(np.ravel_multi_index(nodes, shape)) if nodes else [0]
+            order = np.argsort(_positions(nodes)) if nodes else [0]
             self._place(self._new(op, shape, by_row, terms), [group[i] for i in order])
 
     def _form_one(self, v: Value) -> None:
@@ -342,9 +342,25 @@ def _ranked(array: Any, where: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]
     return found
 
 
-def _coordinates(where: np.ndarray, shape: tuple[int, ...]) -> Sequence[np.ndarray]:
+# Not by np.unravel_index: some versions of NumPy give wrong coordinates for arrays of several axes and
+# more than 8192 numbers.
+
+
+def _coordinates(where: np.ndarray, shape: tuple[int, ...]) -> list[np.ndarray]:
     """For each axis of an array of that shape, the coordinates of these positions."""
-    return np.unravel_index(where, shape) if shape else []
+    columns = []
+    for length in reversed(shape):
+        where, column = np.divmod(where, length)
+        columns.append(column)
+    return columns[::-1]
+
+
+def _positions(axes: Axes) -> np.ndarray:
+    """Where the points of a grid with these axes lie in the flattened array."""
+    positions = np.zeros_like(axes[0])
+    for axis, length in zip(axes, _lengths(axes)):
+        positions = positions * length + axis
+    return positions
 
 
 def _lengths(axes: Axes) -> tuple[int, ...]:
@@ -357,7 +373,7 @@ def _independent(columns: Iterable[np.ndarray], n: int) -> Axes | None:
     shape = _lengths(axes)
     if math.prod(shape) != n:
         return None
-    if axes and len(np.unique(np.ravel_multi_index(axes, shape))) < n:
+    if axes and len(np.unique(_positions(axes))) < n:
         return None
     return axes
 

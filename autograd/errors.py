@@ -50,10 +50,12 @@ def derivative_anomaly(v: Value, operand: Any, size: str = "not finite") -> Arit
 
 def recorded_branch(v: Value, use: str) -> TypeError:
     """The error for Python code that reads a number from a Value while compile() records."""
+    instead = {"compares": "autograd.maximum or minimum, relu() or abs()"}.get(
+        use, "x.exp(), np.exp(x) and the like"
+    )
     return TypeError(
         f"compile records a function once, for all examples, and here it {use} {_shown(v)}{_user_line()}:"
-        " what follows from that number would be baked in, as a branch would. Instead, use"
-        " autograd.maximum or minimum, relu() or abs(), and x.exp() and the like for math's functions"
+        f" what follows from that number would be baked in, as a branch would. Instead, use {instead}"
     )
 
 

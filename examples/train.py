@@ -64,7 +64,8 @@ def main(name: str, arguments: list[str] | None = None) -> int:
     say("")
     print(f"after {epochs} epochs: loss {matrix.loss(X, Y):.6f}, accuracy {history.accuracy:.1%}")
     print(f"largest scalar–matrix gradient difference: {gradient_difference(scalar, matrix, X, Y):.1e}")
-    print(f"training took {history.seconds:.2f} s")
+    engine = "matrices by hand" if model is matrix else f"engine {history.engine}"
+    print(f"training took {history.seconds:.2f} s ({engine})")
     written = [weights]
     if not options.no_plots:
         written += _pictures(name, scalar, X, Y, history, out)

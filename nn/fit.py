@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
+from autograd.program import Program
+
 from . import checks
 from .checkpoint import load_checkpoint, save_checkpoint
 from .losses import Loss, sequence, squared_error
@@ -27,12 +29,13 @@ class History:
     """The course of a training run.
 
     loss: the mean loss of each epoch, as it was before that epoch's updates; accuracy: at the end;
-    seconds: all it took, before a break and after.
+    seconds: all it took, before a break and after; engine: what trained, "" if nothing did.
     """
 
     loss: list[float]
     accuracy: float = math.nan
     seconds: float = 0.0
+    engine: str = ""
 
 
 def predict(model: Any, X: Any) -> np.ndarray:
@@ -160,12 +163,12 @@ def fit(
         if bar is not None:
             bar.close()
     save()
-    return History(losses, share, time.perf_counter() - start)
+    return History(losses, share, time.perf_counter() - start, training.engine if training else "")
 
 
 def _check_together(model: Any, X: np.ndarray, Y: np.ndarray, loss: Any, optimizer: Any) -> None:
     """Refuse what does not go together, before anything is trained."""
-    if not callable(loss):
+    if not callable(loss) or isinstance(loss, Program):
         raise TypeError(f"loss is a function of a prediction and a target, not {loss!r}")
     if isinstance(model, MatrixMLP) and loss is not squared_error:
         raise ValueError("a MatrixMLP has the loss squared_error and no other")

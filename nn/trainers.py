@@ -48,6 +48,8 @@ class Trainer:
     `draws` says whether rng must be set back with the rest.
     """
 
+    engine = "scalar"
+
     def __init__(
         self,
         program: Any,
@@ -104,17 +106,24 @@ class Trainer:
 
     def snapshot(self) -> tuple[Any, ...]:
         """How far training has come."""
-        optimizer = self.optimizer
-        data = [p.data for p in optimizer.parameters]
-        random = self.rng.bit_generator.state if self.draws else None
-        return len(self.losses), random, data, list(optimizer.state), optimizer.steps
+        return len(self.losses), self.rng.bit_generator.state if self.draws else None, self.state()
 
     def restore(self, snapshot: tuple[Any, ...]) -> None:
         """Go back to where a snapshot was taken."""
-        epochs, random, data, self.optimizer.state, self.optimizer.steps = snapshot
+        epochs, random, state = snapshot
         del self.losses[epochs:]
         if random:
             self.rng.bit_generator.state = random
+        self.set_state(state)
+
+    def state(self) -> Any:
+        """The parameters, and what the optimizer keeps."""
+        optimizer = self.optimizer
+        return [p.data for p in optimizer.parameters], list(optimizer.state), optimizer.steps
+
+    def set_state(self, state: Any) -> None:
+        """Go back to that."""
+        data, self.optimizer.state, self.optimizer.steps = state
         for p, old in zip(self.optimizer.parameters, data):
             p.data = old
 
@@ -127,6 +136,8 @@ class PackedTrainer(Trainer):
 
     What the optimizer keeps of each parameter is an array too; its twin here updates them.
     """
+
+    engine = "numpy"
 
     def __init__(
         self,
@@ -191,15 +202,11 @@ class PackedTrainer(Trainer):
         self.restore(now)
         return numbers
 
-    def snapshot(self) -> tuple[Any, ...]:
-        random = self.rng.bit_generator.state if self.draws else None
-        return len(self.losses), random, self.packed, self.twin.steps
+    def state(self) -> Any:
+        return self.packed, self.twin.steps
 
-    def restore(self, snapshot: tuple[Any, ...]) -> None:
-        epochs, random, self.packed, self.twin.steps = snapshot
-        del self.losses[epochs:]
-        if random:
-            self.rng.bit_generator.state = random
+    def set_state(self, state: Any) -> None:
+        self.packed, self.twin.steps = state
 
     def write_back(self) -> None:
         numbers, carried = self.packed
@@ -220,6 +227,8 @@ def _merged(now: np.ndarray, moved: np.ndarray, numbers: np.ndarray) -> np.ndarr
 
 class NativeTrainer(Trainer):
     """Trains by a kernel that takes whole training steps (see Reading.training_kernel)."""
+
+    engine = "native"
 
     def __init__(
         self, kernel: Any, program: Program, optimizer: Optimizer, X: np.ndarray, Y: np.ndarray, *rest: Any
@@ -284,14 +293,11 @@ class NativeTrainer(Trainer):
         if epochs > len(self.losses):
             self.losses += self._take(epochs - len(self.losses), len(self.X), self.columns)[0]
 
-    def snapshot(self) -> tuple[Any, ...]:
-        return len(self.losses), self.rng.bit_generator.state if self.draws else None, self.numbers
+    def state(self) -> Any:
+        return self.numbers
 
-    def restore(self, snapshot: tuple[Any, ...]) -> None:
-        epochs, random, self.numbers = snapshot
-        del self.losses[epochs:]
-        if random:
-            self.rng.bit_generator.state = random
+    def set_state(self, state: Any) -> None:
+        self.numbers = state
 
     def write_back(self) -> None:
         parameters, slots = self.optimizer.parameters, len(self.optimizer.slots)

@@ -9,8 +9,7 @@ from programs import programs
 
 from autograd import Value, derive, dot, total
 from autograd.graph import topological_order
-from autograd.program.record import PRIMITIVES
-from autograd.program.simplify import RULES, _Rewriting, simplify
+from autograd.program.simplify import PRIMITIVES, RULES, _Rewriting, simplify
 
 
 def operands(a, b, c):

@@ -39,11 +39,13 @@ def compile(f: Any = None, *, reduce: str = "mean", engine: str = "auto") -> Any
 
     f takes an argument for each array that the program is called with: a Value where the array has
     shape (N,), a list of Values for (N, k), a list of lists for (N, k, m). It returns a Value, or a
-    list of them if it is only evaluated; an object with a method `outputs`, as nn's models have,
-    counts as that function. Values that f takes from elsewhere are live: read at every call.
+    list of them if it is only evaluated; of an object with a method `outputs`, as nn's models have,
+    that is compiled. Values that f takes from elsewhere are live: read at every call.
 
     f runs once for each new shape of a row, and what it does then is the program: it may not compare
-    Values or take their float(), and numbers that it reads from a Value's `data` are constants.
+    Values or take their float(), and what it draws at random, or reads from a Value's `data`, stays
+    what it was then. Overflow is sought in sums and products as they are computed here, which near
+    the largest float may be another than the row's.
 
     reduce: "mean" or "sum" of the rows. engine: "numpy", "native" (machine code, with the extra
     `native`), or "auto", native where that is installed and the graph is small.
@@ -61,8 +63,9 @@ class Program:
     """
 
     def __init__(self, f: Any, reduce: str = "mean", engine: str = "auto"):
-        if not callable(f):
-            raise TypeError(f"compile takes a function of one example, not {f!r:.80}")
+        if not callable(f) or isinstance(f, Program):
+            what = "one that is compiled already" if callable(f) else f"{f!r:.80}"
+            raise TypeError(f"compile takes a function of one example, not {what}")
         if reduce not in ("mean", "sum"):
             raise ValueError(f'reduce is "mean" or "sum", not {reduce!r}')
         if engine not in ENGINES:
@@ -117,7 +120,7 @@ class Program:
         """The graph that f recorded: its output, which can be drawn, or a list of them."""
         self._latest()
         recording = next(reversed(self._recordings.values()))
-        return recording.outputs if recording.listed else recording.outputs[0]
+        return recording.returned if recording.listed else recording.returned[0]
 
     def function(self, xp: Any) -> Callable[..., tuple[Any, ...]]:
         """The function of `source` for an array module: numpy, torch, jax.numpy, ...

@@ -131,7 +131,7 @@ class Source:
         ]
         if any(re.search(r"\bN\b", line.partition("  #")[0]) for line in body):
             body.insert(0, f"N = {self._arguments[0]}.shape[0]")
-        inner = [block.strip() for helper in self._helpers for block in [helpers[helper]]]
+        inner = [helpers[name].strip() for name in self._helpers]
         if self._setup:
             inner.insert(0, "\n".join(self._setup))
         inner.append("\n    ".join([f"def {self._name}({parameters}):", *body]))
@@ -163,8 +163,9 @@ class Source:
             operands = _operands(array)
             of = [names[o.array] for o in operands if o.array.op == "leaf"]
             before = [layers[o.array] for o in operands if o.array in layers]
-            if array.op == "dot" and array.by_row and of and (digits := re.search(r"\d+$", of[0])):
-                layers[array] = digits[0]
+            if array.op == "dot" and array.by_row and of:
+                digits = re.search(r"\d+$", of[0])
+                layers[array] = digits[0] if digits else str(len(set(layers.values())) + 1)
             elif array.op == "add" and of and before:
                 layers[array] = before[0]
             elif array.op == "sub" and before and any(o.array.op == "input" for o in operands):
@@ -221,7 +222,7 @@ class Source:
             return
         name = name or self._unique(self._affine.get(array, "t"))
         shape = (["N"] if array.by_row else []) + [str(n) for n in array.shape]
-        note = f"  # ({', '.join(shape)}{',' * (len(shape) == 1)})" if shape else ""
+        note = f"  # {_tuple(shape)}" if shape else ""
         self._lines.append(f"{name} = {text}{note}")
         self._texts[array] = (name, ATOM)
 
@@ -257,11 +258,12 @@ class Source:
         ]
         if array.op == "copy":
             (operand,) = array.terms[0]
-            if set(operand.labels) == set(range(len(array.shape))) and operand.array.by_row == array.by_row:
+            long = {axis for axis, n in enumerate(array.shape) if n > 1}
+            if long <= set(operand.labels) and operand.array.by_row == array.by_row:
                 return texts[0]
             shape = (["N"] if array.by_row else []) + [str(n) for n in array.shape]
             text, _ = self._as_array(operand.array, texts[0])
-            return f"xp.broadcast_to({text}, ({', '.join(shape)},))", ATOM
+            return f"xp.broadcast_to({text}, {_tuple(shape)})", ATOM
         if array.op in OPERATORS:
             return _operation(array.op, *texts)
         if array.op in HELPERS:
@@ -426,6 +428,10 @@ def _label(leaf: Array) -> str:
     """The name that the labels of an array of leaves share: "w1" of "w1[0,0]", "w1[0,1]", ..."""
     names = {v.label.partition("[")[0] for v in leaf.data.flat}
     return names.pop() if len(names) == 1 else ""
+
+
+def _tuple(items: Sequence[str]) -> str:
+    return f"({', '.join(items)}{',' * (len(items) == 1)})"
 
 
 def _slice(i: Any) -> str:

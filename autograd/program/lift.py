@@ -196,6 +196,11 @@ class Lifted:
         """Make an array of the Values of one signature."""
         if len(group) == 1 and group[0].op not in ("dot", "total"):
             return self._form_one(group[0])
+        by_number = self._by_number(group)
+        if len(by_number) > 1:
+            for subgroup in by_number:
+                self._form(subgroup)
+            return None
         parts = [self._located(rows) for rows in self._parts(group)]
         nodes = _node_axes(parts, len(group))
         shape = _lengths(nodes)
@@ -219,6 +224,20 @@ class Lifted:
         else:
             order = np.argsort(_positions(nodes)) if nodes else [0]
             self._place(self._new(op, shape, by_row, terms), [group[i] for i in order])
+
+    def _by_number(self, group: list[Value]) -> list[list[Value]]:
+        """The group itself, or, if an operand is there with several numbers, a group for each number."""
+        if group[0].op in ("dot", "total") or group[0].y is None:
+            return [group]
+        numbers: dict[Any, list[Value]] = {}
+        others = set()
+        for v in group:
+            number, other = (v.x, v.y) if type(v.x) is float else (v.y, v.x)
+            if type(number) is not float:
+                return [group]
+            numbers.setdefault(number, []).append(v)
+            others.add(other)
+        return [group] if len(others) == len(group) else list(numbers.values())
 
     def _form_one(self, v: Value) -> None:
         """Make an array of one Value, as _form would, but for the time that NumPy takes."""

@@ -14,19 +14,16 @@ import numpy as np
 
 from ..derive import adjoints
 from ..graph import parents, topological_order
-from ..ops import TABLE, Primitive
 from ..value import Constant, Value, number, recording
-
-ROW_SUM = Primitive("row_sum", "Σₙ", lambda x: x, np.sum, lambda x, out: 1.0)
-PRIMITIVES = {**TABLE, ROW_SUM.name: ROW_SUM}
+from .simplify import ROW_SUM, simplify
 
 
 class Recording:
     """f's graph for one example: the first row of `arrays`, whose leading axis is the examples.
 
-    `inputs` has an array of leaves for each argument, `outputs` is what f returned, and whether it
-    was a list is `listed`. `leaves` are the other leaves: those are live. `rows` stands for the number
-    of examples, and `by_row` holds the Values that depend on an input.
+    `inputs` has an array of leaves for each argument, `returned` is what f returned, and whether it
+    was a list is `listed`; `outputs` is the same simplified. `leaves` are the other leaves: those are
+    live. `rows` stands for the number of examples, and `by_row` holds the Values that depend on an input.
 
     Raises TypeError where f compares Values or asks for their float() or bool(), or returns something
     else than a Value or a list of Values (numbers will do).
@@ -36,7 +33,9 @@ class Recording:
         self.names = names
         self.inputs = [example(name, array[0]) for name, array in zip(names, arrays)]
         with recording_here():
-            self.outputs, self.listed = outputs_of(f, self.inputs)
+            self.returned, self.listed = outputs_of(f, self.inputs)
+        became = simplify(self.returned)  # before it is differentiated: equal Values are one from here on
+        self.outputs = [became.get(v, v) for v in self.returned]
         self.rows = Value(1.0, "N")
         self.order = topological_order(*(v for v in self.outputs if isinstance(v, Value)))
         self.by_row = {v for array in self.inputs for v in array.flat}
@@ -103,7 +102,10 @@ def outputs_of(f: Callable[..., Any], inputs: Sequence[np.ndarray]) -> tuple[lis
     if isinstance(result, np.ndarray):
         result = result.tolist()
     listed = isinstance(result, list | tuple)
-    outputs = result if listed else [result]
-    if not outputs or any(isinstance(x, list | tuple | np.ndarray) for x in outputs):
+    try:
+        outputs = [x if isinstance(x, Value) else number(x) for x in (result if listed else [result])]
+    except TypeError:
+        outputs = []
+    if not outputs:
         raise TypeError(f"a compiled function returns a Value or a list of Values, not {result!r:.80}")
-    return [x if isinstance(x, Value) else number(x) for x in outputs], listed
+    return outputs, listed

@@ -13,10 +13,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..graph import parents, topological_order
-from ..value import Constant, Value, dot, total
-from .record import PRIMITIVES
+import numpy as np
 
+from ..graph import parents, topological_order
+from ..ops import TABLE, Primitive
+from ..value import Constant, Value, dot, total
+
+ROW_SUM = Primitive("row_sum", "Σₙ", lambda x: x, np.sum, lambda x, out: 1.0)
+PRIMITIVES = {**TABLE, ROW_SUM.name: ROW_SUM}
 SUMS = ("add", "sub", "neg", "total", "dot")
 
 
@@ -60,6 +64,8 @@ RULES: list[tuple[str, str, Rewrite]] = [
                                         and to("mul", x.y, y.y)),
     ("x (c / N) = c x / N", "mul", lambda to, x, y: to.share(y) and to("div", to("mul", y.x, x), to.rows)),
     ("(c / N) x = c x / N", "mul", lambda to, x, y: to.share(x) and to("div", to("mul", x.x, y), to.rows)),
+    ("(x / N) y = x y / N", "mul", lambda to, x, y: to.once(x, "div") and x.y is to.rows
+                                        and to("div", to("mul", x.x, y), to.rows)),
     ("x / 1 = x",           "div", lambda to, x, y: _is(y, 1.0) and x),
     ("(−x) / y = −(x / y)", "div", lambda to, x, y: _op(x, "neg") and to("neg", to("div", x.x, y))),
     ("u N / N = u",         "div", lambda to, x, y: y is to.rows and _op(x, "mul") and x.y is y and x.x),
@@ -136,7 +142,7 @@ class _Rewriting:
     def __call__(self, op: str, x: Any, y: Any = None) -> Any:
         if op != "row_sum" and _number(x) and (y is None or _number(y)):
             return PRIMITIVES[op].compute(x) if y is None else PRIMITIVES[op].compute(x, y)
-        if op in ("dot", "total") and not _distinct(x, y):
+        if op in ("dot", "total") and not self._is_plain(x, y):
             return self._sum(op, x, y)
         for rewrite in _BY_PRIMITIVE.get(op, ()):
             found = rewrite(self, x, y)
@@ -167,33 +173,49 @@ class _Rewriting:
         """Whether x is a number divided by the number of rows."""
         return _op(x, "div") and _number(x.x) and x.y is self.rows
 
+    def _is_plain(self, xs: tuple[Any, ...], ys: tuple[Any, ...] | None) -> bool:
+        """Whether a dot or a total has no term that could be written otherwise, and no term twice."""
+        for x in (*xs, *(ys or ())):
+            if _number(x) or x.op == "neg" or (ys and self.share(x)):
+                return False
+        return len(set(map(frozenset, zip(xs, ys)) if ys else xs)) == len(xs)
+
     def once(self, x: Any, op: str) -> bool:
         """Whether x is of that primitive, and nothing else needs it."""
         return _op(x, op) and x in self.used_once
 
     def _sum(self, op: str, x: Any, y: Any) -> Any:
         """A sum, of all the terms of the sums that only it uses."""
-        if op == "dot" and _distinct(x, y):
+        if op == "dot" and self._is_plain(x, y):
             return self(op, x, y)
         plus: list[tuple[Any, ...]] = []
         minus: list[tuple[Any, ...]] = []
-        stack = [(op, x, y, False)]
+        stack: list[tuple[str, Any, Any, bool]] = [(op, x, y, False)]
         while stack:
             op, x, y, negative = stack.pop()
             if op == "dot":
-                (minus if negative else plus).extend(zip(x, y))
-                continue
-            if op == "term":
-                product = self.once(x, "mul") and not _number(x.x)
-                (minus if negative else plus).append((x.x, x.y) if product else (x,))
-                continue
-            terms = x if op == "total" else (x,) if y is None else (x, y)
-            for i, term in reversed(list(enumerate(terms))):
-                flip = negative != (op == "neg" or (op == "sub" and i == 1))
-                if isinstance(term, Value) and term in self.inner:
-                    stack.append((term.op, term.x, term.y, flip))
-                else:
-                    stack.append(("term", term, None, flip))
+                stack += [("product", p, q, negative) for p, q in reversed(list(zip(x, y)))]
+            elif op in SUMS:
+                terms = x if op == "total" else (x,) if y is None else (x, y)
+                for i, term in reversed(list(enumerate(terms))):
+                    flip = negative != (op == "neg" or (op == "sub" and i == 1))
+                    chained = isinstance(term, Value) and term in self.inner
+                    stack.append((term.op, term.x, term.y, flip) if chained else ("term", term, None, flip))
+            else:
+                if op == "product":
+                    plain = self._is_plain((x,), (y,))
+                    x = (x, y) if plain else self("mul", x, y)
+                if _op(x, "neg"):
+                    x, negative = x.x, not negative
+                if self.once(x, "mul") and not _number(x.x):
+                    x = (x.x, x.y)
+                (minus if negative else plus).append(x if type(x) is tuple else (x,))
+        if all(len(term) == 1 and _op(term[0], "div") and term[0].y is self.rows for term in (*plus, *minus)):
+            plus, minus = ([_factors(term[0].x) for term in terms] for terms in (plus, minus))
+            return self("div", self._difference(plus, minus), self.rows)
+        return self._difference(plus, minus)
+
+    def _difference(self, plus: list[tuple[Any, ...]], minus: list[tuple[Any, ...]]) -> Any:
         if not minus:
             return self._added(plus)
         if not plus:
@@ -238,11 +260,9 @@ class _Rewriting:
         return out
 
 
-def _distinct(xs: tuple[Any, ...], ys: tuple[Any, ...] | None) -> bool:
-    """Whether the terms of a dot or a total are of Values alone, and no two are the same."""
-    if any(map(_number, xs)) or (ys and any(map(_number, ys))):
-        return False
-    return len(set(map(frozenset, zip(xs, ys)) if ys else xs)) == len(xs)
+def _factors(x: Any) -> tuple[Any, ...]:
+    """x as a term of a sum: a product as its two factors, anything else alone."""
+    return (x.x, x.y) if _op(x, "mul") and not _number(x.x) else (x,)
 
 
 def _number(x: Any) -> bool:

@@ -256,6 +256,18 @@ def test_equal_sums_and_products_of_leaves_and_data():
     check(lambda x: x * a + a * b + c * d, x[:1], live)
     check(lambda x: dot([x, a, 1.0], [a, b, c]) + total([x, 2.0, d]), x[:1], live)
     check(lambda x: x * total([(-0.0) ** (x * x), a]), x[:1], [a])
+    check(lambda x: x * a + total([]) + dot([], []), x[:1], [a])
+    largest = lambda x: autograd.maximum(autograd.maximum(-np.inf, x * a), b)  # noqa: E731
+    check(largest, x[:1], [a, b])
+
+
+def test_a_logistic_regression_comes_out_as_one_writes_it():
+    *w, b = live = leaves(4)
+    x, y = RNG.normal(size=(6, 3)), RNG.integers(0, 2, 6).astype(float)
+    p = check(lambda x, y: (dot(w, x) + b).softplus() - y * (dot(w, x) + b), [x, y], live)
+    body = p.source.partition("_gradient(")[2]
+    assert body.count("@") == 3 and body.count("sigmoid(") == body.count("softplus(") == 1
+    assert not gathers(p.source) and " - y) / N" in body
 
 
 def test_second_derivatives_are_compiled_like_all_else():

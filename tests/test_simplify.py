@@ -1,6 +1,7 @@
 """simplify: fewer Values, of the same data."""
 
 import itertools
+import math
 
 import pytest
 from hypothesis import given
@@ -19,7 +20,12 @@ def operands(a, b, c):
     scaled = [PRIMITIVES["mul"](number, v) for number in (2.5, 0.4) for v in (x, x + y, u * y)]
     sums = [x + y, x - u, x + u * rows, -x, -(x * y), -(u / rows)]
     products = [u * x, x * u, x * y, u * rows, x / u, (x * y) / u, u / rows, c / rows, 1.0 / rows]
-    return rows, {x, y}, [x, y, u, rows, *scaled, *sums, *products], [0.0, 1.0, -1.0, 2.0, 0.5, c]
+    return (
+        rows,
+        {x, y},
+        [x, y, u, rows, *scaled, *sums, *products],
+        [0.0, 1.0, -1.0, 2.0, 0.5, c, math.inf, -math.inf],
+    )
 
 
 @pytest.mark.parametrize(("name", "op", "rewrite"), RULES, ids=[f"{op}: {name}" for name, op, _ in RULES])

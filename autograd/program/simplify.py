@@ -76,6 +76,10 @@ RULES: list[tuple[str, str, Rewrite]] = [
     ("x² = x x",            "pow", lambda to, x, y: _is(y, 2.0) and to("mul", x, x)),
     ("x^½ = √x",            "pow", lambda to, x, y: _is(y, 0.5) and to("sqrt", x)),
     ("x⁻¹ = 1 / x",         "pow", lambda to, x, y: _is(y, -1.0) and to("div", 1.0, x)),
+    ("max(x, −∞) = x",      "maximum", lambda to, x, y: _is(y, -math.inf) and x),
+    ("max(−∞, x) = x",      "maximum", lambda to, x, y: _is(x, -math.inf) and y),
+    ("min(x, ∞) = x",       "minimum", lambda to, x, y: _is(y, math.inf) and x),
+    ("min(∞, x) = x",       "minimum", lambda to, x, y: _is(x, math.inf) and y),
     ("Σₙ u / N = u",        "row_sum", lambda to, x, _: to.shared(x) and _op(x, "div")
                                         and x.y is to.rows and x.x),
     ("Σₙ u = u N",          "row_sum", lambda to, x, _: to.shared(x) and to("mul", x, to.rows)),
@@ -210,7 +214,8 @@ class _Rewriting:
                 if self.once(x, "mul") and not _number(x.x):
                     x = (x.x, x.y)
                 (minus if negative else plus).append(x if type(x) is tuple else (x,))
-        if all(len(term) == 1 and _op(term[0], "div") and term[0].y is self.rows for term in (*plus, *minus)):
+        terms = [*plus, *minus]
+        if terms and all(len(t) == 1 and _op(t[0], "div") and t[0].y is self.rows for t in terms):
             plus, minus = ([_factors(term[0].x) for term in terms] for terms in (plus, minus))
             return self("div", self._difference(plus, minus), self.rows)
         return self._difference(plus, minus)

@@ -179,6 +179,14 @@ def convolution(x, k=leaves(2)):  # noqa: B008
     return total([dot(k, x[i : i + 2]).tanh() for i in range(2)])
 
 
+def diagonal(matrix, v=leaves(3)):  # noqa: B008
+    return dot(v, [(matrix[i][i] * matrix[i][0]).tanh() for i in range(3)])
+
+
+def gelu(x, w=leaves(4, 3), v=leaves(4)):  # noqa: B008
+    return dot(v, [0.5 * z * (1.0 + (0.8 * (z + 0.045 * z**3)).tanh()) for z in matvec(w, x)])
+
+
 def quadratic_form(matrix, v=leaves(3)):  # noqa: B008
     return dot(v, matvec(matrix, v))
 
@@ -193,6 +201,8 @@ def quadratic_form(matrix, v=leaves(3)):  # noqa: B008
         (gram, (4, 3), True),
         (quadratic_form, (3, 3), True),
         (scaled, (3,), True),
+        (gelu, (3,), True),
+        (diagonal, (3, 3), False),
         (cross_entropy, (3,), False),
         (convolution, (3,), False),
     ],

@@ -62,6 +62,12 @@ def test_any_graph_keeps_its_values(program, columns):
     assert [float(v) for v in kept] == pytest.approx([v.data for v in outputs], rel=1e-13, abs=1e-14)
 
 
+def test_constants_are_not_multiplied_where_that_would_underflow():
+    x = Value(1e300)
+    out = 1e-200 * (1e-200 * x)
+    assert simplify([out])[out].data == out.data != 0.0
+
+
 def test_equal_values_become_one():
     x, y = Value(2.0), Value(3.0)
     out = (x * y).exp() + (y * x).exp() * (x + 0.0) ** 1

@@ -551,12 +551,12 @@ def every_primitive(x, w):
     return total(parts) + dot([x[2], x[0], w[1]], [x[1], x[1], x[1]]) * 0.3
 
 
-@pytest.mark.parametrize("name", ["torch", "jax"])
+@pytest.mark.parametrize("name", ["array_api_strict", "torch", "jax"])
 def test_the_source_runs_on_other_libraries(name):
     library = pytest.importorskip(name)
     if name == "jax":
         library.config.update("jax_enable_x64", True)
-    xp = library if name == "torch" else library.numpy
+    xp = library.numpy if name == "jax" else library
     w = leaves(3)
     x = RNG.uniform(-2, 2, size=(6, 3))
     for f, data in (

@@ -53,6 +53,11 @@ def maximum(x, y):
 def minimum(x, y):
     return xp.where((x > y) | (y != y), y, x)
 """,
+    # Of the libraries, those that follow the standard have its take; torch indexes as NumPy does.
+    "take": """
+def take(x, positions):
+    return xp.take(x, positions, axis=-1) if hasattr(xp, "__array_api_version__") else x[..., positions]
+""",
 }
 # For NumPy, fewer calls; where one overflows on the way, the program runs again with those above.
 FAST = {
@@ -64,6 +69,10 @@ def sigmoid(z):
     "relu": """
 def relu(z):
     return xp.maximum(z, 0.0)
+""",
+    "take": """
+def take(x, positions):
+    return x[..., positions]
 """,
     "maximum": "maximum = xp.maximum",
     "minimum": "minimum = xp.minimum",
@@ -347,23 +356,24 @@ class Source:
             if all(i == slice(None) for i in index):
                 return text, precedence, labels
             parts = [":"] * len(rows) + [_slice(i) for i in index]
-            while parts[-1] == ":":
-                parts.pop()
             return f"{_in((text, precedence), ATOM)}[{', '.join(parts)}]", ATOM, labels
         lead = "N, " if rows else ""
         if len(array.shape) != 1:
             text, precedence = f"xp.reshape({text}, ({lead}{math.prod(array.shape)},))", ATOM
         start, size = int(index.flat[0]), index.size
-        if (index.ravel() == np.arange(start, start + size)).all():
-            taken = text
-            if size < math.prod(array.shape):
-                taken = f"{_in((text, precedence), ATOM)}[{':, ' if rows else ''}{start}:{start + size}]"
-            if index.ndim > 1:
-                taken = f"xp.reshape({taken}, ({lead}{', '.join(map(str, index.shape))}))"
+        if (index.ravel() != np.arange(start, start + size)).any():
+            taken = self._take(text, index)
+        elif size < math.prod(array.shape):
+            taken = f"{_in((text, precedence), ATOM)}[{':, ' if rows else ''}{start}:{start + size}]"
         else:
-            chosen, _ = self._constant(index, "int64")
-            taken = f"{_in((text, precedence), ATOM)}[{':, ' if rows else ''}{chosen}]"
+            taken = text
+        if index.ndim > 1:
+            taken = f"xp.reshape({taken}, ({lead}{', '.join(map(str, index.shape))}))"
         return taken, ATOM, labels
+
+    def _take(self, text: str, positions: np.ndarray) -> str:
+        self._helpers["take"] = None
+        return f"take({text}, {self._constant(positions.ravel(), 'int64')[0]})"
 
     def _spread(self, text: str, precedence: int, labels: list[Any], axes: list[Any]) -> Text:
         """A text whose axes are `labels`, to be broadcast along `axes`, of which they are some."""
@@ -398,8 +408,7 @@ class Source:
             pieces.append(text)
         text = f"xp.concat([{', '.join(pieces)}], axis=-1)"
         if (array.data != np.arange(len(array.data))).any():
-            chosen, _ = self._constant(array.data, "int64")
-            text += f"[{':, ' if array.by_row else ''}{chosen}]"
+            text = self._take(text, array.data)
         if len(array.shape) > 1:
             lead = "N, " if array.by_row else ""
             text = f"xp.reshape({text}, ({lead}{', '.join(map(str, array.shape))}))"

@@ -18,21 +18,21 @@ def test_a_derived_gradient_has_the_values_that_backward_finds(program):
     )
 
 
-@given(programs(max_steps=6))
+KINKED = {"abs", "div", "maximum", "minimum", "relu"}  # differences across a kink are no derivative
+
+
+@given(programs(max_steps=6).filter(lambda p: KINKED.isdisjoint(name for name, _ in p.steps)))
 def test_second_derivatives_are_the_differences_of_first_ones(program):
     leaves = [Value(x) for x in program.inputs]
     slope = derive(program(*leaves), leaves)[0]
-    second = [g.data for g in derive(slope, leaves)]
-    for i, found in enumerate(second):
+    for i, second in enumerate(derive(slope, leaves)):
 
         def first(step, i=i):
             moved = [x + step * (i == j) for j, x in enumerate(program.inputs)]
             return gradients(program, *moved)[1][0]
 
-        h = 1e-4
-        left, right = (first(0.0) - first(-h)) / h, (first(h) - first(0.0)) / h
-        if abs(left - right) < 0.01 * (1 + abs(left)):  # else there is a kink, of relu, abs or maximum
-            assert found == pytest.approx((left + right) / 2, rel=1e-3, abs=1e-3)
+        coarse, fine = ((first(h) - first(-h)) / (2 * h) for h in (2e-4, 1e-4))
+        assert second.data == pytest.approx((4 * fine - coarse) / 3, rel=1e-4, abs=1e-4)
 
 
 def test_each_derivative_of_a_polynomial_is_a_graph_again():

@@ -221,7 +221,7 @@ def test_other_structures(f, shape, whole, engine):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_any_program_computes_what_values_do(engine):
-    @settings(max_examples=100 if engine == "numpy" else 15)
+    @settings(max_examples=100 if engine == "numpy" else 15, deadline=None)
     @given(programs(max_steps=20), st.data())
     def compare(program, data):
         n = data.draw(st.integers(1, 3))

@@ -3,12 +3,13 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from programs import gradients, programs
 
 from autograd import Value, derive, draw
 
 
+@settings(deadline=None)
 @given(programs())
 def test_a_derived_gradient_has_the_values_that_backward_finds(program):
     leaves = [Value(x) for x in program.inputs]
@@ -21,6 +22,7 @@ def test_a_derived_gradient_has_the_values_that_backward_finds(program):
 KINKED = {"abs", "div", "maximum", "minimum", "relu"}  # differences across a kink are no derivative
 
 
+@settings(deadline=None)
 @given(programs(max_steps=6).filter(lambda p: KINKED.isdisjoint(name for name, _ in p.steps)))
 def test_second_derivatives_are_the_differences_of_first_ones(program):
     leaves = [Value(x) for x in program.inputs]

@@ -4,7 +4,7 @@ import itertools
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from programs import programs
 
@@ -52,6 +52,7 @@ def test_every_rule_applies_and_keeps_the_value(name, op, rewrite):
     assert applied, f"nothing here is of the form of {name}"
 
 
+@settings(deadline=None)
 @given(programs(max_steps=25), st.integers(0, 3))
 def test_any_graph_keeps_its_values(program, columns):
     leaves = [Value(x, f"x{i}") for i, x in enumerate(program.inputs)]

@@ -21,7 +21,7 @@ from .checkpoint import load_checkpoint, save_checkpoint
 from .losses import Loss, sequence, squared_error
 from .matrix import MatrixMLP
 from .optim import Optimizer
-from .trainers import ENGINES, Trainer, trainer
+from .trainers import ENGINES, Run, Trainer, trainer
 
 
 @dataclass
@@ -125,7 +125,7 @@ def fit(
     training: Trainer | None = None
     try:
         draws = given or size is not None
-        training = trainer(engine, model, loss, optimizer, X, Y, losses, size, rng, draws)
+        training = trainer(engine, model, loss, optimizer, Run(X, Y, losses, size, rng, draws))
         while (epoch := len(losses)) < epochs:
             next_log = -(-epoch // every) * every
             training.advance(min(epochs, next_log + 1) - epoch)
@@ -142,14 +142,12 @@ def fit(
     except KeyboardInterrupt:
         if training:
             training.rewind()
-            training.write_back()
         with contextlib.suppress(ArithmeticError):  # the accuracy is then unknown
             share = accuracy(model, X, Y, loss)
     except ArithmeticError as error:
         epoch = len(losses)
         if training:
             training.rewind_to_finite()
-            training.write_back()
         raise ArithmeticError(
             f"the loss stopped being finite in epoch {epoch}: {error}; the parameters are"
             f" those before epoch {len(losses)}, and a smaller learning rate may keep it finite"
@@ -157,7 +155,6 @@ def fit(
     except BaseException:
         if training:
             training.rewind()
-            training.write_back()
         raise
     finally:
         if bar is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,8 +32,7 @@ class MeanLoss:
     def backward(self, X: Any, Y: Any) -> float:
         """The mean loss; adds its gradient to every parameter's grad."""
         X, Y = checks.examples(X, Y)
-        targets = Y[:, 0] if Y.shape[1] == 1 else Y  # bare, as the prediction is
-        losses = total([self.loss(self.model(x), y) for x, y in zip(X.tolist(), targets.tolist())])
+        losses = total([self.loss(self.model(x), y) for x, y in zip(X.tolist(), _targets(Y).tolist())])
         if losses.dx is None:
             raise TypeError("the loss is a number, and not a Value: it depends on no parameter")
         mean = losses * (1.0 / len(X))
@@ -40,30 +40,37 @@ class MeanLoss:
         return mean.data
 
 
-class Trainer:
-    """Trains by `program`, whose backward(x, y) adds to the grads of the optimizer's parameters.
+def _targets(Y: np.ndarray) -> np.ndarray:
+    """Y, of shape (examples, outputs), bare if there is one output, as the prediction then is."""
+    return Y[:, 0] if Y.shape[1] == 1 else Y
+
+
+@dataclass
+class Run:
+    """What there is to train on, and how.
 
     `losses` has the mean loss of each epoch so far, as it was before that epoch's updates. An epoch
     is one step on all examples or, with batch_size, a step for each batch, in an order that rng draws.
     `draws` says whether rng must be set back with the rest.
     """
 
+    X: np.ndarray
+    Y: np.ndarray
+    losses: list[float]
+    batch_size: int | None
+    rng: Generator
+    draws: bool
+
+
+class Trainer:
+    """Trains by `program`, whose backward(x, y) adds to the grads of the optimizer's parameters."""
+
     engine = "scalar"
 
-    def __init__(
-        self,
-        program: Any,
-        optimizer: Optimizer,
-        X: np.ndarray,
-        Y: np.ndarray,
-        losses: list[float],
-        batch_size: int | None,
-        rng: Generator,
-        draws: bool,
-    ):
+    def __init__(self, program: Any, optimizer: Optimizer, run: Run):
         self.program, self.optimizer = program, optimizer
-        self.X, self.Y, self.losses, self.batch_size = X, Y, losses, batch_size
-        self.rng, self.draws = rng, draws
+        self.X, self.Y, self.losses, self.batch_size = run.X, run.Y, run.losses, run.batch_size
+        self.rng, self.draws = run.rng, run.draws
         self.before = self.now = self.snapshot()  # as they were before the last epoch, and before this one
 
     def advance(self, epochs: int) -> None:
@@ -95,12 +102,14 @@ class Trainer:
         self.before, self.now = self.now, self.snapshot()
 
     def rewind(self) -> None:
-        """Go back to the end of the last whole epoch."""
+        """Go back to the end of the last whole epoch, the model with it."""
         self.restore(self.now)
+        self.write_back()
 
     def rewind_to_finite(self) -> None:
-        """Go back to the parameters that had the last loss which is finite."""
+        """Go back to the parameters that had the last loss which is finite, the model with it."""
         self.restore(self.before)
+        self.write_back()
 
     # An update makes new data and leaves the old as they are, so that keeping them is enough.
 
@@ -139,15 +148,7 @@ class PackedTrainer(Trainer):
 
     engine = "numpy"
 
-    def __init__(
-        self,
-        program: Program,
-        reading: Reading,
-        optimizer: Optimizer,
-        X: np.ndarray,
-        Y: np.ndarray,
-        *rest: Any,
-    ):
+    def __init__(self, program: Program, reading: Reading, optimizer: Optimizer, run: Run):
         self.reading, self.original, self.twin = reading, optimizer, copy.copy(optimizer)
         place = {p: i for i, p in enumerate(optimizer.parameters)}
         used = [v for leaves in reading.leaves for v in leaves.flat if v in place]
@@ -163,7 +164,7 @@ class PackedTrainer(Trainer):
             self.arrays.append((part, now, None if moved.all() else moved))
         carried = [optimizer.state[i] for i in self.places]
         self.packed = np.array([v.data for v in self.values]), tuple(map(np.array, zip(*carried)))
-        super().__init__(program, optimizer, X, Y, *rest)
+        super().__init__(program, optimizer, run)
 
     def advance(self, epochs: int) -> None:
         with np.errstate(over="raise", divide="raise", invalid="raise"):
@@ -230,16 +231,14 @@ class NativeTrainer(Trainer):
 
     engine = "native"
 
-    def __init__(
-        self, kernel: Any, program: Program, optimizer: Optimizer, X: np.ndarray, Y: np.ndarray, *rest: Any
-    ):
+    def __init__(self, kernel: Any, program: Program, optimizer: Optimizer, run: Run):
         self.kernel = kernel
         data = [p.data for p in optimizer.parameters]
         carried = [number for state in optimizer.state for number in state]
         self.numbers = np.array([*data, *carried, optimizer.steps], dtype=float)
-        self.columns = pack([X, Y])
+        self.columns = pack([run.X, run.Y])
         self.pace = 16  # epochs at a time: as many as take a twentieth of a second, for Ctrl-C to be heard
-        super().__init__(program, optimizer, X, Y, *rest)
+        super().__init__(program, optimizer, run)
 
     def advance(self, epochs: int) -> None:
         self.keep()
@@ -251,7 +250,7 @@ class NativeTrainer(Trainer):
                 self.pace *= 2
             self.losses += losses
         else:
-            order = np.concatenate(list(self.batches()))
+            order = np.concatenate(self.batches())
             columns = pack([self.X[order], self.Y[order]])
             losses, finite = self._take(-(-n // self.batch_size), self.batch_size, columns)
             if finite:
@@ -285,13 +284,14 @@ class NativeTrainer(Trainer):
 
     def rewind_to_finite(self) -> None:
         if self.batch_size is not None:
-            return self.restore(self.before)
+            return super().rewind_to_finite()
         # The epoch before the last one: from the last snapshot that was taken before it, the way again.
         epochs = max(len(self.losses) - 1, 0)
         snapshot = self.now if self.now[0] <= epochs else self.before
         self.restore(snapshot)
         if epochs > len(self.losses):
             self.losses += self._take(epochs - len(self.losses), len(self.X), self.columns)[0]
+        self.write_back()
 
     def state(self) -> Any:
         return self.numbers
@@ -309,44 +309,29 @@ class NativeTrainer(Trainer):
         self.optimizer.steps = int(self.numbers[-1])
 
 
-def trainer(
-    engine: str,
-    model: Any,
-    loss: Any,
-    optimizer: Optimizer,
-    X: np.ndarray,
-    Y: np.ndarray,
-    losses: list[float],
-    batch_size: int | None,
-    rng: Generator,
-    draws: bool,
-) -> Trainer:
+def trainer(engine: str, model: Any, loss: Any, optimizer: Optimizer, run: Run) -> Trainer:
     """What trains the model by an engine.
 
     "auto" is machine code where llvmlite is installed and the graph is small, NumPy for whatever else
     can be compiled, and Values for what cannot. Raises TypeError if another engine cannot.
     """
-    rest = losses, batch_size, rng, draws
     if isinstance(model, MatrixMLP):
-        return Trainer(model, optimizer, X, Y, *rest)
+        return Trainer(model, optimizer, run)
     if engine != "scalar":
-        random = rng.bit_generator.state
+        random = run.rng.bit_generator.state
         try:
-            return _compiled(engine, model, loss, optimizer, X, Y, *rest)
+            return _compiled(engine, model, loss, optimizer, replace(run, Y=_targets(run.Y)))
         except Exception:  # of many kinds, as what is the user's has met no Values or no arrays before
             if engine != "auto":
                 raise
-            rng.bit_generator.state = random  # the model may have drawn from it
-    return Trainer(MeanLoss(model, loss), optimizer, X, Y, *rest)
+            run.rng.bit_generator.state = random  # the model may have drawn from it
+    return Trainer(MeanLoss(model, loss), optimizer, run)
 
 
-def _compiled(
-    engine: str, model: Any, loss: Any, optimizer: Optimizer, X: np.ndarray, Y: np.ndarray, *rest: Any
-) -> Trainer:
+def _compiled(engine: str, model: Any, loss: Any, optimizer: Optimizer, run: Run) -> Trainer:
     if type(optimizer).step is not Optimizer.step or type(optimizer).zero_grad is not Optimizer.zero_grad:
         name = type(optimizer).__name__
         raise TypeError(f"{name} has a step() or zero_grad() of its own: the engine scalar alone runs those")
-    targets = Y[:, 0] if Y.shape[1] == 1 else Y  # bare, as the prediction is
 
     def loss_of_example(x: Any, y: Any) -> Any:
         return loss(model(x), y)
@@ -355,7 +340,7 @@ def _compiled(
     if engine == "native":
         compile(loss_of_example, engine="native")  # or an error that says what is missing
     program = compile(loss_of_example, engine="numpy")
-    reading = program.reading("gradient", X, targets)
+    reading = program.reading("gradient", run.X, run.Y)
     if reading.gradient.keys().isdisjoint(optimizer.parameters):
         raise TypeError("the loss depends on no parameter of the optimizer")
     if engine == "native" or (engine == "auto" and reading.is_small()):
@@ -368,31 +353,24 @@ def _compiled(
         try:
             slots = len(optimizer.slots)
             kernel = reading.training_kernel(optimizer.parameters, slots, update, optimizer.steps)
-            native = NativeTrainer(kernel, program, optimizer, X, targets, *rest)
-            _verify(native, program, model, loss, optimizer, X, targets)
+            native = NativeTrainer(kernel, program, optimizer, run)
+            _verify(native, model, loss, optimizer)
             return native
         except Exception:  # the update can perhaps be done on arrays, if it cannot be recorded
             if engine == "native":
                 raise
-    packed = PackedTrainer(program, reading, optimizer, X, targets, *rest)
-    _verify(packed, program, model, loss, optimizer, X, targets)
+    packed = PackedTrainer(program, reading, optimizer, run)
+    _verify(packed, model, loss, optimizer)
     return packed
 
 
-def _verify(
-    training: Any,
-    program: Program,
-    model: Any,
-    loss: Any,
-    optimizer: Optimizer,
-    X: np.ndarray,
-    targets: np.ndarray,
-) -> None:
+def _verify(training: PackedTrainer | NativeTrainer, model: Any, loss: Any, optimizer: Optimizer) -> None:
     """Hold a compiled trainer to model, loss and update as they are, on a few examples and parameters.
 
     They may do what cannot be recorded and cannot be noticed: draw random numbers, look a target up,
     read a Value's data.
     """
+    program, X, targets = training.program, training.X, training.Y
     _, first = np.unique(targets, axis=0, return_index=True)
     rows = np.unique([*first[:4], *np.linspace(0, len(X) - 1, 4).astype(int)])
     try:

@@ -14,6 +14,7 @@ where llvmlite is installed and the graph is small, compiled to machine code.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import math
@@ -118,8 +119,7 @@ class Program:
     @property
     def graph(self) -> Any:
         """The graph that f recorded: its output, which can be drawn, or a list of them."""
-        self._latest()
-        recording = next(reversed(self._recordings.values()))
+        recording = self._latest().recording
         return recording.returned if recording.listed else recording.returned[0]
 
     def function(self, xp: Any) -> Callable[..., tuple[Any, ...]]:
@@ -205,14 +205,11 @@ class Program:
                 return outputs
         data = reading.data()
         for fast in (True, False):
-            try:
-                with np.errstate(over="raise", divide="raise", invalid="raise"):
-                    outputs = reading.run_numpy(arrays, data, fast)
+            flags = np.errstate(over="raise", divide="raise", invalid="raise")
+            with contextlib.suppress(FloatingPointError), flags:
+                outputs = reading.run_numpy(arrays, data, fast)
                 if _finite(outputs):
                     return outputs
-                break
-            except FloatingPointError:
-                pass
         self._replay(arrays, kind == "gradient")  # which says what was wrong, and in which row
         with np.errstate(all="ignore"):
             outputs = reading.run_numpy(arrays, data, fast=False)

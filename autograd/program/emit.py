@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from ..value import Value
 from .lift import Array, Lifted, Operand, is_whole
 
 # How a primitive is written, if not as xp.name(x): an operator with its precedence, or a helper.
@@ -184,12 +183,7 @@ class Source:
                 names[array] = self._unique(f"{array.op}{before[0]}" if h in self._taken else h)
         deltas: dict[Array, str] = {}
         for v, adjoint in adjoints:
-            if (
-                isinstance(v, Value)
-                and isinstance(adjoint, Value)
-                and v in lifted.places
-                and adjoint in lifted.places
-            ):
+            if v in lifted.places and adjoint in lifted.places:  # neither is a number, or simplified away
                 array = lifted.places[v][0]
                 if array in layers:
                     deltas.setdefault(lifted.places[adjoint][0], f"delta{layers[array]}")
@@ -216,7 +210,8 @@ class Source:
 
     def _write(self, array: Array) -> None:
         """Write an array's line, or keep its expression for the one place where it is used."""
-        self._plain.update([array] if self._is_plain(array) else [])
+        if self._is_plain(array):
+            self._plain.add(array)
         if array.op in ("input", "leaf", "rows"):
             name = "N" if array.op == "rows" else self._names.get(array) or self._arguments[array.data]
             self._texts[array] = (name, ATOM)
@@ -230,7 +225,7 @@ class Source:
             self._texts[array] = (text, precedence)
             return
         name = name or self._unique(self._affine.get(array, "t"))
-        shape = (["N"] if array.by_row else []) + [str(n) for n in array.shape]
+        shape = _shape(array)
         note = f"  # {_tuple(shape)}" if shape else ""
         self._lines.append(f"{name} = {text}{note}")
         self._texts[array] = (name, ATOM)
@@ -270,9 +265,8 @@ class Source:
             long = {axis for axis, n in enumerate(array.shape) if n > 1}
             if long <= set(operand.labels) and operand.array.by_row == array.by_row:
                 return texts[0]
-            shape = (["N"] if array.by_row else []) + [str(n) for n in array.shape]
             text, _ = self._as_array(operand.array, texts[0])
-            return f"xp.broadcast_to({text}, {_tuple(shape)})", ATOM
+            return f"xp.broadcast_to({text}, {_tuple(_shape(array))})", ATOM
         if array.op in OPERATORS:
             return _operation(array.op, *texts)
         if array.op in HELPERS:
@@ -313,9 +307,8 @@ class Source:
         if first and first[0] not in a[2]:
             a, b = b, a
         rest_a, rest_b = ([l for l in this[2] if l not in both] for this in (a, b))
-        if (
-            not rest_b and a[2] == both + rest_a
-        ):  # a vector and a matrix: from that side it needs no transpose
+        if not rest_b and a[2] == both + rest_a:
+            # A vector and a matrix: from this side it needs no transpose.
             a, b, rest_a, rest_b = b, a, rest_b, rest_a
         shared = [l for l in both if l in axes]
         if len(summed) == 1 and len(rest_b) <= 1 and not shared:
@@ -357,9 +350,8 @@ class Source:
                 return text, precedence, labels
             parts = [":"] * len(rows) + [_slice(i) for i in index]
             return f"{_in((text, precedence), ATOM)}[{', '.join(parts)}]", ATOM, labels
-        lead = "N, " if rows else ""
         if len(array.shape) != 1:
-            text, precedence = f"xp.reshape({text}, ({lead}{math.prod(array.shape)},))", ATOM
+            text, precedence = f"xp.reshape({text}, {_tuple([*rows, math.prod(array.shape)])})", ATOM
         start, size = int(index.flat[0]), index.size
         if (index.ravel() != np.arange(start, start + size)).any():
             taken = self._take(text, index)
@@ -368,7 +360,7 @@ class Source:
         else:
             taken = text
         if index.ndim > 1:
-            taken = f"xp.reshape({taken}, ({lead}{', '.join(map(str, index.shape))}))"
+            taken = f"xp.reshape({taken}, {_tuple([*rows, *index.shape])})"
         return taken, ATOM, labels
 
     def _take(self, text: str, positions: np.ndarray) -> str:
@@ -398,20 +390,20 @@ class Source:
 
     def _stack(self, array: Array) -> Text:
         """Arrays end to end, their elements in the order of array.data, as an array of its shape."""
+        rows = ["N"] if array.by_row else []
         pieces = []
         for operand, n in array.terms:
             text, precedence, labels = self._operand(operand)
             if 0 not in labels:
                 text = f"{_in(self._as_array(operand.array, (text, precedence)), ATOM)}[..., None]"
             if (array.by_row and "N" not in labels) or (0 not in labels and n > 1):
-                text = f"xp.broadcast_to({text}, ({'N, ' if array.by_row else ''}{n},))"
+                text = f"xp.broadcast_to({text}, {_tuple([*rows, n])})"
             pieces.append(text)
         text = f"xp.concat([{', '.join(pieces)}], axis=-1)"
         if (array.data != np.arange(len(array.data))).any():
             text = self._take(text, array.data)
         if len(array.shape) > 1:
-            lead = "N, " if array.by_row else ""
-            text = f"xp.reshape({text}, ({lead}{', '.join(map(str, array.shape))}))"
+            text = f"xp.reshape({text}, {_tuple(_shape(array))})"
         return text, ATOM
 
 
@@ -439,8 +431,12 @@ def _label(leaf: Array) -> str:
     return names.pop() if len(names) == 1 else ""
 
 
-def _tuple(items: Sequence[str]) -> str:
-    return f"({', '.join(items)}{',' * (len(items) == 1)})"
+def _shape(array: Array) -> list[Any]:
+    return [*(["N"] if array.by_row else []), *array.shape]
+
+
+def _tuple(items: Sequence[Any]) -> str:
+    return f"({', '.join(map(str, items))}{',' * (len(items) == 1)})"
 
 
 def _slice(i: Any) -> str:

@@ -333,9 +333,8 @@ class Lifted:
 # of a sum, where along the axis it lies.
 
 Axes = list[np.ndarray]
-Part = list[
-    tuple[Any, np.ndarray]
-]  # for each operand: its array, or None for numbers; where, by Value and term
+# For each operand: its array, or None for numbers; and where it is there, by Value and term.
+Part = list[tuple[Any, np.ndarray]]
 
 
 def _terms(v: Value) -> Sequence[tuple[Any, ...]]:

@@ -35,7 +35,7 @@ class Reading:
     """
 
     def __init__(self, kind: str, recording: Recording, reduce: str, name: str, engine: str):
-        self.kind, self._recording, self._name, self._engine = kind, recording, name, engine
+        self.kind, self.recording, self._name, self._engine = kind, recording, name, engine
         self._inputs = [v for leaves in recording.inputs for v in leaves.flat]
         self.gradient: dict[Value, Any] = {}
         self._adjoints: dict[Value, Any] = {}
@@ -57,7 +57,7 @@ class Reading:
     @functools.cached_property
     def _lifted(self) -> tuple[Lifted, list[Array], list[Array]]:
         """The arrays, those among them of live leaves, and the outputs."""
-        recording, scalars = self._recording, self._scalars(self._recording.leaves)
+        recording, scalars = self.recording, self._scalars(self.recording.leaves)
         values = [v for v in scalars if isinstance(v, Value)]
         lifted = Lifted(values, recording.inputs, recording.leaves, recording.rows)
         leaves = [array for array in lifted.arrays if array.op == "leaf"]
@@ -96,7 +96,7 @@ class Reading:
         pairs = [(self._became.get(v), self._became.get(adjoint)) for v, adjoint in self._adjoints.items()]
         titles = {"rows": f"{self._name}_of_rows", "value": self._name, "gradient": f"{self._name}_gradient"}
         names = titles[self.kind], self._name
-        return Source(*names, lifted, self._recording.names, leaves, result, gradient, pairs, fast)
+        return Source(*names, lifted, self.recording.names, leaves, result, gradient, pairs, fast)
 
     def function(self, xp: Any, fast: bool = False) -> Callable[..., Any]:
         """The source's function for an array module."""
@@ -134,7 +134,7 @@ class Reading:
         with self._lock:
             if self._kernel is None:
                 state = [v for leaves in self.leaves for v in leaves.flat]
-                self._kernel = Kernel(self._scalars(state), self._inputs, state, self._recording.rows)
+                self._kernel = Kernel(self._scalars(state), self._inputs, state, self.recording.rows)
             return self._kernel
 
     def training_kernel(
@@ -156,14 +156,14 @@ class Reading:
                 data.append(moved)
                 states += new
         outputs = [self._outputs[0], *data, *states, step]
-        became = simplify(outputs, self._inputs, self._recording.rows)
+        became = simplify(outputs, self._inputs, self.recording.rows)
         leaves = [*parameters, *(v for state in carried for v in state), taken]
-        return Kernel([became.get(v, v) for v in outputs], self._inputs, leaves, self._recording.rows)
+        return Kernel([became.get(v, v) for v in outputs], self._inputs, leaves, self.recording.rows)
 
     def is_small(self) -> bool:
         """Whether machine code can be had, and is worth the time that LLVM takes for it."""
         if Kernel is None:
             return False
-        scalars = self._scalars(self._recording.leaves)
+        scalars = self._scalars(self.recording.leaves)
         order = topological_order(*(v for v in scalars if isinstance(v, Value)))
         return sum(len(v.x) if type(v.x) is tuple else 1 for v in order) <= SMALL

@@ -247,10 +247,7 @@ class _Rewriting:
         if len(singles) > 1 and not xs and not number and all(map(_scaled, singles)):
             factor = singles[0].x
             if all(x.x == factor for x in singles):
-                inner = [
-                    (x.y.x, x.y.y) if _op(x.y, "mul") and not _number(x.y.x) else (x.y,) for x in singles
-                ]
-                return self("mul", factor, self._added(inner))
+                return self("mul", factor, self._added([_factors(x.y) for x in singles]))
         if len(singles) > 2:
             singles = [self("total", tuple(singles))]
         if number:

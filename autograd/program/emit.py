@@ -52,6 +52,11 @@ def maximum(x, y):
 def minimum(x, y):
     return xp.where((x > y) | (y != y), y, x)
 """,
+    "compare": """
+def compare(x, y):
+    one, nan = xp.asarray(1.0, dtype=xp.float64), xp.asarray(xp.nan, dtype=xp.float64)
+    return xp.where(x > y, one, xp.where(x < y, -one, xp.where(x == y, 0.0, nan)))
+""",
     # Of the libraries, those that follow the standard have its take; torch indexes as NumPy does.
     "take": """
 def take(x, positions):
@@ -75,6 +80,10 @@ def take(x, positions):
 """,
     "maximum": "maximum = xp.maximum",
     "minimum": "minimum = xp.minimum",
+    "compare": """
+def compare(x, y):
+    return xp.sign(x - y)
+""",
 }
 ACTIVATIONS = ("sigmoid", "tanh", "relu", "softplus")
 

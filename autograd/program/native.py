@@ -556,6 +556,13 @@ def _sign(b: Any, x: Any) -> Any:
     return b.select(b.fcmp_unordered("==", x, _number(x.type, 0.0)), x, one)  # unordered: or NaN
 
 
+def _compare(b: Any, x: Any, y: Any) -> Any:
+    out = _number(x.type, math.nan)
+    for comparison, number in (("<", -1.0), ("==", 0.0), (">", 1.0)):
+        out = b.select(b.fcmp_ordered(comparison, x, y), _number(x.type, number), out)
+    return out
+
+
 def _extreme(comparison: str) -> Callable[[Any, Any, Any], Any]:
     def choose(b: Any, x: Any, y: Any) -> Any:
         return b.select(b.or_(b.fcmp_ordered(comparison, x, y), b.fcmp_unordered("uno", y, y)), y, x)
@@ -579,6 +586,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "abs": _intrinsic("fabs"),
     "relu": _relu,
     "sign": _sign,
+    "compare": _compare,
     "maximum": _extreme("<"),
     "minimum": _extreme(">"),
     **{name: _function(name) for name in FUNCTIONS},

@@ -75,12 +75,27 @@ def _compare_arrays(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.where(x > y, 1.0, np.where(x < y, -1.0, np.where(x == y, 0.0, math.nan)))
 
 
+def _nonzero(x: Any) -> Any:
+    """x, or 1 where x is 0."""
+    return x + relu(1.0 - abs(sign(x)))  # relu changes nothing, but (x + 1) − |sign x| would lose a tiny x
+
+
+def _pow_dx(x: Any, y: Any, out: Any) -> Any:
+    """y x^(y − 1). Where y is 0 it is y x⁰ / x: 0 for tiny x too, with the right derivative by y, 1 / x."""
+    one = abs(sign(y))
+    slope = y * x ** (y - one)
+    if type(y) is float:  # there is no derivative by a constant, and its graph can be short
+        return slope
+    return slope / (one + (1.0 - one) * _nonzero(x))
+
+
 def _dot(xs: Iterable[float], ys: Iterable[float]) -> float:
     return sum(map(times, xs, ys), 0.0)
 
 
 log: Primitive  # those that a row above their own uses
 cos: Primitive
+relu: Primitive
 sign: Primitive
 compare: Primitive
 
@@ -93,9 +108,7 @@ mul  = Primitive("mul",  "×",  lambda x, y: x * y, np.multiply, lambda x, y, ou
 div  = Primitive("div",  "x ÷ y", lambda x, y: x / y, np.divide,
                  lambda x, y, out: 1.0 / y, lambda x, y, out: -out / y)
 pow  = Primitive("pow",  "x^y", math.pow, np.power,  # x ** y would leave the real line for (-8) ** (1/3)
-                 # where y is 0: 0 · x⁰; where x is 0: out · log 1
-                 lambda x, y, out: y * x ** (y - abs(sign(y))),
-                 lambda x, y, out: out * log(x + (1.0 - abs(sign(x)))))
+                 _pow_dx, lambda x, y, out: out * log(_nonzero(x)))
 neg  = Primitive("neg",  "−x",   lambda x: -x, np.negative, lambda x, out: -1.0)
 exp  = Primitive("exp",  "exp",  math.exp,  np.exp,  lambda x, out: out)
 log  = Primitive("log",  "log",  math.log,  np.log,  lambda x, out: 1.0 / x)

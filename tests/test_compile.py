@@ -1,6 +1,7 @@
 """compile: programs compute what eager Values do, from the matrices that are in their graphs."""
 
 import copy
+import math
 import pickle
 import re
 import threading
@@ -256,6 +257,12 @@ def test_every_primitive_at_its_edges(name):
                 p = autograd.compile(f, engine="numpy")
                 assert p.backward(np.array([y])) == pytest.approx(expected.data, rel=1e-15, abs=0)
                 assert w.grad == pytest.approx(grad, rel=1e-14, abs=0)
+
+
+def test_the_derivative_by_an_exponent_of_a_tiny_base():
+    w = Value(2.0)
+    (slope,) = autograd.compile(lambda x: x**w).value_and_grad(np.array([1e-20]))[1]
+    assert slope == pytest.approx(1e-40 * math.log(1e-20), rel=1e-14, abs=0.0)
 
 
 def test_equal_sums_and_products_of_leaves_and_data():

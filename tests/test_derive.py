@@ -68,6 +68,13 @@ def test_powers_at_zero_have_the_derivatives_that_backward_gives(x, y):
     assert derived == gradients(lambda x, y: x**y, x, y)[1]
 
 
+def test_second_derivatives_of_a_power_whose_exponent_is_zero():
+    x, y = Value(0.5), Value(0.0)
+    by_x, by_y = derive(x**y, [x, y])
+    second = [g.data for first in (by_x, by_y) for g in derive(first, [x, y])]
+    assert second == pytest.approx([0.0, 2.0, 2.0, math.log(0.5) ** 2], rel=1e-15)
+
+
 def test_a_derivative_that_is_not_finite_is_named():
     x = Value(0.0, "x")
     with pytest.raises(FloatingPointError, match=r"sqrt\(x=0.0\) with respect to x=0.0 is not finite"):

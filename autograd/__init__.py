@@ -1,19 +1,28 @@
 """A scalar autograd micro-engine: record a computation, differentiate it in reverse, draw it."""
 
+from .check import check_gradients
 from .derive import derive
 from .draw import DrawingError, draw
 from .program import compile
+from .transforms import grad, hessian, hvp, jacobian, jvp, value_and_grad
 from .value import Value, dot, matvec, maximum, minimum, total
 
 __all__ = [
     "DrawingError",
     "Value",
+    "check_gradients",
     "compile",
     "derive",
     "dot",
     "draw",
+    "grad",
+    "hessian",
+    "hvp",
+    "jacobian",
+    "jvp",
     "matvec",
     "maximum",
     "minimum",
     "total",
+    "value_and_grad",
 ]

@@ -4,7 +4,8 @@
     (slope,) = derive(x**3, [x])  # 3 x²
     (curvature,) = derive(slope, [x])  # 6 x
 
-It goes the way of backward(), with the rows of the table applied to Values instead of floats.
+It goes the way of backward(), with the rows of the table applied to Values instead of floats; pushforward
+goes the other way.
 """
 
 from __future__ import annotations
@@ -62,6 +63,21 @@ def adjoints(
                 for operand, partial in _partials(v, arriving):
                     arriving[operand].append((adjoint, partial))
     return found
+
+
+def pushforward(tangents: Iterable[tuple[Value, Any]], outputs: Iterable[Any]) -> list[Any]:
+    """Σ tangent · ∂output/∂v over pairs (v, tangent), for each output: Values or numbers.
+
+    The chain rule in the order of the computation, from operands to what was computed from them.
+    """
+    found = dict(tangents)
+    outputs = list(outputs)
+    for v in topological_order(*(x for x in outputs if isinstance(x, Value))):
+        if v not in found:
+            pairs = [(found[p], partial) for p, partial in _partials(v, found)]
+            if pairs:
+                found[v] = _sum_of_products(pairs)
+    return [found.get(x, 0.0) for x in outputs]
 
 
 def _partials(v: Value, wanted: Any) -> Iterator[tuple[Value, Any]]:

@@ -178,7 +178,7 @@ class Program:
         name = getattr(self._f, "__name__", type(self._f).__name__.lower())
         name = name if name.isidentifier() else "result"
         try:
-            recording = Recording(self._call, _argument_names(self._call, len(arrays)), arrays)
+            recording = Recording(self._call, argument_names(self._call, len(arrays)), arrays)
         except ArithmeticError as error:
             raise type(error)(f"row 0: {error}") from error
         except ValueError as error:
@@ -219,7 +219,7 @@ class Program:
 
     def _replay(self, arrays: Sequence[np.ndarray], gradient: bool) -> None:
         """Compute row by row with Values, up to the first error."""
-        names = _argument_names(self._call, len(arrays))
+        names = argument_names(self._call, len(arrays))
         for i in range(len(arrays[0])):
             try:
                 inputs = [example(name, a[i]) for name, a in zip(names, arrays)]
@@ -250,7 +250,7 @@ def _finite(outputs: Sequence[Any]) -> bool:
         return all(math.isfinite(np.add.reduce(x, axis=None)) or np.isfinite(x).all() for x in outputs)
 
 
-def _argument_names(f: Callable[..., Any], n: int) -> list[str]:
+def argument_names(f: Callable[..., Any], n: int) -> list[str]:
     """The names of f's first n arguments; x3 for the fourth of those that it does not name."""
     try:
         parameters = list(inspect.signature(f).parameters.values())

@@ -1,0 +1,227 @@
+"""Transforms: from a function to the function that gives its derivatives.
+
+    def f(w, x):
+        return np.sin(w @ x) ** 2
+
+    grad(f)(w, x)  # ∂f/∂w, in the shape of w
+    hessian(f, argnums=(0, 1))(w, x)  # a tuple of tuples of second derivatives
+    grad(grad(grad(lambda x: x**4)))(2.0)  # 48.0
+
+The arguments at the places `argnums` are differentiated by: floats, NumPy arrays, and lists and tuples of
+those, nested too. f gets Values in their places, and derivatives come back in their form. Other
+arguments are passed on as they are.
+
+What comes back is numbers, unless it depends on Values that were there before: on arguments that are
+Values, or on a model's parameters. Then it is Values, to be differentiated again, drawn or compiled. That
+is how transforms of transforms work.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from .derive import adjoints, pushforward
+from .graph import topological_order
+from .value import Constant, Value, number
+
+ArgNums = int | Sequence[int]
+
+
+def grad(f: Callable[..., Any], argnums: ArgNums = 0) -> Callable[..., Any]:
+    """The gradient of f, which has one output, by an argument; by several, a tuple of gradients.
+
+    Raises TypeError where f returns more than one number, and ArithmeticError where a derivative is not
+    finite.
+    """
+    both = value_and_grad(f, argnums)
+    return _named_after(f, lambda *args, **kwargs: both(*args, **kwargs)[1])
+
+
+def value_and_grad(f: Callable[..., Any], argnums: ArgNums = 0) -> Callable[..., Any]:
+    """What f returns and its gradient, as a pair: see grad."""
+    places = places_of(f, argnums)
+
+    def both(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        call = Call(f, places, args, kwargs)
+        if _shape(call.result) != ():
+            raise TypeError(
+                f"grad takes a function with one output, and {call.name} returned {call.result!r:.80}:"
+                " jacobian takes one with several"
+            )
+        table = call.settled([call.outputs + call.gradient(call.outputs[0])])
+        return table[0, 0], formed(table[:, 1:], 0.0, call.by(argnums))
+
+    return _named_after(f, both)
+
+
+def jacobian(f: Callable[..., Any], argnums: ArgNums = 0) -> Callable[..., Any]:
+    """The derivatives of all that f returns: a number, an array, or lists of those.
+
+    In the form of that, and for each part of it in the form of the argument; those of an array by an
+    array are one array, of shape (*result, *argument).
+    """
+    places = places_of(f, argnums)
+
+    def derivatives(*args: Any, **kwargs: Any) -> Any:
+        call = Call(f, places, args, kwargs)
+        table = call.settled([call.gradient(output) for output in call.outputs])
+        return formed(table, call.result, call.by(argnums))
+
+    return _named_after(f, derivatives)
+
+
+def hessian(f: Callable[..., Any], argnums: ArgNums = 0) -> Callable[..., Any]:
+    """The second derivatives of f, which has one output: the Jacobian of its gradient."""
+    return jacobian(grad(f, argnums), argnums)
+
+
+def jvp(
+    f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], argnums: ArgNums | None = None
+) -> tuple[Any, Any]:
+    """f(*primals), and its derivative in the direction of tangents: the Jacobian times a vector.
+
+    There is a tangent for each primal, or for each of argnums, and of the same form. The Jacobian is not
+    computed: tangents go forward along the graph, once.
+    """
+    call = Call(f, places_of(f, range(len(primals)) if argnums is None else argnums), primals, {})
+    if _shape(tuple(tangents)) != _shape(call.arguments):
+        shapes = f"{_shape(tuple(tangents))}, and the arguments {_shape(call.arguments)}"
+        raise ValueError(f"the tangents have shapes {shapes}")
+    given = list(numbers_in(tuple(tangents)))
+    call.live |= any(isinstance(x, Value) for x in given)
+    directions = [x if isinstance(x, Value) else Constant(x) for x in given]
+    table = call.settled([call.outputs, pushforward(zip(call.variables, directions), call.outputs)])
+    result, slope = (formed(row, 0.0, call.result) for row in (table[:1], table[1:]))
+    return result, slope
+
+
+def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], argnums: ArgNums = 0) -> Any:
+    """The Hessian of f times a vector: the derivative of its gradient in the direction of tangents.
+
+    There is a tangent for each of argnums. The Hessian is not computed.
+    """
+    return jvp(grad(f, argnums), primals, tangents, argnums)[1]
+
+
+class Call:
+    """One call of f: its `result`, the numbers in that as `outputs`, and the `variables` that it was given.
+
+    It is `live` if it depends on Values from elsewhere.
+    """
+
+    def __init__(self, f: Any, places: Sequence[int], args: Sequence[Any], kwargs: dict[str, Any]):
+        self.name = getattr(f, "__qualname__", repr(f))
+        if not all(-len(args) <= i < len(args) for i in places):
+            raise ValueError(f"{self.name} was called with {len(args)} arguments, and argnums is {places}")
+        self.arguments = tuple(args[i] for i in places)
+        self.given = list(numbers_in(self.arguments))
+        # Leaves, in the places of Values too: derivatives by them are by these arguments alone, and what is
+        # walked for them is the graph of this call alone.
+        try:
+            self.variables = [Value(x.data if isinstance(x, Value) else x) for x in self.given]
+        except TypeError as error:
+            raise TypeError(f"{self.name} cannot be differentiated by this argument: {error}") from None
+        args = list(args)
+        for i, variables in zip(places, formed(table_of([self.variables]), 0.0, self.arguments)):
+            args[i] = variables
+        self.result = f(*args, **kwargs)
+        try:
+            self.outputs = [x if isinstance(x, Value) else number(x) for x in numbers_in(self.result)]
+        except TypeError:
+            raise TypeError(f"{self.name} returned {self.result!r:.80}, and not Values or numbers") from None
+        known = set(self.variables)
+        order = topological_order(*(x for x in self.outputs if isinstance(x, Value)))
+        self.live = any(isinstance(x, Value) for x in self.given) or any(
+            not v.op and v not in known and not isinstance(v, Constant) for v in order
+        )
+
+    def gradient(self, output: Any) -> list[Any]:
+        """The derivatives of an output by the variables."""
+        if not isinstance(output, Value):
+            return [0.0] * len(self.variables)
+        if self.live:
+            found = adjoints({output: 1.0}, self.variables)
+            return [found.get(v, 0.0) for v in self.variables]
+        for v in self.variables:
+            v.grad = 0.0
+        output.backward()  # numbers are enough, and this way they take a fraction of the time
+        return [v.grad for v in self.variables]
+
+    def settled(self, rows: list[list[Any]]) -> np.ndarray:
+        """Results as a table to be returned: numbers or, of a live call, Values of what it was given."""
+        if not self.live:
+            return table_of([[x.data if isinstance(x, Value) else x for x in row] for row in rows])
+        for v, x in zip(self.variables, self.given):
+            if isinstance(x, Value):
+                v.op, v.x, v.y, v.dx = "mul", x, 1.0, 1.0
+            else:
+                v.__class__ = Constant
+        return table_of(rows)
+
+    def by(self, argnums: ArgNums) -> Any:
+        """What is differentiated by: a tuple of arguments, or the one that argnums names."""
+        return self.arguments if isinstance(argnums, Sequence) else self.arguments[0]
+
+
+def _named_after(f: Any, transform: Callable[..., Any]) -> Callable[..., Any]:
+    return functools.wraps(f, updated=())(transform)
+
+
+def places_of(f: Any, argnums: Any) -> tuple[int, ...]:
+    """argnums as a tuple."""
+    if not callable(f):
+        raise TypeError(f"only a function can be differentiated, not {f!r:.80}")
+    try:
+        return tuple(map(operator.index, argnums if isinstance(argnums, Sequence) else [argnums]))
+    except TypeError:
+        raise TypeError(f"argnums is the place of an argument, or several, not {argnums!r:.80}") from None
+
+
+# Forms: a number or Value; an array of them; a list or tuple of forms.
+
+
+def numbers_in(form: Any) -> Iterator[Any]:
+    """The numbers and Values in a form."""
+    if isinstance(form, list | tuple):
+        for part in form:
+            yield from numbers_in(part)
+    elif isinstance(form, np.ndarray):
+        yield from form.ravel().tolist()
+    else:
+        yield form
+
+
+def _shape(form: Any) -> Any:
+    """A form's shape; a list of shapes for a list."""
+    if isinstance(form, list | tuple):
+        return [_shape(part) for part in form]
+    return form.shape if isinstance(form, np.ndarray) else ()
+
+
+def formed(table: np.ndarray, outer: Any, inner: Any) -> Any:
+    """A table's numbers: its rows in one form, and in each place of that its columns in another."""
+    for axis, form in enumerate((outer, inner)):
+        if isinstance(form, list | tuple):
+            ends = np.cumsum([len(list(numbers_in(part))) for part in form], dtype=int)
+            pieces = zip(np.split(table, ends[:-1], axis), form)
+            return type(form)([formed(t, *((outer, part) if axis else (part, inner))) for t, part in pieces])
+    shape = _shape(outer) + _shape(inner)
+    return (
+        table.reshape(shape)
+        if isinstance(outer, np.ndarray) or isinstance(inner, np.ndarray)
+        else table.item()
+    )
+
+
+def table_of(rows: list[list[Any]]) -> np.ndarray:
+    """Rows as an array: of objects, if there are Values among them."""
+    kind = object if any(isinstance(x, Value) for row in rows for x in row) else float
+    table = np.empty((len(rows), len(rows[0]) if rows else 0), dtype=kind)
+    for i, row in enumerate(rows):
+        table[i] = row
+    return table

@@ -1,0 +1,103 @@
+"""check_gradients: it passes what is right, and finds what is wrong."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from programs import programs
+
+import nn
+from autograd import Value, check_gradients, dot, total
+from autograd.ops import TABLE
+
+SMOOTH = ("abs", "maximum", "minimum", "relu", "sign", "compare", "div")
+
+
+def wrong(partial):
+    """A local derivative that is a little off, even where the right one is 0."""
+    return lambda *operands: partial(*operands) * (1.0 + 1e-6) + 2e-6
+
+
+def wrong_vector(partial):
+    return lambda *operands: [p * (1.0 + 1e-6) for p in partial(*operands)]
+
+
+def broken(row, side, monkeypatch):
+    partial = getattr(row, side)
+    bad = wrong_vector if row in (TABLE["dot"], TABLE["total"]) else wrong
+    monkeypatch.setitem(row.__dict__, side, bad(partial))
+
+
+@pytest.mark.parametrize(
+    ("row", "side"),
+    [(row, side) for row in TABLE.values() for side in ("dx", "dy") if getattr(row, side)],
+    ids=lambda x: getattr(x, "name", x),
+)
+def test_it_finds_a_wrong_derivative_in_any_row_of_the_table(row, side, monkeypatch):
+    f, at = row, (0.7, 1.3)[: 2 if row.dy else 1]
+    if row.name in ("dot", "total"):
+        f, at = {"dot": dot, "total": total}[row.name], ([0.7, 0.2], [1.3, -0.4])[: len(at)]
+    check_gradients(f, *at, order=2)
+    broken(row, side, monkeypatch)
+    with pytest.raises((AssertionError, ValueError)):
+        check_gradients(f, *at, order=2)
+
+
+@settings(deadline=None, max_examples=50)
+@given(programs(max_steps=6).filter(lambda p: set(SMOOTH).isdisjoint(name for name, _ in p.steps)))
+def test_it_passes_random_programs_to_second_order(program):
+    check_gradients(program, *program.inputs, order=2)
+
+
+def test_it_passes_arrays_networks_and_functions_near_the_edge_of_their_domain():
+    rng = np.random.default_rng(0)
+    model = nn.MLP(2, [4, 4, 1], activation="sigmoid", rng=rng)
+    check_gradients(model, [0.3, -0.2], order=2)
+    check_gradients(
+        lambda w, x: [np.tanh(w @ x), (w[0, 0], 3.0)], rng.normal(size=(2, 3)), rng.normal(size=3)
+    )
+    for x in (1e-300, 1e-9, 1.0, 1e300):
+        check_gradients(np.log, x)
+    check_gradients(lambda x: np.sin(1000.0 * x) + 5.0, 1.0)
+    check_gradients(lambda x: x * 1e-200, 1e-100)
+    check_gradients(lambda s, x: x**3, "not a number", 2.0, argnums=1)
+
+
+def test_the_message_says_which_by_how_much_and_of_how_many():
+    def f(w, x):
+        return [w[0] * x["a"] + math.sin(w[1]), w[1] ** 2]  # math.sin takes the float of a Value
+
+    with pytest.raises(AssertionError) as caught:
+        check_gradients(f, np.array([2.0, 0.5]), {"a": 3.0}, argnums=0)
+    first, header, row = str(caught.value).splitlines()
+    assert first == "the graph and differences disagree on 1 of 4 derivatives:"
+    assert header.split("  ")[0] == "derivative"
+    name, by_graph, by_differences, bound, off = row.split()[:5]
+    assert (name, float(by_graph)) == ("∂f[0]/∂w[1]", 0.0)
+    assert float(by_differences) == pytest.approx(math.cos(0.5), rel=1e-11)
+    assert float(off) == pytest.approx(math.cos(0.5) / float(bound), rel=0.1) and row.endswith("bounds")
+
+
+def test_the_message_names_second_derivatives_and_is_not_endless(monkeypatch):
+    broken(TABLE["tanh"], "dx", monkeypatch)
+    with pytest.raises(AssertionError, match=r"\n∂f/∂v\[0\] (.|\n)*and 10 more$") as caught:
+        check_gradients(lambda v: np.sum(np.tanh(v)) ** 2, np.ones(30) / 9)
+    assert len(str(caught.value).splitlines()) == 23
+    with pytest.raises(AssertionError, match=r"\n∂²f/∂x∂x "):
+        check_gradients(lambda x: x.tanh(), 0.5, order=2)
+
+
+def test_at_a_kink_and_where_there_are_no_neighbours_it_says_so():
+    with pytest.raises(AssertionError, match="a kink: slope 0 on its left, 1 on its right"):
+        check_gradients(lambda x: x.relu(), 0.0)
+    with pytest.raises(AssertionError, match="not defined around here"):
+        check_gradients(lambda x: x**1.5, 0.0)
+    with pytest.raises(ArithmeticError, match="log"):
+        check_gradients(np.log, -1.0)
+
+
+@pytest.mark.parametrize(("arguments", "order"), [((), 1), (([],), 1), ((1.0,), 0)])
+def test_nothing_to_check_is_no_success(arguments, order):
+    with pytest.raises(ValueError, match="no derivative to check"):
+        check_gradients(lambda *x: Value(1.0), *arguments, order=order)

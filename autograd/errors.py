@@ -59,6 +59,15 @@ def recorded_branch(v: Value, use: str) -> TypeError:
     )
 
 
+def lost_derivative(v: Value, use: str) -> TypeError:
+    """The error for Python code that reads a number from a Value while a transform calls it."""
+    return TypeError(
+        f"a function that is differentiated {use} {_shown(v)}{_user_line()}: what follows from that number"
+        " has no derivative. Use np.sin for math.sin, and dtype object for an array that Values are put into;"
+        " x.data is the number where that alone is wanted"
+    )
+
+
 def _data(operand: Any) -> list[float]:
     vector = operand if type(operand) is tuple else () if operand is None else (operand,)
     return [_number(x) for x in vector]

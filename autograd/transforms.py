@@ -9,7 +9,8 @@
 
 The arguments at the places `argnums` are differentiated by: floats, NumPy arrays, and lists and tuples of
 those, nested too. f gets Values in their places, and derivatives come back in their form. Other
-arguments are passed on as they are.
+arguments are passed on as they are. f may branch on its Values; to take their float() is an error, as
+there would be no derivative of what follows.
 
 What comes back is numbers, unless it depends on Values that were there before: on arguments that are
 Values, or on a model's parameters. Then it is Values, to be differentiated again, drawn or compiled. That
@@ -26,8 +27,9 @@ from typing import Any
 import numpy as np
 
 from .derive import adjoints, pushforward
+from .errors import lost_derivative
 from .graph import topological_order
-from .value import Constant, Value, number
+from .value import Constant, Value, number, refusing
 
 ArgNums = int | Sequence[int]
 
@@ -129,7 +131,8 @@ class Call:
         args = list(args)
         for i, variables in zip(places, formed(table_of([self.variables]), 0.0, self.arguments)):
             args[i] = variables
-        self.result = f(*args, **kwargs)
+        with refusing(lost_derivative, "takes the float() of"):
+            self.result = f(*args, **kwargs)
         try:
             self.outputs = [x if isinstance(x, Value) else number(x) for x in numbers_in(self.result)]
         except TypeError:

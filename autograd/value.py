@@ -9,17 +9,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import mul as times
 from typing import Any
 
 import numpy as np
 
 from . import copying, ops
-from .errors import anomaly, gradient_anomaly, recorded_branch
+from .errors import anomaly, gradient_anomaly
 from .graph import parents, topological_order
 from .ops import Primitive
 
@@ -205,9 +206,13 @@ class Value:
         """log(1 + e^x); never overflows."""
         return _unary(ops.softplus, self)
 
+    def conjugate(self) -> Value:
+        """Itself, as it is real; numpy.var and numpy.vdot ask for it."""
+        return self
+
     def __eq__(self, other: Any) -> Any:
-        if recording.on and not isinstance(other, Value):
-            raise recorded_branch(self, "compares")
+        if not isinstance(other, Value):
+            _read(self, "compares")
         return NotImplemented  # Values are equal if they are the same
 
     __hash__ = object.__hash__
@@ -325,14 +330,25 @@ class Constant(Value):
 
 
 def _read(v: Value, use: str) -> float:
-    """v.data, for something that compile() could not see: an error while it records."""
-    if recording.on:
-        raise recorded_branch(v, use)
+    """v.data for Python's own use, where that is not refused."""
+    if use in _refused.errors:
+        raise _refused.errors[use](v, use)
     return v.data
 
 
-class _Recording(threading.local):
-    on = False  # whether this thread is inside compile()'s call of the user's function
+@contextlib.contextmanager
+def refusing(error: Callable[[Value, str], Exception], *uses: str) -> Iterator[None]:
+    """Where this thread's Values cannot be read for these uses, as no graph would know of it."""
+    before = _refused.errors
+    _refused.errors = {**dict.fromkeys(uses, error), **before}
+    try:
+        yield
+    finally:
+        _refused.errors = before
+
+
+class _Refused(threading.local):
+    errors: dict[str, Callable[[Value, str], Exception]] = {}  # noqa: RUF012  never changed, but replaced
 
 
 def number(x: Any) -> float:
@@ -490,7 +506,7 @@ _new = Value.__new__
 _UNDEFINED = (ArithmeticError, ValueError)  # what Python's float arithmetic and math raise
 _FLOAT = {float}
 _exp = math.exp
-recording = _Recording()
+_refused = _Refused()
 _BY_UFUNC = {row.numpy: row for row in ops.TABLE.values() if isinstance(row.numpy, np.ufunc)}
 backward_lock = threading.RLock()
 if hasattr(os, "register_at_fork"):  # a child must not inherit a lock that another thread holds

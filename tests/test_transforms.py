@@ -9,7 +9,18 @@ from programs import gradients, programs
 
 import autograd
 import nn
-from autograd import Value, derive, grad, hessian, hvp, jacobian, jvp, maximum, value_and_grad
+from autograd import (
+    Value,
+    check_gradients,
+    derive,
+    grad,
+    hessian,
+    hvp,
+    jacobian,
+    jvp,
+    maximum,
+    value_and_grad,
+)
 
 W, X = np.array([[1.0, -2.0, 0.5], [0.25, 3.0, -1.0]]), np.array([0.3, -0.7, 1.1])
 
@@ -212,6 +223,35 @@ def test_a_compiled_gradient():
 def test_what_cannot_be_differentiated_is_said(call, message):
     with pytest.raises(TypeError, match=message):
         call()
+
+
+def writes_to_floats(x):
+    out = np.zeros(2)
+    out[0] = x[0] * 2.0
+    return out.sum()
+
+
+@pytest.mark.parametrize("f", [lambda x: math.sin(x[0]), lambda x: float(x[1]), writes_to_floats])
+def test_a_derivative_that_would_be_lost_is_an_error(f):
+    with pytest.raises((TypeError, ValueError)) as caught:
+        grad(f)(X)
+    error = caught.value.__cause__ or caught.value
+    assert "takes the float() of" in str(error) and "at test_transforms.py" in str(error)
+    assert f(list(map(Value, X))) == f(X)  # elsewhere, a Value is as good as its float
+
+
+def test_functions_may_branch_and_use_numpy():
+    assert grad(lambda x: x * x if x > 1.0 else -x)(2.0) == 4.0
+    for f in (
+        np.var,
+        np.prod,
+        np.max,
+        np.linalg.norm,
+        lambda x: np.vdot(x, x),
+        lambda x: np.clip(x, 0, 1) @ x,
+    ):
+        check_gradients(f, X)
+    assert grad(lambda x: x.data * x)(3.0) == 3.0
 
 
 def test_arguments_that_are_not_there():

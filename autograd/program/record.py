@@ -7,14 +7,15 @@ all rows. `row_sum` leads from the former to the latter.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..derive import adjoints
+from ..errors import recorded_branch
 from ..graph import parents, topological_order
-from ..value import Constant, Value, number, recording
+from ..value import Constant, Value, number, refusing
 from .simplify import ROW_SUM, simplify
 
 
@@ -78,14 +79,9 @@ class Recording:
         return Value._record(ROW_SUM, x) if isinstance(x, Value) else x * self.rows
 
 
-@contextlib.contextmanager
-def recording_here() -> Iterator[None]:
+def recording_here() -> contextlib.AbstractContextManager[None]:
     """Where this thread's Values may not be compared, or read as numbers."""
-    before, recording.on = recording.on, True
-    try:
-        yield
-    finally:
-        recording.on = before
+    return refusing(recorded_branch, "compares", "takes the float() of", "takes the bool() of")
 
 
 def example(name: str, row: Any) -> np.ndarray:

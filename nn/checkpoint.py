@@ -6,10 +6,13 @@ Settings (learning rate, batch size, ...) are not in it: they are the caller's t
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
+import re
+import time
 import zipfile
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.random import Generator
@@ -18,6 +21,14 @@ from . import checks
 
 FORMAT = 1
 
+# What np.save writes before an array's bytes. NumPy's reader evaluates it as Python, with its warnings, and
+# allocates whatever it promises.
+HEADER = re.compile(
+    rb"\x93NUMPY\x01\x00..{'descr': '([<>|][biufcSU]\d+)', 'fortran_order': (True|False), "
+    rb"'shape': \(([\d, ]*)\), } *\n",
+    re.DOTALL,
+)
+
 
 def save_checkpoint(
     path: Any, model: Any, optimizer: Any, rng: Generator, loss: Any, seconds: float, data: str = ""
@@ -25,23 +36,25 @@ def save_checkpoint(
     """Write the state of a training run: a crash at any moment leaves the old file or the new, whole.
 
     `loss` is the loss of each epoch so far, `seconds` what they took, and `data` a name of what the
-    model is trained on.
+    model is trained on. If several save to one path at once, one of their files is there in the end.
     """
+    losses, seconds = _history(np.array(loss, dtype=float), seconds)
     arrays = {
         "format": np.array(FORMAT),
         "optimizer": np.array(type(optimizer).__name__),
-        "rng": np.array(json.dumps(rng.bit_generator.state, default=np.ndarray.tolist)),
-        "loss": np.array(loss, dtype=float),
+        "rng": np.array(_text(rng)),
+        "loss": np.array(losses, dtype=float),
         "seconds": np.array(seconds),
         "data": np.array(data),
         **{f"model.{name}": array for name, array in model.state_dict().items()},
         **{f"optimizer.{name}": array for name, array in optimizer.state_dict().items()},
     }
-    path = os.fspath(path)
+    path = os.fsdecode(path)
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    partial = path + ".partial"
+    _remove_abandoned(path)
+    partial = f"{path}.{os.urandom(8).hex()}.partial"  # a name of its own: others may be saving to path
     try:
-        with open(partial, "wb") as file:
+        with open(partial, "xb") as file:
             np.savez(file, allow_pickle=False, **arrays)
             file.flush()
             os.fsync(file.fileno())
@@ -52,6 +65,15 @@ def save_checkpoint(
         raise
 
 
+def _remove_abandoned(path: str) -> None:
+    """Remove what killed processes left of files for path: what nobody has written to for an hour."""
+    for partial in glob.glob(f"{glob.escape(path)}.*.partial"):
+        with contextlib.suppress(OSError):  # another has removed it, or has it open where that forbids it
+            if time.time() - os.path.getmtime(partial) > 3600.0:
+                os.remove(partial)
+
+
+@np.errstate(all="ignore")  # a number too large for a float becomes inf, and is refused as that
 def load_checkpoint(
     path: Any, model: Any, optimizer: Any, rng: Generator, data: str | None = None
 ) -> tuple[list[float], float]:
@@ -60,44 +82,118 @@ def load_checkpoint(
     Returns the loss of each epoch so far, and the seconds they took.
 
     Raises OSError where the file cannot be opened, and ValueError where it is cut short, damaged, or
-    of another architecture, optimizer, generator or (if given) data; everything is then as it was.
+    of another architecture, optimizer, generator or (if given) data; everything is then as it was. It
+    takes no more memory than a few times what the file does.
     """
-    arrays = _read(path)
+    path = os.fsdecode(path)
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would have it wait
+        raise ValueError(f"{path} is not a file")
+    with open(path, "rb") as file:
+        try:
+            arrays = _read(file)
+        except Exception as error:  # zipfile and NumPy raise many kinds on damaged files
+            raise ValueError(f"{path} is not a whole checkpoint: {_reason(error)}") from None
     model_before, optimizer_before = model.state_dict(), optimizer.state_dict()
     rng_before = rng.bit_generator.state
     try:
-        if arrays["format"] != FORMAT:
-            raise ValueError(f"its format is {arrays['format']}, not {FORMAT}")
-        if arrays["optimizer"] != type(optimizer).__name__:
-            raise ValueError(f"it was trained by {arrays['optimizer']}, not {type(optimizer).__name__}")
-        if data is not None and arrays["data"] != data:
+        if (format := _scalar("format", "iu", arrays)) != FORMAT:
+            raise ValueError(f"its format is {format}, not {FORMAT}")
+        if (trained_by := _scalar("optimizer", "U", arrays)) != type(optimizer).__name__:
+            raise ValueError(f"it was trained by {trained_by}, not {type(optimizer).__name__}")
+        if _scalar("data", "U", arrays) != data and data is not None:
             raise ValueError("it was trained on other data")
         model.load_state_dict(_under("model.", arrays))
         optimizer.load_state_dict(_under("optimizer.", arrays))
-        rng.bit_generator.state = json.loads(str(arrays["rng"]))
-        return checks.numbers("loss", arrays["loss"]).ravel().tolist(), float(arrays["seconds"])
+        _check_finite(model.state_dict(), model_before)
+        _check_finite(optimizer.state_dict(), optimizer_before)
+        _set_state(rng, _scalar("rng", "U", arrays))
+        return _history(checks.numbers("loss", arrays["loss"]), _scalar("seconds", "iuf", arrays))
     except BaseException as error:
         model.load_state_dict(model_before)
         optimizer.load_state_dict(optimizer_before)
         rng.bit_generator.state = rng_before
         if not isinstance(error, Exception):
             raise
-        reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else error
-        raise ValueError(f"{path}: {reason}") from None
+        raise ValueError(f"{path}: {_reason(error)}") from None
+
+
+def _read(file: BinaryIO) -> dict[str, np.ndarray]:
+    """The arrays of a checkpoint."""
+    with zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        if any(member.compress_type for member in members):
+            raise ValueError("it is compressed, and no checkpoint is")
+        if sum(member.file_size for member in members) > os.fstat(file.fileno()).st_size:
+            raise ValueError("its members are larger than itself")
+        arrays = {member.filename.removesuffix(".npy"): _array(archive, member) for member in members}
+        if len(arrays) < len(members):
+            raise ValueError("it has two members of one name")
+        return arrays
+
+
+def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    """The array of an .npy file, which is of just the size that its header says."""
+    file = archive.read(member)
+    header = HEADER.fullmatch(file, 0, 10 + int.from_bytes(file[8:10], "little"))
+    if not header:
+        raise ValueError(f"{member.filename} is not an array of numbers or text")
+    dtype, fortran, shape = (group.decode() for group in header.groups())
+    array = np.frombuffer(file, dtype, offset=header.end())
+    order: Any = "F" if fortran == "True" else "C"
+    return array.reshape([int(n) for n in re.findall(r"\d+", shape)], order=order).copy()
+
+
+def _scalar(name: str, kinds: str, arrays: dict[str, np.ndarray]) -> Any:
+    """The number or text of this name, of one of these kinds of dtype."""
+    array = arrays[name]
+    if array.shape or array.dtype.kind not in kinds:
+        raise ValueError(f"{name} has shape {array.shape} and holds {array.dtype}")
+    if kinds == "U":  # decoded by Python, as NumPy makes broken strings of what is no code point
+        return array.astype(array.dtype.newbyteorder("<")).tobytes().decode("utf-32-le").rstrip("\0")
+    return array.item()
 
 
 def _under(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
 
 
-def _read(path: Any) -> dict[str, np.ndarray]:
-    """The arrays of a checkpoint file."""
-    with open(path, "rb") as file:
-        try:
-            if any(member.compress_type for member in zipfile.ZipFile(file).infolist()):
-                raise ValueError("it is compressed, and no checkpoint is")  # nor is there room for a bomb
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as archive:
-                return dict(archive)
-        except Exception as error:  # zipfile and NumPy raise many kinds on damaged files
-            raise ValueError(f"{path} is not a whole checkpoint: {error}") from None
+def _check_finite(state: dict[str, np.ndarray], before: dict[str, np.ndarray]) -> None:
+    """Refuse what has stopped being finite."""
+    for name, array in state.items():
+        if (np.isfinite(before[name]) & ~np.isfinite(array)).any():
+            raise ValueError(f"{name} is not finite")
+
+
+def _history(loss: np.ndarray, seconds: float) -> tuple[list[float], float]:
+    """The losses and the seconds, if they can be that."""
+    if loss.ndim != 1 or not np.isfinite(loss).all():
+        raise ValueError("loss is not one finite number for each epoch")
+    if not 0.0 <= seconds < 2.0**53:  # from where on a float does not count them
+        raise ValueError(f"seconds is {seconds}, not a number from 0 to below 2**53")
+    return loss.tolist(), float(seconds)
+
+
+def _text(rng: Generator) -> str:
+    """The state of a generator as JSON."""
+    return json.dumps(rng.bit_generator.state, default=np.ndarray.tolist)
+
+
+def _set_state(rng: Generator, text: str) -> None:
+    """Put a generator into a state."""
+    state = json.loads(text, object_hook=_check_positions)
+    rng.bit_generator.state = state
+    if json.loads(_text(rng)) != state:
+        raise ValueError("rng is not a state of this generator")
+
+
+def _check_positions(state: dict[str, Any]) -> dict[str, Any]:
+    """Refuse positions beside the buffers of MT19937 and Philox: NumPy believes them, and reads there."""
+    if not (0 <= state.get("pos", 0) <= 624 and 0 <= state.get("buffer_pos", 0) <= 4):
+        raise ValueError("rng is at a place beside its buffer")
+    return state
+
+
+def _reason(error: Exception) -> str:
+    """What an error says, in one line of bounded length, whatever text of the file it repeats."""
+    said = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
+    return "".join(c if c.isprintable() else "?" for c in said[:300]) or type(error).__name__

@@ -65,8 +65,8 @@ class Optimizer:
         """Take what state_dict() of an equal optimizer gave; errors as for a Module's."""
         checked = checks.state(state, self.state_dict())
         steps = float(checked["steps"])
-        if not (steps >= 0.0 and steps.is_integer()):
-            raise ValueError(f"steps is {steps}, not a whole number of at least 0")
+        if not (0.0 <= steps < 2.0**53 and steps.is_integer()):  # where a float counts by ones
+            raise ValueError(f"steps is {steps}, not a whole number from 0 to below 2**53")
         self.steps = int(steps)
         shapes = [np.shape(p.data) for p in self.parameters]
         ends = np.cumsum([math.prod(shape) for shape in shapes])[:-1]

@@ -1,0 +1,487 @@
+"""Checkpoints: what they hold, what is refused, and what kills, damage and other writers leave of them."""
+
+import contextlib
+import io
+import itertools
+import json
+import math
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import tracemalloc
+import zipfile
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+from test_fit import X, Y, same, training
+
+import nn
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    path = tmp_path / "run.npz"
+    model, _ = training()
+    nn.save_checkpoint(path, model, model.optimizer, np.random.default_rng(1), [0.3, 0.2, 0.1], 1.5)
+    return path
+
+
+def test_a_checkpoint_holds_what_was_saved(checkpoint):
+    assert load(checkpoint) == ([0.3, 0.2, 0.1], 1.5)
+
+
+def test_training_resumes_on_the_same_data_alone(tmp_path):
+    training()[1](3, checkpoint=tmp_path / "run.npz")
+    model, train = training()
+    with pytest.raises(ValueError, match=r"run\.npz: it was trained on other data"):
+        train(5, x=X + 0.1, resume=tmp_path / "run.npz")
+    assert same(model, training()[0])
+    assert len(load(tmp_path / "run.npz")[0]) == 3  # by hand, it goes wherever it fits
+
+
+def load(path, **settings):
+    """Loads into a fresh training, and says what changed if it is refused."""
+    model, _ = training(seed=5, **settings)
+    before = training(seed=5, **settings)[0]
+    rng = np.random.default_rng(5)
+    try:
+        return nn.load_checkpoint(path, model, model.optimizer, rng)
+    except ValueError:
+        assert same(model, before) and same(model.optimizer, before.optimizer)
+        assert rng.bit_generator.state == np.random.default_rng(5).bit_generator.state
+        raise
+
+
+def rewrite(path, **changes):
+    with np.load(path) as archive:
+        arrays = {**archive, **changes}
+    np.savez(path, **{name: a for name, a in arrays.items() if a is not None})
+
+
+@pytest.mark.parametrize(
+    "settings, said",
+    [
+        ({"nouts": (5, 1)}, r"layers.0.weight has shape \(4, 2\), not \(5, 2\)"),
+        (
+            {"nouts": (4, 4, 1)},
+            r"layers.1.weight has shape \(1, 4\), not \(4, 4\)|layers.2.weight is missing",
+        ),
+        ({"optimizer": nn.Adam}, "trained by SGD, not Adam"),
+    ],
+)
+def test_a_checkpoint_of_another_training_is_refused(checkpoint, settings, said):
+    with pytest.raises(ValueError, match=rf"run\.npz: .*({said})"):
+        load(checkpoint, **settings)
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"model.layers.0.bias": np.array([{}, 1, 2, 3], dtype=object)}, "bias.npy is not an array"),
+        ({"model.layers.0.bias": np.array(list("abcd"))}, "not real numbers"),
+        ({"loss": None}, "loss is missing"),
+        ({"rng": np.array("{}")}, "run.npz"),
+        ({"rng": np.array("no json")}, "run.npz"),
+        ({"rng": np.array('{"bit_generator": "MT19937"}')}, "run.npz"),
+        ({"optimizer.steps": np.array(float("nan"))}, "steps is nan"),
+        ({"optimizer.steps": np.array(-1)}, "steps is -1"),
+        ({"optimizer.steps": np.array(math.inf)}, "steps is inf"),
+        ({"rng": np.array("[" * 100_000)}, "run.npz"),
+        ({"rng": np.array('{"bit_generator": "PCG64", "state": {"state": -1, "inc": 1}}')}, "run.npz"),
+        ({"loss": np.array([1j])}, "loss holds complex"),
+        ({"format": np.array(99)}, "format is 99"),
+        ({"seconds": np.array([1.0, 2.0])}, r"seconds has shape \(2,\)"),
+        ({"seconds": np.array(-1.0)}, "seconds is -1.0"),
+        ({"seconds": np.array(math.nan)}, "seconds is nan"),
+        ({"seconds": np.array(1e300)}, r"seconds is 1e\+300"),
+        ({"loss": np.array([0.3, math.nan])}, "loss is not one finite number for each epoch"),
+        ({"model.layers.0.bias": np.array([1.0, 2.0, math.inf, 4.0])}, "layers.0.bias is not finite"),
+        ({"optimizer.velocity": np.full(17, math.nan)}, "velocity is not finite"),
+        ({"optimizer.steps": np.array(2**60)}, "steps is 1.1529"),
+        ({"optimizer.steps": np.array(0.5)}, "steps is 0.5"),
+        ({"data": None}, "data is missing"),
+    ],
+)
+def test_checkpoints_with_wrong_contents_are_refused(checkpoint, changes, said):
+    rewrite(checkpoint, **changes)
+    with pytest.raises(ValueError, match=said):
+        load(checkpoint)
+
+
+def test_compressed_archives_are_refused_unread(checkpoint):
+    with zipfile.ZipFile(checkpoint, "w", zipfile.ZIP_DEFLATED) as bomb:
+        bomb.writestr("loss.npy", bytes(10**7))
+    with pytest.raises(ValueError, match="compressed"):
+        load(checkpoint)
+
+
+def test_a_crash_while_writing_leaves_the_old_checkpoint(checkpoint, monkeypatch):
+    before = checkpoint.read_bytes()
+
+    def crash(*_):
+        raise OSError("disk full")
+
+    for step in ("fsync", "replace"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, step, crash)
+            with pytest.raises(OSError, match="disk full"):
+                training()[1](9, checkpoint=checkpoint)
+        assert checkpoint.read_bytes() == before and list(checkpoint.parent.iterdir()) == [checkpoint]
+
+
+@pytest.fixture
+def memory(tmp_path):
+    """A directory in memory, where there is one: a disk would take most of the time."""
+    if not os.access("/dev/shm", os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
+        yield pathlib.Path(directory)
+
+
+# Damage
+
+
+def state(model, optimizer, rng):
+    """Everything that loading sets, to the last bit."""
+    arrays = [*model.state_dict().items(), *optimizer.state_dict().items()]
+    return [(name, a.tobytes()) for name, a in arrays], repr(rng.bit_generator.state)
+
+
+def tiny(seed):
+    """The least there is to load into."""
+    model = nn.MLP(1, [1], bias=False, rng=np.random.default_rng(seed))
+    return model, nn.SGD(model.parameters(), lr=1.0), np.random.default_rng(seed)
+
+
+def npy(array):
+    file = io.BytesIO()
+    np.lib.format.write_array(file, np.asarray(array))
+    return file.getvalue()
+
+
+def npy_saying(dtype, shape, content=bytes(8)):
+    """An .npy file that says of itself what need not be so."""
+    text = f"{{'descr': {dtype}, 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + content
+
+
+def archive(members, method=zipfile.ZIP_STORED):
+    """A zip file of (name, content) pairs, with the right checksums."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", method) as z:
+        for name, content in members:
+            z.writestr(name, content)
+    return file.getvalue()
+
+
+def members(path):
+    with zipfile.ZipFile(path) as z:
+        return {name: z.read(name) for name in z.namelist()}
+
+
+def damaged(data, rng):
+    """Bytes cut off, flipped, inserted, removed, overwritten or copied elsewhere: at one place, or three."""
+    data = bytearray(data)
+    for _ in range(rng.choice([1, 3])):
+        i, j = (int(k) for k in rng.integers(len(data) + 1, size=2))
+        n = int(rng.integers(1, 40))
+        kind = rng.integers(6)
+        if kind == 0:
+            del data[i:]
+        elif kind == 1:
+            data[i : i + 1] = bytes(byte ^ 1 << rng.integers(8) for byte in data[i : i + 1])
+        elif kind == 2:
+            data[i:i] = rng.bytes(n)
+        elif kind == 3:
+            del data[i : i + n]
+        elif kind == 4:
+            data[i : i + n] = rng.choice([rng.bytes(n), bytes(n), b"\xff" * n])
+        else:
+            data[i : i + n] = data[j : j + n]
+    return bytes(data)
+
+
+VALUES = [
+    *(math.nan, math.inf, -math.inf, -1, 0.5, 1e300, 2**53, 2**64 - 1, -(2**63), 1j, True, "", "1", b"1"),
+    *([], [1.0], [math.nan] * 3, [[1.0]], ["a", "b"], np.zeros((0, 9)), np.zeros(9), np.zeros((1,) * 40)),
+    *(np.array({}), np.zeros(3, "M8[s]"), np.zeros(3, "f4,f4"), "\ud800", "a" * 9999),
+    *("[" * 9999, '{"a":' * 9999, "1" * 9999, "null", "{}", '{"bit_generator": "PCG64", "state": 1}'),
+    np.frombuffer(b"\x01\x00\xa0\x7f", "f4")[0],  # a signalling NaN
+]
+DTYPES = "<f16", "<f3", "<U0", "|V0", "\\d", "f8,f8", "(9,)f8", "<U9" + "9" * 99
+SHAPES = "(10**15,)", "(-1,)", "(1L,)", "(1and 2,)", f"({'9' * 9999},)", "(0, 1e9)"
+STRANGE = [
+    *map(npy, VALUES),
+    *(npy_saying(repr(dtype), "()") for dtype in DTYPES),
+    *(npy_saying("'<f8'", shape) for shape in SHAPES),
+    npy_saying("'<U1'", "()", b"\xff\xff\xff\xff"),  # no code points, either of them
+    npy_saying("'<U1'", "()", b"\x00\x00\x11\x00"),
+    b"",
+    b"text",
+]
+
+
+def rebuilt(content, rng):
+    """An archive with the right checksums: a member is missing, renamed, twice, damaged or another."""
+    content = dict(content)
+    name = rng.choice(list(content))
+    kind = rng.integers(8)
+    if kind == 0:
+        del content[name]
+    elif kind == 1:
+        content[damaged(name.encode(), rng).decode("latin1") or "x"] = content.pop(name)
+    elif kind == 2:
+        return archive([*content.items(), (name.removesuffix(".npy"), rng.choice([content[name], *STRANGE]))])
+    elif kind < 5:
+        content[name] = damaged(content[name], rng)
+    else:
+        content[name] = STRANGE[rng.integers(len(STRANGE))]
+    return archive(content.items())
+
+
+@pytest.mark.filterwarnings("error")
+def test_10000_damaged_checkpoints_are_refused_in_one_sentence_or_load_just_what_they_hold(memory):
+    path = memory / "run.npz"
+    nn.save_checkpoint(path, *tiny(0), [0.3, 0.2, 0.1], 1.5, "data")
+    whole, content = path.read_bytes(), members(path)
+    rng = np.random.default_rng(0)
+    loaded_into = tiny(1)
+    before = state(*loaded_into)
+    refused = 0
+    for case in range(10_000):
+        data = damaged(whole, rng) if case % 2 else rebuilt(content, rng)
+        path.write_bytes(data)
+        try:
+            losses, seconds = nn.load_checkpoint(path, *loaded_into)
+        except ValueError as error:
+            refused += 1
+            said = str(error)
+            assert type(error) is ValueError and said.startswith(str(path)), case
+            assert len(said) < len(str(path)) + 400 and said.isprintable(), case
+            assert state(*loaded_into) == before, case
+            continue
+        model, optimizer, generator = loaded_into
+        with np.load(io.BytesIO(whole if case % 2 else data)) as saved:
+            held = {name: array.tolist() for name, array in saved.items()}
+        assert model.state_dict()["layers.0.weight"].tolist() == held["model.layers.0.weight"], case
+        assert optimizer.steps == held["optimizer.steps"], case
+        assert optimizer.state_dict()["velocity"].tolist() == held["optimizer.velocity"], case
+        assert generator.bit_generator.state == json.loads(held["rng"]), case
+        assert (losses, seconds) == (held["loss"], held["seconds"]), case
+        loaded_into = tiny(1)
+    assert 8000 < refused < 9900  # the others are damaged where nobody reads, or hold other numbers
+
+
+def nested(content, depth):
+    """An archive that is small for the sizes of its members: each of the added ones has the next inside."""
+    inside, entries = bytes(10**5), []
+    for k in range(depth):
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w") as z:
+            z.writestr(f"model.{k}.npy", npy(np.frombuffer(inside, np.uint8)))
+            for entry in entries:
+                entry.header_offset += z.start_dir - len(inside)
+            entries += z.infolist()
+            inside, shell = file.getvalue()[: z.start_dir], len(inside)
+            assert len(inside) > shell
+    file = io.BytesIO(inside)
+    with zipfile.ZipFile(file, "a") as z:
+        for name, array in content.items():
+            z.writestr(name, array)
+        z.filelist += entries
+    return file.getvalue()
+
+
+def shared(content, times):
+    """An archive whose directory has an entry many times."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as z:
+        for name, array in content.items():
+            z.writestr(name, array)
+        z.writestr("model.0.npy", npy(np.zeros(10**5)))
+        z.filelist += [z.getinfo("model.0.npy")] * times
+    return file.getvalue()
+
+
+def test_what_a_file_promises_takes_no_memory(checkpoint):
+    content = members(checkpoint)
+    promises = [
+        npy_saying("'<f8'", "(1000000000000000,)"),
+        npy_saying("'<f8'", "(100000000,)"),
+        npy_saying("'<f8'", "(0, 1000000000000000)", b""),
+        npy_saying("'<U0'", "(1000000000,)", b""),
+        npy_saying("'<U500000000'", "()"),
+        npy_saying("'(100000000,)f8'", "(1,)"),
+        npy_saying("[('a', '<f8', (100000000,))]", "()"),
+        npy_saying("(" * 9000, "()"),
+    ]
+    bombs = [archive({**content, "loss.npy": promise}.items()) for promise in promises]
+    zeros = npy(np.zeros(10**6))
+    bombs += [archive({**content, "loss.npy": zeros}.items(), zipfile.ZIP_DEFLATED)]
+    bombs += [nested(content, 100), shared(content, 100)]
+    for bomb in bombs:
+        checkpoint.write_bytes(bomb)
+        tracemalloc.start()
+        with pytest.raises(ValueError, match=r"run\.npz"):
+            load(checkpoint)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 5 * len(bomb) + 10**6
+
+
+@pytest.mark.parametrize("kind", [np.random.MT19937, np.random.Philox, np.random.SFC64, np.random.PCG64DXSM])
+def test_generators_of_every_kind_resume(tmp_path, kind):
+    model, optimizer, _ = tiny(0)
+    rng, other = np.random.Generator(kind(0)), np.random.Generator(kind(1))
+    rng.random(3)
+    nn.save_checkpoint(tmp_path / "run.npz", model, optimizer, rng, [], 0.0)
+    assert nn.load_checkpoint(tmp_path / "run.npz", model, optimizer, other) == ([], 0.0)
+    assert rng.integers(2**63, size=1000).tolist() == other.integers(2**63, size=1000).tolist()
+
+
+@pytest.mark.parametrize("kind", [np.random.MT19937, np.random.Philox])
+def test_positions_beside_a_generators_buffer_are_refused(tmp_path, kind):
+    model, optimizer, _ = tiny(0)
+    rng = np.random.Generator(kind(0))
+    nn.save_checkpoint(tmp_path / "run.npz", model, optimizer, rng, [], 0.0)
+    text = json.dumps(rng.bit_generator.state, default=np.ndarray.tolist)
+    for position in (-1, 625, 2**31 - 1):
+        moved = re.sub(r'pos": \d+', f'pos": {position}', text)
+        rewrite(tmp_path / "run.npz", rng=np.array(moved))
+        with pytest.raises(ValueError, match="beside its buffer"):
+            nn.load_checkpoint(tmp_path / "run.npz", model, optimizer, rng)
+
+
+def test_what_is_no_file_is_refused_at_once(tmp_path):
+    special = [tmp_path]
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+        special += [tmp_path / "pipe", "/dev/zero", "/dev/null"]
+    for path in special:
+        with pytest.raises(ValueError, match=f"{path} is not a file"):
+            load(path)
+    (tmp_path / "empty.npz").touch()
+    with pytest.raises(ValueError, match=r"empty\.npz is not a whole checkpoint"):
+        load(tmp_path / "empty.npz")
+    with pytest.raises(FileNotFoundError):
+        load(tmp_path / "none.npz")
+
+
+# Kills, and others who write
+
+
+def test_files_that_kills_have_left_are_removed_after_an_hour(checkpoint):
+    abandoned, others, young = (
+        checkpoint.with_name(name)
+        for name in ("run.npz.01.partial", "run2.npz.01.partial", "run.npz.02.partial")
+    )
+    for path in (abandoned, others, young):
+        path.write_bytes(b"half")
+    for path in (abandoned, others):
+        os.utime(path, (time.time() - 4000,) * 2)
+    model, _ = training()
+    nn.save_checkpoint(checkpoint, model, model.optimizer, np.random.default_rng(1), [], 0.0)
+    assert set(checkpoint.parent.iterdir()) == {checkpoint, others, young}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows replaces no file that is being read")
+def test_threads_may_save_to_one_path_and_load_from_it(tmp_path):
+    errors = []
+
+    def work(k):
+        try:
+            model, optimizer, rng = tiny(k)
+            for path in [tmp_path / f"{k}.npz", tmp_path / "all.npz"] * 10:
+                model.load_state_dict({"layers.0.weight": [[k]]})
+                nn.save_checkpoint(path, model, optimizer, rng, [k] * 10**k, k)
+                losses, seconds = nn.load_checkpoint(path, model, optimizer, rng)
+                [[weight]] = model.state_dict()["layers.0.weight"]
+                assert losses == [weight] * 10 ** int(weight) and seconds == weight
+                assert weight == k or path.name == "all.npz"
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(k % 4,)) for k in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*(f"{k}.npz" for k in range(4)), "all.npz"]
+
+
+def kill(directory):
+    """Kill training at 100 moments, and resume from what each leaves; says what it found there."""
+    path = os.path.join(directory, "run.npz")
+    epochs, settings, data = 30, {"optimizer": nn.Adam, "batch_size": 2, "nouts": (2, 1)}, (X[:4], Y[:4])
+
+    def start(engine):
+        """The process that trains, and when it started."""
+        began = time.perf_counter()
+        if not (child := os.fork()):
+            try:
+                with contextlib.redirect_stdout(io.StringIO()):
+                    training(**settings)[1](epochs, *data, checkpoint=path, log_every=1, engine=engine)
+            finally:
+                os._exit(0)
+        return child, began
+
+    whole, seconds = {}, {}
+    engines = ["scalar", "numpy"] * 4 + ["scalar", "native" if find_spec("llvmlite") else "numpy"]
+    for engine in dict.fromkeys(engines):
+        model, train = training(**settings)
+        whole[engine] = model, train(epochs, *data, engine=engine).loss
+        child, began = start(engine)
+        os.waitpid(child, 0)
+        seconds[engine] = time.perf_counter() - began
+    moments = np.random.default_rng(0)
+    kills, at, torn = 0, set(), 0
+    for engine in itertools.cycle(engines):
+        if os.path.exists(path):
+            os.remove(path)
+        files = set(os.listdir(directory))
+        child, began = start(engine)
+        time.sleep(max(0.0, began + moments.uniform(0.0, seconds[engine]) - time.perf_counter()))
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        if not os.WIFSIGNALED(status):  # it was done before
+            continue
+        saved = os.path.exists(path)
+        left = {*os.listdir(directory)} - files - {"run.npz"}
+        torn += any(not zipfile.is_zipfile(os.path.join(directory, name)) for name in left)
+        if saved:
+            at.add(len(load(path, optimizer=nn.Adam, nouts=(2, 1))[0]))
+        model, train = training(**settings)
+        losses = train(epochs, *data, resume=path if saved else None, engine=engine).loss
+        expected, expected_losses = whole[engine]
+        assert losses == expected_losses and same(model, expected)
+        assert same(model.optimizer, expected.optimizer)
+        kills += 1
+        if kills == 100:
+            break
+    print(json.dumps([kills, torn, sorted(at)]))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_training_killed_at_100_moments_resumes_to_the_same_bits(memory):
+    here = os.path.dirname(__file__)
+    program = (
+        "import sys; sys.path[:0] = sys.argv[2:]; import test_checkpoint; test_checkpoint.kill(sys.argv[1])"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program, memory, here, os.path.dirname(here)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # a fork has no other threads
+    )
+    assert ran.returncode == 0, ran.stderr
+    kills, torn, at = json.loads(ran.stdout.splitlines()[-1])
+    assert kills == 100 and torn >= 3 and len(at) >= 5  # in the middle of writing, and at many epochs

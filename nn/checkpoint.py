@@ -37,6 +37,8 @@ def save_checkpoint(
 
     `loss` is the loss of each epoch so far, `seconds` what they took, and `data` a name of what the
     model is trained on. If several save to one path at once, one of their files is there in the end.
+
+    Raises OSError where the file cannot be written, and ValueError for losses that are not finite.
     """
     losses, seconds = _history(np.array(loss, dtype=float), seconds)
     arrays = {

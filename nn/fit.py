@@ -148,6 +148,7 @@ def fit(
         epoch = len(losses)
         if training:
             training.rewind_to_finite()
+            save()  # or what is saved may be parameters that have overflowed
         raise ArithmeticError(
             f"the loss stopped being finite in epoch {epoch}: {error}; the parameters are"
             f" those before epoch {len(losses)}, and a smaller learning rate may keep it finite"

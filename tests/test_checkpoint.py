@@ -147,6 +147,16 @@ def test_a_crash_while_writing_leaves_the_old_checkpoint(checkpoint, monkeypatch
         assert checkpoint.read_bytes() == before and list(checkpoint.parent.iterdir()) == [checkpoint]
 
 
+def test_training_that_overflows_leaves_a_checkpoint_of_what_was_finite(checkpoint):
+    for engine in ("scalar", "numpy"):
+        model, train = training(lr=1e308)
+        with pytest.raises(ArithmeticError, match="those before epoch 0"):
+            train(5, y=1e3 * Y, checkpoint=checkpoint, log_every=1, engine=engine)
+        resumed, _ = training(seed=5)
+        assert nn.load_checkpoint(checkpoint, resumed, resumed.optimizer, np.random.default_rng())[0] == []
+        assert same(resumed, model)
+
+
 @pytest.fixture
 def memory(tmp_path):
     """A directory in memory, where there is one: a disk would take most of the time."""

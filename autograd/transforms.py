@@ -118,7 +118,8 @@ class Call:
 
     def __init__(self, f: Any, places: Sequence[int], args: Sequence[Any], kwargs: dict[str, Any]):
         self.name = getattr(f, "__qualname__", repr(f))
-        if not all(-len(args) <= i < len(args) for i in places):
+        n = len(args)
+        if not all(-n <= i < n for i in places) or len({i % n for i in places}) < len(places):
             raise ValueError(f"{self.name} was called with {len(args)} arguments, and argnums is {places}")
         self.arguments = tuple(args[i] for i in places)
         self.given = list(numbers_in(self.arguments))

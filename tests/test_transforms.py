@@ -257,6 +257,8 @@ def test_functions_may_branch_and_use_numpy():
 def test_arguments_that_are_not_there():
     with pytest.raises(ValueError, match=r"called with 1 arguments, and argnums is \(0, 2\)"):
         grad(lambda x: x, argnums=(0, 2))(1.0)
+    with pytest.raises(ValueError, match=r"argnums is \(0, -2\)"):
+        jacobian(lambda x, y: x, argnums=(0, -2))(1.0, 2.0)
     with pytest.raises(ValueError, match=r"tangents have shapes \[\(3,\)\], and the arguments \[\(2,\)\]"):
         jvp(lambda x: x, (np.ones(2),), (np.ones(3),))
     with pytest.raises(ArithmeticError, match="sqrt"):

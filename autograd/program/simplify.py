@@ -22,6 +22,7 @@ from ..value import Constant, Value, dot, total
 ROW_SUM = Primitive("row_sum", "Σₙ", lambda x: x, np.sum, lambda x, out: 1.0)
 PRIMITIVES = {**TABLE, ROW_SUM.name: ROW_SUM}
 SUMS = ("add", "sub", "neg", "total", "dot")
+LINEAR = ("add", "sub", "neg", "mul", "div")
 
 
 def simplify(
@@ -108,16 +109,17 @@ class _Rewriting:
         self.current: Value | None = None  # what is being rewritten: it stays if nothing about it changes
         self.used_once: set[Value] = set()
         self.inner: set[Value] = set()  # sums that are used once, by another sum
+        self.summed: dict[Value, Any] = {}  # what the row_sum of a Value is
 
     def run(self, outputs: list[Value], gather: bool) -> dict[Any, Any]:
         """What each Value of the outputs' graph becomes; with `gather`, chains of sums become one."""
         order = topological_order(*outputs)
-        users: dict[Value, list[str]] = {v: [] for v in order}
-        for v in order:
+        user: dict[Value, str] = {}  # the primitive of a Value's only user; "" where there are several
+        for v in order if gather else ():
             for p in set(parents(v)):
-                users[p].append(v.op)
+                user[p] = "" if p in user else v.op
         for v in outputs:
-            users[v] += ["", ""]  # whoever asked for it: it stays
+            user[v] = ""  # whoever asked for it: it stays
         became: dict[Any, Any] = {}
         for v in order:
             if not v.op:
@@ -126,10 +128,10 @@ class _Rewriting:
             self.current = v
             x, y = self._operand(v.x, became), self._operand(v.y, became)
             chained = gather and v.op in SUMS
-            inner = chained and len(users[v]) == 1 and users[v][0] in SUMS
+            inner = chained and user[v] in SUMS
             w = became[v] = self._sum(v.op, x, y) if chained and not inner else self(v.op, x, y)
             if gather and isinstance(w, Value):
-                if w in self.used_once or len(users[v]) > 1:
+                if w in self.used_once or not user[v]:
                     self.used_once.discard(w)
                     self.inner.discard(w)
                 else:
@@ -148,6 +150,11 @@ class _Rewriting:
             return PRIMITIVES[op].compute(x) if y is None else PRIMITIVES[op].compute(x, y)
         if op in ("dot", "total") and not self._is_plain(x, y):
             return self._sum(op, x, y)
+        if op == "row_sum":
+            for v in self._inside(x):
+                self.summed[v] = self(op, v)
+            if x in self.summed:
+                return self.summed[x]
         for rewrite in _BY_PRIMITIVE.get(op, ()):
             found = rewrite(self, x, y)
             if found is not False:
@@ -156,7 +163,7 @@ class _Rewriting:
         out = self.made.get(key)
         if out is None:
             old = self.current
-            if old is not None and old.op == op and old.x == x and old.y == y:
+            if old is not None and old.op == op and _same(old.x, x) and _same(old.y, y):
                 out = old
             elif op == "dot":
                 out = dot(x, y)
@@ -168,6 +175,18 @@ class _Rewriting:
             if op != "row_sum" and not self.by_row.isdisjoint(parents(out)):
                 self.by_row.add(out)
         return out
+
+    def _inside(self, x: Any) -> Iterable[Value]:
+        """What row_sum's rules move it to, the innermost first: without that they would recurse."""
+        found, stack = [], [x]
+        while stack:
+            v = stack.pop()
+            if v in self.used_once and v.op in LINEAR:
+                inside = [p for p in parents(v) if p in self.by_row and p not in self.summed]
+                if v.op != "mul" or len(inside) == 1:
+                    found += inside
+                    stack += inside
+        return reversed(found)
 
     def shared(self, x: Any) -> bool:
         """Whether x is the same for all rows."""
@@ -265,6 +284,10 @@ class _Rewriting:
 def _factors(x: Any) -> tuple[Any, ...]:
     """x as a term of a sum: a product as its two factors, anything else alone."""
     return (x.x, x.y) if _op(x, "mul") and not _number(x.x) else (x,)
+
+
+def _same(x: Any, y: Any) -> bool:
+    return x is y or x == y  # a Value's == takes longer
 
 
 def _number(x: Any) -> bool:

@@ -31,6 +31,7 @@ PADDING = 8  # numbers after each column, which the vector that has the last row
 LARGEST_POWER = 16  # of those that are multiplied out: within a relative 4e-15
 INLINED = 16  # calls of exp and so on: they get faster by a tenth, but LLVM slower
 MOST_SUMS = 4096  # they are on the stack, of which a thread may have half a megabyte
+MOST_OPERATIONS = 100_000  # LLVM takes time as the square of their number: minutes for these
 DEEPEST = 50  # expression that is computed for several outputs at once
 
 
@@ -42,7 +43,7 @@ class Kernel:
     `by_row` says whether an output differs from row to row.
 
     Raises NotImplementedError for a primitive without machine code, if a row's numbers depend on a sum
-    over the rows, or if there are thousands of such sums.
+    over the rows, or if there are thousands of such sums or more than 100,000 operations.
     """
 
     def __init__(
@@ -165,6 +166,11 @@ class _Code:
         self.columns = {v: k for k, v in enumerate(columns)}
         self.state = {v: k for k, v in enumerate(state)}
         self.order = _as_written([v for v in outputs if isinstance(v, Value)])
+        if (size := sum(len(v.x) if type(v.x) is tuple else 1 for v in self.order)) > MOST_OPERATIONS:
+            raise NotImplementedError(
+                f"machine code of {size:,} operations would take LLVM too long (the limit is"
+                f' {MOST_OPERATIONS:,}): engine "numpy" has no limit'
+            )
         self.by_row, self.late = set(columns), set[Value]()  # late: after the rows
         self.sums: dict[Value, int] = {}  # their places
         self._sort()

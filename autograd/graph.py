@@ -4,11 +4,14 @@
     parents(v)             the Values among that
     topological_order(*vs) vs and all they were computed from, parents first
 
-What else reads a graph takes it in that order.
+What else reads a graph takes it in that order. Where it makes many objects on the way, it has
+    collector_off()        Python's garbage collector at rest
 """
 
 from __future__ import annotations
 
+import contextlib
+import gc
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -60,3 +63,15 @@ def topological_order(*roots: Value) -> list[Value]:
                 elif not seen.issuperset(y):
                     stack += y
     return order
+
+
+@contextlib.contextmanager
+def collector_off() -> Iterator[None]:
+    """Python's garbage collector off: graphs have no cycles, and to look for some takes most of the time."""
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if on:
+            gc.enable()

@@ -27,7 +27,7 @@ import numpy as np
 
 from .. import value
 from ..derive import derive
-from ..graph import topological_order
+from ..graph import collector_off, topological_order
 from ..value import Value
 from .reading import Kernel, Reading
 from .record import Recording, example, outputs_of
@@ -172,6 +172,7 @@ class Program:
             raise TypeError("this program returns a list of outputs: it has no mean, and no gradient")
         return reading
 
+    @collector_off()
     def _record(self, arrays: Sequence[np.ndarray], key: Any, kind: str) -> None:
         if max(a.ndim for a in arrays) > 3:
             raise ValueError(f"{_shapes(arrays)}: a row is a number, a vector or a matrix")

@@ -378,6 +378,8 @@ class Source:
 
     def _spread(self, text: str, precedence: int, labels: list[Any], axes: list[Any]) -> Text:
         """A text whose axes are `labels`, to be broadcast along `axes`, of which they are some."""
+        if labels == axes:
+            return text, precedence
         text, precedence = self._transposed((text, precedence, labels), [l for l in axes if l in labels])
         first = min((axes.index(l) for l in labels), default=len(axes))
         index = [":" if l in labels else "None" for l in axes[first:]]

@@ -24,7 +24,7 @@ from .simplify import COMMUTATIVE
 NUMBER, LEAF = -2, -1  # in a signature, instead of an array's number: a constant; a leaf in no array yet
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Array:
     """Scalars as one array, of `shape`, or of that shape for every row of the data if `by_row`.
 
@@ -42,7 +42,7 @@ class Array:
     data: Any = None
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, slots=True)
 class Operand:
     """Elements of an array, laid along axes of the result.
 

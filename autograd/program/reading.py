@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import topological_order
+from ..graph import collector_off, topological_order
 from ..value import Value
 from .emit import Source
 from .lift import Array, Lifted
@@ -48,13 +48,14 @@ class Reading:
             self._outputs = [result]
         # All that computes with the Values is done here, while they have the data of the recording.
         wanted = (*self._outputs, *self.gradient.values())
-        became = simplify(wanted, self._inputs, recording.rows)
+        became = simplify(wanted, self._inputs, recording.rows) if kind != "rows" else {}
         self._became = {v: became.get(v, v) for v in (*wanted, *became)}
         self._functions: dict[bool, Callable[..., Any]] = {}
         self._kernel: Any = None
         self._lock = threading.Lock()
 
     @functools.cached_property
+    @collector_off()
     def _lifted(self) -> tuple[Lifted, list[Array], list[Array]]:
         """The arrays, those among them of live leaves, and the outputs."""
         recording, scalars = self.recording, self._scalars(self.recording.leaves)
@@ -98,12 +99,15 @@ class Reading:
         names = titles[self.kind], self._name
         return Source(*names, lifted, self.recording.names, leaves, result, gradient, pairs, fast)
 
+    @collector_off()
     def function(self, xp: Any, fast: bool = False) -> Callable[..., Any]:
         """The source's function for an array module."""
         source = self.source(fast)
+        text, constants = source.text(), source.constants
+        del source  # which takes more memory than either
         namespace: dict[str, Any] = {}
-        exec(source.text(), namespace)
-        return namespace["program"](xp, *([source.constants] if source.constants else []))
+        exec(text, namespace)
+        return namespace["program"](xp, *([constants] if constants else []))
 
     def run_numpy(
         self, arrays: Sequence[np.ndarray], data: Sequence[np.ndarray], fast: bool

@@ -15,12 +15,15 @@ if TYPE_CHECKING:
 
 def copy(v: Value) -> Value:
     """copy.copy: another Value of the same operands."""
-    reduced: Any = object.__reduce_ex__(v, 2)
-    _, arguments, state = reduced[:3]
-    twin = type(v).__new__(*arguments)
-    for part in filter(None, state):  # the dict that a subclass may have, and the slots
-        for name, field in part.items():
-            setattr(twin, name, field)
+    kind = type(v)
+    twin = kind.__new__(kind)
+    twin.data, twin.grad, twin.label, twin.op = v.data, v.grad, v.label, v.op
+    twin.x, twin.y, twin.dx, twin.dy = v.x, v.y, v.dx, v.dy
+    if len(kind.__mro__) > 2:  # a subclass of Value, which may have fields of its own
+        reduced: Any = object.__reduce_ex__(v, 2)
+        for part in filter(None, reduced[2]):  # the dict that it may have, and the slots
+            for name, field in part.items():
+                setattr(twin, name, field)
     return twin
 
 

@@ -69,7 +69,8 @@ def topological_order(*roots: Value) -> list[Value]:
 def collector_off() -> Iterator[None]:
     """Python's garbage collector off: graphs have no cycles, and to look for some takes most of the time."""
     on = gc.isenabled()
-    gc.disable()
+    if on:  # else another thread that is here as well may have turned it off, and will turn it on
+        gc.disable()
     try:
         yield
     finally:

@@ -4,7 +4,6 @@ import copy
 import math
 import pickle
 import re
-import threading
 
 import numpy as np
 import pytest
@@ -481,26 +480,6 @@ def test_wrong_arguments_are_refused():
 
 
 # Threads, pickles, pictures, other libraries
-
-
-def test_threads_share_a_program():
-    w = leaves(3)
-    x = RNG.normal(size=(50, 3))
-    p = autograd.compile(lambda x: dot(w, x).tanh())
-    expected = eager(lambda x: dot(w, x).tanh(), [x], w)[2]
-    start = threading.Barrier(8)
-
-    def work():
-        start.wait()
-        for _ in range(20):
-            p.backward(x)
-
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert [v.grad for v in w] == pytest.approx([160 * g for g in expected], rel=1e-9)
 
 
 @autograd.compile(reduce="sum")

@@ -83,25 +83,23 @@ class Program:
 
     def __call__(self, *arrays: Any) -> Any:
         """The mean (or sum) over the rows, a float; of a list of outputs, an array with a row for each."""
-        checked, key = self._checked(arrays)
-        (result,) = self._run("value", checked, key)
-        return result if self._recordings[key].listed else float(result)
+        reading, (result,) = self._run("value", arrays)
+        return result if reading.recording.listed else float(result)
 
     def per_example(self, *arrays: Any) -> np.ndarray:
         """What f gives for each row: shape (N,), or (N, outputs)."""
-        return self._run("rows", *self._checked(arrays))[0]
+        return self._run("rows", arrays)[1][0]
 
     def value_and_grad(self, *arrays: Any) -> tuple[float, list[np.ndarray]]:
         """The mean (or sum), and its gradient: an array for each of `leaves`. Nothing is written."""
-        result, *gradient = self._run("gradient", *self._checked(arrays))
+        _, (result, *gradient) = self._run("gradient", arrays)
         return float(result), [np.asarray(grad) for grad in gradient]
 
     def backward(self, *arrays: Any) -> float:
         """The mean (or sum); adds its gradient to the grad of every live leaf."""
-        checked, key = self._checked(arrays)
-        result, *gradient = self._run("gradient", checked, key)
+        reading, (result, *gradient) = self._run("gradient", arrays)
         with value.backward_lock:
-            for leaves, grads in zip(self._readings[key, "gradient"].leaves, gradient):
+            for leaves, grads in zip(reading.leaves, gradient):
                 for v, grad in zip(leaves.flat, grads.ravel().tolist()):
                     v.grad += grad
         return float(result)
@@ -146,10 +144,11 @@ class Program:
 
     def _latest(self) -> Reading:
         """What `source` shows, of what was recorded last."""
-        if not self._recordings:
-            raise RuntimeError("this program has recorded nothing yet: call it with data first")
-        key = next(reversed(self._recordings))
-        return self._readings.get((key, "gradient")) or self._readings[key, "rows"]
+        with self._lock:
+            if not self._recordings:
+                raise RuntimeError("this program has recorded nothing yet: call it with data first")
+            key = next(reversed(self._recordings))
+            return self._readings.get((key, "gradient")) or self._readings[key, "rows"]
 
     def _checked(self, given: Sequence[Any]) -> tuple[list[np.ndarray], Any]:
         """The arrays of a call, and the shapes of their rows."""
@@ -196,26 +195,27 @@ class Program:
         self._readings.update(made)
         self._recordings[key] = recording
 
-    def _run(self, kind: str, arrays: Sequence[np.ndarray], key: Any) -> Sequence[Any]:
-        """A reading's outputs, all of them finite."""
+    def _run(self, kind: str, given: Sequence[Any]) -> tuple[Reading, Sequence[Any]]:
+        """A reading and its outputs for these arrays, all of them finite."""
+        arrays, key = self._checked(given)
         reading = self._reading(kind, arrays, key)
         outputs: Sequence[Any]
         if reading.native:
             outputs = reading.run_native(arrays)
             if _finite(outputs):
-                return outputs
+                return reading, outputs
         data = reading.data()
         for fast in (True, False):
             flags = np.errstate(over="raise", divide="raise", invalid="raise")
             with contextlib.suppress(FloatingPointError), flags:
                 outputs = reading.run_numpy(arrays, data, fast)
                 if _finite(outputs):
-                    return outputs
+                    return reading, outputs
         self._replay(arrays, kind == "gradient")  # which says what was wrong, and in which row
         with np.errstate(all="ignore"):
             outputs = reading.run_numpy(arrays, data, fast=False)
         if _finite(outputs):
-            return outputs
+            return reading, outputs
         raise OverflowError("the result of each row is finite, but they overflow when added")
 
     def _replay(self, arrays: Sequence[np.ndarray], gradient: bool) -> None:

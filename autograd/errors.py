@@ -37,15 +37,14 @@ def gradient_anomaly(v: Value, order: list[Value]) -> ArithmeticError:
             if p is v and not math.isfinite(child.grad * d):
                 size = f"{d}, times a gradient of {child.grad}" if math.isfinite(d) else "not finite"
                 return derivative_anomaly(child, v, size)
-    return OverflowError(f"backward: the gradients that reach {_shown(v)} overflow when added")
+    said = f"backward: the gradients that reach {_shown(v)} overflow when added"
+    return OverflowError(f"{said}{_user_line()}")
 
 
 def derivative_anomaly(v: Value, operand: Any, size: str = "not finite") -> ArithmeticError:
     """The error for a derivative of v, with respect to an operand, that is not finite or grows so."""
-    call = _call(v.op, v.x, v.y)
-    return FloatingPointError(
-        f"backward: the derivative of {call} with respect to {_shown(operand)} is {size}"
-    )
+    said = f"the derivative of {_call(v.op, v.x, v.y)} with respect to {_shown(operand)} is {size}"
+    return FloatingPointError(f"backward: {said}{_user_line()}")
 
 
 def recorded_branch(v: Value, use: str) -> TypeError:
@@ -102,4 +101,5 @@ def _user_line() -> str:
     return f", at {os.path.basename(file)}:{line}" + (f": {source}" if source else "")
 
 
-_NOT_THE_USERS = ("autograd", "nn", "numpy")  # NumPy's wrappers stand between, as in nn.fit
+# NumPy's wrappers stand between, as in nn.fit, and Python's own, as in statistics.fmean or a thread.
+_NOT_THE_USERS = {"autograd", "nn", "numpy", *sys.stdlib_module_names}

@@ -190,7 +190,12 @@ class PackedTrainer(Trainer):
             grad.ravel() if moved is None else grad[moved] for grad, (_, _, moved) in zip(grads, self.arrays)
         ]
         self.twin.steps += 1
-        self.packed = self.twin.update(numbers, np.concatenate([*parts, self.unused]), carried)
+        gradient = np.concatenate([*parts, self.unused])
+        try:
+            self.packed = self.twin.update(numbers, gradient, carried)
+        except FloatingPointError:  # the next step says what comes of it, as among Values
+            with np.errstate(all="ignore"):
+                self.packed = self.twin.update(numbers, gradient, carried)
         return loss
 
     def one_step(self) -> np.ndarray:
@@ -245,37 +250,46 @@ class NativeTrainer(Trainer):
         n = len(self.X)
         if self.batch_size is None:
             start = time.perf_counter()
-            losses, finite = self._take(min(epochs, self.pace), n, self.columns)
+            losses, error = self._take(min(epochs, self.pace), n, self.columns)
             if time.perf_counter() - start < 0.05:
                 self.pace *= 2
             self.losses += losses
         else:
             order = np.concatenate(self.batches())
             columns = pack([self.X[order], self.Y[order]])
-            losses, finite = self._take(-(-n // self.batch_size), self.batch_size, columns)
-            if finite:
+            losses, error = self._take(-(-n // self.batch_size), self.batch_size, columns)
+            if not error:
                 ends = np.minimum(np.arange(1, len(losses) + 1) * self.batch_size, n)
                 self.losses.append(float(np.diff(ends, prepend=0) @ losses) / n)
-        if not finite:
-            self.write_back()
-            self.program.value_and_grad(self.X, self.Y)  # says where, if it is so for all examples too
-            raise FloatingPointError("it is not")
+        if error:
+            raise error
 
-    def _take(self, steps: int, batch: int, columns: np.ndarray) -> tuple[list[float], bool]:
-        """Take steps; their losses, as far as all was finite, and whether it was to the end."""
+    def _take(
+        self, steps: int, batch: int, columns: np.ndarray
+    ) -> tuple[list[float], ArithmeticError | None]:
+        """Take steps; their losses, as far as all was finite, and what then was not."""
         losses, numbers = np.empty(steps), self.numbers.copy()
         taken = self.kernel.iterate(columns, len(self.X), batch, numbers, steps, losses)
-        finite = np.isfinite(self.numbers)
-        if not np.isfinite(numbers[finite]).all():  # after some step that had a finite loss: look for it
+        if not _spoilt(self.numbers, numbers):
+            self.numbers = numbers
+            return losses[:taken].tolist(), None if taken == steps else self._error(losses[taken])
+        for taken in range(steps):  # some step had a finite loss, and led to numbers that are not
             numbers = self.numbers.copy()
-            for taken in range(steps):
-                next_ = numbers.copy()
-                self.kernel.iterate(columns, len(self.X), batch, next_, 1, losses[taken:], start=taken)
-                if not np.isfinite(next_[finite]).all():
-                    break
-                numbers = next_
-        self.numbers = numbers
-        return losses[:taken].tolist(), taken == steps
+            if not self.kernel.iterate(columns, len(self.X), batch, numbers, 1, losses[taken:], taken):
+                return losses[:taken].tolist(), self._error(losses[taken])
+            if _spoilt(self.numbers, numbers) and (error := self._error()):
+                return losses[:taken].tolist(), error
+            self.numbers = numbers  # it was the update: the next step says what comes of it
+        return losses.tolist(), None
+
+    def _error(self, loss: float | None = None) -> ArithmeticError | None:
+        """What is not finite in the loss, or in its gradient, with the numbers as they are now."""
+        self.write_back()
+        try:
+            self.program.value_and_grad(self.X, self.Y)
+        except ArithmeticError as error:
+            return error
+        return None if loss is None else FloatingPointError(f"it is {loss}")
 
     def one_step(self) -> np.ndarray:
         numbers = self.numbers.copy()
@@ -307,6 +321,11 @@ class NativeTrainer(Trainer):
         carried = rest.reshape(len(parameters), slots).tolist()
         self.optimizer.state = [tuple(state) for state in carried]
         self.optimizer.steps = int(self.numbers[-1])
+
+
+def _spoilt(before: np.ndarray, after: np.ndarray) -> bool:
+    """Whether a number that was finite is so no more."""
+    return not bool(np.isfinite(after[np.isfinite(before)]).all())
 
 
 def trainer(engine: str, model: Any, loss: Any, optimizer: Optimizer, run: Run) -> Trainer:
@@ -397,7 +416,8 @@ def _verify(training: PackedTrainer | NativeTrainer, model: Any, loss: Any, opti
     for i in np.unique(np.linspace(0, len(stepped) - 1, 20).astype(int)):
         p = optimizer.parameters[i]
         moved, _ = twin.update(p.data, by_leaf[1].get(p, 0.0), optimizer.state[i])
-        if not math.isclose(moved, stepped[i], rel_tol=1e-6, abs_tol=1e-7 + 1e-6 * abs(p.data)):
+        close = math.isclose(moved, stepped[i], rel_tol=1e-6, abs_tol=1e-7 + 1e-6 * abs(p.data))
+        if math.isfinite(moved) and not close:
             raise TypeError(
                 f"{type(optimizer).__name__}.update is not arithmetic on one parameter: the engine"
                 " scalar alone runs it"

@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 
 from .. import value
-from ..derive import derive
-from ..graph import collector_off, topological_order
+from ..errors import gradient_anomaly
+from ..graph import collector_off, operands, parents, topological_order
 from ..value import Value
 from .reading import Kernel, Reading
 from .record import Recording, example, outputs_of
@@ -189,6 +189,7 @@ class Program:
                 made[key, each] = Reading(each, recording, self._reduce, name, self._engine)
             except ArithmeticError as error:
                 if each == kind:  # else it is made again when it is asked for, perhaps of another row
+                    self._replay(arrays, kind == "gradient")
                     raise type(error)(f"row 0: {error}") from error
         if recording.listed:
             made[key, "value"] = made[key, "rows"]
@@ -221,15 +222,39 @@ class Program:
     def _replay(self, arrays: Sequence[np.ndarray], gradient: bool) -> None:
         """Compute row by row with Values, up to the first error."""
         names = argument_names(self._call, len(arrays))
+        share = 1.0 / len(arrays[0]) if self._reduce == "mean" else 1.0
         for i in range(len(arrays[0])):
             try:
                 inputs = [example(name, a[i]) for name, a in zip(names, arrays)]
                 (output, *_), _ = outputs_of(self._call, inputs)
-                given = {v for leaves in inputs for v in leaves.flat}
                 if gradient and isinstance(output, Value):
-                    derive(output, [v for v in topological_order(output) if not v.op and v not in given])
+                    _differentiate(output, {v for leaves in inputs for v in leaves.flat}, share)
             except ArithmeticError as error:
                 raise type(error)(f"row {i}: {error}") from error
+
+
+def _differentiate(output: Value, inputs: set[Value], seed: float) -> None:
+    """Raise what output.backward() would, but for gradients that lead to the inputs alone."""
+    needed: dict[Value, None] = {}
+    for v in topological_order(output):
+        if (not v.op and v not in inputs) or not needed.keys().isdisjoint(parents(v)):
+            needed[v] = None
+    order = list(needed)
+    with value.backward_lock:
+        before = [v.grad for v in order]
+        try:
+            for v in order:
+                v.grad = 0.0
+            output.grad = seed
+            for v in reversed(order):
+                if not math.isfinite(v.grad):
+                    raise gradient_anomaly(v, order)
+                for p, partial in operands(v):
+                    if partial is not None:
+                        p.grad += v.grad * partial
+        finally:
+            for v, grad in zip(order, before):
+                v.grad = grad
 
 
 def _array(given: Any) -> np.ndarray:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from .lift import Array, Lifted, Operand, is_whole
+from .masking import MASKING
 
 # How a primitive is written, if not as xp.name(x): an operator with its precedence, or a helper.
 OPERATORS = {
@@ -62,13 +63,21 @@ def compare(x, y):
 def take(x, positions):
     return xp.take(x, positions, axis=-1) if hasattr(xp, "__array_api_version__") else x[..., positions]
 """,
+    # Where NumPy raises what is invalid, ∞ − ∞ raises; isfinite would take four times as long.
+    "finite": """
+def finite(z):
+    z - z
+    return z
+""",
 }
 # For NumPy, fewer calls; where one overflows on the way, the program runs again with those above.
 FAST = {
     **HELPERS,
     "sigmoid": """
 def sigmoid(z):
-    return 1.0 / (1.0 + xp.exp(-z))
+    e = xp.exp(-z)
+    e += 1.0
+    return xp.reciprocal(e)
 """,
     "relu": """
 def relu(z):
@@ -95,7 +104,8 @@ class Source:
 
     It takes the `arguments` and then the arrays of `leaves`, and returns a tuple of the `result`, called
     `name`, and its `gradient` by leaf array. `adjoints` has Values and their adjoints: arrays are named
-    by them. Numbers too many to be written out are in `constants`.
+    by them. Numbers too many to be written out are in `constants`. `fast` is for NumPy alone; `watched`,
+    for NumPy where it raises what is invalid, stops at infinities that would be masked.
     """
 
     def __init__(
@@ -109,6 +119,7 @@ class Source:
         gradient: Sequence[Array] = (),
         adjoints: Iterable[tuple[Any, Any]] = (),
         fast: bool = False,
+        watched: bool = False,
     ):
         outputs = [result, *gradient]
         self._fast = fast
@@ -119,6 +130,7 @@ class Source:
         self._repeats: Counter[str] = Counter()
         self._taken = {"xp", "N", "program", "constants", "__debug__", *HELPERS}
         self._arrays = _reached(outputs)
+        self._unnoticed = _unnoticed(self._arrays) if watched else set()
         self._uses = Counter(operand.array for array in self._arrays for operand in _operands(array))
         self._summed = {  # sums that are summed over the rows at once: matrix products
             array.terms[0][0].array
@@ -269,6 +281,9 @@ class Source:
             _literal(x) if isinstance(x, float) else self._spread(*self._operand(x), axes)
             for x in array.terms[0]
         ]
+        for i in _watched(array, self._unnoticed):
+            self._helpers["finite"] = None
+            texts[i] = f"finite({texts[i][0]})", ATOM
         if array.op == "copy":
             (operand,) = array.terms[0]
             long = {axis for axis, n in enumerate(array.shape) if n > 1}
@@ -434,6 +449,28 @@ def _reached(outputs: Sequence[Array]) -> list[Array]:
 
 def _operands(array: Array) -> list[Operand]:
     return [x for term in array.terms for x in term if isinstance(x, Operand)]
+
+
+def _watched(array: Array, unnoticed: set[Array]) -> list[int]:
+    """Which of an array's operands may have infinities that it would mask."""
+    pairs = zip(MASKING.get(array.op, ()), array.terms[0] if array.terms else ())
+    return [i for i, (masks, x) in enumerate(pairs) if masks and getattr(x, "array", None) in unnoticed]
+
+
+def _unnoticed(arrays: Iterable[Array]) -> set[Array]:
+    """The arrays of results that may be infinite without a flag: in BLAS, or by what the data were."""
+    found, data = set[Array](), set[Array]()
+    for array in arrays:  # operands come first
+        copied = array.op in ("copy", "stack")
+        if array.op in ("input", "leaf") or (copied and data.issuperset(x.array for x in _operands(array))):
+            data.add(array)
+            continue
+        watched = _watched(array, found)
+        rest = [x for term in array.terms for i, x in enumerate(term) if i not in watched]
+        sources = {x.array for x in rest if isinstance(x, Operand)}
+        if array.op in ("dot", "row_sum") or not sources.isdisjoint(data | found):
+            found.add(array)
+    return found
 
 
 def _label(leaf: Array) -> str:

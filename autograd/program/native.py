@@ -23,6 +23,7 @@ from llvmlite import ir
 
 from ..graph import parents
 from ..value import Value
+from .masking import MASKING
 from .vector_math import DOUBLE, FUNCTIONS, INT64
 
 INT32, POINTER = ir.IntType(32), DOUBLE.as_pointer()
@@ -341,7 +342,9 @@ class _Code:
         if way == "sums":
             return self.across[self.sums[first] // self.lanes]
         if way:
-            return OPERATIONS[way](self.b, *map(self._together, _transposed(group)))
+            operands = _transposed(group)
+            computed = [any(_is_computed(x) for x in xs) for xs in operands]
+            return _applied(self.b, way, list(map(self._together, operands)), computed)
         if all(v is first for v in group):
             return _splat(self.b, self._scalar(first), self.lanes)
         out = ir.Constant(self.vector, None)
@@ -356,13 +359,14 @@ class _Code:
         if v.op == "div" and y is self.rows and v in self.by_row:
             return b.fmul(get(x), _splat(b, b.load(self.share), self.lanes), flags=CONTRACT)
         if v.op == "pow" and type(y) is float and y.is_integer() and 0 < abs(y) <= LARGEST_POWER:
-            return _power(b, get(x), int(y))
+            return _passed_on(b, _power(b, get(x), int(y)), get(x) if y < 0.0 and _is_computed(x) else None)
         if v.op == "dot":
             terms = [b.fmul(get(p), get(q), flags=CONTRACT) for p, q in zip(x, y)]
             return functools.reduce(functools.partial(_fadd, b), terms or [get(0.0)])
         if v.op == "total":
             return functools.reduce(functools.partial(_fadd, b), map(get, x or [0.0]))
-        return OPERATIONS[v.op](b, *map(get, (x,) if y is None else (x, y)))
+        operands = (x,) if y is None else (x, y)
+        return _applied(b, v.op, list(map(get, operands)), list(map(_is_computed, operands)))
 
     def _scalar(self, x: Any) -> Any:
         b = self.b
@@ -508,6 +512,25 @@ def _across(b: Any, vectors: list[Any]) -> Any:
 
 def _fadd(b: Any, x: Any, y: Any) -> Any:
     return b.fadd(x, y, flags=CONTRACT)
+
+
+def _is_computed(x: Any) -> bool:
+    """Whether x is no data: there, infinity is an anomaly."""
+    return isinstance(x, Value) and x.op != ""
+
+
+def _applied(b: Any, op: str, operands: Sequence[Any], computed: Sequence[bool]) -> Any:
+    """An operation whose result is not finite if a computed operand is not."""
+    out = OPERATIONS[op](b, *operands)
+    for x, masks, watched in zip(operands, MASKING[op], computed):
+        if masks and watched:
+            out = _passed_on(b, out, x)
+    return out
+
+
+def _passed_on(b: Any, out: Any, x: Any) -> Any:
+    """out, or NaN where x is not finite; of a result of −0 it may make 0, which is equal."""
+    return out if x is None else _fadd(b, b.fmul(x, _number(x.type, 0.0), flags=CONTRACT), out)
 
 
 def _arithmetic(name: str) -> Callable[..., Any]:

@@ -91,18 +91,18 @@ class Reading:
         """What the live leaves hold now."""
         return [np.array([v.data for v in leaves.flat]).reshape(leaves.shape) for leaves in self.leaves]
 
-    def source(self, fast: bool = False) -> Source:
-        """The program in NumPy, for every array module or, if `fast`, for NumPy alone (see Source)."""
+    def source(self, fast: bool = False, watched: bool = False) -> Source:
+        """The program for every array module or, if `fast` or `watched`, for NumPy alone (see Source)."""
         lifted, leaves, (result, *gradient) = self._lifted
         pairs = [(self._became.get(v), self._became.get(adjoint)) for v, adjoint in self._adjoints.items()]
         titles = {"rows": f"{self._name}_of_rows", "value": self._name, "gradient": f"{self._name}_gradient"}
         names = titles[self.kind], self._name
-        return Source(*names, lifted, self.recording.names, leaves, result, gradient, pairs, fast)
+        return Source(*names, lifted, self.recording.names, leaves, result, gradient, pairs, fast, watched)
 
     @collector_off()
-    def function(self, xp: Any, fast: bool = False) -> Callable[..., Any]:
+    def function(self, xp: Any, fast: bool = False, watched: bool = False) -> Callable[..., Any]:
         """The source's function for an array module."""
-        source = self.source(fast)
+        source = self.source(fast, watched)
         text, constants = source.text(), source.constants
         del source  # which takes more memory than either
         namespace: dict[str, Any] = {}
@@ -112,10 +112,10 @@ class Reading:
     def run_numpy(
         self, arrays: Sequence[np.ndarray], data: Sequence[np.ndarray], fast: bool
     ) -> Sequence[Any]:
-        """The outputs for these rows and these data of the leaves."""
+        """The outputs for these rows and these data of the leaves; NumPy is to raise what is invalid."""
         function = self._functions.get(fast)
         if function is None:
-            function = self._functions[fast] = self.function(np, fast)
+            function = self._functions[fast] = self.function(np, fast, watched=True)
         return function(*arrays, *data)
 
     def run_native(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -14,7 +14,6 @@ where llvmlite is installed and the graph is small, compiled to machine code.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
 import math
@@ -46,7 +45,7 @@ def compile(f: Any = None, *, reduce: str = "mean", engine: str = "auto") -> Any
     f runs once for each new shape of a row, and what it does then is the program: it may not compare
     Values or take their float(), and what it draws at random, or reads from a Value's `data`, stays
     what it was then. Overflow is sought in sums and products as they are computed here, which near
-    the largest float may be another than the row's.
+    the largest float may be another than the row's, and is found even where what follows would mask it.
 
     reduce: "mean" or "sum" of the rows. engine: "numpy", "native" (machine code, with the extra
     `native`), or "auto", native where that is installed and the graph is small.
@@ -59,8 +58,9 @@ def compile(f: Any = None, *, reduce: str = "mean", engine: str = "auto") -> Any
 class Program:
     """A compiled function: see compile().
 
-    Arrays have the examples along the first axis. Where a result or a gradient is not finite, the
-    rows are computed with Values, and the ArithmeticError of the first that fails names the row too.
+    Arrays have the examples along the first axis. Where anything on the way to a result or a gradient is
+    not finite, the rows are computed with Values, and the ArithmeticError of the first that fails names
+    the row too. An infinity among the data is no error where eager code makes none of it.
     """
 
     def __init__(self, f: Any, reduce: str = "mean", engine: str = "auto"):
@@ -207,11 +207,12 @@ class Program:
                 return reading, outputs
         data = reading.data()
         for fast in (True, False):
-            flags = np.errstate(over="raise", divide="raise", invalid="raise")
-            with contextlib.suppress(FloatingPointError), flags:
-                outputs = reading.run_numpy(arrays, data, fast)
-                if _finite(outputs):
-                    return reading, outputs
+            try:
+                outputs = _raising(reading.run_numpy, arrays, data, fast)
+            except FloatingPointError:
+                continue
+            if _finite(outputs):
+                return reading, outputs
         self._replay(arrays, kind == "gradient")  # which says what was wrong, and in which row
         with np.errstate(all="ignore"):
             outputs = reading.run_numpy(arrays, data, fast=False)
@@ -271,9 +272,17 @@ def _shapes(arrays: Sequence[np.ndarray]) -> str:
     return f"arrays of shapes {', '.join(str(array.shape) for array in arrays)}" if arrays else "no arrays"
 
 
+@np.errstate(over="raise", divide="raise", invalid="raise")  # as a decorator it takes a third of the time
+def _raising(f: Callable[..., Any], *given: Any) -> Any:
+    return f(*given)
+
+
+@np.errstate(all="ignore")
 def _finite(outputs: Sequence[Any]) -> bool:
-    with np.errstate(all="ignore"):  # the sum is looked at first, as that takes half the time
-        return all(math.isfinite(np.add.reduce(x, axis=None)) or np.isfinite(x).all() for x in outputs)
+    numbers = [x.ravel() for x in outputs]
+    flat = numbers[0] if len(numbers) == 1 else np.concatenate(numbers)
+    # Looked at first, as it takes a fifth of the time: it is finite unless a number is above 1e154.
+    return math.isfinite(flat.dot(flat)) or bool(np.isfinite(flat).all())
 
 
 def argument_names(f: Callable[..., Any], n: int) -> list[str]:

@@ -69,19 +69,27 @@ def finite(z):
     z - z
     return z
 """,
+    # Of which one operand or both are watched: it masks NaN too.
+    "power": """
+def power(x, y, watch_x, watch_y):
+    out = x**y
+    out = out + (x - x) if watch_x else out
+    return out + (y - y) if watch_y else out
+""",
 }
-# For NumPy, fewer calls; where one overflows on the way, the program runs again with those above.
+# For NumPy, fewer calls, and numbers that need not be converted at each; where something overflows on the
+# way, the program runs again with those above.
 FAST = {
     **HELPERS,
     "sigmoid": """
-def sigmoid(z):
+def sigmoid(z, one=xp.asarray(1.0)):
     e = xp.exp(-z)
-    e += 1.0
-    return xp.reciprocal(e)
+    e += one
+    return one / e
 """,
     "relu": """
-def relu(z):
-    return xp.maximum(z, 0.0)
+def relu(z, zero=xp.asarray(0.0)):
+    return xp.maximum(z, zero)
 """,
     "take": """
 def take(x, positions):
@@ -281,7 +289,11 @@ class Source:
             _literal(x) if isinstance(x, float) else self._spread(*self._operand(x), axes)
             for x in array.terms[0]
         ]
-        for i in _watched(array, self._unnoticed):
+        watched = _watched(array, self._unnoticed)
+        if watched and array.op == "pow":
+            self._helpers["power"] = None
+            return f"power({texts[0][0]}, {texts[1][0]}, {0 in watched}, {1 in watched})", ATOM
+        for i in watched:
             self._helpers["finite"] = None
             texts[i] = f"finite({texts[i][0]})", ATOM
         if array.op == "copy":

@@ -359,7 +359,8 @@ class _Code:
         if v.op == "div" and y is self.rows and v in self.by_row:
             return b.fmul(get(x), _splat(b, b.load(self.share), self.lanes), flags=CONTRACT)
         if v.op == "pow" and type(y) is float and y.is_integer() and 0 < abs(y) <= LARGEST_POWER:
-            return _passed_on(b, _power(b, get(x), int(y)), get(x) if y < 0.0 and _is_computed(x) else None)
+            base = get(x)
+            return _power(b, _watched(b, base) if y < 0.0 and _is_computed(x) else base, int(y))
         if v.op == "dot":
             terms = [b.fmul(get(p), get(q), flags=CONTRACT) for p, q in zip(x, y)]
             return functools.reduce(functools.partial(_fadd, b), terms or [get(0.0)])
@@ -520,17 +521,19 @@ def _is_computed(x: Any) -> bool:
 
 
 def _applied(b: Any, op: str, operands: Sequence[Any], computed: Sequence[bool]) -> Any:
-    """An operation whose result is not finite if a computed operand is not."""
-    out = OPERATIONS[op](b, *operands)
-    for x, masks, watched in zip(operands, MASKING[op], computed):
-        if masks and watched:
-            out = _passed_on(b, out, x)
+    """An operation that does not mask a computed operand which is not finite."""
+    watch = [masks and watched for masks, watched in zip(MASKING[op], computed)]
+    if op != "pow":
+        return OPERATIONS[op](b, *(_watched(b, x) if w else x for x, w in zip(operands, watch)))
+    out = OPERATIONS[op](b, *operands)  # which may mask NaN too
+    for x, w in zip(operands, watch):
+        out = _watched(b, x, out) if w else out
     return out
 
 
-def _passed_on(b: Any, out: Any, x: Any) -> Any:
-    """out, or NaN where x is not finite; of a result of −0 it may make 0, which is equal."""
-    return out if x is None else _fadd(b, b.fmul(x, _number(x.type, 0.0), flags=CONTRACT), out)
+def _watched(b: Any, x: Any, out: Any = None) -> Any:
+    """x, or what is given, but NaN where x is not finite: 0 x is added, in one instruction."""
+    return _fadd(b, b.fmul(x, _number(x.type, 0.0), flags=CONTRACT), x if out is None else out)
 
 
 def _arithmetic(name: str) -> Callable[..., Any]:

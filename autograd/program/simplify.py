@@ -72,7 +72,7 @@ RULES: list[tuple[str, str, Rewrite]] = [
     ("u N / N = u",         "div", lambda to, x, y: y is to.rows and _op(x, "mul") and x.y is y and x.x),
     ("(x + u N) / N = x / N + u", "div", lambda to, x, y: y is to.rows and _op(x, "add") and _op(x.y, "mul")
                                         and x.y.y is y and to("add", to("div", x.x, y), x.y.x)),
-    ("x⁰ = 1",              "pow", lambda to, x, y: _is(y, 0.0) and 1.0),
+    ("x⁰ = 1",              "pow", lambda to, x, y: _is(y, 0.0) and not x.op and 1.0),
     ("x¹ = x",              "pow", lambda to, x, y: _is(y, 1.0) and x),
     ("x² = x x",            "pow", lambda to, x, y: _is(y, 2.0) and to("mul", x, x)),
     ("x^½ = √x",            "pow", lambda to, x, y: _is(y, 0.5) and to("sqrt", x)),

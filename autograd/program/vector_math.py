@@ -171,7 +171,7 @@ def tanh(x: _Vector) -> _Vector:
 @_inline
 def sigmoid(x: _Vector) -> _Vector:
     """1 / (1 + e⁻ˣ), above and below times 2⁻⁶⁰, with which s is normal for every x that matters."""
-    p, s = _exp_parts(_clamp(-x, -40.0, 746.0), BIASED - 60.0)
+    p, s = _exp_parts(-_clamp(x, -746.0, 40.0), BIASED - 60.0)
     lost = s.equals(2.0**-7)  # n = 53: the sum below loses the 1, half a unit in the last place
     return _where(lost, 2.0**-60 - 2.0**-113, 2.0**-60) / _fma(p, s, s + 2.0**-60)
 

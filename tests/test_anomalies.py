@@ -82,7 +82,7 @@ def without_line(error):
 @pytest.mark.parametrize("name", MASKED)
 def test_compiled_code_stops_where_eager_code_does(name, engine):
     f, bad = MASKED[name]
-    rows = np.array([[1.5, 2.0], [2.5, 1.0], bad, [-3.0, inf]])
+    rows = np.array([[1.5, 2.0], [2.5, 1.0], bad, bad])
     with np.errstate(all="ignore"):
         i, error = recorded(f, rows)
     assert i == 2

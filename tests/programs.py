@@ -1,159 +1,272 @@
-"""Random scalar programs, as a Hypothesis strategy: `programs()` draws a Program. Also an oracle.
+"""Random scalar programs, for Hypothesis and for a NumPy Generator, and what a Program is.
 
-A Program runs on anything that has the operators and the primitives: Values, floats, arrays.
+    @given(programs())
+    def test_anything(program):
+        leaves = [Value(x) for x in program.inputs]
+        output, *others = program.function(VALUES)(*leaves)
+
+    program = random_program(np.random.default_rng(0), max_depth=12)
+    print(program.source)  # def program(x0, w0): ...
+
+A Program is text, and runs on whatever has Python's operators and is given the FUNCTIONS that the text
+calls: Values, floats, arrays, tensors, numbers of any precision. To try a new primitive, or a pattern of
+primitives, add it to STEPS.
 """
 
-import math
-from dataclasses import dataclass
+import builtins
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
-from autograd import Value, dot, total
-from autograd.ops import TABLE
+import numpy as np
 
-# Each keeps its primitive inside its domain, and a program's numbers small.
-UNARY = {
-    "neg": lambda x: -x,
-    "sin": TABLE["sin"],
-    "cos": TABLE["cos"],
-    "tanh": TABLE["tanh"],
-    "sigmoid": TABLE["sigmoid"],
-    "softplus": TABLE["softplus"],
-    "exp": lambda x: TABLE["exp"](TABLE["tanh"](x)),
-    "log": lambda x: TABLE["log"](x * x + 0.5),
-    "sqrt": lambda x: TABLE["sqrt"](x * x + 0.25),
-    "abs": lambda x: abs(x + 0.1),
-    "relu": TABLE["relu"],
-    "square": lambda x: (x * 0.25) ** 2,
+import autograd
+from autograd import ops
+
+FUNCTIONS = (
+    "exp log sqrt sin cos tanh sigmoid relu softplus abs sign compare maximum minimum dot matvec total"
+).split()
+VALUES = {name: getattr(autograd, name, None) or getattr(ops, name) for name in FUNCTIONS if name != "abs"}
+VALUES["abs"] = builtins.abs
+
+
+def _dot(ws: Any, xs: Any) -> Any:
+    return sum(w * x for w, x in zip(ws, xs))
+
+
+VECTORS = {"dot": _dot, "matvec": lambda rows, xs: [_dot(row, xs) for row in rows], "total": sum}
+ARRAYS = {**VALUES, **VECTORS}  # for floats, too
+
+# x and y are operands and c is any number; d is not 0, k any exponent and n one for negative numbers.
+# Each step is defined and differentiable (kinks apart) wherever it is computed, and none grows fast.
+STEPS = """
+{x} + {y}
+{x} - {y}
+{x} * sin({y})
+tanh({x}) * tanh({y})
+{x} / (abs({y}) + 1.5)
+-{x}
+{c} + {x}
+{x} - {c}
+{c} - {x}
+{c} * {x}
+{x} * {c}
+{c} / (cos({x}) + 1.5)
+{x} / {d}
+(sin({x}) + 1.5) ** cos({y})
+(sin({x}) + 1.5) ** {k}
+sin({x}) ** {n}
+2.5 ** cos({x})
+exp(minimum({x}, 2.0))
+exp(-abs({x}))
+log(abs({x}) + 0.1)
+sqrt({x} * {x} + 0.1)
+sin({x})
+cos({x})
+tanh({x})
+sigmoid({x})
+relu({x})
+softplus({x})
+abs({x})
+sign({x}) * {y}
+compare({x}, {y}) * {x}
+maximum({x}, {y})
+minimum({x}, {y})
+maximum({c}, {x})
+minimum({x}, {c})
+dot([{x}, {y}], [sin({y}), {c}])
+dot([{x}, {y}], [{c}, {d}])
+total([{x}, {y}, {x}, {c}])
+""".strip().splitlines()
+NUMBERS = {
+    "c": (0.0, 1.0, -1.0, 2, 0.5, -0.0, 3, -0.25),
+    "d": (1.0, -1, 2.0, 0.5, 3, -0.3),
+    "k": (2, 0, 1, 3, -1, 0.5, 1.5, -2.0, -0.5, 17, 0.1),
+    "n": (2, 0, 1, 3.0, 4),
 }
-BINARY = {
-    "add": lambda x, y: 0.5 * x + y,
-    "sub": lambda x, y: 0.5 * x - y,
-    "mul": lambda x, y: 0.5 * x * TABLE["tanh"](y),
-    "div": lambda x, y: x / (abs(y) + 1.5),
-    "pow": lambda x, y: (x * x + 0.5) ** TABLE["sin"](y),
-    "maximum": TABLE["maximum"],
-    "minimum": TABLE["minimum"],
-    "number": lambda x, y: 0.7 * x - 3 / (1.5 + y * y),
-}
 
 
-def _dot(ws, xs):
-    return dot(ws, xs) if isinstance(ws[0], Value) else sum(w * x for w, x in zip(ws, xs))
+@dataclass(frozen=True)
+class Step:
+    """`results = text`, where the text has a {} for each of the operands, which are names."""
 
+    results: tuple[str, ...]
+    text: str
+    operands: tuple[str, ...]
 
-def _total(xs):
-    return total(xs) if isinstance(xs[0], Value) else sum(xs)
-
-
-NARY = {
-    "dot": lambda *v: TABLE["tanh"](_dot(v, v[::-1])),
-    "total": lambda *v: 0.25 * _total(v),
-}
-
-
-def gradients(f, *data):
-    """f's value and its derivatives at data, by backward()."""
-    leaves = [Value(x) for x in data]
-    out = f(*leaves)
-    out.backward()
-    return out.data, [leaf.grad for leaf in leaves]
+    def __str__(self) -> str:
+        return f"{', '.join(self.results)} = {self.text.format(*self.operands)}"
 
 
 @dataclass(frozen=True)
 class Program:
-    """Steps (name, indices): each applies an operation to inputs or to what earlier steps gave."""
+    """A function of scalars, straight-line, with data to run it on.
 
-    inputs: tuple[float, ...]
-    steps: tuple[tuple[str, tuple[int, ...]], ...]
+    Its inputs are x0, x1, ..., of which each of `rows` has the data, and w0, w1, ..., the same for all
+    rows, which are `leaves`. It returns the list of `outputs`, names.
+    """
 
-    def __call__(self, *inputs):
-        values = list(inputs)
-        for name, indices in self.steps:
-            operation = UNARY.get(name) or BINARY.get(name) or NARY[name]
-            values.append(operation(*(values[i % len(values)] for i in indices)))
-        return values[-1]
+    rows: tuple[tuple[float, ...], ...]
+    leaves: tuple[float, ...]
+    steps: tuple[Step, ...]
+    outputs: tuple[str, ...]
 
+    @property
+    def inputs(self) -> tuple[float, ...]:
+        """The first row and the leaves."""
+        return self.rows[0] + self.leaves
 
-def programs(max_steps: int = 12):
-    """Programs of 1 to 4 inputs; operands are drawn from all that went before, so graphs share."""
-    from hypothesis import strategies as st  # here: this module is imported where there is none, too
+    @property
+    def direction(self) -> list[float]:
+        """One of the leaves, in which to take second derivatives."""
+        return [(0.5, -1.0, 1.5)[i % 3] for i in range(len(self.leaves))]
 
-    index = st.integers(0, 30)
-    step = st.one_of(
-        st.tuples(st.sampled_from(sorted(UNARY)), st.tuples(index)),
-        st.tuples(st.sampled_from(sorted(BINARY)), st.tuples(index, index)),
-        st.tuples(st.sampled_from(sorted(NARY)), st.lists(index, min_size=1, max_size=4).map(tuple)),
-    )
-    return st.builds(
-        Program,
-        st.lists(st.floats(-2.0, 2.0), min_size=1, max_size=4).map(tuple),
-        st.lists(step, min_size=1, max_size=max_steps).map(tuple),
-    )
+    @property
+    def names(self) -> list[str]:
+        return [f"x{i}" for i in range(len(self.rows[0]))] + [f"w{i}" for i in range(len(self.leaves))]
 
+    @property
+    def source(self) -> str:
+        lines = [f"def program({', '.join(self.names)}):", *self.steps, f"return [{', '.join(self.outputs)}]"]
+        return "\n    ".join(map(str, lines)) + "\n"
 
-class Dual:
-    """value + slope ε with ε² = 0: forward differentiation, by rules of its own, as an oracle."""
+    def function(self, functions: Mapping[str, Any]) -> Callable[..., list[Any]]:
+        """The program on numbers of a kind: that on which these functions compute."""
+        namespace = dict(functions)
+        exec(self.source, namespace)
+        return namespace["program"]
 
-    def __init__(self, value, slope=0.0):
-        self.value, self.slope = value, slope
-
-    def _record(self, primitive, *operands):
-        x, *y = (v if isinstance(v, Dual) else Dual(float(v)) for v in operands)
-        value, *partials = RULES[primitive.name](x.value, *(v.value for v in y))
-        return Dual(value, sum(p * v.slope for p, v in zip(partials, [x, *y])))
-
-    def __add__(self, other):
-        return self._record(TABLE["add"], self, other)
-
-    def __sub__(self, other):
-        return self._record(TABLE["sub"], self, other)
-
-    def __rsub__(self, other):
-        return self._record(TABLE["sub"], other, self)
-
-    def __mul__(self, other):
-        return self._record(TABLE["mul"], self, other)
-
-    def __truediv__(self, other):
-        return self._record(TABLE["div"], self, other)
-
-    def __rtruediv__(self, other):
-        return self._record(TABLE["div"], other, self)
-
-    def __pow__(self, other):
-        return self._record(TABLE["pow"], self, other)
-
-    def __lt__(self, other):
-        return self.value < other
-
-    def __neg__(self):
-        return 0.0 - self
-
-    def __abs__(self):
-        return self._record(TABLE["abs"], self)
-
-    __radd__, __rmul__ = __add__, __mul__
+    def smaller(self) -> "list[Program]":
+        """Programs with one part less each: a row, an output, or a step, whose operand takes its place."""
+        found = [replace(self, rows=self.rows[:i] + self.rows[i + 1 :]) for i in range(len(self.rows))]
+        found += [
+            replace(self, outputs=self.outputs[:i] + self.outputs[i + 1 :]) for i in range(len(self.outputs))
+        ]
+        for i in reversed(range(len(self.steps))):
+            step = self.steps[i]
+            instead = dict(zip(step.results, step.operands * len(step.results)))
+            later = tuple(
+                replace(s, operands=tuple(instead.get(name, name) for name in s.operands))
+                for s in self.steps[i + 1 :]
+            )
+            outputs = tuple(instead.get(name, name) for name in self.outputs)
+            found.append(replace(self, steps=self.steps[:i] + later, outputs=outputs))
+        return [program for program in found if program.rows and program.outputs]
 
 
-def _logistic(x):
-    return 0.5 + 0.5 * math.tanh(0.5 * x)
+def programs(max_depth: int = 6, max_width: int = 4) -> Any:
+    """A Hypothesis strategy of Programs of at most `max_depth` layers of at most `max_width` steps."""
+    from hypothesis import strategies as st  # here: the rest of this module does without
+
+    @st.composite
+    def drawn(draw: Any) -> Program:
+        return _program(
+            lambda n: draw(st.integers(0, n - 1)), lambda: draw(st.floats(-2.0, 2.0)), max_depth, max_width
+        )
+
+    return drawn()
 
 
-RULES = {
-    "add": lambda x, y: (x + y, 1, 1),
-    "sub": lambda x, y: (x - y, 1, -1),
-    "mul": lambda x, y: (x * y, y, x),
-    "div": lambda x, y: (x / y, 1 / y, -x / y**2),
-    "pow": lambda x, y: (x**y, y * x**y / x if x else 0, math.log(x) * x**y if x > 0 else 0),
-    "sin": lambda x: (math.sin(x), math.cos(x)),
-    "cos": lambda x: (math.cos(x), -math.sin(x)),
-    "tanh": lambda x: (math.tanh(x), 1 - math.tanh(x) ** 2),
-    "exp": lambda x: (math.exp(x), math.exp(x)),
-    "log": lambda x: (math.log(x), 1 / x),
-    "sqrt": lambda x: (x**0.5, 0.5 * x**-0.5),
-    "abs": lambda x: (abs(x), (x > 0) - (x < 0)),
-    "relu": lambda x: (max(x, 0), x > 0),
-    "sigmoid": lambda x: (_logistic(x), _logistic(x) * _logistic(-x)),
-    "softplus": lambda x: (max(x, 0) + math.log1p(math.exp(-abs(x))), _logistic(x)),
-    "maximum": lambda x, y: (max(x, y), 1 if x > y else 0.5 * (x == y), 1 if y > x else 0.5 * (x == y)),
-    "minimum": lambda x, y: (min(x, y), 1 if x < y else 0.5 * (x == y), 1 if y < x else 0.5 * (x == y)),
-}
+def random_program(rng: np.random.Generator, max_depth: int = 6, max_width: int = 4) -> Program:
+    """A Program as programs() has them."""
+    return _program(lambda n: int(rng.integers(n)), lambda: float(rng.uniform(-2, 2)), max_depth, max_width)
+
+
+def _program(below: Callable[[int], int], real: Callable[[], float], depth: int, width: int) -> Program:
+    """below(n) draws from range(n), real() from −2 to 2: which is all that is drawn."""
+
+    def number() -> float:
+        return (0.0, 1.0, -1.0, 0.5, -0.5, 2.0, -2.0, -0.0)[below(8)] if below(3) == 0 else real()
+
+    columns, leaves = 1 + below(3), 1 + below(6)
+    rows = tuple(tuple(number() for _ in range(columns)) for _ in range(1 + below(4)))
+    empty = Program(rows, tuple(number() for _ in range(leaves)), (), ())
+    writer = _Writer(below, real, empty.names)
+    for _ in range(1 + below(depth)):
+        kind = (writer.mixed, writer.mixed, writer.alike, writer.matvec, writer.recurrence, writer.softmax)
+        kind[below(6)](1 + below(width))
+    last = writer.layer[-1 - below(len(writer.layer)) :]
+    return replace(empty, steps=tuple(writer.steps), outputs=tuple(last))
+
+
+class _Writer:
+    """Layers of steps, of which each computes with the one before it, and with all names so far."""
+
+    def __init__(self, below: Callable[[int], int], real: Callable[[], float], names: list[str]):
+        self.below, self.real, self.names = below, real, list(names)
+        self.leaves = [name for name in names if name.startswith("w")]
+        self.layer, self.steps = list(names), list[Step]()
+
+    def any(self, items: Any) -> Any:
+        return items[self.below(len(items))]
+
+    def write(self, text: str, *operands: str, results: int = 1) -> list[str]:
+        made = len(self.names)
+        names = tuple(f"v{made + i}" for i in range(results))
+        self.steps.append(Step(names, text, operands))
+        self.names += names
+        return list(names)
+
+    def step(self) -> str:
+        """One of STEPS, its numbers written out."""
+        text = self.any(STEPS)
+        for letter, numbers in NUMBERS.items():
+            if f"{{{letter}}}" in text:
+                chosen = self.real() if letter == "c" and self.below(2) else self.any(numbers)
+                text = text.replace(f"{{{letter}}}", repr(chosen) if chosen >= 0 else f"({chosen!r})")
+        return text
+
+    def fill(self, text: str, x: str, y: str) -> list[str]:
+        operands = [x if letter == "x" else y for letter in re.findall(r"(?<={)[xy](?=})", text)]
+        return self.write(re.sub(r"{[xy]}", "{}", text), *operands)
+
+    def mixed(self, width: int) -> None:
+        """Steps that have nothing to do with each other."""
+        made = []
+        for _ in range(width):
+            made += self.fill(self.step(), self.any(self.layer), self.any(self.names))
+        self.layer = made
+
+    def alike(self, width: int) -> None:
+        """One step for each of a vector, with another vector or a scalar."""
+        text, xs = self.step(), self.layer[:width]
+        first, stride = self.below(len(self.names)), self.below(2)
+        ys = [self.names[(first + stride * i) % len(self.names)] for i in range(len(xs))]
+        self.layer = [name for x, y in zip(xs, ys) for name in self.fill(text, x, y)]
+
+    def matvec(self, width: int) -> None:
+        """A matrix of leaves, or as many as there are, and what a neuron does next."""
+        xs, first = self.layer[:width], self.below(len(self.leaves))
+        ws = [self.leaves[(first + i) % len(self.leaves)] for i in range(width * len(xs))]
+        row = f"[{', '.join('{}' for _ in xs)}]"
+        rows = f"[{', '.join([row] * width)}]"
+        self.layer = self.write(f"matvec({rows}, {row})", *ws, *xs, results=width)
+        if width == 1:
+            self.steps[-1] = replace(self.steps[-1], text=f"dot({row}, {row})")
+        activation = self.any(("tanh({})", "relu({})", "sigmoid({})", "softplus({})", "sin({})"))
+        self.layer = [name for x in self.layer for name in self.write(activation, x)]
+
+    def recurrence(self, width: int) -> None:
+        """A state that takes in one of the layer at a time."""
+        state, w = self.any(self.names), self.any(self.leaves)
+        made = []
+        for x in self.layer[:width]:
+            made += self.write("tanh({} * {} + {})", w, state, x)
+            state = made[-1]
+        self.layer = made
+
+    def softmax(self, width: int) -> None:
+        """Shares of a sum, and the sum."""
+        powers = [name for x in self.layer[:width] for name in self.write("exp(tanh({}))", x)]
+        (whole,) = self.write(f"total([{', '.join('{}' for _ in powers)}])", *powers)
+        self.layer = [name for power in powers for name in self.write("{} / {}", power, whole)]
+        self.layer += self.write("log({})", whole)
+
+
+def gradients(f: Callable[..., Any], *data: float) -> tuple[float, list[float]]:
+    """f's value and its derivatives at data, by backward()."""
+    leaves = [autograd.Value(x) for x in data]
+    out = f(*leaves)
+    out.backward()
+    return out.data, [leaf.grad for leaf in leaves]

@@ -3,38 +3,9 @@
 import math
 
 import pytest
-from hypothesis import given, settings
-from programs import gradients, programs
+from programs import gradients
 
 from autograd import Value, derive, draw
-
-
-@settings(deadline=None)
-@given(programs())
-def test_a_derived_gradient_has_the_values_that_backward_finds(program):
-    leaves = [Value(x) for x in program.inputs]
-    derived = derive(program(*leaves), leaves)
-    assert [g.data for g in derived] == pytest.approx(
-        gradients(program, *program.inputs)[1], rel=1e-12, abs=1e-12
-    )
-
-
-KINKED = {"abs", "div", "maximum", "minimum", "relu"}  # differences across a kink are no derivative
-
-
-@settings(deadline=None)
-@given(programs(max_steps=6).filter(lambda p: KINKED.isdisjoint(name for name, _ in p.steps)))
-def test_second_derivatives_are_the_differences_of_first_ones(program):
-    leaves = [Value(x) for x in program.inputs]
-    slope = derive(program(*leaves), leaves)[0]
-    for i, second in enumerate(derive(slope, leaves)):
-
-        def first(step, i=i):
-            moved = [x + step * (i == j) for j, x in enumerate(program.inputs)]
-            return gradients(program, *moved)[1][0]
-
-        coarse, fine = ((first(h) - first(-h)) / (2 * h) for h in (2e-4, 1e-4))
-        assert second.data == pytest.approx((4 * fine - coarse) / 3, rel=1e-4, abs=1e-4)
 
 
 def test_each_derivative_of_a_polynomial_is_a_graph_again():

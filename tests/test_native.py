@@ -269,30 +269,3 @@ def test_arrays_are_checked():
             kernel.iterate(data, 5, batch, state, steps, written, start)
     with pytest.raises(ValueError, match="output"):
         Kernel([w], [x], [w], None).iterate(data, 5, 5, state, 1, losses)
-
-
-def test_random_programs():
-    hypothesis = pytest.importorskip("hypothesis", reason="hypothesis is not installed")
-    from programs import programs
-
-    @hypothesis.settings(max_examples=25, deadline=None)
-    @hypothesis.given(programs())
-    def check(program):
-        rng = np.random.default_rng(0)
-        count = len(program.inputs)
-        leaves = [Value(x) for x in program.inputs[: count // 2]]
-        X = rng.uniform(-2.0, 2.0, size=(5, count - count // 2))
-        X[0] = program.inputs[count // 2 :]
-
-        def f(x):
-            return program(*leaves, *(v if isinstance(v, Value) else Value(v) for v in x))
-
-        loss, gradient, each, r = recorded(f, X)
-        expected, rows = eager(f, r.leaves, X)
-        data, state = pack([X]), data_of(r.leaves)
-        found = Kernel([loss, *gradient], inputs(r), r.leaves, r.rows).evaluate(data, 5, state)
-        np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
-        (found,) = np.atleast_2d(Kernel([each], inputs(r), r.leaves, r.rows).evaluate(data, 5, state))
-        np.testing.assert_allclose(found, rows if len(found) == 5 else rows[:1], rtol=1e-10, atol=1e-10)
-
-    check()

@@ -1,0 +1,384 @@
+"""Every primitive at its edges: the value and the derivatives that mathematics has, or an ArithmeticError.
+
+Each engine's numbers are held to mpmath's, by formulas that are not those of the table.
+"""
+
+import functools
+import itertools
+import math
+import operator
+import re
+
+import numpy as np
+import pytest
+
+mpmath = pytest.importorskip("mpmath", reason="mpmath is not installed")
+
+from mpmath import mp, mpf  # noqa: E402
+
+import autograd  # noqa: E402
+from autograd import Value, derive, dot, total  # noqa: E402
+from autograd.ops import TABLE  # noqa: E402
+
+try:
+    from autograd.program.native import Kernel, pack
+except ImportError:
+    Kernel = None
+from autograd.program.simplify import simplify  # noqa: E402
+
+COMPILED = ["numpy", pytest.param("native", marks=pytest.mark.skipif(Kernel is None, reason="no llvmlite"))]
+LARGEST, NORMAL, TINY, EPSILON = 1.7976931348623157e308, 2.2250738585072014e-308, 5e-324, 2.0**-52
+SIZES = [0.0, TINY, NORMAL, 1e-300, 1e-8, 0.5, 1.0, 2.0, 3.0, 40.0, 1e22, 1e300, LARGEST]
+BOTH = [*sorted({sign * x for x in SIZES for sign in (1.0, -1.0)}), -0.0]
+# Beside those, for functions of one operand: neighbours of the branch points, and where exp ends.
+NEIGHBOURS = [math.nextafter(x, x + d) for x in (NORMAL, 1.0, -1.0) for d in (-1.0, 1.0)]
+ENDS = [709.78, 709.7827128933841, 710.0, 708.4, 745.13, 745.2, 36.7, 22.0, 0.625, 0.1, math.pi, 1e5]
+POINTS = BOTH + NEIGHBOURS + ENDS + [-x for x in ENDS]
+PAIRS = [*itertools.product(BOTH, BOTH)]
+PAIRS += [
+    (x, y) for x in (0.3, 1.0, 1e-300, 1e300) for y in (math.nextafter(x, 0.0), math.nextafter(x, 2 * x))
+]
+PAIRS += [
+    (x, y) for x in (0.0, -0.0, -8.0, 1e-300, 0.9999) for y in (1 / 3, 1e-17, -1e-17, 1.5, 1e5, -1e5, 2.5)
+]
+
+ONE, TWO = (
+    [name for name, row in TABLE.items() if bool(row.dy) == two and name not in ("dot", "total")]
+    for two in (False, True)
+)
+
+
+def _sigmoid(x):
+    return 1 / (1 + mp.exp(-x))
+
+
+def _pow(x, y):
+    """x^y for real numbers; None where there is none."""
+    if x < 0:
+        return (-1) ** (int(y) % 2) * _pow(-x, y) if y == int(y) else None
+    if x == 0 or y == 0:
+        return None if y < 0 else mpf(y == 0)
+    size = y * mp.log(x)
+    return mp.exp(size) if abs(size) < 2000 else mpf(0) if size < 0 else mp.inf
+
+
+def _side(x, y):
+    """Which share of a maximum's derivative is x's: ties share it, as in PyTorch."""
+    return mpf(x > y) + mpf(x == y) / 2
+
+
+# The value and the derivatives; None where there is none. The derivative of x^0 is 0 at x = 0, too, and so is
+# that of 0^y, as in PyTorch.
+# fmt: off
+EXACT = {
+    "add": (lambda x, y: x + y, lambda x, y: mpf(1), lambda x, y: mpf(1)),
+    "sub": (lambda x, y: x - y, lambda x, y: mpf(1), lambda x, y: mpf(-1)),
+    "mul": (lambda x, y: x * y, lambda x, y: y, lambda x, y: x),
+    "div": (lambda x, y: x / y if y else None, lambda x, y: 1 / y, lambda x, y: -x / y**2),
+    "pow": (_pow,
+            lambda x, y: mpf(0) if y == 0 else None if _pow(x, y - 1) is None else y * _pow(x, y - 1),
+            lambda x, y: None if x < 0 else mpf(0) if x == 0 else _pow(x, y) * mp.log(x)),
+    "compare": (lambda x, y: mp.sign(x - y), lambda x, y: mpf(0), lambda x, y: mpf(0)),
+    "maximum": (max, _side, lambda x, y: _side(y, x)),
+    "minimum": (min, lambda x, y: _side(y, x), _side),
+    "neg": (lambda x: -x, lambda x: mpf(-1)),
+    "exp": (mp.exp, mp.exp),
+    "log": (lambda x: mp.log(x) if x > 0 else None, lambda x: 1 / x),
+    "sqrt": (lambda x: mp.sqrt(x) if x >= 0 else None, lambda x: 1 / (2 * mp.sqrt(x)) if x else None),
+    "sin": (mp.sin, mp.cos),
+    "cos": (mp.cos, lambda x: -mp.sin(x)),
+    "tanh": (mp.tanh, lambda x: 4 / (mp.exp(x) + mp.exp(-x)) ** 2),
+    "sigmoid": (_sigmoid, lambda x: _sigmoid(x) * _sigmoid(-x)),
+    "relu": (lambda x: max(x, mpf(0)), lambda x: mpf(x > 0)),
+    "softplus": (lambda x: max(x, mpf(0)) + mp.log1p(mp.exp(-abs(x))), _sigmoid),
+    "abs": (abs, mp.sign),
+    "sign": (mp.sign, lambda x: mpf(0)),
+}
+# fmt: on
+
+
+def exactly(name, operands):
+    """The value and the derivatives as mpmath has them, None where none is a float."""
+    found = []
+    with mp.workdps(50):
+        for f in EXACT[name]:
+            x = f(*map(mpf, operands)) if not found or found[0] is not None else None
+            found.append(x if x is not None and math.isfinite(float(x)) else None)
+    return found
+
+
+@functools.cache
+def cases(name):
+    """[(operands, exactly what there is to find)]"""
+    return [
+        (operands, exactly(name, operands)) for operands in (PAIRS if name in TWO else [(x,) for x in POINTS])
+    ]
+
+
+# What is looser than a float's best, and why. The units are those of the last place of the exact result.
+# fmt: off
+UNITS = 2.7
+LOOSER = {  # (primitive, 0 for its value, 1 and 2 for its derivatives): (why, units allowed in a case)
+    ("tanh", 1): ("1 − out² cancels near 1, as PyTorch's does: absolute accuracy",
+                  lambda exact, x: EPSILON / math.ulp(exact)),
+    ("sigmoid", 1): ("out (1 − out) cancels near 1, as PyTorch's does: absolute accuracy",
+                     lambda exact, x: EPSILON / math.ulp(exact) if x > 0 else 0.0),
+    ("pow", 1): ("y − 1 is rounded, which counts log x times; and x^(y−1) may be subnormal",
+                 lambda exact, x, y: abs(math.log(abs(x) or 1.0)) + abs(y) * TINY / math.ulp(exact)),
+}
+ODD = ("pow", 1, "(−1)^(y−1) has the other sign where y − 1 is y: from 2⁵³ on, as PyTorch's has",
+       lambda x, y: x == -1.0 and abs(y) > 2.0**53)
+OVERFLOWS = {  # where an ArithmeticError is raised though the result is a float
+    ("pow", 1): ("x^(y−1) overflows before it is multiplied by y",
+                 lambda x, y: abs(x) == TINY and abs(y) < 1e-299),
+}
+# fmt: on
+
+
+# The engines: what each finds in a case, in the order of EXACT; NaN where it raises.
+
+
+def found_by(compute):
+    """A number, or NaN where there is an ArithmeticError."""
+    try:
+        return compute()
+    except ArithmeticError:
+        return math.nan
+
+
+def by_eager(name):
+    return [list(_eager(TABLE[name], operands)) for operands, _ in cases(name)]
+
+
+def _eager(row, operands):
+    yield found_by(lambda: row(*map(Value, operands)).data)
+    for i, x in enumerate(operands):  # the other operand is a number, or the same with a derivative too
+        leaf = Value(x)
+        yield found_by(
+            lambda i=i, leaf=leaf: (
+                row(*(leaf if i == j else x for j, x in enumerate(operands))).backward() or leaf.grad
+            )
+        )
+
+
+def by_derive(name):
+    return [list(_derive(TABLE[name], operands)) for operands, _ in cases(name)]
+
+
+def _derive(row, operands):
+    leaves = [Value(x) for x in operands]
+    out = found_by(lambda: row(*leaves))
+    yield out.data if isinstance(out, Value) else math.nan
+    for leaf in leaves:
+        yield found_by(lambda leaf=leaf: derive(out, [leaf])[0].data) if isinstance(out, Value) else math.nan
+
+
+def by_numpy(name):
+    """A program for each operand: that is a leaf, and the other, if there is one, is data."""
+    row, leaf = TABLE[name], Value(0.5)
+    fs = [lambda x, y: row(leaf, y), lambda x, y: row(x, leaf)] if name in TWO else [lambda x: row(leaf)]
+    programs = [autograd.compile(f, engine="numpy") for f in fs]
+    return [list(_program(programs, leaf, operands)) for operands, _ in cases(name)]
+
+
+def _program(programs, leaf, operands):
+    data, gradient = [np.array([x]) for x in operands], []
+    for program, leaf.data in zip(programs, operands):
+        value = found_by(lambda program=program: program.per_example(*data).item())
+        leaf.grad = 0.0
+        gradient.append(found_by(lambda program=program: (program.backward(*data), leaf.grad)[1]))
+    return [value, *gradient]
+
+
+def by_native(name, by_row):
+    """Of machine code for all primitives and their derivatives, with operands by row or as leaves."""
+    if Kernel is None:
+        pytest.skip("llvmlite is not installed")
+    return _kernel(by_row)[name]
+
+
+@functools.cache
+def _kernel(by_row):
+    leaves = [Value(0.5), Value(0.75)]
+    outputs = []
+    for name in EXACT:
+        operands = leaves if name in TWO else leaves[:1]
+        out = TABLE[name](*operands)
+        outputs += [out, *derive(out, operands)]
+    became = simplify(outputs, leaves if by_row else [])
+    kernel = Kernel([became.get(v, v) for v in outputs], *((leaves, []) if by_row else ([], leaves)), None)
+    pairs = np.array([*PAIRS, *((x, 0.75) for x in POINTS)])
+    if by_row:
+        numbers = kernel.evaluate(pack([pairs]), len(pairs), np.empty(0))
+    else:
+        numbers = np.transpose([kernel.evaluate(pack([np.empty((1, 0))]), 1, pair) for pair in pairs])
+    columns, found = iter(numbers), {}
+    for name in EXACT:
+        some = slice(None, len(PAIRS)) if name in TWO else slice(len(PAIRS), None)
+        value, *partials = [next(columns)[some] for _ in EXACT[name]]
+        # A program raises where its value is not finite, whatever its derivatives.
+        partials = [np.where(np.isfinite(value), d, math.nan) for d in partials]
+        found[name] = np.transpose([value, *partials]).tolist()
+    return found
+
+
+ENGINES = {
+    "eager": by_eager,
+    "derive": by_derive,
+    "numpy": by_numpy,
+    "native, by row": functools.partial(by_native, by_row=True),
+    "native, of leaves": functools.partial(by_native, by_row=False),
+}
+
+
+def fault(name, result, operands, exact, found, units=UNITS):
+    """What is wrong with a number found for a result; "" if nothing is."""
+    if exact is None:
+        return "is no float, and no error" if math.isfinite(found) else ""
+    if not math.isfinite(found):
+        _, excused = OVERFLOWS.get((name, result), ("", lambda *_: False))
+        return "" if excused(*operands) else "an error"
+    nearest = float(exact)
+    if found == nearest:
+        return ""
+    off = float(abs(mpf(found) - exact) / mpf(math.ulp(nearest)))
+    _, looser = LOOSER.get((name, result), ("", lambda *_: 0.0))
+    if off <= units + looser(nearest, *operands) or (ODD[:2] == (name, result) and ODD[3](*operands)):
+        return ""
+    return f"{off:.1f} units off"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", EXACT)
+def test_values_and_derivatives_are_those_of_mathematics_or_errors(name, engine):
+    faults = []
+    for (operands, exact), found in zip(cases(name), ENGINES[engine](name), strict=True):
+        for result, (expected, number) in enumerate(zip(exact, found, strict=True)):
+            if said := fault(name, result, operands, expected, number):
+                faults.append(
+                    (operands, ("value", "by x", "by y")[result], number, expected and float(expected), said)
+                )
+    assert not faults
+
+
+def test_every_primitive_and_no_exception_too_many_is_here():
+    assert set(EXACT) | {"dot", "total"} == set(TABLE)
+    excused = {(name, result): 0 for name, result in [*LOOSER, *OVERFLOWS]}
+    for name, result in excused:
+        for (_, exact), found in zip(cases(name), by_eager(name)):
+            if exact[result] is not None and found[result] != float(exact[result]):
+                off = abs(found[result] - float(exact[result])) / math.ulp(float(exact[result]))
+                excused[name, result] += not off <= UNITS
+    assert all(excused.values()), excused
+
+
+EXPONENTS = [0.0, 1.0, 2.0, 3.0, -1.0, -2.0, 0.5, -0.5, 1.5, 16.0, -16.0, 17.0, 1 / 3, 1e-8, 40.0]
+
+
+@pytest.mark.parametrize("engine", COMPILED)
+@pytest.mark.parametrize("y", [0.0, 1.0, 2.0, 3.0, -1.0, -2.0, 0.5, -0.5, 1.5, 16.0, -16.0, 17.0, 1e-8])
+def test_numbers_as_exponents(y, engine):
+    """Programs write x² as x x and x^½ as √x; machine code multiplies others out, within 18 units."""
+    leaf, faults = Value(0.5), []
+    program = autograd.compile(lambda x: leaf**y, engine=engine)
+    for x in BOTH + NEIGHBOURS:
+        found = _program([program], leaf, [x])
+        for result, (expected, number) in enumerate(zip(exactly("pow", (x, y)), found)):
+            if said := fault("pow", result, (x, y), expected, number, 18.0 if engine == "native" else UNITS):
+                faults.append((x, result, number, expected and float(expected), said))
+    assert not faults
+
+
+SIGNED = {  # the sign of a zero is that of IEEE 754
+    **{name: getattr(operator, name) for name in ("add", "sub", "mul", "neg")},
+    **{name: getattr(math, name) for name in ("pow", "exp", "sqrt", "sin", "tanh")},
+    "div": operator.truediv,
+    "abs": math.fabs,
+    "sign": lambda x: x,
+    "relu": lambda x: 0.0,
+}
+
+
+NUMPYS = [("sign", -0.0), ("pow", -0.0, 0.5)]  # which have NumPy's signs, though equal numbers
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", SIGNED)
+def test_signs_of_zeros(name, engine):
+    for (operands, _), (value, *_) in zip(cases(name), ENGINES[engine](name)):
+        if value == 0.0 and not (engine == "numpy" and (name, *operands) in NUMPYS):
+            assert math.copysign(1.0, value) == math.copysign(1.0, SIGNED[name](*operands)), operands
+
+
+UNLIMITED = {  # what has finite results of operands that are not: NaN where it has none
+    "div": lambda x, y: 0.0 if math.isfinite(x) and math.isinf(y) else math.nan,
+    "pow": lambda x, y: found_by(lambda: math.pow(x, y)),  # of C, and so of IEEE 754
+    "maximum": lambda x, y: max(x, y) if x == x and y == y else math.nan,
+    "minimum": lambda x, y: min(x, y) if x == x and y == y else math.nan,
+    "compare": lambda x, y: (x > y) - (x < y) if x == x and y == y else math.nan,
+    "exp": lambda x: 0.0 if x < 0 else math.nan,
+    "tanh": lambda x: math.copysign(1.0, x) if x == x else math.nan,
+    "sigmoid": lambda x: float(x > 0) if x == x else math.nan,
+    "relu": lambda x: 0.0 if x < 0 else math.nan,
+    "softplus": lambda x: 0.0 if x < 0 else math.nan,
+    "sign": lambda x: math.copysign(1.0, x) if x == x else math.nan,
+}
+
+
+def leaf_program(name, engine):
+    """A leaf, and a program of as many operands as the primitive has, for the first of which it stands."""
+    row, leaf = TABLE[name], Value(0.5, "w")
+    f = (lambda x, y: row(leaf, y)) if name in TWO else (lambda x: row(leaf))
+    return leaf, f if engine == "eager" else autograd.compile(f, engine=engine)
+
+
+@pytest.mark.parametrize("engine", ["eager", *COMPILED])
+@pytest.mark.parametrize("name", EXACT)
+def test_leaves_that_are_not_finite_are_reported_where_they_make_a_result_so(name, engine):
+    leaf, program = leaf_program(name, engine)
+    some = [math.inf, -math.inf, math.nan, 0.0, 1.0, -1.0, 0.5, 2.0]
+    for operands in itertools.product(some, repeat=2 if name in TWO else 1):
+        if all(map(math.isfinite, operands)):
+            continue
+        leaf.data = operands[0]
+        expected = UNLIMITED.get(name, lambda *_: math.nan)(*operands)
+        try:
+            found = program(*operands).data if engine == "eager" else program(*([x] for x in operands))
+        except ArithmeticError as error:
+            assert re.search(rf"{name}\(.*\) (is undefined|is not finite|overflows)", str(error))
+            assert not math.isfinite(expected), operands
+        else:
+            assert found == expected, operands
+
+
+@pytest.mark.parametrize("engine", ["eager", *COMPILED])
+@pytest.mark.parametrize("name", EXACT)
+def test_errors_name_the_primitive_and_its_operands(name, engine):
+    """Once for each way in which it can fail: no value, too large, no derivative."""
+    seen = set()
+    leaf, program = leaf_program(name, engine)
+    for operands, (value, slope, *_) in cases(name):
+        if value is None or slope is None:
+            leaf.data, leaf.grad = operands[0], 7.0
+            with pytest.raises(ArithmeticError) as raised:
+                if engine == "eager":
+                    program(*operands).backward()
+                else:
+                    program.backward(*([x] for x in operands))
+            said = str(raised.value)
+            assert engine == "eager" or said.startswith("row 0: ")
+            kind = re.search("is undefined|overflows|derivative|is not finite", said)[0]
+            assert f"{name}(w={operands[0]!r}" in said and leaf.grad == 7.0
+            assert (value is None) == (kind in ("is undefined", "overflows"))
+            seen.add(kind)
+            if len(seen) == 3:
+                break
+
+
+def test_sums_that_overflow_on_the_way_raise():
+    """Though the whole would be a float: they are computed in the order of their terms."""
+    terms = [1e308, 1e308, -1e308]
+    for f in (lambda v: total(v), lambda v: dot(v, [1.0] * 3)):
+        with pytest.raises(OverflowError, match=r"(total|dot)\(\[1e\+308"):
+            f([Value(x) for x in terms])
+        assert f(list(map(Value, sorted(terms)[1::-1] + terms[:1]))).data == 1e308

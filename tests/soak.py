@@ -20,10 +20,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a plain checkout will do
 
-from counterexample import script  # noqa: E402
-from exact import Undecided  # noqa: E402
-from oracles import ENGINES, INSTALLED, KINDS, LIMIT, compared  # noqa: E402
-from programs import Program, random_program  # noqa: E402
+from counterexample import script
+from exact import Undecided
+from oracles import ENGINES, INSTALLED, KINDS, LIMIT, compared
+from programs import Program, random_program
 
 SLOW = {"native": 4, "jax": 40}  # one program in so many: their compilers take their time
 

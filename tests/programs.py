@@ -138,20 +138,20 @@ class Program:
         return namespace["program"]
 
     def smaller(self) -> "list[Program]":
-        """Programs with one part less each: a row, an output, or a step, whose operand takes its place."""
+        """Programs with one part less each: a row, an output, or a step: one of its operands takes its place."""
         found = [replace(self, rows=self.rows[:i] + self.rows[i + 1 :]) for i in range(len(self.rows))]
         found += [
             replace(self, outputs=self.outputs[:i] + self.outputs[i + 1 :]) for i in range(len(self.outputs))
         ]
         for i in reversed(range(len(self.steps))):
-            step = self.steps[i]
-            instead = dict(zip(step.results, step.operands * len(step.results)))
-            later = tuple(
-                replace(s, operands=tuple(instead.get(name, name) for name in s.operands))
-                for s in self.steps[i + 1 :]
-            )
-            outputs = tuple(instead.get(name, name) for name in self.outputs)
-            found.append(replace(self, steps=self.steps[:i] + later, outputs=outputs))
+            before, step, after = self.steps[:i], self.steps[i], self.steps[i + 1 :]
+            for operand in dict.fromkeys(step.operands):
+                instead = dict.fromkeys(step.results, operand)
+                later = tuple(
+                    replace(s, operands=tuple(instead.get(name, name) for name in s.operands)) for s in after
+                )
+                outputs = tuple(instead.get(name, name) for name in self.outputs)
+                found.append(replace(self, steps=before + later, outputs=outputs))
         return [program for program in found if program.rows and program.outputs]
 
 

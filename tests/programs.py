@@ -138,7 +138,7 @@ class Program:
         return namespace["program"]
 
     def smaller(self) -> "list[Program]":
-        """Programs with one part less each: a row, an output, or a step: one of its operands takes its place."""
+        """Programs of one part less: a row, an output, or a step, of which an operand takes the place."""
         found = [replace(self, rows=self.rows[:i] + self.rows[i + 1 :]) for i in range(len(self.rows))]
         found += [
             replace(self, outputs=self.outputs[:i] + self.outputs[i + 1 :]) for i in range(len(self.outputs))

@@ -3,6 +3,7 @@
     @given(programs())
     def test_anything(program):
         leaves = [Value(x) for x in program.inputs]
+        output = program(*leaves)
         output, *others = program.function(VALUES)(*leaves)
 
     program = random_program(np.random.default_rng(0), max_depth=12)
@@ -45,7 +46,7 @@ STEPS = """
 {x} - {y}
 {x} * sin({y})
 tanh({x}) * tanh({y})
-{x} / (abs({y}) + 1.5)
+{x} / (cos({y}) + 1.5)
 -{x}
 {c} + {x}
 {x} - {c}
@@ -54,13 +55,14 @@ tanh({x}) * tanh({y})
 {x} * {c}
 {c} / (cos({x}) + 1.5)
 {x} / {d}
-(sin({x}) + 1.5) ** cos({y})
+(sin({x}) + 1.5) ** sin({y})
 (sin({x}) + 1.5) ** {k}
 sin({x}) ** {n}
 2.5 ** cos({x})
 exp(minimum({x}, 2.0))
+exp(sin({x}))
 exp(-abs({x}))
-log(abs({x}) + 0.1)
+log({x} ** 2 + 0.1)
 sqrt({x} * {x} + 0.1)
 sin({x})
 cos({x})
@@ -79,12 +81,17 @@ dot([{x}, {y}], [sin({y}), {c}])
 dot([{x}, {y}], [{c}, {d}])
 total([{x}, {y}, {x}, {c}])
 """.strip().splitlines()
+ACTIVATIONS = ("tanh({})", "relu({})", "sigmoid({})", "softplus({})", "sin({})")
 NUMBERS = {
     "c": (0.0, 1.0, -1.0, 2, 0.5, -0.0, 3, -0.25),
     "d": (1.0, -1, 2.0, 0.5, 3, -0.3),
     "k": (2, 0, 1, 3, -1, 0.5, 1.5, -2.0, -0.5, 17, 0.1),
     "n": (2, 0, 1, 3.0, 4),
 }
+
+
+def _is_smooth(step: str) -> bool:
+    return not re.search(r"\b(abs|sign|relu|compare|maximum|minimum)\(", step)
 
 
 @dataclass(frozen=True)
@@ -124,10 +131,12 @@ class Program:
 
     @property
     def names(self) -> list[str]:
+        """Of the inputs."""
         return [f"x{i}" for i in range(len(self.rows[0]))] + [f"w{i}" for i in range(len(self.leaves))]
 
     @property
     def source(self) -> str:
+        """The function as Python."""
         lines = [f"def program({', '.join(self.names)}):", *self.steps, f"return [{', '.join(self.outputs)}]"]
         return "\n    ".join(map(str, lines)) + "\n"
 
@@ -136,6 +145,10 @@ class Program:
         namespace = dict(functions)
         exec(self.source, namespace)
         return namespace["program"]
+
+    def __call__(self, *inputs: Any) -> Any:
+        """The total of the outputs, of Values."""
+        return autograd.total(self.function(VALUES)(*inputs))
 
     def smaller(self) -> "list[Program]":
         """Programs of one part less: a row, an output, or a step, of which an operand takes the place."""
@@ -155,25 +168,35 @@ class Program:
         return [program for program in found if program.rows and program.outputs]
 
 
-def programs(max_depth: int = 6, max_width: int = 4) -> Any:
-    """A Hypothesis strategy of Programs of at most `max_depth` layers of at most `max_width` steps."""
+def programs(max_depth: int = 6, max_width: int = 4, smooth: bool = False) -> Any:
+    """A Hypothesis strategy of Programs of at most `max_depth` layers of at most `max_width` steps.
+
+    If `smooth`, they have no kinks.
+    """
     from hypothesis import strategies as st  # here: the rest of this module does without
 
     @st.composite
     def drawn(draw: Any) -> Program:
-        return _program(
-            lambda n: draw(st.integers(0, n - 1)), lambda: draw(st.floats(-2.0, 2.0)), max_depth, max_width
-        )
+        def below(n: int) -> int:
+            return draw(st.integers(0, n - 1))
+
+        return _program(below, lambda: draw(st.floats(-2.0, 2.0)), max_depth, max_width, smooth)
 
     return drawn()
 
 
-def random_program(rng: np.random.Generator, max_depth: int = 6, max_width: int = 4) -> Program:
+def random_program(
+    rng: np.random.Generator, max_depth: int = 6, max_width: int = 4, smooth: bool = False
+) -> Program:
     """A Program as programs() has them."""
-    return _program(lambda n: int(rng.integers(n)), lambda: float(rng.uniform(-2, 2)), max_depth, max_width)
+    return _program(
+        lambda n: int(rng.integers(n)), lambda: float(rng.uniform(-2.0, 2.0)), max_depth, max_width, smooth
+    )
 
 
-def _program(below: Callable[[int], int], real: Callable[[], float], depth: int, width: int) -> Program:
+def _program(
+    below: Callable[[int], int], real: Callable[[], float], depth: int, width: int, smooth: bool
+) -> Program:
     """below(n) draws from range(n), real() from −2 to 2: which is all that is drawn."""
 
     def number() -> float:
@@ -182,7 +205,7 @@ def _program(below: Callable[[int], int], real: Callable[[], float], depth: int,
     columns, leaves = 1 + below(3), 1 + below(6)
     rows = tuple(tuple(number() for _ in range(columns)) for _ in range(1 + below(4)))
     empty = Program(rows, tuple(number() for _ in range(leaves)), (), ())
-    writer = _Writer(below, real, empty.names)
+    writer = _Writer(below, real, empty.names, smooth)
     for _ in range(1 + below(depth)):
         kind = (writer.mixed, writer.mixed, writer.alike, writer.matvec, writer.recurrence, writer.softmax)
         kind[below(6)](1 + below(width))
@@ -193,8 +216,13 @@ def _program(below: Callable[[int], int], real: Callable[[], float], depth: int,
 class _Writer:
     """Layers of steps, of which each computes with the one before it, and with all names so far."""
 
-    def __init__(self, below: Callable[[int], int], real: Callable[[], float], names: list[str]):
+    def __init__(
+        self, below: Callable[[int], int], real: Callable[[], float], names: list[str], smooth: bool
+    ):
         self.below, self.real, self.names = below, real, list(names)
+        self.texts, self.activations = (
+            [text for text in texts if _is_smooth(text) or not smooth] for texts in (STEPS, ACTIVATIONS)
+        )
         self.leaves = [name for name in names if name.startswith("w")]
         self.layer, self.steps = list(names), list[Step]()
 
@@ -210,7 +238,7 @@ class _Writer:
 
     def step(self) -> str:
         """One of STEPS, its numbers written out."""
-        text = self.any(STEPS)
+        text = self.any(self.texts)
         for letter, numbers in NUMBERS.items():
             if f"{{{letter}}}" in text:
                 chosen = self.real() if letter == "c" and self.below(2) else self.any(numbers)
@@ -244,7 +272,7 @@ class _Writer:
         self.layer = self.write(f"matvec({rows}, {row})", *ws, *xs, results=width)
         if width == 1:
             self.steps[-1] = replace(self.steps[-1], text=f"dot({row}, {row})")
-        activation = self.any(("tanh({})", "relu({})", "sigmoid({})", "softplus({})", "sin({})"))
+        activation = self.any(self.activations)
         self.layer = [name for x in self.layer for name in self.write(activation, x)]
 
     def recurrence(self, width: int) -> None:

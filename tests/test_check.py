@@ -11,8 +11,6 @@ import nn
 from autograd import Value, check_gradients, dot, total
 from autograd.ops import TABLE
 
-SMOOTH = ("abs", "maximum", "minimum", "relu", "sign", "compare", "div")
-
 
 def wrong(partial):
     """A local derivative that is a little off, even where the right one is 0."""
@@ -44,8 +42,8 @@ def test_it_finds_a_wrong_derivative_in_any_row_of_the_table(row, side, monkeypa
         check_gradients(f, *at, order=2)
 
 
-@settings(deadline=None, max_examples=50)
-@given(programs(max_steps=6).filter(lambda p: set(SMOOTH).isdisjoint(name for name, _ in p.steps)))
+@settings(deadline=None, max_examples=25)
+@given(programs(max_depth=2, max_width=3, smooth=True))
 def test_it_passes_random_programs_to_second_order(program):
     check_gradients(program, *program.inputs, order=2)
 

@@ -54,7 +54,7 @@ def test_derivatives_of_a_power_to_any_order():
 
 
 @settings(deadline=None, max_examples=50)
-@given(programs(max_steps=6))
+@given(programs(max_depth=3))
 def test_transforms_of_random_programs_agree_with_one_another(program):
     inputs, n = list(program.inputs), len(program.inputs)
     f = lambda v: program(*v)  # noqa: E731

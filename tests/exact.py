@@ -97,61 +97,62 @@ class Number:
 
 
 class Bounded(Number):
-    """A number to 50 digits, and what a float in its place may be off, to first order."""
+    """A number to 50 digits, and what a float in its place may be off, to first order.
 
-    __slots__ = ("value", "error")
+    It is `exact` where no order of computation rounds it: that decides on which side of a kink it is.
+    """
 
-    def __init__(self, value: Any, error: float = 0.0):
-        self.value, self.error = mpf(value), error
+    __slots__ = ("value", "error", "exact")
+
+    def __init__(self, value: Any, error: float = 0.0, exact: bool = True):
+        self.value, self.error, self.exact = mpf(value), error, exact
 
     constant = classmethod(lambda cls, number: cls(number))
 
     def side(self) -> int:
-        if 0 < self.error and abs(self.value) <= 4 * self.error:
+        if not self.exact and abs(self.value) <= 4 * self.error:
             raise Undecided
         return (self.value > 0) - (self.value < 0)
 
     @staticmethod
-    def _rounded(value: Any, carried: float, size: Any) -> Bounded:
+    def _rounded(value: Any, carried: float, size: Any, *operands: Bounded) -> Bounded:
         """A result with the error that its operands brought, and a unit in the last place of `size`."""
-        if carried == 0.0:
-            _, mantissa, exponent, bits = value._mpf_
-            if not mantissa or (exponent >= -GRID and exponent + bits <= GRID):
-                return Bounded(value)
-        return Bounded(value, carried + float(abs(size)) * ULP + TINY)
+        _, mantissa, exponent, bits = value._mpf_
+        on_grid = not mantissa or (exponent >= -GRID and exponent + bits <= GRID)
+        exact = on_grid and all([operand.exact for operand in operands])
+        return Bounded(value, carried + float(abs(size)) * ULP + TINY, exact)
 
     def _function(self, value: Any, slope: Any) -> Bounded:
-        return self._rounded(value, float(abs(slope)) * self.error if self.error else 0.0, value)
+        return self._rounded(value, float(abs(slope)) * self.error if self.error else 0.0, value, self)
 
     def add(self, other: Bounded) -> Bounded:
         size = abs(self.value) + abs(other.value)
-        return self._rounded(self.value + other.value, self.error + other.error, size)
+        return self._rounded(self.value + other.value, self.error + other.error, size, self, other)
 
     def sub(self, other: Bounded) -> Bounded:
         size = abs(self.value) + abs(other.value)
-        return self._rounded(self.value - other.value, self.error + other.error, size)
+        return self._rounded(self.value - other.value, self.error + other.error, size, self, other)
 
     def mul(self, other: Bounded) -> Bounded:
         x, y = self.value, other.value
-        out = x * y
-        if abs(x) == 1 or abs(y) == 1 or x == 0 or y == 0:  # is not rounded
-            return Bounded(out, float(abs(x)) * other.error + float(abs(y)) * self.error)
-        return self._rounded(out, float(abs(x)) * other.error + float(abs(y)) * self.error, out)
+        carried = float(abs(x)) * other.error + float(abs(y)) * self.error
+        size = 0.0 if abs(x) == 1 or abs(y) == 1 else x * y  # 0, where nothing is rounded
+        return self._rounded(x * y, carried, size, self, other)
 
     def div(self, other: Bounded) -> Bounded:
         x, y = self.value, other.value
         out = x / y
         carried = self.error + float(abs(out)) * other.error
-        return self._rounded(out, carried / float(abs(y)) if carried else 0.0, out)
+        return self._rounded(out, carried / float(abs(y)) if carried else 0.0, out, self, other)
 
     def pow(self, other: Bounded) -> Bounded:
         x, y = self.value, other.value
         out, carried = x**y, 0.0
         if self.error and y != 0:
             carried = float(abs(y * x ** (y - 1))) * self.error
-        if other.error:
+        if not other.exact:
             carried += float(abs(out * mp.log(x))) * other.error
-        return self._rounded(out, carried, out)
+        return self._rounded(out, carried, out, self, other)
 
     def exp(self) -> Bounded:
         out = mp.exp(self.value)

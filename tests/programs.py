@@ -207,8 +207,8 @@ def _program(
     empty = Program(rows, tuple(number() for _ in range(leaves)), (), ())
     writer = _Writer(below, real, empty.names, smooth)
     for _ in range(1 + below(depth)):
-        kind = (writer.mixed, writer.mixed, writer.alike, writer.matvec, writer.recurrence, writer.softmax)
-        kind[below(6)](1 + below(width))
+        kinds = (writer.mixed, writer.alike, writer.matvec, writer.recurrence, writer.softmax)
+        writer.any(kinds)(1 + below(width))
     last = writer.layer[-1 - below(len(writer.layer)) :]
     return replace(empty, steps=tuple(writer.steps), outputs=tuple(last))
 
@@ -256,16 +256,23 @@ class _Writer:
             made += self.fill(self.step(), self.any(self.layer), self.any(self.names))
         self.layer = made
 
+    def vector(self, width: int) -> list[str]:
+        """Of the layer, or of any names, evenly spaced or not."""
+        first, stride = self.below(len(self.names)), self.below(4) - 1
+        spaced = [self.names[(first + stride * i) % len(self.names)] for i in range(width)]
+        drawn = [self.any(self.names) for _ in range(width)]
+        return self.any((self.layer[:width], self.layer[:width], spaced, drawn))
+
     def alike(self, width: int) -> None:
-        """One step for each of a vector, with another vector or a scalar."""
-        text, xs = self.step(), self.layer[:width]
-        first, stride = self.below(len(self.names)), self.below(2)
-        ys = [self.names[(first + stride * i) % len(self.names)] for i in range(len(xs))]
-        self.layer = [name for x, y in zip(xs, ys) for name in self.fill(text, x, y)]
+        """One step for each pair of two vectors, sometimes with its operands exchanged."""
+        text, made = self.step(), []
+        for x, y in zip(self.vector(width), self.vector(width)):
+            made += self.fill(text, y, x) if self.below(4) == 0 else self.fill(text, x, y)
+        self.layer = made
 
     def matvec(self, width: int) -> None:
         """A matrix of leaves, or as many as there are, and what a neuron does next."""
-        xs, first = self.layer[:width], self.below(len(self.leaves))
+        xs, first = self.vector(width), self.below(len(self.leaves))
         ws = [self.leaves[(first + i) % len(self.leaves)] for i in range(width * len(xs))]
         row = f"[{', '.join('{}' for _ in xs)}]"
         rows = f"[{', '.join([row] * width)}]"

@@ -153,6 +153,8 @@ def by_torch(program: Program) -> Results:
     functions: dict[str, Any] = {
         **{name: getattr(torch, name) for name in "exp log sqrt sin cos tanh sigmoid relu sign".split()},
         "softplus": lambda x: torch.logaddexp(x, torch.zeros_like(x)),  # softplus cuts off at 20
+        # The second derivative of its own, by x and then by y, is 0 where y is 0, and should be 1 / x.
+        "pow": lambda x, y: torch.exp(y * torch.log(x)),
         "abs": abs,
         "compare": lambda x, y: torch.sign(x - y),
         "maximum": lambda x, y: torch.maximum(*map(torch.as_tensor, _doubles(x, y, tensor))),

@@ -55,7 +55,7 @@ tanh({x}) * tanh({y})
 {x} * {c}
 {c} / (cos({x}) + 1.5)
 {x} / {d}
-(sin({x}) + 1.5) ** sin({y})
+pow(sin({x}) + 1.5, sin({y}))
 (sin({x}) + 1.5) ** {k}
 sin({x}) ** {n}
 2.5 ** cos({x})

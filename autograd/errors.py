@@ -94,11 +94,13 @@ def _user_line() -> str:
     frame: FrameType | None = sys._getframe(1)
     while frame and frame.f_globals.get("__name__", "").partition(".")[0] in _NOT_THE_USERS:
         frame = frame.f_back
-    if frame is None:
-        return ""
+    return f", at {_place(frame)}" if frame else ""
+
+
+def _place(frame: FrameType) -> str:
     file, line = frame.f_code.co_filename, frame.f_lineno
     source = linecache.getline(file, line).strip()
-    return f", at {os.path.basename(file)}:{line}" + (f": {source}" if source else "")
+    return f"{os.path.basename(file)}:{line}" + (f": {source}" if source else "")
 
 
 # NumPy's wrappers stand between, as in nn.fit, and Python's own, as in statistics.fmean or a thread.

@@ -1,9 +1,12 @@
 """compile: programs compute what eager Values do, from the matrices that are in their graphs."""
 
 import copy
+import importlib
 import math
+import os
 import pickle
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -187,6 +190,21 @@ def quadratic_form(matrix, v=leaves(3)):  # noqa: B008
     return dot(v, matvec(matrix, v))
 
 
+def patches(x, k=leaves(2)):  # noqa: B008
+    return total([dot(k, x[2 * i : 2 * i + 2]).tanh() for i in range(2)])
+
+
+def off_the_grid(m, w=leaves(4)):  # noqa: B008
+    return total([(m[i][j] * w[k]).tanh() for k, (i, j) in enumerate([(0, 0), (1, 0), (1, 0), (1, 1)])])
+
+
+def long_sum(x):
+    chain = [x]
+    for _ in range(300):
+        chain.append(chain[-1].sin())
+    return total(chain)
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(
     ("f", "shape", "whole"),
@@ -201,6 +219,9 @@ def quadratic_form(matrix, v=leaves(3)):  # noqa: B008
         (diagonal, (3, 3), False),
         (cross_entropy, (3,), False),
         (convolution, (3,), False),
+        (patches, (5,), False),
+        (off_the_grid, (2, 2), False),
+        (long_sum, (), True),
     ],
 )
 def test_other_structures(f, shape, whole, engine):
@@ -232,6 +253,7 @@ def test_equal_sums_and_products_of_leaves_and_data():
     check(lambda x: x * a + total([]) + dot([], []), x[:1], [a])
     largest = lambda x: autograd.maximum(autograd.maximum(-np.inf, x * a), b)  # noqa: E731
     check(largest, x[:1], [a, b])
+    check(lambda x: x * a + a / np.inf + TABLE["compare"](x, -np.inf) * b, x[:1], [a, b])
 
 
 def test_a_logistic_regression_comes_out_as_one_writes_it():
@@ -261,8 +283,10 @@ def test_lists_of_outputs_and_models():
         assert predictions.shape == (5, nouts[-1])
         assert predictions == pytest.approx(nn.predict(model, x), rel=1e-13)
     w = Value(3.0)
-    mixed = autograd.compile(lambda x: [x[1], 2.0, w, x[0] * w, w * w])
-    assert mixed(x).tolist() == [[b, 2.0, 3.0, 3.0 * a, 9.0] for a, b in x.tolist()]
+    for engine in ("auto", "numpy"):
+        mixed = autograd.compile(lambda x: np.array([x[1], 2.0, w, x[0] * w, 4.0, w * w]), engine=engine)
+        assert mixed(x).tolist() == [[b, 2.0, 3.0, 3.0 * a, 4.0, 9.0] for a, b in x.tolist()]
+    assert autograd.compile(lambda x: [w, 2.0])(x).tolist() == [[3.0, 2.0]] * 5
     with pytest.raises(TypeError, match="list of outputs"):
         mixed.backward(x)
 
@@ -355,6 +379,11 @@ def test_a_branch_is_refused_with_its_line_and_an_alternative(f, use):
     assert float(Value(1.5)) == 1.5 and Value(1.0) < 2 and Value(0.0)  # it is over with the recording
 
 
+def test_a_function_that_does_not_name_its_arguments_has_them_numbered():
+    with pytest.raises(TypeError, match=r"compares x0\[1\]=2\.0"):
+        autograd.compile(max)(np.array([[1.0, 2.0]]))
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("reduce", ["mean", "sum"])
 def test_a_row_without_a_finite_result_is_named_as_by_eager(engine, reduce):
@@ -396,6 +425,12 @@ def test_what_overflows_only_in_the_sum_is_said():
         autograd.compile(lambda x: x, reduce="sum", engine="numpy")(np.array([1e308, 1e308]))
 
 
+def test_what_overflows_on_the_way_in_the_arrays_alone_is_no_error():
+    x = np.zeros((1, 16))
+    x[0, [0, 1, 8]] = 1e308, -1e308, 1e308  # NumPy adds the first to the ninth
+    assert autograd.compile(lambda x: total(x).tanh(), engine="numpy")(x) == 1.0
+
+
 def test_saturated_activations_are_no_error():
     w = Value(1.0)
     x = np.array([-1000.0, -720.0, 0.0, 720.0, 1000.0])
@@ -434,6 +469,17 @@ def test_wrong_arguments_are_refused():
     ):
         with pytest.raises((TypeError, ValueError, RuntimeError), match=said):
             call()
+
+
+def test_without_llvmlite_programs_run_in_numpy_and_without_fork_there_is_nothing_to_renew(monkeypatch):
+    for module in [name for name in sys.modules if name.partition(".")[0] == "autograd"]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "llvmlite", None)
+    monkeypatch.delattr(os, "register_at_fork", raising=False)
+    fresh = importlib.import_module("autograd")
+    assert fresh.compile(lambda x: x * x)(np.array([1.0, 3.0])) == 5.0
+    with pytest.raises(ImportError, match="extra `native`"):
+        fresh.compile(lambda x: x * x, engine="native")
 
 
 # Threads, pickles, pictures, other libraries

@@ -396,6 +396,20 @@ def test_without_a_renderer(no_renderer, tmp_path):
     drawing.save(tmp_path / "a.dot")
 
 
+def test_a_picture_that_a_renderer_cannot_draw(renderer):
+    with pytest.raises(DrawingError, match="cannot draw this"):
+        Drawing("digraph {", 0).svg()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the false dot is a shell script")
+def test_what_the_systems_dot_says_is_in_the_error(monkeypatch, tmp_path):
+    (tmp_path / "dot").write_text("#!/bin/sh\necho no such font >&2\nexit 1\n")
+    (tmp_path / "dot").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(DrawingError, match="dot cannot draw this as png: no such font"):
+        draw(Value(1.0)).save(tmp_path / "a.png")
+
+
 def test_in_a_notebook(renderer):
     x = Value(1.0, "x").exp()
     assert x._repr_svg_() == draw(x)._repr_svg_() == draw(x).svg()

@@ -2,6 +2,7 @@
 
 import itertools
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -133,12 +134,12 @@ def test_the_error_names_primitive_row_and_line(engine):
     a = Value(1.0, "a")
     x, y = np.array([[1.0], [2.0], [-3.0]]), np.zeros(3)
     sgd = nn.SGD([a], lr=0.1)
-    with pytest.raises(
-        ArithmeticError, match=r"epoch 0: row 2: log\(.*=-3.0\) is undefined, at test_engines"
-    ):
-        nn.fit(
-            lambda x: np.log(x[0]) * a, x, y, loss=nn.squared_error, optimizer=sgd, epochs=5, engine=engine
-        )
+    settings = {"loss": nn.squared_error, "optimizer": sgd, "epochs": 5, "engine": engine}
+    for rows, bad in ((x, 2), (x[::-1], 0)):  # the first row is recorded
+        with pytest.raises(
+            ArithmeticError, match=rf"epoch 0: row {bad}: log\(.*=-3.0\) is undefined, at test_engines"
+        ):
+            nn.fit(lambda x: np.log(x[0]) * a, rows, y, **settings)
     assert a.data == 1.0
 
 
@@ -269,9 +270,10 @@ def test_a_model_that_draws_is_trained_by_values():
 def test_updates_that_are_no_plain_arithmetic_are_left_to_the_engine_that_runs_them(optimizer):
     auto, scalar = (trained(engine, 20, optimizer=optimizer, lr=0.01) for engine in ("auto", "scalar"))
     assert auto[2].loss == pytest.approx(scalar[2].loss, rel=1e-9)
-    if optimizer is not Counting:
+    refusing = {Normed: ["numpy"], Signed: ["numpy", *(["native"] if Kernel else [])], Counting: []}
+    for engine in refusing[optimizer]:
         with pytest.raises((TypeError, ValueError)):
-            trained("numpy", 5, optimizer=optimizer)
+            trained(engine, 5, optimizer=optimizer)
 
 
 @pytest.mark.parametrize("engine", ["scalar", *COMPILED])
@@ -290,3 +292,19 @@ def test_a_gradient_that_is_not_finite_though_the_loss_is_ends_training(engine, 
     with pytest.raises(ArithmeticError, match="epoch"):
         nn.fit(model, x, y, epochs=50, rng=np.random.default_rng(0), **settings)
     assert np.isfinite([w.data, s.data]).all()
+
+
+@pytest.mark.parametrize("engine", ["scalar", *COMPILED])
+def test_a_parameter_that_overflows_though_the_loss_does_not_ends_training(engine):
+    w = Value(0.0)
+    settings = {"loss": lambda p, y: 0.6 * p + y, "optimizer": nn.SGD([w], lr=1e308), "engine": engine}
+    with pytest.raises(ArithmeticError, match=r"in epoch [23]: "):
+        nn.fit(lambda x: w * x[0], np.ones((1, 1)), np.zeros(1), epochs=9, **settings)
+    assert w.data in (-0.6e308, -1.2e308)
+
+
+def test_on_a_slow_machine_native_training_is_the_same(monkeypatch):
+    pytest.importorskip("llvmlite", reason="llvmlite is not installed")
+    expected = trained("native", 40)[2].loss
+    monkeypatch.setattr("nn.trainers.time", SimpleNamespace(perf_counter=itertools.count().__next__))
+    assert trained("native", 40)[2].loss == expected

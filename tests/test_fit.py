@@ -98,6 +98,14 @@ def test_asking_for_a_bar_without_tqdm_is_one_line(capsys, monkeypatch):
     assert "extra `progress`" in capsys.readouterr().err
 
 
+def test_a_bar_that_nobody_asked_for_is_left_out_without_a_word(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    _, train = training()
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    train(5)
+    assert capsys.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("matrix", [False, True])
 @pytest.mark.parametrize("batch_size", [None, 8])
 @pytest.mark.parametrize("optimizer", [nn.SGD, nn.Adam])
@@ -125,6 +133,12 @@ def test_ctrl_c_keeps_whole_epochs_and_resumes(tmp_path):
     assert history.loss == expected[:4] and history.accuracy == nn.accuracy(model, X, Y)
     model, train = training(batch_size=8, optimizer=nn.Adam)
     assert train(10, resume=tmp_path / "run.npz").loss == expected and same(model, whole)
+
+
+def test_ctrl_c_before_the_first_epoch_changes_nothing():
+    model, train = training()
+    history = train(10, loss=failing(KeyboardInterrupt, 1), engine="auto")
+    assert (history.loss, history.engine) == ([], "") and same(model, training()[0])
 
 
 class Interrupting(list):
@@ -270,6 +284,16 @@ def test_accuracy_is_by_the_decision_of_the_loss():
 
 
 def test_a_matrix_network_is_trained_by_its_own_loss():
-    _, train = training(matrix=True)
+    model, train = training(matrix=True)
     with pytest.raises(ValueError, match="squared_error and no other"):
         train(1, loss=nn.hinge)
+    model.backward(X, Y)
+    assert any(np.any(p.grad) for p in model.parameters())
+    model.zero_grad()
+    assert not any(np.any(p.grad) for p in model.parameters())
+
+
+def test_a_prediction_that_is_not_finite_is_an_error():
+    network = nn.MatrixMLP([np.array([[1e308]]), np.array([[10.0]])], activation="relu")
+    with np.errstate(over="ignore"), pytest.raises(FloatingPointError, match="prediction is not finite"):
+        nn.predict(network, [[1.0]])

@@ -72,6 +72,7 @@ def test_parameters_are_labelled_as_in_the_lab_and_computing_labels_nothing():
         (lambda: nn.Neuron("2"), "above 0, not '2'"),
         (lambda: nn.MLP(2, [1], activation="swish"), "there are linear, relu, sigmoid, softplus, tanh"),
         (lambda: nn.MLP(2, [3], init=lambda i, o, rng: np.zeros((i, o))), r"\(2, 3\), not \(3, 2\)"),
+        (lambda: nn.Neuron(2, init=lambda i, o, rng: np.zeros((i, o))), r"\(2, 1\), not \(1, 2\)"),
         (lambda: nn.MLP(2, [3, 1])([1.0, 2.0, 3.0]), "takes 2 inputs, not 3"),
         (lambda: nn.Adam([Value(1.0)], betas=(0.9,)), "betas are two numbers"),
         (lambda: nn.MLP(2, [1], activation=["relu"]), "unknown activation"),
@@ -89,6 +90,9 @@ def test_parameters_are_labelled_as_in_the_lab_and_computing_labels_nothing():
         (lambda: nn.MatrixMLP([], activation="tanh"), "do not chain"),
         (lambda: nn.MatrixMLP([np.zeros((4, 2))], [np.zeros(3)], activation="relu"), "do not fit"),
         (lambda: nn.MatrixMLP([np.zeros((4, 2))], activation="softplus"), "there are sigmoid, tanh, relu"),
+        (lambda: nn.predict(nn.MLP(2, [1]), [[1.0, 2.0], [3.0]]), "X is not an array: its rows differ"),
+        (lambda: nn.predict(nn.MLP(2, [1]), [1.0, 2.0]), r"shape \(2,\): it needs a row for each"),
+        (lambda: nn.accuracy(nn.MLP(1, [2]), [[1.0]], [1.0]), r"shape \(1, 2\) and Y \(1, 1\)"),
     ],
 )
 def test_bad_settings_are_refused_with_what_would_be_right(make, said):
@@ -295,6 +299,19 @@ def test_optimizers_step_as_torchs_do(name, ours):
         mine.step()
         theirs.step()
         assert p.data == pytest.approx(q.item(), rel=1e-13)
+
+
+def test_an_optimizer_of_ones_own_says_how_it_updates():
+    class Steps(nn.Optimizer):
+        def update(self, data, grad, state):
+            return data - self.lr, state
+
+    p = Value(3.0)
+    Steps([p], lr=0.5).step()
+    assert p.data == 2.5
+    with pytest.raises(NotImplementedError):
+        nn.Optimizer([p], lr=0.5).step()
+    assert p.data == 2.5
 
 
 # Data

@@ -52,3 +52,10 @@ def test_truth_and_prediction_are_side_by_side_and_the_misjudged_ringed():
         assert points(axes, "misjudged") == {x for x, y, p in rows if y != p}
         assert len(axes.images) == 1
     assert len(CLASSES) == 2
+
+
+def test_where_all_is_one_class_and_right_there_is_no_boundary_and_no_ring():
+    X, Y = nn.data.xor()
+    sides = result_figure(nn.MatrixMLP([np.zeros((1, 2))], activation="tanh"), X, 0.0 * Y).axes[:2]
+    found = [[c.get_label() for c in axes.collections] for axes in sides]
+    assert found == [["class 0", "class 1"]] * 2

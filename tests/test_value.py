@@ -1,9 +1,12 @@
 """The engine: what a graph records, what backward() finds in it, and what it refuses."""
 
+import _thread
 import copy
 import gc
 import math
 import pickle
+import queue
+import sys
 import threading
 
 import numpy as np
@@ -282,7 +285,7 @@ def test_numpy_functions_and_arrays_of_values():
     for larger in (np.maximum(x, np.array([0.5, 1.0])), maximum(np.array([0.5, 1.0]), np.array([x, x]))):
         assert [e.op for e in larger] == ["maximum", "maximum"]
     assert TABLE["relu"](np.array([x, -y]))[1].op == "relu"
-    assert maximum(np.array([1.0, 5.0]), 2.0).tolist() == [2.0, 5.0]
+    assert maximum(np.array([1.0, 5.0]), 2.0).tolist() == [2.0, 5.0] and maximum(1, 2) == 2
     for two in (np.array([2.0, 2.0]), np.array([2.0]), np.array([[2.0]])):  # shapes are kept
         for product in (x * two, two * x, np.multiply(x, two)):
             assert product.shape == two.shape and product.flat[0].data == 1.0
@@ -355,6 +358,20 @@ def test_a_value_is_one_real_number(bad):
 def test_results_that_are_not_finite_name_primitive_operands_and_line(f, kind, said):
     with pytest.raises(kind, match=said + r".*at test_value.py:\d+: \(lambda x"):
         f(Value(-1.0, label="x"))
+
+
+def test_gradients_that_overflow_when_added_are_said():
+    x = Value(1e-300, label="x")
+    with pytest.raises(OverflowError, match="gradients that reach x=1e-300 overflow when added"):
+        (x * 1e308 + x * 1e308).backward()
+    assert x.grad == 0.0
+
+
+def test_an_error_that_no_python_code_asked_for_names_no_line(monkeypatch):
+    errors = queue.Queue()
+    monkeypatch.setattr(sys, "unraisablehook", lambda what: errors.put(str(what.exc_value)))
+    _thread.start_new_thread(Value(-1.0).log, ())
+    assert errors.get(timeout=10) == "log(-1.0) is undefined"
 
 
 def test_a_label_is_a_string():

@@ -157,7 +157,7 @@ class Lifted:
                     groups.setdefault((v.op, *sorted(kinds.items())), []).append(v)
             if groups:
                 self._form(groups.pop(next(iter(groups))))
-            elif waiting:
+            else:
                 self._place_leaves(waiting)
                 self._ready, waiting = waiting, []
 
@@ -320,8 +320,7 @@ class Lifted:
         distinct = [leaf for leaf in dict.fromkeys(members) if leaf not in self.places]
         if len(distinct) < len(members) or math.prod(shape) != len(members):
             shape = (len(distinct),) if len(distinct) > 1 else ()
-        if distinct:
-            self._place_leaf_array(shape, distinct)
+        self._place_leaf_array(shape, distinct)
 
     def _place_leaf_array(self, shape: Sequence[int], leaves: list[Value]) -> None:
         data = np.empty(len(leaves), dtype=object)
@@ -416,10 +415,8 @@ def _aligned(part: Part) -> tuple[Part, Axes]:
     n = part[0][1].shape[1]
     if n == 1:
         return part, []
-    for first in reversed(part):
-        if first[0] is None:
-            continue
-        order = np.lexsort((*(where for _, where in part), first[1]), axis=1)
+    for _, first in reversed(part):
+        order = np.lexsort((*(where for _, where in part), first), axis=1)
         sorted_part = [(array, np.take_along_axis(where, order, axis=1)) for array, where in part]
         columns = [r for array, where in sorted_part for _, r in _ranked(array, where)]
         axes = _independent([r[0] for r in columns if (r == r[:1]).all()], n)

@@ -11,6 +11,7 @@ goes the other way.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from operator import mul as times
 from typing import Any
 
 from .errors import derivative_anomaly
@@ -113,10 +114,10 @@ def _sum_of_products(pairs: list[tuple[Any, Any]]) -> Any:
             terms.append(
                 _scaled(adjoint, partial) if isinstance(adjoint, Value) else _scaled(partial, adjoint)
             )
-    if len(adjoints) > 1:
+    if len(adjoints) < 2:
+        terms += map(times, adjoints, partials)
+    else:
         terms.append(dot(adjoints, partials))
-    elif adjoints:
-        terms.append(adjoints[0] * partials[0])
     return sum(terms[1:], terms[0]) if len(terms) < 3 else total(terms)
 
 

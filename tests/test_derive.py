@@ -52,12 +52,33 @@ def test_a_derivative_that_is_not_finite_is_named():
         derive(x.sqrt(), [x])
 
 
-def test_data_changed_since_the_recording_are_noticed():
+@pytest.mark.parametrize("data", [1.0, 3.0])
+def test_data_changed_since_the_recording_are_noticed(data):
     x = Value(2.0)
     out = x * x
-    x.data = 3.0
+    x.data = data
     with pytest.raises(ValueError, match="record it again"):
         derive(out, [x])
+
+
+@pytest.mark.parametrize(
+    ("f", "op"),
+    [
+        (lambda a, x: a + x, "exp"),  # factors of 1 are left out
+        (lambda a, x: a - x, "neg"),
+        (lambda a, x: a - x * 3.0, "mul"),
+        (lambda a, x: a - x * -3.0, "mul"),
+        (lambda a, x: a * x, "mul"),
+        (lambda a, x: a * x + x * x, "dot"),
+        (lambda a, x: x * 2.0 + x * 3.0, "add"),
+        (lambda a, x: x * 2.0 + x * 3.0 + a * x, "total"),
+        (lambda a, x: x * 2.0 + x * 3.0 + x * 4.0 + a * x, "total"),
+    ],
+)
+def test_a_sum_over_the_paths_is_as_few_nodes_as_can_be(f, op):
+    a, x = Value(0.5), Value(0.25)
+    [slope] = derive(f(a, x).exp(), [x])
+    assert slope.op == op and slope.data == pytest.approx(gradients(lambda x: f(a, x).exp(), 0.25)[1][0])
 
 
 @pytest.mark.parametrize("arguments", [(3.0, []), (Value(1.0), [2.0])])

@@ -14,6 +14,7 @@ import pytest
 import autograd
 import nn
 from autograd import Value, derive, dot, draw, matvec, total
+from autograd.ops import TABLE
 from autograd.program.reading import Kernel
 
 ENGINES = [

@@ -4,8 +4,10 @@ import _thread
 import copy
 import gc
 import math
+import os
 import pickle
 import queue
+import signal
 import sys
 import threading
 
@@ -208,6 +210,30 @@ def test_a_failed_backward_leaves_the_leaves_as_they_were():
     with pytest.raises(ArithmeticError, match="mul"):
         (((x * 1e-300) * 1e200) * 1e200).backward()
     assert (x.grad, z.grad) == (4.0, 0.0)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork")
+def test_a_forked_child_does_not_wait_for_a_thread_that_it_has_not():
+    holds, done = threading.Event(), threading.Event()
+
+    def hold():
+        with sys.modules["autograd.value"].backward_lock:
+            holds.set()
+            done.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    holds.wait()
+    child = os.fork()
+    if not child:
+        signal.alarm(2)  # which kills it
+        Value(1.0).backward()
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    done.set()
+    thread.join()
+    assert status == 0
 
 
 # Depth and memory

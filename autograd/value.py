@@ -385,7 +385,8 @@ def minimum(x: Any, y: Any) -> Any:
 
 def dot(ws: Iterable[Any], xs: Iterable[Any]) -> Value:
     """Σ wᵢ xᵢ as one node; ws and xs are equally many Values or numbers."""
-    return matvec((ws,), xs)[0]
+    (out,) = matvec((ws,), xs)
+    return out
 
 
 def matvec(rows: Iterable[Iterable[Any]], xs: Iterable[Any]) -> list[Value]:

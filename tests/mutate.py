@@ -27,9 +27,9 @@ from cosmic_ray.plugins import get_operator, operator_names
 ROOT = Path(__file__).parents[1]
 SLOW = "not million and not hundred_thousand and not other_libraries and not wide_network and not killed"
 TESTS = {  # by file, those that notice most first
-    "autograd/derive.py": "derive simplify compile random_programs value",
-    "autograd/value.py": "value random_programs derive compile nn simplify draw engines",
-    "autograd/ops.py": "value derive random_programs simplify compile vector_math nn",
+    "autograd/derive.py": "derive transforms simplify compile random_programs value check",
+    "autograd/value.py": "value random_programs derive transforms compile nn simplify draw engines",
+    "autograd/ops.py": "value derive random_programs transforms simplify compile vector_math nn",
     "autograd/program/lift.py": "compile simplify engines native",
 }
 

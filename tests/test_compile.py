@@ -195,6 +195,10 @@ def patches(x, k=leaves(2)):  # noqa: B008
     return total([dot(k, x[2 * i : 2 * i + 2]).tanh() for i in range(2)])
 
 
+def triangular(x, w=leaves(3)):  # noqa: B008
+    return total([dot(w[:n], x[:n]).tanh() for n in (1, 2, 3)])
+
+
 def off_the_grid(m, w=leaves(4)):  # noqa: B008
     return total([(m[i][j] * w[k]).tanh() for k, (i, j) in enumerate([(0, 0), (1, 0), (1, 0), (1, 1)])])
 
@@ -221,6 +225,7 @@ def long_sum(x):
         (cross_entropy, (3,), False),
         (convolution, (3,), False),
         (patches, (5,), False),
+        (triangular, (3,), False),
         (off_the_grid, (2, 2), False),
         (long_sum, (), True),
     ],

@@ -68,7 +68,7 @@ def _sign(x: float) -> float:
 
 
 def _compare(x: float, y: float) -> float:
-    return float(x > y) - float(x < y) if x == x and y == y else math.nan
+    return 1.0 if x > y else -1.0 if x < y else 0.0 if x == y else math.nan
 
 
 def _compare_arrays(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -59,6 +59,17 @@ def load(path, **settings):
         raise
 
 
+def test_ctrl_c_while_loading_leaves_all_as_it_was(checkpoint, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("json.loads", interrupt)
+    model, _ = training(seed=5)
+    with pytest.raises(KeyboardInterrupt):
+        nn.load_checkpoint(checkpoint, model, model.optimizer, np.random.default_rng(5))
+    assert same(model, training(seed=5)[0])
+
+
 PCG64 = '{"bit_generator": "PCG64", "state": {"state": 1, "inc": 1}, "has_uint32": 0, "uinteger": %s}'
 
 

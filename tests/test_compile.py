@@ -195,6 +195,14 @@ def patches(x, k=leaves(2)):  # noqa: B008
     return total([dot(k, x[2 * i : 2 * i + 2]).tanh() for i in range(2)])
 
 
+def window(x, w=leaves(3)):  # noqa: B008
+    return dot(w, x[1:4]) ** 2
+
+
+def every_other(x, w=leaves(3)):  # noqa: B008
+    return dot(w, x[1:6:2]) ** 2
+
+
 def triangular(x, w=leaves(3)):  # noqa: B008
     return total([dot(w[:n], x[:n]).tanh() for n in (1, 2, 3)])
 
@@ -225,6 +233,8 @@ def long_sum(x):
         (cross_entropy, (3,), False),
         (convolution, (3,), False),
         (patches, (5,), False),
+        (window, (5,), True),
+        (every_other, (7,), True),
         (triangular, (3,), False),
         (off_the_grid, (2, 2), False),
         (long_sum, (), True),
@@ -237,6 +247,19 @@ def test_other_structures(f, shape, whole, engine):
     one_example = lambda x: f(x)  # noqa: E731
     p = check(one_example, [RNG.normal(size=(4, *shape))], list(live), engine, reduce="sum")
     assert not (whole and gathers(p.source))
+
+
+def test_leaves_lie_as_what_they_are_multiplied_with():
+    w = leaves(2, 3)
+    f = lambda m: total([(a * b).tanh() for xs, ws in zip(m, w) for a, b in zip(xs, ws)])  # noqa: E731
+    p = check(f, [RNG.normal(size=(4, 2, 3))], [v for row in w for v in row])
+    assert [array.tolist() for array in p.leaves] == [w]
+
+
+def test_equal_numbers_are_one_number():
+    p = autograd.compile(lambda x: gelu(x), engine="numpy")
+    p.backward(RNG.normal(size=(4, 3)))
+    assert "asarray" not in p.source
 
 
 # Everything else

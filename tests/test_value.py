@@ -3,6 +3,7 @@
 import _thread
 import copy
 import gc
+import itertools
 import math
 import os
 import pickle
@@ -55,6 +56,16 @@ def test_each_primitive_computes_and_differentiates_as_floats_arrays_and_values_
         partials = [d(*x, out) for d in (row.dx, row.dy) if d]
         assert (data, grads) == (out, partials)
         assert partials == pytest.approx(numeric(row.compute, *x), rel=1e-7, abs=1e-7)
+
+
+@pytest.mark.parametrize("name", ["abs", "compare", "maximum", "minimum", "relu", "sign"])
+def test_primitives_that_compare_take_infinities_and_let_nan_through(name):
+    row = TABLE[name]
+    numbers = [-math.inf, -2.0, -1.0, -0.0, 0.0, 1.0, 2.0, math.inf, math.nan]
+    points = list(itertools.product(numbers, repeat=2 if row.dy else 1))
+    computed = [row.compute(*x) for x in points]
+    assert [math.isnan(out) for out in computed] == [any(map(math.isnan, x)) for x in points]
+    np.testing.assert_array_equal(row.numpy(*np.transpose(points)), computed)
 
 
 def test_operators_and_methods_are_the_table():
@@ -313,7 +324,8 @@ def test_numpy_functions_and_arrays_of_values():
     for larger in (np.maximum(x, np.array([0.5, 1.0])), maximum(np.array([0.5, 1.0]), np.array([x, x]))):
         assert [e.op for e in larger] == ["maximum", "maximum"]
     assert TABLE["relu"](np.array([x, -y]))[1].op == "relu"
-    assert maximum(np.array([1.0, 5.0]), 2.0).tolist() == [2.0, 5.0] and maximum(1, 2) == 2
+    larger = maximum(np.array([1.0, 5.0]), 2.0)
+    assert larger.tolist() == [2.0, 5.0] and larger.dtype == float and maximum(1, 2) == 2
     for two in (np.array([2.0, 2.0]), np.array([2.0]), np.array([[2.0]])):  # shapes are kept
         for product in (x * two, two * x, np.multiply(x, two)):
             assert product.shape == two.shape and product.flat[0].data == 1.0

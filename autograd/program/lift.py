@@ -69,7 +69,7 @@ class Lifted:
         self.arrays: list[Array] = []
         self.places: dict[Value, tuple[Array, int]] = {}
         order = topological_order(*outputs)[::-1]  # in which first operands come before second ones
-        known = {v for leaves in inputs for v in leaves.flat} | {rows}
+        known = {rows, *(v for leaves in inputs for v in leaves.flat)}
         self._rank = {v: i for i, v in enumerate(leaves)}
         self._users: dict[Value, list[Value]] = {v: [] for v in [*known, *order]}
         self._missing: dict[Value, int] = {}  # how many of its operands are in no array; leaves do not count

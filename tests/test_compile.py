@@ -251,9 +251,12 @@ def test_other_structures(f, shape, whole, engine):
 
 def test_leaves_lie_as_what_they_are_multiplied_with():
     w = leaves(2, 3)
-    f = lambda m: total([(a * b).tanh() for xs, ws in zip(m, w) for a, b in zip(xs, ws)])  # noqa: E731
-    p = check(f, [RNG.normal(size=(4, 2, 3))], [v for row in w for v in row])
-    assert [array.tolist() for array in p.leaves] == [w]
+    for f, shape in (
+        (lambda m: total([(a * b).tanh() for xs, ws in zip(m, w) for a, b in zip(xs, ws)]), (2, 3)),
+        (lambda x: (w[0][0] * x[0]).tanh() + total([z.tanh() for z in matvec(w, x)]), (3,)),
+    ):
+        p = check(f, [RNG.normal(size=(4, *shape))], [v for row in w for v in row])
+        assert [array.tolist() for array in p.leaves] == [w]
 
 
 def test_equal_numbers_are_one_number():

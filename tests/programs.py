@@ -150,6 +150,12 @@ class Program:
         """The total of the outputs, of Values."""
         return autograd.total(self.function(VALUES)(*inputs))
 
+    def whole(self) -> "Program":
+        """The same with an output for all that no step uses: nothing is computed in vain."""
+        used = {name for step in self.steps for name in step.operands}
+        ends = (name for step in self.steps for name in step.results if name not in used)
+        return replace(self, outputs=tuple(ends))
+
     def smaller(self) -> "list[Program]":
         """Programs of one part less: a row, an output, or a step, of which an operand takes the place."""
         found = [replace(self, rows=self.rows[:i] + self.rows[i + 1 :]) for i in range(len(self.rows))]

@@ -181,7 +181,8 @@ class _Rewriting:
         found, stack = [], [x]
         while stack:
             v = stack.pop()
-            if v in self.used_once and v.op in LINEAR:
+            divides = _op(v, "div") and v.y in self.by_row  # by what no sum moves past
+            if v in self.used_once and v.op in LINEAR and not divides:
                 inside = [p for p in parents(v) if p in self.by_row and p not in self.summed]
                 if v.op != "mul" or len(inside) == 1:
                     found += inside

@@ -73,6 +73,7 @@ def test_transforms_of_random_programs_agree_with_one_another(program):
     same(hvp(f, (inputs,), (direction,)), (np.array(second) @ direction).tolist())
 
 
+@pytest.mark.oracles
 def test_forms_and_numbers_are_those_of_jax():
     jax = pytest.importorskip("jax", reason="jax is not installed")
     jax.config.update("jax_enable_x64", True)

@@ -480,7 +480,7 @@ def _unnoticed(arrays: Iterable[Array]) -> set[Array]:
         watched = _watched(array, found)
         rest = [x for term in array.terms for i, x in enumerate(term) if i not in watched]
         sources = {x.array for x in rest if isinstance(x, Operand)}
-        if array.op in ("dot", "row_sum") or not sources.isdisjoint(data | found):
+        if array.op in ("dot", "row_sum") or not (sources.isdisjoint(data) and sources.isdisjoint(found)):
             found.add(array)
     return found
 

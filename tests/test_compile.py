@@ -600,3 +600,10 @@ def test_the_source_runs_on_other_libraries(name):
         )
         for a, b in zip(mine, theirs):
             assert np.asarray(b) == pytest.approx(np.asarray(a), rel=1e-10, abs=1e-12)
+
+
+def test_a_sum_that_overflows_in_the_order_of_the_program_alone_is_an_error_too():
+    a = Value(1e308, "a")
+    program = autograd.compile(lambda x: (a - x) + a)  # which is 2 a − x
+    with pytest.raises(OverflowError, match=r"^row 0: mul\(2.0, a=1e\+308\) overflows"):
+        program(np.array([1e308]))

@@ -49,9 +49,12 @@ def derivative_anomaly(v: Value, operand: Any, size: str = "not finite") -> Arit
 
 def recorded_branch(v: Value, use: str) -> TypeError:
     """The error for Python code that reads a number from a Value while compile() records."""
-    instead = {"compares": "autograd.maximum or minimum, relu() or abs()"}.get(
-        use, "x.exp(), np.exp(x) and the like"
-    )
+    if use == "copies":
+        instead = "the Value itself"
+    elif "compares" in use:
+        instead = "autograd.maximum or minimum, relu() or abs()"
+    else:
+        instead = "x.exp(), np.exp(x) and the like"
     return TypeError(
         f"compile records a function once, for all examples, and here it {use} {_shown(v)}{_user_line()}:"
         f" what follows from that number would be baked in, as a branch would. Instead, use {instead}"

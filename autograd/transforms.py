@@ -9,12 +9,12 @@
 
 The arguments at the places `argnums` are differentiated by: floats, NumPy arrays, and lists and tuples of
 those, nested too. f gets Values in their places, and derivatives come back in their form. Other
-arguments are passed on as they are. f may branch on its Values; to take their float() is an error, as
-there would be no derivative of what follows.
+arguments are passed on as they are. f may branch by <, <=, > and >= on its Values. What would lose their
+derivative without a word is an error: their float() and bool(), == with a number, and copies of them.
 
-What comes back is numbers, unless it depends on Values that were there before: on arguments that are
-Values, or on a model's parameters. Then it is Values, to be differentiated again, drawn or compiled. That
-is how transforms of transforms work.
+What comes back is numbers, unless f depends on Values that were there before: on arguments that are
+Values, or on a model's parameters. Then it is Values, to be differentiated again, drawn or compiled, and
+numbers where it depends on none. That is how transforms of transforms work.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import numpy as np
 from .derive import adjoints, pushforward
 from .errors import lost_derivative
 from .graph import topological_order
-from .value import Constant, Value, number, refusing
+from .value import UNSEEN, Constant, Value, number, refusing
 
 ArgNums = int | Sequence[int]
 
@@ -49,14 +49,14 @@ def value_and_grad(f: Callable[..., Any], argnums: ArgNums = 0) -> Callable[...,
     places = places_of(f, argnums)
 
     def both(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        call = Call(f, places, args, kwargs)
-        if _shape(call.result) != ():
-            raise TypeError(
-                f"grad takes a function with one output, and {call.name} returned {call.result!r:.80}:"
-                " jacobian takes one with several"
-            )
-        table = call.settled([call.outputs + call.gradient(call.outputs[0])])
-        return table[0, 0], formed(table[:, 1:], 0.0, call.by(argnums))
+        with Call(f, places, args, kwargs) as call:
+            if _shape(call.result) != ():
+                raise TypeError(
+                    f"grad takes a function with one output, and {call.name} returned {call.result!r:.80}:"
+                    " jacobian takes one with several"
+                )
+            table = call.table([call.outputs + call.gradient(call.outputs[0])])
+        return table[:, :1].item(), formed(table[:, 1:], 0.0, call.by(argnums))
 
     return _named_after(f, both)
 
@@ -70,8 +70,8 @@ def jacobian(f: Callable[..., Any], argnums: ArgNums = 0) -> Callable[..., Any]:
     places = places_of(f, argnums)
 
     def derivatives(*args: Any, **kwargs: Any) -> Any:
-        call = Call(f, places, args, kwargs)
-        table = call.settled([call.gradient(output) for output in call.outputs])
+        with Call(f, places, args, kwargs) as call:
+            table = call.table([call.gradient(output) for output in call.outputs])
         return formed(table, call.result, call.by(argnums))
 
     return _named_after(f, derivatives)
@@ -90,14 +90,16 @@ def jvp(
     There is a tangent for each primal, or for each of argnums, and of the same form. The Jacobian is not
     computed: tangents go forward along the graph, once.
     """
-    call = Call(f, places_of(f, range(len(primals)) if argnums is None else argnums), primals, {})
-    if _shape(tuple(tangents)) != _shape(call.arguments):
-        shapes = f"{_shape(tuple(tangents))}, and the arguments {_shape(call.arguments)}"
-        raise ValueError(f"the tangents have shapes {shapes}")
-    given = list(numbers_in(tuple(tangents)))
-    call.live |= any(isinstance(x, Value) for x in given)
-    directions = [x if isinstance(x, Value) else Constant(x) for x in given]
-    table = call.settled([call.outputs, pushforward(zip(call.variables, directions), call.outputs)])
+    if not (isinstance(primals, list | tuple) and isinstance(tangents, list | tuple)):
+        raise TypeError("jvp takes primals and tangents as tuples, (x,) if there is one")
+    with Call(f, places_of(f, range(len(primals)) if argnums is None else argnums), primals, {}) as call:
+        if _shape(tuple(tangents)) != _shape(call.arguments):
+            shapes = f"{_shape(tuple(tangents))}, and the arguments {_shape(call.arguments)}"
+            raise ValueError(f"the tangents have shapes {shapes}")
+        given = list(numbers_in(tuple(tangents)))
+        call.live |= any(isinstance(x, Value) for x in given)
+        directions = [x if isinstance(x, Value) else Constant(x) for x in given]
+        table = call.table([call.outputs, pushforward(zip(call.variables, directions), call.outputs)])
     result, slope = (formed(row, 0.0, call.result) for row in (table[:1], table[1:]))
     return result, slope
 
@@ -113,7 +115,8 @@ def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], 
 class Call:
     """One call of f: its `result`, the numbers in that as `outputs`, and the `variables` that it was given.
 
-    It is `live` if it depends on Values from elsewhere.
+    It is `live` if it depends on Values from elsewhere. When it ends, the variables become part of the graph
+    that they were given from.
     """
 
     def __init__(self, f: Any, places: Sequence[int], args: Sequence[Any], kwargs: dict[str, Any]):
@@ -132,8 +135,12 @@ class Call:
         args = list(args)
         for i, variables in zip(places, formed(table_of([self.variables]), 0.0, self.arguments)):
             args[i] = variables
-        with refusing(lost_derivative, "takes the float() of"):
-            self.result = f(*args, **kwargs)
+        try:
+            with refusing(lost_derivative, *UNSEEN):
+                self.result = f(*args, **kwargs)
+        except BaseException:
+            self.__exit__()
+            raise
         try:
             self.outputs = [x if isinstance(x, Value) else number(x) for x in numbers_in(self.result)]
         except TypeError:
@@ -156,20 +163,26 @@ class Call:
         output.backward()  # numbers are enough, and this way they take a fraction of the time
         return [v.grad for v in self.variables]
 
-    def settled(self, rows: list[list[Any]]) -> np.ndarray:
-        """Results as a table to be returned: numbers or, of a live call, Values of what it was given."""
+    def table(self, rows: list[list[Any]]) -> np.ndarray:
+        """Results as a table to be returned: numbers or, of a live call, Values."""
         if not self.live:
             return table_of([[x.data if isinstance(x, Value) else x for x in row] for row in rows])
+        # A leaf is the caller's own, and no result to be labelled or changed.
+        return table_of([[x * 1.0 if isinstance(x, Value) and not x.op else x for x in row] for row in rows])
+
+    def __enter__(self) -> Call:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
         for v, x in zip(self.variables, self.given):
             if isinstance(x, Value):
                 v.op, v.x, v.y, v.dx = "mul", x, 1.0, 1.0
             else:
                 v.__class__ = Constant
-        return table_of(rows)
 
     def by(self, argnums: ArgNums) -> Any:
         """What is differentiated by: a tuple of arguments, or the one that argnums names."""
-        return self.arguments if isinstance(argnums, Sequence) else self.arguments[0]
+        return self.arguments if isinstance(argnums, list | tuple | range) else self.arguments[0]
 
 
 def _named_after(f: Any, transform: Callable[..., Any]) -> Callable[..., Any]:
@@ -181,7 +194,7 @@ def places_of(f: Any, argnums: Any) -> tuple[int, ...]:
     if not callable(f):
         raise TypeError(f"only a function can be differentiated, not {f!r:.80}")
     try:
-        return tuple(map(operator.index, argnums if isinstance(argnums, Sequence) else [argnums]))
+        return tuple(map(operator.index, argnums if isinstance(argnums, list | tuple | range) else [argnums]))
     except TypeError:
         raise TypeError(f"argnums is the place of an argument, or several, not {argnums!r:.80}") from None
 
@@ -213,7 +226,8 @@ def formed(table: np.ndarray, outer: Any, inner: Any) -> Any:
         if isinstance(form, list | tuple):
             ends = np.cumsum([len(list(numbers_in(part))) for part in form], dtype=int)
             pieces = zip(np.split(table, ends[:-1], axis), form)
-            return type(form)([formed(t, *((outer, part) if axis else (part, inner))) for t, part in pieces])
+            kind = list if isinstance(form, list) else getattr(form, "_make", tuple)  # of a named tuple
+            return kind([formed(t, *((outer, part) if axis else (part, inner))) for t, part in pieces])
     shape = _shape(outer) + _shape(inner)
     return (
         table.reshape(shape)

@@ -212,28 +212,28 @@ class Value:
 
     def __eq__(self, other: Any) -> Any:
         if not isinstance(other, Value):
-            _read(self, "compares")
+            read(self, "compares by ==")
         return NotImplemented  # Values are equal if they are the same
 
     __hash__ = object.__hash__
 
     def __lt__(self, other: Any) -> Any:
-        return _read(self, "compares") < (_read(other, "compares") if isinstance(other, Value) else other)
+        return read(self, "compares") < (read(other, "compares") if isinstance(other, Value) else other)
 
     def __le__(self, other: Any) -> Any:
-        return _read(self, "compares") <= (_read(other, "compares") if isinstance(other, Value) else other)
+        return read(self, "compares") <= (read(other, "compares") if isinstance(other, Value) else other)
 
     def __gt__(self, other: Any) -> Any:
-        return _read(self, "compares") > (_read(other, "compares") if isinstance(other, Value) else other)
+        return read(self, "compares") > (read(other, "compares") if isinstance(other, Value) else other)
 
     def __ge__(self, other: Any) -> Any:
-        return _read(self, "compares") >= (_read(other, "compares") if isinstance(other, Value) else other)
+        return read(self, "compares") >= (read(other, "compares") if isinstance(other, Value) else other)
 
     def __float__(self) -> float:
-        return float(_read(self, "takes the float() of"))
+        return float(read(self, "takes the float() of"))
 
     def __bool__(self) -> bool:
-        _read(self, "takes the bool() of")
+        read(self, "takes the bool() of")
         return True  # as of any object: `if neuron.b` asks whether there is one
 
     def __repr__(self) -> str:
@@ -292,9 +292,17 @@ class Value:
                     v.grad = b
                 raise
 
-    __copy__ = copying.copy
-    __deepcopy__ = copying.deepcopy
-    __reduce_ex__ = copying.reduce
+    def __copy__(self) -> Value:
+        read(self, "copies")
+        return copying.copy(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Value:
+        read(self, "copies")
+        return copying.deepcopy(self, memo)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        read(self, "copies")
+        return copying.reduce(self, protocol)
 
     def _repr_svg_(self) -> str | None:
         from .draw import DrawingError, draw
@@ -329,22 +337,26 @@ class Constant(Value):
     __slots__ = ()
 
 
-def _read(v: Value, use: str) -> float:
-    """v.data for Python's own use, where that is not refused."""
-    if use in _refused.errors:
-        raise _refused.errors[use](v, use)
+def read(v: Value, use: str) -> float:
+    """v.data, for a use that no graph knows of; an error where that is refused."""
+    if use in refused.errors:
+        raise refused.errors[use](v, use)
     return v.data
 
 
 @contextlib.contextmanager
 def refusing(error: Callable[[Value, str], Exception], *uses: str) -> Iterator[None]:
-    """Where this thread's Values cannot be read for these uses, as no graph would know of it."""
-    before = _refused.errors
-    _refused.errors = {**dict.fromkeys(uses, error), **before}
+    """Where this thread's Values may not be read for these uses."""
+    before = refused.errors
+    refused.errors = {**dict.fromkeys(uses, error), **before}
     try:
         yield
     finally:
-        _refused.errors = before
+        refused.errors = before
+
+
+# Uses of a Value that no graph knows of, and that give no error by themselves.
+UNSEEN = ("takes the float() of", "takes the bool() of", "compares by ==", "copies")
 
 
 class _Refused(threading.local):
@@ -507,7 +519,7 @@ _new = Value.__new__
 _UNDEFINED = (ArithmeticError, ValueError)  # what Python's float arithmetic and math raise
 _FLOAT = {float}
 _exp = math.exp
-_refused = _Refused()
+refused = _Refused()
 _BY_UFUNC = {row.numpy: row for row in ops.TABLE.values() if isinstance(row.numpy, np.ufunc)}
 backward_lock = threading.RLock()
 if hasattr(os, "register_at_fork"):  # a child must not inherit a lock that another thread holds

@@ -57,9 +57,28 @@ def test_it_passes_arrays_networks_and_functions_near_the_edge_of_their_domain()
     )
     for x in (1e-300, 1e-9, 1.0, 1e300):
         check_gradients(np.log, x)
-    check_gradients(lambda x: np.sin(1000.0 * x) + 5.0, 1.0)
+    check_gradients(lambda x: [np.sin(2**k * np.pi * x) + 5.0 for k in range(10)], 0.3)
+    check_gradients(lambda x: np.exp(-((x / 1e-3) ** 2)), 1e-3)
+    check_gradients(lambda x: [np.sin(x), x * 1e299], 1e9)
+    check_gradients(lambda x: [np.cos(x), x**4, 3.0 + 0.0 * x], 0.0, order=3)
     check_gradients(lambda x: x * 1e-200, 1e-100)
     check_gradients(lambda s, x: x**3, "not a number", 2.0, argnums=1)
+
+
+@pytest.mark.parametrize(
+    ("f", "x"),
+    [
+        (lambda x: np.sin(x) + 1e-9 * math.sin(x.data), 0.7),
+        (lambda x: math.sin(128.0 * math.pi * x.data) + 0.0 * x, 0.3),  # coarse steps see none of it
+        (lambda x: math.exp(-((x.data / 1e-3) ** 2)) + 0.0 * x, 1e-3),
+        (lambda x: 1.0 * x if x < 1.0 else 5.0 + 2.0 * x.data, 1.0),
+        (lambda x: np.sign(x) + x, 0.0),
+        (lambda x: x * math.sqrt(1.0 + 1e-4 - x.data), 1.0),
+    ],
+)
+def test_it_finds_small_errors_narrow_features_and_jumps(f, x):
+    with pytest.raises(AssertionError):
+        check_gradients(f, x)
 
 
 def test_the_message_says_which_by_how_much_and_of_how_many():
@@ -99,3 +118,8 @@ def test_at_a_kink_and_where_there_are_no_neighbours_it_says_so():
 def test_nothing_to_check_is_no_success(arguments, order):
     with pytest.raises(ValueError, match="no derivative to check"):
         check_gradients(lambda *x: Value(1.0), *arguments, order=order)
+
+
+def test_arguments_that_are_not_finite_are_named():
+    with pytest.raises(ValueError, match=r"v\[1\] is nan"):
+        check_gradients(lambda v: v[0], [1.0, math.nan])

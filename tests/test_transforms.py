@@ -1,6 +1,10 @@
 """Transforms of functions: what they compute, in which form, and of one another."""
 
+import collections
+import contextlib
+import copy
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -214,6 +218,9 @@ def test_a_compiled_gradient():
         (lambda: jacobian(lambda x: [x, "a"])(1.0), "returned .*'a'"),
         (lambda: grad(3.0), "only a function.*3.0"),
         (lambda: jvp("f", (1.0,), (1.0,)), "only a function"),
+        (lambda: jvp(np.sin, 1.0, 1.0), "tuples"),
+        (lambda: jvp(np.sin, (1.0,), 1.0), "tuples"),
+        (lambda: jvp(np.sin, (1.0,), ("a",)), "str 'a'"),
         (lambda: grad(abs, argnums="0"), "argnums"),
         (lambda: hessian(abs, argnums=(0, 1.0)), "argnums"),
         (lambda: grad(lambda x: x)("2"), "differentiated by.*str"),
@@ -232,13 +239,55 @@ def writes_to_floats(x):
     return out.sum()
 
 
-@pytest.mark.parametrize("f", [lambda x: math.sin(x[0]), lambda x: float(x[1]), writes_to_floats])
-def test_a_derivative_that_would_be_lost_is_an_error(f):
+@pytest.mark.parametrize(
+    ("f", "use"),
+    [
+        (lambda x: math.sin(x[0]), "takes the float() of"),
+        (lambda x: float(x[1]), "takes the float() of"),
+        (writes_to_floats, "takes the float() of"),
+        (lambda x: autograd.compile(lambda a: a * x[0])(np.array([1.0, 2.0])), "takes the float() of"),
+        (lambda x: x[0] if x[1] else x[2], "takes the bool() of"),
+        (lambda x: x[0] if x[1] == 2.0 else x[2], "compares by =="),
+        (lambda x: copy.deepcopy(list(x))[0] * 2.0, "copies"),
+        (lambda x: copy.copy(x[0]) * 2.0, "copies"),
+        (lambda x: pickle.loads(pickle.dumps(x[0] * 2.0)), "copies"),
+    ],
+)
+def test_a_derivative_that_would_be_lost_is_an_error(f, use):
     with pytest.raises((TypeError, ValueError)) as caught:
         grad(f)(X)
     error = caught.value.__cause__ or caught.value
-    assert "takes the float() of" in str(error) and "at test_transforms.py" in str(error)
-    assert f(list(map(Value, X))) == f(X)  # elsewhere, a Value is as good as its float
+    assert use in str(error) and "at test_transforms.py" in str(error)
+    float(Value(1.0)), copy.copy(Value(1.0))  # elsewhere they are fine
+
+
+def test_what_is_kept_from_a_call_that_failed_has_its_derivative():
+    kept = []
+
+    def inner(y):
+        kept.append(y**3)
+        raise ValueError
+
+    def outer(x):
+        with contextlib.suppress(ValueError):
+            grad(inner)(x)
+        return kept[0]
+
+    assert grad(outer)(2.0) == 12.0
+
+
+def test_a_result_is_never_the_parameter_itself():
+    w = Value(3.0, "w")
+    slope = grad(lambda x: w * x)(2.0)
+    slope.label, slope.data = "slope", 0.0
+    assert (w.label, w.data) == ("w", 3.0)
+    assert derive(grad(lambda x: w * x)(2.0), [w])[0].data == 1.0
+
+
+def test_named_tuples_stay_what_they_are():
+    Point = collections.namedtuple("Point", "a b")
+    assert grad(lambda p: p.a * p.b)(Point(2.0, 3.0)) == Point(3.0, 2.0)
+    assert jacobian(lambda x: Point(x, x * x))(2.0) == Point(1.0, 4.0)
 
 
 def test_functions_may_branch_and_use_numpy():

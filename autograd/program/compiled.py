@@ -200,6 +200,9 @@ class Program:
         """A reading and its outputs for these arrays, all of them finite."""
         arrays, key = self._checked(given)
         reading = self._reading(kind, arrays, key)
+        if value.refused.errors:  # this is within a function that is compiled or differentiated itself
+            for v in (v for leaves in reading.leaves for v in leaves.flat):
+                value.read(v, "takes the float() of")
         outputs: Sequence[Any]
         if reading.native:
             outputs = reading.run_native(arrays)

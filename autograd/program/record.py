@@ -15,7 +15,7 @@ import numpy as np
 from ..derive import adjoints
 from ..errors import recorded_branch
 from ..graph import parents, topological_order
-from ..value import Constant, Value, number, refusing
+from ..value import UNSEEN, Constant, Value, number, refusing
 from .simplify import ROW_SUM, simplify
 
 
@@ -80,8 +80,8 @@ class Recording:
 
 
 def recording_here() -> contextlib.AbstractContextManager[None]:
-    """Where this thread's Values may not be compared, or read as numbers."""
-    return refusing(recorded_branch, "compares", "takes the float() of", "takes the bool() of")
+    """Where this thread's Values may not be compared, copied, or read as numbers."""
+    return refusing(recorded_branch, "compares", *UNSEEN)
 
 
 def example(name: str, row: Any) -> np.ndarray:

@@ -203,19 +203,20 @@ def every_other(x, w=leaves(3)):  # noqa: B008
     return dot(w, x[1:6:2]) ** 2
 
 
+def uneven(x, w=leaves(3), v=leaves(3)):  # noqa: B008
+    return dot(w, [x[0], x[1], x[3]]).tanh() * dot(v, [x[0], x[2], x[3]]).sin()
+
+
+def circulant(x, w=leaves(3)):  # noqa: B008
+    return total([dot(w[i:] + w[:i], x).tanh() for i in range(3)])
+
+
 def triangular(x, w=leaves(3)):  # noqa: B008
     return total([dot(w[:n], x[:n]).tanh() for n in (1, 2, 3)])
 
 
 def off_the_grid(m, w=leaves(4)):  # noqa: B008
     return total([(m[i][j] * w[k]).tanh() for k, (i, j) in enumerate([(0, 0), (1, 0), (1, 0), (1, 1)])])
-
-
-def long_sum(x):
-    chain = [x]
-    for _ in range(300):
-        chain.append(chain[-1].sin())
-    return total(chain)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -235,9 +236,10 @@ def long_sum(x):
         (patches, (5,), False),
         (window, (5,), True),
         (every_other, (7,), True),
+        (uneven, (5,), False),
+        (circulant, (3,), False),
         (triangular, (3,), False),
         (off_the_grid, (2, 2), False),
-        (long_sum, (), True),
     ],
 )
 def test_other_structures(f, shape, whole, engine):
@@ -249,10 +251,38 @@ def test_other_structures(f, shape, whole, engine):
     assert not (whole and gathers(p.source))
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_operands_that_commute_may_be_in_any_order(first):
+    def f(x):
+        pairs = enumerate(zip(x, x[::-1]), first)
+        return total([(a.sin() * b.cos() if i % 2 else b.cos() * a.sin()).tanh() for i, (a, b) in pairs])
+
+    p = check(f, [RNG.normal(size=(2, 4))], [])
+    assert p.source.count("tanh(") == 1
+
+
+def test_long_vectors_and_long_sums():
+    p = check(
+        lambda x: total([(0.01 * (i + 0.5) * a).tanh() for i, a in enumerate(x)]),
+        [RNG.normal(size=(2, 260))],
+        [],
+    )
+    assert not gathers(p.source)
+
+    def terms_of_all_kinds(x):
+        chain = [x]
+        for _ in range(150):
+            chain.append(chain[-1].sin())
+        return total(chain)
+
+    check(terms_of_all_kinds, [RNG.normal(size=2)], [])
+
+
 def test_leaves_lie_as_what_they_are_multiplied_with():
     w = leaves(2, 3)
     for f, shape in (
         (lambda m: total([(a * b).tanh() for xs, ws in zip(m, w) for a, b in zip(xs, ws)]), (2, 3)),
+        (lambda m: total([(b * a).tanh() for xs, ws in zip(m, w) for a, b in zip(xs, ws)]), (2, 3)),
         (lambda x: (w[0][0] * x[0]).tanh() + total([z.tanh() for z in matvec(w, x)]), (3,)),
     ):
         p = check(f, [RNG.normal(size=(4, *shape))], [v for row in w for v in row])

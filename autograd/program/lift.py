@@ -318,7 +318,7 @@ class Lifted:
                 shape = (*(n for n in [len(rows)] if n > 1), *_lengths(along))
         members = [leaf for row in rows for leaf in row]
         distinct = [leaf for leaf in dict.fromkeys(members) if leaf not in self.places]
-        if len(distinct) < len(members) or math.prod(shape) != len(members):
+        if len(distinct) < len(members):
             shape = (len(distinct),) if len(distinct) > 1 else ()
         self._place_leaf_array(shape, distinct)
 

@@ -251,6 +251,13 @@ def test_other_structures(f, shape, whole, engine):
     assert not (whole and gathers(p.source))
 
 
+def test_slices_are_written_as_one_writes_them():
+    for f, columns, text in ((window, 5, "x[:, 1:4]"), (every_other, 7, "x[:, 1:6:2]")):
+        p = autograd.compile(lambda x, f=f: f(x), engine="numpy")
+        p(np.ones((2, columns)))
+        assert text in p.source
+
+
 @pytest.mark.parametrize("first", [0, 1])
 def test_operands_that_commute_may_be_in_any_order(first):
     def f(x):
@@ -283,6 +290,7 @@ def test_leaves_lie_as_what_they_are_multiplied_with():
     for f, shape in (
         (lambda m: total([(a * b).tanh() for xs, ws in zip(m, w) for a, b in zip(xs, ws)]), (2, 3)),
         (lambda m: total([(b * a).tanh() for xs, ws in zip(m, w) for a, b in zip(xs, ws)]), (2, 3)),
+        (lambda m: total([(a * b.sin()).tanh() for xs, ws in zip(w, m) for a, b in zip(xs, ws)]), (2, 3)),
         (lambda x: (w[0][0] * x[0]).tanh() + total([z.tanh() for z in matvec(w, x)]), (3,)),
     ):
         p = check(f, [RNG.normal(size=(4, *shape))], [v for row in w for v in row])

@@ -118,8 +118,7 @@ class Lifted:
                 if array.shape == shape and is_whole(operand):
                     return array
                 return self._new("copy", shape, array.by_row, [(operand,)])
-            line = [np.arange(len(which))] if len(which) > 1 else []
-            terms.append((_operand(array, where[:, None], line, []), len(which)))
+            terms.append((_operand(array, where[:, None], [np.arange(len(which))], []), len(which)))
         by_row = any(operand.array.by_row for operand, _ in terms)
         order = np.argsort(np.concatenate(list(chosen.values())))
         return self._new("stack", shape, by_row, terms, data=order)
@@ -167,8 +166,8 @@ class Lifted:
         swap = v.op in COMMUTATIVE
         for term in _terms(v):
             kind = tuple([self._kind(x) for x in term])
-            if swap and kind[0] > kind[-1]:
-                kind = kind[::-1]
+            if swap:
+                kind = tuple(sorted(kind))
             kinds[kind] = kinds.get(kind, 0) + 1
         return kinds
 

@@ -297,6 +297,12 @@ def test_leaves_lie_as_what_they_are_multiplied_with():
         assert [array.tolist() for array in p.leaves] == [w]
 
 
+def test_gradients_lie_as_their_leaves_do():
+    p = autograd.compile(lambda x: convolution(x), engine="numpy")
+    p.value_and_grad(np.ones((2, 3)))
+    assert "take(" in p.source and "take(t" not in p.source  # of x alone
+
+
 def test_equal_numbers_are_one_number():
     p = autograd.compile(lambda x: gelu(x), engine="numpy")
     p.backward(RNG.normal(size=(4, 3)))
@@ -321,6 +327,7 @@ def test_equal_sums_and_products_of_leaves_and_data():
     check(lambda x: dot([x, a, 1.0], [a, b, c]) + total([x, 2.0, d]), x[:1], live)
     check(lambda x: x * total([(-0.0) ** (x * x), a]), x[:1], [a])
     check(lambda x: x * a + total([]) + dot([], []), x[:1], [a])
+    check(lambda x: x * total([(n * v).tanh() for n, v in zip((0.5, 2.0, 3.0, 4.0), live)]), x[:1], live)
     largest = lambda x: autograd.maximum(autograd.maximum(-np.inf, x * a), b)  # noqa: E731
     check(largest, x[:1], [a, b])
     check(lambda x: x * a + a / np.inf + TABLE["compare"](x, -np.inf) * b, x[:1], [a, b])
@@ -356,7 +363,9 @@ def test_lists_of_outputs_and_models():
     for engine in ("auto", "numpy"):
         mixed = autograd.compile(lambda x: np.array([x[1], 2.0, w, x[0] * w, 4.0, w * w]), engine=engine)
         assert mixed(x).tolist() == [[b, 2.0, 3.0, 3.0 * a, 4.0, 9.0] for a, b in x.tolist()]
-    assert autograd.compile(lambda x: [w, 2.0])(x).tolist() == [[3.0, 2.0]] * 5
+        assert autograd.compile(lambda x: [w, 2.0], engine=engine)(x).tolist() == [[3.0, 2.0]] * 5
+        assert autograd.compile(lambda x: [1.0, 2.0], engine=engine)(x).tolist() == [[1.0, 2.0]] * 5
+        assert autograd.compile(lambda x: x[::-1], engine=engine)(x).tolist() == x[:, ::-1].tolist()
     with pytest.raises(TypeError, match="list of outputs"):
         mixed.backward(x)
 

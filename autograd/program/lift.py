@@ -11,6 +11,7 @@ element by element.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -160,16 +161,10 @@ class Lifted:
                 self._place_leaves(waiting)
                 self._ready, waiting = waiting, []
 
-    def _kinds(self, v: Value) -> dict[tuple[int, ...], int]:
+    def _kinds(self, v: Value) -> Counter[tuple[int, ...]]:
         """How many of v's terms have operands in the same arrays, by those arrays' numbers."""
-        kinds: dict[tuple[int, ...], int] = {}
-        swap = v.op in COMMUTATIVE
-        for term in _terms(v):
-            kind = tuple([self._kind(x) for x in term])
-            if swap:
-                kind = tuple(sorted(kind))
-            kinds[kind] = kinds.get(kind, 0) + 1
-        return kinds
+        kinds = (tuple([self._kind(x) for x in term]) for term in _terms(v))
+        return Counter((tuple(sorted(kind)) for kind in kinds) if v.op in COMMUTATIVE else kinds)
 
     def _kind(self, x: Any) -> int:
         if type(x) is float:
@@ -226,8 +221,6 @@ class Lifted:
 
     def _by_number(self, group: list[Value]) -> list[list[Value]]:
         """The group itself, or, if an operand is there with several numbers, a group for each number."""
-        if group[0].op in ("dot", "total") or group[0].y is None:
-            return [group]
         numbers: dict[Any, list[Value]] = {}
         others = set()
         for v in group:

@@ -203,12 +203,17 @@ def every_other(x, w=leaves(3)):  # noqa: B008
     return dot(w, x[1:6:2]) ** 2
 
 
+def elements(m):
+    return m[0][2].sin() + m[1][0].exp()
+
+
 def uneven(x, w=leaves(3), v=leaves(3)):  # noqa: B008
     return dot(w, [x[0], x[1], x[3]]).tanh() * dot(v, [x[0], x[2], x[3]]).sin()
 
 
 def circulant(x, w=leaves(3)):  # noqa: B008
-    return total([dot(w[i:] + w[:i], x).tanh() for i in range(3)])
+    w = w[: len(x)]
+    return total([dot(w[i:] + w[:i], x).tanh() for i in range(len(x))])
 
 
 def triangular(x, w=leaves(3)):  # noqa: B008
@@ -236,7 +241,9 @@ def off_the_grid(m, w=leaves(4)):  # noqa: B008
         (patches, (5,), False),
         (window, (5,), True),
         (every_other, (7,), True),
+        (elements, (2, 3), True),
         (uneven, (5,), False),
+        (circulant, (2,), False),
         (circulant, (3,), False),
         (triangular, (3,), False),
         (off_the_grid, (2, 2), False),

@@ -216,8 +216,8 @@ class Lifted:
             for v in group:
                 self._place(array, [v])
         else:
-            order = np.argsort(_positions(nodes)) if nodes else [0]
-            self._place(self._new(op, shape, by_row, terms), [group[i] for i in order])
+            members = [group[i] for i in np.argsort(_positions(nodes))] if nodes else group
+            self._place(self._new(op, shape, by_row, terms), members)
 
     def _by_number(self, group: list[Value]) -> list[list[Value]]:
         """The group itself, or, if an operand is there with several numbers, a group for each number."""
@@ -234,7 +234,8 @@ class Lifted:
     def _form_one(self, v: Value) -> None:
         """Make an array of one Value, as _form would, but for the time that NumPy takes."""
         term: list[Any] = []
-        for x in _terms(v)[0]:
+        (operands,) = _terms(v)
+        for x in operands:
             if type(x) is float:
                 term.append(x)
             else:
@@ -242,20 +243,21 @@ class Lifted:
                 index: list[Any] = []
                 for length in reversed(array.shape):
                     position, coordinate = divmod(position, length)
-                    index.insert(0, coordinate)
-                term.append(Operand(array, tuple(index), ()))
+                    index.append(coordinate)
+                term.append(Operand(array, tuple(index[::-1]), ()))
         by_row = v.op != "row_sum" and any(x.array.by_row for x in term if isinstance(x, Operand))
         self._place(self._new(v.op, (), by_row, [tuple(term)]), [v])
 
     def _located(self, rows: list[list[tuple[Any, ...]]]) -> Part:
         """For each operand of a part's terms, the array it is in and, by Value and term, where."""
         part: Part = []
-        for j in range(len(rows[0][0])):
-            if type(rows[0][0][j]) is float:
-                part.append((None, np.array([[term[j] for term in row] for row in rows])))
+        for operands in _transposed(rows):
+            first = operands[0][0]
+            if type(first) is float:
+                part.append((None, np.array(operands)))
             else:
-                array = self.places[rows[0][0][j]][0]
-                part.append((array, np.array([[self.places[term[j]][1] for term in row] for row in rows])))
+                where = [[self.places[x][1] for x in row] for row in operands]
+                part.append((self.places[first][0], np.array(where)))
         return part
 
     def _constant(self, numbers: np.ndarray, nodes: Axes, along: Axes) -> Any:
@@ -294,7 +296,7 @@ class Lifted:
 
         They lie as what they are multiplied with or added to does, if that is in an array; else as given.
         """
-        first = [self._rank.get(row[0], 0) for row in leaves]
+        first = [self._rank[row[0]] for row in leaves]
         rows: list[Any] = list(dict.fromkeys(tuple(leaves[i]) for i in np.argsort(first, kind="stable")))
         shape = tuple(n for n in (len(rows), len(rows[0])) if n > 1)
         if others and all(self._kind(x) >= 0 for row in others[0] for x in row):
@@ -336,9 +338,9 @@ def _terms(v: Value) -> Sequence[tuple[Any, ...]]:
     return ((v.x,) if v.y is None else (v.x, v.y),)
 
 
-def _transposed(rows: list[list[tuple[Any, ...]]]) -> list[list[list[Any]]]:
+def _transposed(rows: list[list[tuple[Any, ...]]]) -> list[Any]:
     """By operand, Value and term what is by Value, term and operand."""
-    return [[[term[j] for term in row] for row in rows] for j in range(len(rows[0][0]))]
+    return list(zip(*(zip(*row) for row in rows)))
 
 
 def _ranked(array: Any, where: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -366,7 +368,7 @@ def _coordinates(where: np.ndarray, shape: tuple[int, ...]) -> list[np.ndarray]:
 
 def _positions(axes: Axes) -> np.ndarray:
     """Where the points of a grid with these axes lie in the flattened array."""
-    positions = np.zeros_like(axes[0])
+    positions: Any = 0
     for axis, length in zip(axes, _lengths(axes)):
         positions = positions * length + axis
     return positions

@@ -65,7 +65,7 @@ def meaning(code):
 
 def test_mutant(tree, file, mutated):
     """The tests' exit code, 0 if they notice nothing, in a copy of the tree with this mutant."""
-    resource.setrlimit(resource.RLIMIT_CPU, (60, 60))  # endless loops
+    resource.setrlimit(resource.RLIMIT_CPU, (40, 40))  # endless loops
     resource.setrlimit(resource.RLIMIT_DATA, (4 << 30, 4 << 30))
     with tempfile.TemporaryDirectory() as work:
         copy = Path(work) / "copy"

@@ -68,6 +68,11 @@ def test_primitives_that_compare_take_infinities_and_let_nan_through(name):
     np.testing.assert_array_equal(row.numpy(*np.transpose(points)), computed)
 
 
+def test_a_row_of_the_table_cannot_be_changed():
+    with pytest.raises(AttributeError):
+        TABLE["add"].dx = TABLE["add"].dx
+
+
 def test_operators_and_methods_are_the_table():
     spelled = {
         "add": lambda x, y: x + y,

@@ -26,6 +26,7 @@ from cosmic_ray.plugins import get_operator, operator_names
 
 ROOT = Path(__file__).parents[1]
 SLOW = "million or hundred_thousand or other_libraries or of_jax or native"
+SYNTAX = "-W", "error::SyntaxWarning"  # Python itself notices `x is 1`
 TESTS = {  # by file, those that notice most first
     "autograd/derive.py": "derive transforms simplify compile random_programs value check",
     "autograd/value.py": "value random_programs derive transforms compile nn simplify draw engines",
@@ -81,7 +82,9 @@ def test(file):
     sys.stdout = sys.stderr = open(os.devnull, "w")
     names = [f"tests/test_{name}.py" for name in TESTS[file].split()]
     return int(
-        pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--no-header", "-k", f"not ({SLOW})", *names])
+        pytest.main(
+            ["-x", "-q", *SYNTAX, "-p", "no:cacheprovider", "--no-header", "-k", f"not ({SLOW})", *names]
+        )
     )
 
 

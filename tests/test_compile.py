@@ -207,6 +207,12 @@ def elements(m):
     return m[0][2].sin() + m[1][0].exp()
 
 
+def in_pairs(x, w=leaves(4), v=leaves(2)):  # noqa: B008
+    fourfold = [x[0], x[0], x[1], x[1]]
+    sums = total([(a * b).tanh() for a, b in zip(w, fourfold)])
+    return dot(w, fourfold).tanh() + sums + total([(v[i // 2] * x[i]).tanh() for i in range(4)])
+
+
 def uneven(x, w=leaves(3), v=leaves(3)):  # noqa: B008
     return dot(w, [x[0], x[1], x[3]]).tanh() * dot(v, [x[0], x[2], x[3]]).sin()
 
@@ -242,6 +248,7 @@ def off_the_grid(m, w=leaves(4)):  # noqa: B008
         (window, (5,), True),
         (every_other, (7,), True),
         (elements, (2, 3), True),
+        (in_pairs, (4,), False),
         (uneven, (5,), False),
         (circulant, (2,), False),
         (circulant, (3,), False),
@@ -299,6 +306,7 @@ def test_leaves_lie_as_what_they_are_multiplied_with():
         (lambda m: total([(b * a).tanh() for xs, ws in zip(m, w) for a, b in zip(xs, ws)]), (2, 3)),
         (lambda m: total([(a * b.sin()).tanh() for xs, ws in zip(w, m) for a, b in zip(xs, ws)]), (2, 3)),
         (lambda x: (w[0][0] * x[0]).tanh() + total([z.tanh() for z in matvec(w, x)]), (3,)),
+        (lambda x: (w[0][0] + x[0]).tanh() + total([z.tanh() for z in matvec(w, x)]), (3,)),
     ):
         p = check(f, [RNG.normal(size=(4, *shape))], [v for row in w for v in row])
         assert [array.tolist() for array in p.leaves] == [w]

@@ -167,7 +167,7 @@ class Lifted:
         return Counter((tuple(sorted(kind)) for kind in kinds) if v.op in COMMUTATIVE else kinds)
 
     def _kind(self, x: Any) -> int:
-        if type(x) is float:
+        if isinstance(x, float):
             return NUMBER
         place = self.places.get(x)
         return LEAF if place is None else place[0].number
@@ -188,8 +188,9 @@ class Lifted:
 
     def _form(self, group: list[Value]) -> None:
         """Make an array of the Values of one signature."""
-        if len(group) == 1 and group[0].op not in ("dot", "total"):
-            return self._form_one(group[0])
+        op = group[0].op
+        if len(group) == 1 and op not in ("dot", "total"):
+            return self._form_one(*group)
         by_number = self._by_number(group)
         if len(by_number) > 1:
             for subgroup in by_number:
@@ -208,7 +209,6 @@ class Lifted:
             labels = {label for x in term if isinstance(x, Operand) for label in x.labels}
             repeats = math.prod(n for i, n in enumerate(_lengths(along), len(nodes)) if i not in labels)
             terms.append(tuple(term) if repeats == 1 else (float(repeats), *term))
-        op = group[0].op
         by_row = op != "row_sum" and any(array.by_row for part in parts for array, _ in part if array)
         labels = {label for term in terms for x in term if isinstance(x, Operand) for label in x.labels}
         if nodes and labels.isdisjoint(range(len(nodes))):
@@ -224,8 +224,8 @@ class Lifted:
         numbers: dict[Any, list[Value]] = {}
         others = set()
         for v in group:
-            number, other = (v.x, v.y) if type(v.x) is float else (v.y, v.x)
-            if type(number) is not float:
+            number, other = (v.x, v.y) if isinstance(v.x, float) else (v.y, v.x)
+            if not isinstance(number, float):
                 return [group]
             numbers.setdefault(number, []).append(v)
             others.add(other)
@@ -236,7 +236,7 @@ class Lifted:
         term: list[Any] = []
         (operands,) = _terms(v)
         for x in operands:
-            if type(x) is float:
+            if isinstance(x, float):
                 term.append(x)
             else:
                 array, position = self.places[x]
@@ -253,7 +253,7 @@ class Lifted:
         part: Part = []
         for operands in _transposed(rows):
             first = operands[0][0]
-            if type(first) is float:
+            if isinstance(first, float):
                 part.append((None, np.array(operands)))
             else:
                 where = [[self.places[x][1] for x in row] for row in operands]
@@ -287,20 +287,20 @@ class Lifted:
 
         for rows in self._parts(groups[max(groups, key=rank)]):
             terms = _transposed(rows)
-            for i, leaves in enumerate(terms):
+            for leaves, others in zip(terms, terms[::-1]):  # which are the same, if there is one operand
                 if self._kind(leaves[0][0]) == LEAF:
-                    self._place_leaves_of(leaves, [other for j, other in enumerate(terms) if j != i])
+                    self._place_leaves_of(leaves, others)
 
-    def _place_leaves_of(self, leaves: list[list[Value]], others: list[list[list[Any]]]) -> None:
+    def _place_leaves_of(self, leaves: list[list[Value]], others: list[list[Any]]) -> None:
         """Put leaves, a row for each Value and a column for each term, into an array.
 
-        They lie as what they are multiplied with or added to does, if that is in an array; else as given.
+        They lie as the others, which they are multiplied with or added to, if those are; else as given.
         """
         first = [self._rank[row[0]] for row in leaves]
         rows: list[Any] = list(dict.fromkeys(tuple(leaves[i]) for i in np.argsort(first, kind="stable")))
         shape = tuple(n for n in (len(rows), len(rows[0])) if n > 1)
-        if others and all(self._kind(x) >= 0 for row in others[0] for x in row):
-            located = self._located([[(x,) for x in row] for row in others[0]])
+        if all(self._kind(x) >= 0 for row in others for x in row):
+            located = self._located([[(x,) for x in row] for row in others])
             ((_, where),) = located
             terms = np.argsort(where, axis=1, kind="stable")
             nodes = np.lexsort((first, np.min(where, axis=1)))
@@ -394,7 +394,7 @@ def _node_axes(parts: list[Part], n: int) -> Axes:
     kept = []
     for part in parts:
         for array, where in part:
-            columns = [r[:, 0] for _, r in _ranked(array, where) if (r == r[:, :1]).all() and r.any()]
+            columns = [r[:, 0] for _, r in _ranked(array, where) if r.any() and not np.diff(r).any()]
             kept.append((len(columns), bool(array) and array.by_row, columns))
     kept.sort(key=lambda entry: entry[:2], reverse=True)
     for choice in ([c for *_, columns in kept for c in columns], *(columns for *_, columns in kept)):
@@ -413,7 +413,7 @@ def _aligned(part: Part) -> tuple[Part, Axes]:
         order = np.lexsort((*(where for _, where in part), first), axis=1)
         sorted_part = [(array, np.take_along_axis(where, order, axis=1)) for array, where in part]
         columns = [r for array, where in sorted_part for _, r in _ranked(array, where)]
-        axes = _independent([r[0] for r in columns if (r == r[:1]).all()], n)
+        axes = _independent([r[0] for r in columns if not np.diff(r, axis=0).any()], n)
         if axes is not None:
             return sorted_part, axes
     return part, [np.arange(n)]
@@ -425,7 +425,7 @@ def _operand(array: Array, where: np.ndarray, nodes: Axes, along: Axes) -> Opera
     labels: list[int] = []
     for length, (values, ranks) in zip(array.shape, _ranked(array, where)):
         if len(values) == 1:
-            index.append(int(values[0]))
+            index += values.tolist()
             continue
         label = _label(ranks, nodes, along)
         start, step = int(values[0]), int(values[1] - values[0])

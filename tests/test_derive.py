@@ -69,6 +69,7 @@ def test_data_changed_since_the_recording_are_noticed(data):
         (lambda a, x: a - x * 3.0, "mul"),
         (lambda a, x: a - x * -3.0, "mul"),
         (lambda a, x: a * x, "mul"),
+        (lambda a, x: a * x + x.sin(), "dot"),
         (lambda a, x: a * x + x * x, "dot"),
         (lambda a, x: x * 2.0 + x * 3.0, "add"),
         (lambda a, x: x * 2.0 + x * 3.0 + a * x, "total"),

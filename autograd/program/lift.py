@@ -11,7 +11,7 @@ element by element.
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -174,17 +174,15 @@ class Lifted:
 
     def _parts(self, group: list[Value]) -> list[list[list[tuple[Any, ...]]]]:
         """The terms of a group's Values: a part for each kind, in it a row for each Value."""
-        parts: dict[Any, tuple[Any, list[list[Any]]]] = {}
+        parts: dict[Any, tuple[Any, dict[int, list[Any]]]] = {}
         swap = group[0].op in COMMUTATIVE
         for i, v in enumerate(group):
             for term in _terms(v):
                 kind = tuple([self._kind(x) for x in term])
                 key = tuple(sorted(kind)) if swap else kind
-                as_first, rows = parts.setdefault(key, (kind, []))
-                if len(rows) == i:
-                    rows.append([])
+                as_first, rows = parts.setdefault(key, (kind, defaultdict(list)))
                 rows[i].append(term if kind == as_first else term[::-1])
-        return [rows for _, rows in parts.values()]
+        return [list(rows.values()) for _, rows in parts.values()]
 
     def _form(self, group: list[Value]) -> None:
         """Make an array of the Values of one signature."""
@@ -298,7 +296,7 @@ class Lifted:
         """
         first = [self._rank[row[0]] for row in leaves]
         rows: list[Any] = list(dict.fromkeys(tuple(leaves[i]) for i in np.argsort(first, kind="stable")))
-        shape = tuple(n for n in (len(rows), len(rows[0])) if n > 1)
+        shape = _without_ones(len(rows), len(rows[0]))
         if all(self._kind(x) >= 0 for row in others for x in row):
             located = self._located([[(x,) for x in row] for row in others])
             ((_, where),) = located
@@ -309,11 +307,11 @@ class Lifted:
             if len(rows) == len(leaves) and not along:
                 shape = _lengths(_node_axes([located], len(leaves)))
             else:
-                shape = (*(n for n in [len(rows)] if n > 1), *_lengths(along))
+                shape = (*_without_ones(len(rows)), *_lengths(along))
         members = [leaf for row in rows for leaf in row]
         distinct = [leaf for leaf in dict.fromkeys(members) if leaf not in self.places]
         if len(distinct) < len(members):
-            shape = (len(distinct),) if len(distinct) > 1 else ()
+            shape = _without_ones(len(distinct))
         self._place_leaf_array(shape, distinct)
 
     def _place_leaf_array(self, shape: Sequence[int], leaves: list[Value]) -> None:
@@ -341,6 +339,10 @@ def _terms(v: Value) -> Sequence[tuple[Any, ...]]:
 def _transposed(rows: list[list[tuple[Any, ...]]]) -> list[Any]:
     """By operand, Value and term what is by Value, term and operand."""
     return list(zip(*(zip(*row) for row in rows)))
+
+
+def _without_ones(*lengths: int) -> tuple[int, ...]:
+    return tuple(n for n in lengths if n != 1)
 
 
 def _ranked(array: Any, where: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:

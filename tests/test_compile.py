@@ -270,11 +270,12 @@ def test_other_structures(f, shape, whole, engine):
     assert not (whole and gathers(p.source))
 
 
-def test_slices_are_written_as_one_writes_them():
+def test_slices_and_products_are_written_as_one_writes_them():
     for f, shape, text in (
         (window, (5,), "x[:, 1:4]"),
         (every_other, (7,), "x[:, 1:6:2]"),
         (columns, (3, 4), "x[:, :, 1:3]"),
+        (pooled, (5, 3), "xp.tanh(x @ w1.T)"),
     ):
         p = autograd.compile(lambda x, f=f: f(x), engine="numpy")
         p(np.ones((2, *shape)))

@@ -693,7 +693,17 @@ def test_the_source_runs_on_other_libraries(name):
 
 
 def test_a_sum_that_overflows_in_the_order_of_the_program_alone_is_an_error_too():
-    a = Value(1e308, "a")
+    a, large = Value(1e308, "a"), np.array([1e308])
     program = autograd.compile(lambda x: (a - x) + a)  # which is 2 a − x
     with pytest.raises(OverflowError, match=r"^row 0: mul\(2.0, a=1e\+308\) overflows"):
-        program(np.array([1e308]))
+        program(large)
+    a.data = 1e-300
+    program = autograd.compile(lambda x, y, z: x * a - y * a + z * a)  # of which the slope is x + z − y
+    assert program(large, large, large) == pytest.approx(1e8)
+    with pytest.raises(OverflowError, match=r"^row 0: "):
+        program.backward(large, large, large)
+
+
+def test_a_copy_of_what_is_recorded_is_refused():
+    with pytest.raises(TypeError, match=r"copies x=1.0.*Instead, use the Value itself"):
+        autograd.compile(lambda x: copy.deepcopy(x) * 2.0)(np.ones(1))

@@ -10,6 +10,7 @@ element by element.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -156,7 +157,8 @@ class Lifted:
                 else:
                     groups.setdefault((v.op, *sorted(kinds.items())), []).append(v)
             if groups:
-                self._form(groups.pop(next(iter(groups))))
+                for group in self._by_number(groups.pop(next(iter(groups)))):
+                    self._form(group)
             else:
                 self._place_leaves(waiting)
                 self._ready, waiting = waiting, []
@@ -175,25 +177,19 @@ class Lifted:
     def _parts(self, group: list[Value]) -> list[list[list[tuple[Any, ...]]]]:
         """The terms of a group's Values: a part for each kind, in it a row for each Value."""
         parts: dict[Any, tuple[Any, dict[int, list[Any]]]] = {}
-        swap = group[0].op in COMMUTATIVE
         for i, v in enumerate(group):
             for term in _terms(v):
                 kind = tuple([self._kind(x) for x in term])
-                key = tuple(sorted(kind)) if swap else kind
+                key = tuple(sorted(kind)) if v.op in COMMUTATIVE else kind
                 as_first, rows = parts.setdefault(key, (kind, defaultdict(list)))
                 rows[i].append(term if kind == as_first else term[::-1])
         return [list(rows.values()) for _, rows in parts.values()]
 
     def _form(self, group: list[Value]) -> None:
         """Make an array of the Values of one signature."""
-        op = group[0].op
-        if len(group) == 1 and op not in ("dot", "total"):
-            return self._form_one(*group)
-        by_number = self._by_number(group)
-        if len(by_number) > 1:
-            for subgroup in by_number:
-                self._form(subgroup)
-            return None
+        v, *others = group
+        if not others and v.op not in ("dot", "total"):
+            return self._form_one(v)
         parts = [self._located(rows) for rows in self._parts(group)]
         nodes = _node_axes(parts, len(group))
         shape = _lengths(nodes)
@@ -207,15 +203,15 @@ class Lifted:
             labels = {label for x in term if isinstance(x, Operand) for label in x.labels}
             repeats = math.prod(n for i, n in enumerate(_lengths(along), len(nodes)) if i not in labels)
             terms.append(tuple(term) if repeats == 1 else (float(repeats), *term))
-        by_row = op != "row_sum" and any(array.by_row for part in parts for array, _ in part if array)
+        by_row = v.op != "row_sum" and any(array.by_row for part in parts for array, _ in part if array)
         labels = {label for term in terms for x in term if isinstance(x, Operand) for label in x.labels}
         if nodes and labels.isdisjoint(range(len(nodes))):
-            array = self._new(op, (), by_row, terms)  # they are all the same
-            for v in group:
-                self._place(array, [v])
+            array = self._new(v.op, (), by_row, terms)  # they are all the same
+            for same in group:
+                self._place(array, [same])
         else:
             members = [group[i] for i in np.argsort(_positions(nodes))] if nodes else group
-            self._place(self._new(op, shape, by_row, terms), members)
+            self._place(self._new(v.op, shape, by_row, terms), members)
 
     def _by_number(self, group: list[Value]) -> list[list[Value]]:
         """The group itself, or, if an operand is there with several numbers, a group for each number."""
@@ -250,7 +246,7 @@ class Lifted:
         """For each operand of a part's terms, the array it is in and, by Value and term, where."""
         part: Part = []
         for operands in _transposed(rows):
-            first = operands[0][0]
+            first = next(itertools.chain(*operands))
             if isinstance(first, float):
                 part.append((None, np.array(operands)))
             else:
@@ -286,7 +282,7 @@ class Lifted:
         for rows in self._parts(groups[max(groups, key=rank)]):
             terms = _transposed(rows)
             for leaves, others in zip(terms, terms[::-1]):  # which are the same, if there is one operand
-                if self._kind(leaves[0][0]) == LEAF:
+                if LEAF in (self._kind(x) for row in leaves for x in row):
                     self._place_leaves_of(leaves, others)
 
     def _place_leaves_of(self, leaves: list[list[Value]], others: list[list[Any]]) -> None:
@@ -294,7 +290,7 @@ class Lifted:
 
         They lie as the others, which they are multiplied with or added to, if those are; else as given.
         """
-        first = [self._rank[row[0]] for row in leaves]
+        first = [min(self._rank[leaf] for leaf in row) for row in leaves]
         rows: list[Any] = list(dict.fromkeys(tuple(leaves[i]) for i in np.argsort(first, kind="stable")))
         shape = _without_ones(len(rows), len(rows[0]))
         if all(self._kind(x) >= 0 for row in others for x in row):
@@ -329,11 +325,8 @@ Part = list[tuple[Any, np.ndarray]]
 
 
 def _terms(v: Value) -> Sequence[tuple[Any, ...]]:
-    if v.op == "dot":
-        return list(zip(v.x, v.y))
-    if v.op == "total":
-        return list(zip(v.x))
-    return ((v.x,) if v.y is None else (v.x, v.y),)
+    operands = (v.x,) if v.y is None else (v.x, v.y)
+    return list(zip(*operands)) if isinstance(v.x, tuple) else (operands,)
 
 
 def _transposed(rows: list[list[tuple[Any, ...]]]) -> list[Any]:
@@ -370,7 +363,7 @@ def _coordinates(where: np.ndarray, shape: tuple[int, ...]) -> list[np.ndarray]:
 
 def _positions(axes: Axes) -> np.ndarray:
     """Where the points of a grid with these axes lie in the flattened array."""
-    positions: Any = 0
+    positions = np.zeros_like(axes[0])
     for axis, length in zip(axes, _lengths(axes)):
         positions = positions * length + axis
     return positions
@@ -408,9 +401,8 @@ def _node_axes(parts: list[Part], n: int) -> Axes:
 
 def _aligned(part: Part) -> tuple[Part, Axes]:
     """A part with the terms of each Value in an order that all have in common, and the axes of terms."""
-    n = part[0][1].shape[1]
-    if n == 1:
-        return part, []
+    (_, where), *_ = part
+    n = where.shape[1]
     for _, first in reversed(part):
         order = np.lexsort((*(where for _, where in part), first), axis=1)
         sorted_part = [(array, np.take_along_axis(where, order, axis=1)) for array, where in part]
@@ -456,7 +448,7 @@ def _grid(numbers: np.ndarray, nodes: Axes, along: Axes) -> tuple[np.ndarray, tu
     shape = (*_lengths(nodes), *_lengths(along))
     grid = np.empty(shape, dtype=numbers.dtype)
     coordinates = (*(axis[:, None] for axis in nodes), *(axis[None, :] for axis in along))
-    grid[coordinates if shape else ...] = numbers if shape else numbers[0, 0]
+    grid[coordinates] = numbers
     labels = []
     for axis in range(len(shape)):
         first = np.take(grid, [0], axis=axis)

@@ -25,7 +25,7 @@ from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator, operator_names
 
 ROOT = Path(__file__).parents[1]
-SLOW = "million or hundred_thousand or other_libraries or of_jax or native"
+SLOW = "million or hundred_thousand or other_libraries or of_jax or native]"
 SYNTAX = "-W", "error::SyntaxWarning"  # Python itself notices `x is 1`
 TESTS = {  # by file, those that notice most first
     "autograd/derive.py": "derive transforms simplify compile random_programs value check",

@@ -276,6 +276,7 @@ def test_slices_and_products_are_written_as_one_writes_them():
         (every_other, (7,), "x[:, 1:6:2]"),
         (columns, (3, 4), "x[:, :, 1:3]"),
         (pooled, (5, 3), "xp.tanh(x @ w1.T)"),
+        (recurrent, (5, 3), "grad_w1 = delta1.T @ x[:, 4, :] + "),
     ):
         p = autograd.compile(lambda x, f=f: f(x), engine="numpy")
         p(np.ones((2, *shape)))

@@ -27,8 +27,10 @@ def run(script, *arguments, without=(), cwd):
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
 
 
-@pytest.mark.parametrize("engine", ["auto", "scalar", "compiled", "matrix"])
-@pytest.mark.parametrize("data, points", [("xor", 21), ("linear", 100)])
+@pytest.mark.parametrize(
+    "data, points, engine",
+    [("xor", 21, "auto"), ("xor", 21, "scalar"), ("linear", 100, "compiled"), ("linear", 100, "matrix")],
+)
 def test_training_prints_the_labs_lines_and_writes_its_files(tmp_path, data, points, engine):
     result = run(f"train_{data}.py", "--epochs", 50, "--engine", engine, cwd=tmp_path)
     assert result.returncode == 0, result.stderr

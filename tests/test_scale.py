@@ -42,13 +42,18 @@ def test_a_chain_a_million_deep():
     assert (x.grad, a.grad) == (2.0, 4.0)  # of x / (1 − a)
     with pytest.raises(DrawingError, match="1,000,002 nodes is too large"):
         draw(out)
+    del out
+
+
+def test_derivatives_and_copies_of_a_chain_a_hundred_thousand_deep():
+    x, a = Value(1.0, label="x"), Value(0.5)
+    out = chain(x, a, x, 100_000)
     (slope,) = derive(out, [a])
     assert slope.data == 4.0
-    del slope
+    out.backward()
     for twin in (copy.deepcopy(out), pickle.loads(pickle.dumps(out))):
         leaf = twin.parents[1]
         assert (leaf.label, leaf.grad) == ("x", 2.0) and leaf is not x
-    del out, twin, leaf
 
 
 def test_a_pickling_leaves_nothing_behind_for_the_next():

@@ -10,7 +10,7 @@ import numpy as np
 
 from .derive import adjoints
 from .program.compiled import argument_names
-from .transforms import ArgNums, Call, formed, jacobian, numbers_in, places_of, table_of
+from .transforms import ArgNums, Call, data_of, formed, jacobian, numbers_in, places_of, table_of
 from .value import Value
 
 STEPS, RATIO = 10, 4.0  # in a ladder of steps, and of each to the next
@@ -52,7 +52,7 @@ def check_gradients(
         new = list(args)
         for i, argument in zip(places, formed(table_of([numbers]), 0.0, call.arguments)):
             new[i] = argument
-        return np.array([_data(y) for y in function(*new)])
+        return np.array([data_of(y) for y in function(*new)])
 
     def along(function: Callable[..., Any], i: int) -> Callable[[float], np.ndarray]:
         """The function's outputs by the i-th number alone."""
@@ -95,10 +95,6 @@ def check_gradients(
         raise AssertionError("\n".join([message, *_table(rows)]))
 
 
-def _data(x: Any) -> float:
-    return x.data if isinstance(x, Value) else x
-
-
 def _flat(f: Callable[..., Any]) -> Callable[..., list[Any]]:
     """f with all its outputs in one list."""
     return lambda *args: list(numbers_in(f(*args)))
@@ -110,7 +106,7 @@ def _rounding(output: Any, variables: list[Value]) -> float:
         adjoint = adjoints({output: 1.0}, variables) if isinstance(output, Value) else {}
     except ArithmeticError:  # a derivative may have none of its own
         adjoint = {}
-    return TINY + sum(EPSILON * abs(_data(slope) * v.data) for v, slope in adjoint.items())
+    return TINY + sum(EPSILON * abs(data_of(slope) * v.data) for v, slope in adjoint.items())
 
 
 @np.errstate(all="ignore")

@@ -129,7 +129,7 @@ class Call:
         # Leaves, in the places of Values too: derivatives by them are by these arguments alone, and what is
         # walked for them is the graph of this call alone.
         try:
-            self.variables = [Value(x.data if isinstance(x, Value) else x) for x in self.given]
+            self.variables = [Value(data_of(x)) for x in self.given]
         except TypeError as error:
             raise TypeError(f"{self.name} cannot be differentiated by this argument: {error}") from None
         args = list(args)
@@ -166,7 +166,7 @@ class Call:
     def table(self, rows: list[list[Any]]) -> np.ndarray:
         """Results as a table to be returned: numbers or, of a live call, Values."""
         if not self.live:
-            return table_of([[x.data if isinstance(x, Value) else x for x in row] for row in rows])
+            return table_of([[data_of(x) for x in row] for row in rows])
         # A leaf is the caller's own, and no result to be labelled or changed.
         return table_of([[x * 1.0 if isinstance(x, Value) and not x.op else x for x in row] for row in rows])
 
@@ -213,6 +213,11 @@ def numbers_in(form: Any) -> Iterator[Any]:
         yield form
 
 
+def data_of(x: Any) -> Any:
+    """The number of a Value; anything else as it is."""
+    return x.data if isinstance(x, Value) else x
+
+
 def _shape(form: Any) -> Any:
     """A form's shape; a list of shapes for a list."""
     if isinstance(form, list | tuple):
@@ -229,11 +234,9 @@ def formed(table: np.ndarray, outer: Any, inner: Any) -> Any:
             kind = list if isinstance(form, list) else getattr(form, "_make", tuple)  # of a named tuple
             return kind([formed(t, *((outer, part) if axis else (part, inner))) for t, part in pieces])
     shape = _shape(outer) + _shape(inner)
-    return (
-        table.reshape(shape)
-        if isinstance(outer, np.ndarray) or isinstance(inner, np.ndarray)
-        else table.item()
-    )
+    if isinstance(outer, np.ndarray) or isinstance(inner, np.ndarray):
+        return table.reshape(shape)
+    return table.item()
 
 
 def table_of(rows: list[list[Any]]) -> np.ndarray:

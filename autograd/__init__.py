@@ -4,6 +4,7 @@ from .check import check_gradients
 from .derive import derive
 from .draw import DrawingError, draw
 from .program import compile
+from .tracing import where
 from .transforms import grad, hessian, hvp, jacobian, jvp, value_and_grad
 from .value import Value, dot, matvec, maximum, minimum, total
 
@@ -25,4 +26,5 @@ __all__ = [
     "minimum",
     "total",
     "value_and_grad",
+    "where",
 ]

@@ -106,7 +106,7 @@ def _rounding(output: Any, variables: list[Value]) -> float:
         adjoint = adjoints({output: 1.0}, variables) if isinstance(output, Value) else {}
     except ArithmeticError:  # a derivative may have none of its own
         adjoint = {}
-    return TINY + sum(EPSILON * abs(data_of(slope) * v.data) for v, slope in adjoint.items())
+    return TINY + sum(EPSILON * abs(data_of(slope) * v._data) for v, slope in adjoint.items())
 
 
 @np.errstate(all="ignore")

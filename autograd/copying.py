@@ -17,9 +17,9 @@ def copy(v: Value) -> Value:
     """copy.copy: another Value of the same operands."""
     kind = type(v)
     twin = kind.__new__(kind)
-    twin.data, twin.grad, twin.label, twin.op = v.data, v.grad, v.label, v.op
+    twin._data, twin._grad, twin._label, twin.row = v._data, v._grad, v._label, v.row
     twin.x, twin.y, twin.dx, twin.dy = v.x, v.y, v.dx, v.dy
-    if len(kind.__mro__) > 2:  # a subclass of Value, which may have fields of its own
+    if v.__dict__ or len(kind.__mro__) > 2:  # it has fields of its own
         reduced: Any = object.__reduce_ex__(v, 2)
         for part in filter(None, reduced[2]):  # the dict that it may have, and the slots
             for name, field in part.items():
@@ -39,7 +39,7 @@ def deepcopy(v: Value, memo: dict[int, Any]) -> Value:
 
 def reduce(v: Value, protocol: Any) -> Any:
     """pickle: a leaf like any object, a computed Value as the last of its graph in order."""
-    if v.op and not _being_pickled(v):
+    if v.row and not _being_pickled(v):
         return _last, (Graph(v),)
     return object.__reduce_ex__(v, 2)  # from 2 on, objects with slots can be pickled
 

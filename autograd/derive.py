@@ -15,8 +15,7 @@ from operator import mul as times
 from typing import Any
 
 from .errors import derivative_anomaly
-from .graph import parents, topological_order
-from .ops import TABLE
+from .graph import dependents, topological_order
 from .value import Value, dot, total
 
 
@@ -48,11 +47,7 @@ def adjoints(
     inside = set(order)
     # What comes last here comes first below: the outputs, ..., and wrt where it ends the order.
     arriving: dict[Value, list[tuple[Any, Any]]] = {v: [] for v in wrt if v not in inside}
-    wanted = set(wrt)
-    for v in order:
-        if v in wanted or not wanted.isdisjoint(parents(v)):
-            wanted.add(v)
-            arriving[v] = []
+    arriving |= {v: [] for v in dependents(order, wrt)}
     for v, seed in seeds.items():
         if v in arriving:
             arriving[v].append((seed, 1.0))
@@ -84,7 +79,7 @@ def pushforward(tangents: Iterable[tuple[Value, Any]], outputs: Iterable[Any]) -
 def _partials(v: Value, wanted: Any) -> Iterator[tuple[Value, Any]]:
     """v's wanted operands, each with ∂v/∂operand as a Value or a number."""
     given = (v.x,) if v.y is None else (v.x, v.y)
-    for operand, recorded, row in ((v.x, v.dx, TABLE[v.op].dx), (v.y, v.dy, TABLE[v.op].dy)) if v.op else ():
+    for operand, recorded, row in ((v.x, v.dx, v.row.dx), (v.y, v.dy, v.row.dy)) if v.row else ():
         if recorded is None:
             continue
         vector = operand if type(operand) is tuple else (operand,)
@@ -98,7 +93,7 @@ def _partials(v: Value, wanted: Any) -> Iterator[tuple[Value, Any]]:
             partials, recorded = (partials,), (recorded,)
         for p, partial, at_recording in zip(vector, partials, recorded):
             if p in wanted:
-                if (partial.data if isinstance(partial, Value) else partial) != at_recording:
+                if (partial._data if isinstance(partial, Value) else partial) != at_recording:
                     raise ValueError(f"a leaf's data were changed after {v!r} was recorded: record it again")
                 yield p, partial
 

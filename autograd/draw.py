@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from .graph import operands, topological_order
-from .ops import TABLE
+from . import ops
 from .value import Value
 
 
@@ -101,17 +101,17 @@ class _Sketch:
         self.frames = {title: graphviz.Digraph(f"cluster_{i}") for i, title in enumerate(clusters)}
         self.frame_of = {v: self.frames[title] for title in reversed(self.frames) for v in clusters[title]}
         self.legend = graphviz.Digraph("cluster_legend", graph_attr=_LEGEND, node_attr={"fontsize": "10"})
-        self.largest = max((abs(v.grad) for v in order if math.isfinite(v.grad)), default=0.0)
+        self.largest = max((abs(v._grad) for v in order if math.isfinite(v._grad)), default=0.0)
         self.names = map("n{}".format, itertools.count())
         self.tail: dict[Any, str] = {}  # of a Value, or a vector of numbers: where its edges start
         self.edges: list[tuple[str, str, dict[str, str]]] = []
         for v in order:
-            self.add(v, boxed=bool(v.label or not v.op or v is order[-1]))
+            self.add(v, boxed=bool(v.label or not v.row or v is order[-1]))
 
     def add(self, v: Value, boxed: bool) -> None:
         frame = self.frame_of.get(v, self.picture)
-        look = {"fillcolor": _colour(v.grad, self.largest), "tooltip": _tooltip(_about(v))}
-        if v.op:
+        look = {"fillcolor": _colour(v._grad, self.largest), "tooltip": _tooltip(_about(v))}
+        if v.row:
             self.tail[v] = circle = next(self.names)
             symbol, marks = _symbol(v)
             shape = _CIRCLE if len(symbol) < 6 else _PILL
@@ -119,7 +119,7 @@ class _Sketch:
             pairs = list(zip(_operands(v), marks))
             # ordering=in stacks operands in the order of their edges, from below if in a frame
             for (operand, partial), mark in pairs if frame is self.picture else reversed(pairs):
-                if partial is not None:
+                if isinstance(operand, Value):
                     self.connect(operand, v, circle, partial, mark)
                 elif type(operand) is tuple:
                     self.edges.append((self.vector(operand, frame), circle, {}))
@@ -127,8 +127,8 @@ class _Sketch:
             box = next(self.names)
             self.tail[v] = f"{box}:e"
             label = f"{_text(v.label)}|" if v.label else ""
-            frame.node(box, f"{label}{{{_number(v.data)}|{_number(v.grad)}}}", shape="record", **look)
-            if v.op:
+            frame.node(box, f"{label}{{{_number(v._data)}|{_number(v._grad)}}}", shape="record", **look)
+            if v.row:
                 self.edges.append((circle, box, {"tooltip": look["tooltip"]}))
 
     def vector(self, numbers: tuple[float, ...], frame: Any) -> str:
@@ -140,10 +140,11 @@ class _Sketch:
             frame.node(self.tail[id(numbers)], shown, shape="box", color="none", width="0")
         return self.tail[id(numbers)]
 
-    def connect(self, parent: Value, child: Value, circle: str, partial: float, mark: str) -> None:
+    def connect(self, parent: Value, child: Value, circle: str, partial: float | None, mark: str) -> None:
         """An edge; one into a frame bends inside it, as Graphviz would lead it around the frame."""
         tail = self.tail[parent]
-        look = {"tooltip": _tooltip(f"∂{_name(child)}/∂{_name(parent)} = {_number(partial, '.6g')}")}
+        slope = f"∂{_name(child)}/∂{_name(parent)} = {_number(partial, '.6g')}" if partial is not None else ""
+        look = {"tooltip": _tooltip(slope or "no gradient flows back")} | ({} if slope else _FLAT)
         frame = self.frame_of.get(child)
         if frame is not None and self.frame_of.get(parent) is not frame:
             bend = next(self.names)
@@ -173,14 +174,14 @@ class _Sketch:
 def _operands(v: Value) -> list[tuple[Any, Any]]:
     """v's operands, with the local derivatives; those of a dot product in turn: w[0], x[0], w[1], ..."""
     pairs = list(operands(v))
-    if v.op == "dot" and v.dx is not None and v.dy is not None:
+    if v.row is ops.dot and v.dx is not None and v.dy is not None:
         pairs[::2], pairs[1::2] = pairs[: len(pairs) // 2], pairs[len(pairs) // 2 :]
     return pairs
 
 
 def _symbol(v: Value) -> tuple[str, Iterable[str]]:
     """What v's circle shows, with a number in its place: `x − 1`; and its edges' marks."""
-    symbol = TABLE[v.op].symbol
+    symbol = v.row.symbol
     ordered = "y" in symbol
     if type(v.x) is float or type(v.y) is float:
         if not ordered:
@@ -225,7 +226,7 @@ def _name(v: Value) -> str:
 
 
 def _about(v: Value) -> str:
-    return f"{_name(v)} = {_number(v.data, '.6g')}, gradient {_number(v.grad, '.6g')}"
+    return f"{_name(v)} = {_number(v._data, '.6g')}, gradient {_number(v._grad, '.6g')}"
 
 
 def _number(x: float, form: str = "") -> str:
@@ -299,6 +300,7 @@ _MARK = {
     "y": {"headlabel": "y", "headport": "sw", "labelangle": "60"},
 }
 _BEND = {"shape": "point", "width": "0.02", "fillcolor": _LINE}
+_FLAT = {"style": "dashed"}
 _STEM = {"arrowhead": "none", "weight": "1", "minlen": "3"}
 _RAISED = str.maketrans("0123456789−xy", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻ˣʸ")
 _one_at_a_time = threading.Lock()

@@ -1,4 +1,4 @@
-"""What is said of a result or a gradient that is not finite, and of a branch that cannot be recorded."""
+"""Error messages for results and gradients that are not finite, and for Values that are read as numbers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from .graph import operands
+from .ops import CONDITIONS
 
 if TYPE_CHECKING:
     from .ops import Primitive
@@ -34,8 +35,8 @@ def gradient_anomaly(v: Value, order: list[Value]) -> ArithmeticError:
     """The error for a gradient that came out infinite or NaN at v, reached from order's last node."""
     for child in order:
         for p, d in operands(child):
-            if p is v and not math.isfinite(child.grad * d):
-                size = f"{d}, times a gradient of {child.grad}" if math.isfinite(d) else "not finite"
+            if p is v and not math.isfinite(child._grad * d):
+                size = f"{d}, times a gradient of {child._grad}" if math.isfinite(d) else "not finite"
                 return derivative_anomaly(child, v, size)
     said = f"backward: the gradients that reach {_shown(v)} overflow when added"
     return OverflowError(f"{said}{_user_line()}")
@@ -47,27 +48,36 @@ def derivative_anomaly(v: Value, operand: Any, size: str = "not finite") -> Arit
     return FloatingPointError(f"backward: {said}{_user_line()}")
 
 
-def recorded_branch(v: Value, use: str) -> TypeError:
-    """The error for Python code that reads a number from a Value while compile() records."""
-    if use == "copies":
-        instead = "the Value itself"
-    elif "compares" in use:
-        instead = "autograd.maximum or minimum, relu() or abs()"
-    else:
-        instead = "x.exp(), np.exp(x) and the like"
+def refusal(v: Value, use: str, compiling: bool) -> TypeError:
+    """The error for code that reads a Value while it is compiled, or else differentiated."""
+    why = (
+        "compile records a function once, for all examples, and what follows from this number would be baked in"
+        if compiling
+        else "in a function that is differentiated, what follows from this number has no derivative"
+    )
+    return TypeError(f"this {use} {_shown(v)}{_user_line()}: {why}. Instead, {_ADVICE[use]}")
+
+
+def no_number(v: Value) -> TypeError:
+    """The error for code that needs a float, and is given a Value."""
     return TypeError(
-        f"compile records a function once, for all examples, and here it {use} {_shown(v)}{_user_line()}:"
-        f" what follows from that number would be baked in, as a branch would. Instead, use {instead}"
+        f"a Value is no float, and this needs one of {_shown(v)}{_user_line()}: what follows from that number"
+        " would have no derivative. Use np.sin(x) or x.sin() for math.sin(x), and an array of dtype object for"
+        " Values; x.data is the number where that alone is wanted"
     )
 
 
-def lost_derivative(v: Value, use: str) -> TypeError:
-    """The error for Python code that reads a number from a Value while a transform calls it."""
-    return TypeError(
-        f"a function that is differentiated {use} {_shown(v)}{_user_line()}: what follows from that number"
-        " has no derivative. Use np.sin for math.sin, and dtype object for an array that Values are put into;"
-        " x.data is the number where that alone is wanted"
-    )
+_ADVICE = {
+    "branches on": "use autograd.where(x > 0, a, b), autograd.maximum or minimum, relu() or abs()",
+    "takes the bool() of": "compare it, as in x != 0",
+    "copies": "use the Value itself, or x.detach()",
+    "reads the grad of": "use autograd.grad or derive: their gradients are part of the graph",
+    "sets the data of": "compute a new Value",
+    "looks up": "use autograd.where(x == 1, a, b), or an index that is no Value",
+    "runs a program over": "call the function that was compiled",
+    "rounds": "round the result",
+    "formats": "print the Value itself, without a format",
+}
 
 
 def _data(operand: Any) -> list[float]:
@@ -76,7 +86,7 @@ def _data(operand: Any) -> list[float]:
 
 
 def _number(x: Any) -> float:
-    return x.data if hasattr(x, "grad") else float(x)
+    return x._data if hasattr(x, "_record") else float(x)
 
 
 def _call(op: str, x: Any, y: Any) -> str:
@@ -88,6 +98,8 @@ def _shown(operand: Any) -> str:
     if type(operand) is tuple:
         more = ", …" if len(operand) > 4 else ""
         return f"[{', '.join(map(_shown, operand[:4]))}{more}]"
+    if getattr(operand, "row", None) in CONDITIONS[:3]:
+        return f"{_shown(operand.x)} {operand.row.symbol.split()[1]} {_shown(operand.y)}"
     label = getattr(operand, "label", "")
     return f"{label}={_number(operand)!r}" if label else repr(_number(operand))
 

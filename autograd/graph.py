@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Iterator
+import itertools
+import math
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,23 +22,34 @@ if TYPE_CHECKING:
 
 
 def operands(v: Value) -> Iterator[tuple[Any, Any]]:
-    """v's operands, each with ∂v/∂operand: None by a number, or by a vector of numbers, which is one."""
-    for operand, partial in ((v.x, v.dx), (v.y, v.dy)):
-        if type(operand) is tuple and partial is not None:
-            yield from zip(operand, partial)
+    """v's operands, each with ∂v/∂operand, or None: for a number, and for what no gradient flows back to.
+
+    A vector of numbers is one operand.
+    """
+    for operand, partials in ((v.x, v.dx), (v.y, v.dy)):
+        if type(operand) is tuple and partials is not None:
+            known = type(partials) in (list, tuple)  # not so if they are in a `_backward` written by hand
+            yield from zip(operand, partials if known else itertools.repeat(math.nan))
         elif operand is not None:
-            yield operand, partial
+            yield operand, partials
 
 
 def parents(v: Value) -> tuple[Value, ...]:
     """The Values among v's operands, in order."""
-    xs = () if v.dx is None else v.x if type(v.x) is tuple else (v.x,)
-    ys = () if v.dy is None else v.y if type(v.y) is tuple else (v.y,)
-    return xs + ys
+    return _values(v.x, v.dx) + _values(v.y, v.dy)
 
 
-def topological_order(*roots: Value) -> list[Value]:
-    """roots and every Value they depend on, each once, every parent before its children."""
+def _values(operand: Any, partial: Any) -> tuple[Value, ...]:
+    if type(operand) is tuple:
+        return operand if partial is not None else ()
+    return (operand,) if partial is not None or hasattr(operand, "_record") else ()
+
+
+def topological_order(*roots: Value, flat: bool = True) -> list[Value]:
+    """roots and every Value they depend on, each once, every parent before its children.
+
+    Without `flat`, only the Values that a gradient reaches: none behind a comparison or a detach().
+    """
     order: list[Value] = []
     seen: set[Value] = set()
     stack: list[Any] = list(roots)
@@ -50,19 +63,34 @@ def topological_order(*roots: Value) -> list[Value]:
             push(v)
             push(None)
             # parents(v), in place: this loop is a quarter of a training step
+            x = v.x
             if v.dx is not None:
-                x = v.x
                 if type(x) is not tuple:
                     push(x)
                 elif not seen.issuperset(x):
                     stack += x
+            elif flat and type(x) is not float and hasattr(x, "_record"):
+                push(x)
+            y = v.y
             if v.dy is not None:
-                y = v.y
                 if type(y) is not tuple:
                     push(y)
                 elif not seen.issuperset(y):
                     stack += y
+            elif flat and y is not None and type(y) is not float and hasattr(y, "_record"):
+                push(y)
     return order
+
+
+def dependents(order: Iterable[Value], sources: Iterable[Value]) -> dict[Value, None]:
+    """Of Values in topological order, the sources and those that depend on one, in that order."""
+    wanted = set(sources)
+    found: dict[Value, None] = {}
+    for v in order:
+        if v in wanted or not wanted.isdisjoint(parents(v)):
+            wanted.add(v)
+            found[v] = None
+    return found
 
 
 @contextlib.contextmanager

@@ -1,10 +1,12 @@
 """The primitives: one row each, and the only place where a derivative is written.
 
     square = Primitive("square", "x²", lambda x: x * x, np.square, lambda x, out: 2.0 * x)
+    square(Value(3.0))  # a Value that backward, derive, draw and compile know
 
 `compute` works on floats, `numpy` on arrays. `dx` and `dy` are the local derivatives with respect
 to the first and second operand, given the operands and the result; they use operators and
-primitives only, so that one line serves floats, Values and arrays.
+primitives only, so that one line serves floats, Values and arrays. Whoever reads a graph reads the
+row that each node keeps: a name is for people, and two rows may share it.
 """
 
 import math
@@ -20,7 +22,8 @@ import numpy as np
 class Primitive:
     """A function of one or two operands, with its local derivatives.
 
-    An operand is a scalar; those of `dot` and `total` are vectors (sequences of scalars).
+    An operand is a scalar; those of `dot` and `total`, and the second of `where`, are vectors
+    (sequences of scalars). `zero` is the derivative of a function that is flat: nothing flows back.
     """
 
     name: str
@@ -46,6 +49,32 @@ class Primitive:
                 return self.numpy(*operands)
         return self.compute(*operands)
 
+    def __reduce__(self) -> Any:
+        if TABLE.get(self.name) is self:
+            return _row, (self.name,)
+        return object.__reduce_ex__(self, 2)
+
+
+def _row(name: str) -> Primitive:
+    return TABLE[name]
+
+
+def zero(*_: Any) -> float:
+    """The derivative of a flat function."""
+    return 0.0
+
+
+def by_hand(name: str) -> Primitive:
+    """The row of a Value made by hand: its name, and no function or derivative that could be read."""
+
+    def unknown(*_: Any) -> Any:
+        raise TypeError(
+            f"only backward() knows the derivative of {name!r}, a Value made by hand: to derive or compile it,"
+            " make it a Primitive, as the top of autograd/ops.py shows"
+        )
+
+    return Primitive(name, name or "?", unknown, unknown, unknown)
+
 
 def _sigmoid(x: float) -> float:
     try:
@@ -67,12 +96,12 @@ def _sign(x: float) -> float:
     return x if x == 0.0 or x != x else math.copysign(1.0, x)
 
 
-def _compare(x: float, y: float) -> float:
-    return 1.0 if x > y else -1.0 if x < y else 0.0 if x == y else math.nan
+def _step(x: float, y: float) -> float:
+    return 1.0 if x > y else 0.0 if x < y else 0.5 if x == y else math.nan
 
 
-def _compare_arrays(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.where(x > y, 1.0, np.where(x < y, -1.0, np.where(x == y, 0.0, math.nan)))
+def _step_arrays(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.where(x > y, 1.0, np.where(x < y, 0.0, np.where(x == y, 0.5, math.nan)))
 
 
 def _nonzero(x: Any) -> Any:
@@ -97,7 +126,8 @@ log: Primitive  # those that a row above their own uses
 cos: Primitive
 relu: Primitive
 sign: Primitive
-compare: Primitive
+step: Primitive
+where: Primitive
 
 # Comparisons below are written so that NaN passes through, as in IEEE 754's maximum.
 # fmt: off
@@ -122,13 +152,21 @@ relu     = Primitive("relu",     "relu", lambda x: 0.0 if x <= 0.0 else x, lambd
 softplus = Primitive("softplus", "log(1+eˣ)", _softplus, lambda x: np.logaddexp(x, 0.0),
                      lambda x, out: sigmoid(x))
 abs      = Primitive("abs",      "|x|",  math.fabs, np.abs,  lambda x, out: sign(x))
-sign     = Primitive("sign",     "sgn",  _sign,     np.sign, lambda x, out: 0.0)
-compare  = Primitive("compare",  "x ⋛ y", _compare, _compare_arrays,  # the sign of x − y, which may overflow
-                     lambda x, y, out: 0.0, lambda x, y, out: 0.0)
+sign     = Primitive("sign",     "sgn",  _sign,     np.sign, zero)
+step     = Primitive("step",     "x ⊳ y", _step, _step_arrays, zero, zero)  # that of x − y, which may overflow
 maximum  = Primitive("maximum",  "max",  lambda x, y: y if x < y or y != y else x, np.maximum,
-                     lambda x, y, out: 0.5 + 0.5 * compare(x, y), lambda x, y, out: 0.5 - 0.5 * compare(x, y))
+                     lambda x, y, out: step(x, y), lambda x, y, out: step(y, x))
 minimum  = Primitive("minimum",  "min",  lambda x, y: y if x > y or y != y else x, np.minimum,
-                     lambda x, y, out: 0.5 - 0.5 * compare(x, y), lambda x, y, out: 0.5 + 0.5 * compare(x, y))
+                     lambda x, y, out: step(y, x), lambda x, y, out: step(x, y))
+detach   = Primitive("detach",   "detach", lambda x: x, lambda x: +x, zero)
+less       = Primitive("less",       "x < y", lambda x, y: 1.0 if x < y else 0.0,  np.less, zero, zero)
+less_equal = Primitive("less_equal", "x ≤ y", lambda x, y: 1.0 if x <= y else 0.0, np.less_equal, zero, zero)
+equal      = Primitive("equal",      "x = y", lambda x, y: 1.0 if x == y else 0.0, np.equal, zero, zero)
+logical_and = Primitive("logical_and", "and", min, np.logical_and, zero, zero)
+logical_or  = Primitive("logical_or",  "or",  max, np.logical_or, zero, zero)
+logical_not = Primitive("logical_not", "not", lambda x: 1.0 - x, np.logical_not, zero)
+where    = Primitive("where", "where", lambda x, ys: ys[0] if x else ys[1], lambda x, ys: np.where(x, *ys), zero,
+                     lambda x, ys, out: (where(x, (1.0, 0.0)), where(x, (0.0, 1.0))))
 dot      = Primitive("dot",      "•",    _dot, np.dot, lambda xs, ys, out: ys, lambda xs, ys, out: xs)
 total    = Primitive("total",    "Σ",    lambda xs: sum(xs, 0.0), np.sum, lambda xs, out: [1.0] * len(xs))
 # fmt: on
@@ -136,3 +174,4 @@ total    = Primitive("total",    "Σ",    lambda xs: sum(xs, 0.0), np.sum, lambd
 TABLE: dict[str, Primitive] = {
     row.name: row for row in list(globals().values()) if isinstance(row, Primitive)
 }
+CONDITIONS = (less, less_equal, equal, logical_and, logical_or, logical_not)  # 1 or 0; of arrays, bools

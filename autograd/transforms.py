@@ -26,10 +26,11 @@ from typing import Any
 
 import numpy as np
 
+from . import ops
 from .derive import adjoints, pushforward
-from .errors import lost_derivative
 from .graph import topological_order
-from .value import UNSEEN, Constant, Value, number, refusing
+from .tracing import TRANSFORM, Values, modes, tracing
+from .value import Constant, Traced, Value, number, settle
 
 ArgNums = int | Sequence[int]
 
@@ -126,17 +127,18 @@ class Call:
             raise ValueError(f"{self.name} was called with {len(args)} arguments, and argnums is {places}")
         self.arguments = tuple(args[i] for i in places)
         self.given = list(numbers_in(self.arguments))
+        self.settled: list[Value] = []
         # Leaves, in the places of Values too: derivatives by them are by these arguments alone, and what is
         # walked for them is the graph of this call alone.
         try:
-            self.variables = [Value(data_of(x)) for x in self.given]
+            self.variables: list[Value] = [Traced(data_of(x)) for x in self.given]
         except TypeError as error:
             raise TypeError(f"{self.name} cannot be differentiated by this argument: {error}") from None
         args = list(args)
-        for i, variables in zip(places, formed(table_of([self.variables]), 0.0, self.arguments)):
+        for i, variables in zip(places, formed(table_of([self.variables]).view(Values), 0.0, self.arguments)):
             args[i] = variables
         try:
-            with refusing(lost_derivative, *UNSEEN):
+            with tracing(TRANSFORM):
                 self.result = f(*args, **kwargs)
         except BaseException:
             self.__exit__()
@@ -145,10 +147,11 @@ class Call:
             self.outputs = [x if isinstance(x, Value) else number(x) for x in numbers_in(self.result)]
         except TypeError:
             raise TypeError(f"{self.name} returned {self.result!r:.80}, and not Values or numbers") from None
+        self.settled = settle([*self.variables, *self.outputs])
         known = set(self.variables)
         order = topological_order(*(x for x in self.outputs if isinstance(x, Value)))
         self.live = any(isinstance(x, Value) for x in self.given) or any(
-            not v.op and v not in known and not isinstance(v, Constant) for v in order
+            not v.row and v not in known and not isinstance(v, Constant) for v in order
         )
 
     def gradient(self, output: Any) -> list[Any]:
@@ -159,24 +162,29 @@ class Call:
             found = adjoints({output: 1.0}, self.variables)
             return [found.get(v, 0.0) for v in self.variables]
         for v in self.variables:
-            v.grad = 0.0
+            v._grad = 0.0
         output.backward()  # numbers are enough, and this way they take a fraction of the time
-        return [v.grad for v in self.variables]
+        return [v._grad for v in self.variables]
 
     def table(self, rows: list[list[Any]]) -> np.ndarray:
         """Results as a table to be returned: numbers or, of a live call, Values."""
         if not self.live:
             return table_of([[data_of(x) for x in row] for row in rows])
         # A leaf is the caller's own, and no result to be labelled or changed.
-        return table_of([[x * 1.0 if isinstance(x, Value) and not x.op else x for x in row] for row in rows])
+        rows = [[x * 1.0 if isinstance(x, Value) and not x.row else x for x in row] for row in rows]
+        self.settled += [x for row in rows for x in row if type(x) is Value]
+        return table_of(rows)
 
     def __enter__(self) -> Call:
         return self
 
     def __exit__(self, *_: Any) -> None:
+        if modes:  # what this call is part of is traced still
+            for v in self.settled:
+                v.__class__ = Traced
         for v, x in zip(self.variables, self.given):
             if isinstance(x, Value):
-                v.op, v.x, v.y, v.dx = "mul", x, 1.0, 1.0
+                v.row, v.x, v.y, v.dx = ops.mul, x, 1.0, 1.0
             else:
                 v.__class__ = Constant
 
@@ -215,7 +223,7 @@ def numbers_in(form: Any) -> Iterator[Any]:
 
 def data_of(x: Any) -> Any:
     """The number of a Value; anything else as it is."""
-    return x.data if isinstance(x, Value) else x
+    return x._data if isinstance(x, Value) else x
 
 
 def _shape(form: Any) -> Any:

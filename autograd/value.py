@@ -9,10 +9,13 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import math
+import operator
 import os
+import sys
 import threading
+import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import mul as times
 from typing import Any
@@ -20,55 +23,126 @@ from typing import Any
 import numpy as np
 
 from . import copying, ops
-from .errors import anomaly, gradient_anomaly
+from .errors import anomaly, gradient_anomaly, no_number
 from .graph import parents, topological_order
-from .ops import Primitive
+from .ops import Primitive, zero
+from .tracing import (
+    COMPILE,
+    Condition,
+    array_function,
+    array_ufunc,
+    branches,
+    harmless,
+    mode_of,
+    modes,
+    refuse,
+)
 
 
 class Value:
     """A scalar in a computation graph.
 
-    `data` is its value and `grad` the gradient that backward() found for it; both may be set, to
-    floats. A Value that a primitive computed also knows the primitive's name, `op`, its operands
+    `data` is its value and `grad` the gradient that backward() found for it; both may be set, to real
+    numbers. A Value that a primitive computed also knows that row of the table, `row`, its operands
     `x` and `y`, and the local derivatives `dx` = ∂self/∂x and `dy` = ∂self/∂y at the operands'
-    values of that moment. An operand is a Value, a number (its local derivative is None: nobody asks
-    for it) or, for `dot` and `total`, a tuple of Values or of numbers. A leaf has no operands, and
-    op "".
+    values of that moment. An operand is a Value, a number or a tuple of Values or of numbers; a local
+    derivative is None for numbers, and where no gradient flows back. A leaf has no operands, and row None.
+    `op` is the row's name, "" for a leaf. Other attributes may be set, as an optimizer does that keeps
+    its state at parameters.
+
+    As in micrograd, `out = Value(data, (x, y), "name")` is the result of an operation made by hand, and
+    `out._backward` is set to a function that adds out.grad times the local derivatives to x.grad and
+    y.grad: backward() calls it, and nothing else knows that derivative. Operators of a subclass return the
+    subclass.
 
     Raises TypeError unless `data` is one real number.
     """
 
-    __slots__ = ("data", "grad", "label", "op", "x", "y", "dx", "dy")
+    __slots__ = ("_data", "_grad", "_label", "row", "x", "y", "dx", "dy", "__dict__")
 
-    def __init__(self, data: Any, label: str = ""):
-        if not isinstance(label, str):
-            raise TypeError(f"a label is a string, not {label!r:.80}")
-        self.data: float = number(data)
-        self.grad: float = 0.0
-        self.label = label
-        self.op = ""
+    traced = False
+
+    def __init__(self, data: Any, children: Iterable[Value] = (), op: str = "", label: str = ""):
+        self._data = data if type(data) is float else number(data)
+        self._grad = 0.0
+        self.row: Primitive | None = None
         self.x: Any = None
         self.y: Any = None
         self.dx: Any = None
         self.dy: Any = None
+        if isinstance(children, str):  # Value(2.0, "w")
+            label, children = children, ()
+        self.label = label
+        if children:
+            self.x = tuple(children)
+            if not all(isinstance(child, Value) for child in self.x) or not isinstance(op, str):
+                raise TypeError(f"children are Values and op is a name, not {children!r:.80} and {op!r:.80}")
+            self.row, self.dx = ops.by_hand(op), _ByHand()
+
+    @property
+    def data(self) -> Any:
+        """The number; while compile records, where it would be baked in, the detached Value."""
+        if modes and mode_of(self) == COMPILE and type(self) is not Constant:
+            return self.detach()
+        return self._data
+
+    @data.setter
+    def data(self, data: Any) -> None:
+        refuse(self, "sets the data of", COMPILE)
+        self._data = data if type(data) is float else number(data)
+
+    @property
+    def grad(self) -> float:
+        """The gradient that backward() found."""
+        if modes:
+            refuse(self, "reads the grad of")
+        return self._grad
+
+    @grad.setter
+    def grad(self, grad: Any) -> None:
+        self._grad = grad if type(grad) is float else number(grad)
+
+    @property
+    def label(self) -> str:
+        """A name, in drawings, errors and sources."""
+        return self._label
+
+    @label.setter
+    def label(self, label: str) -> None:
+        if not isinstance(label, str):
+            raise TypeError(f"a label is a string, not {label!r:.80}")
+        self._label = label
+
+    @property
+    def op(self) -> str:
+        """The name of the primitive that computed it; "" for a leaf."""
+        return self.row.name if self.row else ""
+
+    def item(self) -> Any:
+        """`data`, under NumPy's name."""
+        return self.data
+
+    def detach(self) -> Value:
+        """A Value of the same number, through which no gradient flows back."""
+        return _unary(ops.detach, self)
 
     # The operators of the innermost loops have their row of the table written out, for speed; a
     # test holds them to the table. `d - d` is NaN, and so true, just where d is not finite.
 
     def __add__(self, other: Any) -> Value:
         if type(other) is Value:
-            y, dy = other.data, 1.0
+            y, dy = other._data, 1.0
         elif type(other) is float:
             y, dy = other, None
         else:
             return _binary(ops.add, self, other)
         out = _new(Value)
-        out.data = d = self.data + y
+        out._data = d = self._data + y
         if d - d:
             raise anomaly(ops.add, self, other)
-        out.grad = 0.0
-        out.label = ""
-        out.op = "add"
+        out._grad = 0.0
+        out._label = ""
+        out.row = _add
         out.x = self
         out.y = other
         out.dx = 1.0
@@ -77,18 +151,18 @@ class Value:
 
     def __sub__(self, other: Any) -> Value:
         if type(other) is Value:
-            y, dy = other.data, -1.0
+            y, dy = other._data, -1.0
         elif type(other) is float:
             y, dy = other, None
         else:
             return _binary(ops.sub, self, other)
         out = _new(Value)
-        out.data = d = self.data - y
+        out._data = d = self._data - y
         if d - d:
             raise anomaly(ops.sub, self, other)
-        out.grad = 0.0
-        out.label = ""
-        out.op = "sub"
+        out._grad = 0.0
+        out._label = ""
+        out.row = _sub
         out.x = self
         out.y = other
         out.dx = 1.0
@@ -96,20 +170,20 @@ class Value:
         return out
 
     def __mul__(self, other: Any) -> Value:
-        x = self.data
+        x = self._data
         if type(other) is Value:
-            y, dy = other.data, x
+            y, dy = other._data, x
         elif type(other) is float:
             y, dy = other, None
         else:
             return _binary(ops.mul, self, other)
         out = _new(Value)
-        out.data = d = x * y
+        out._data = d = x * y
         if d - d:
             raise anomaly(ops.mul, self, other)
-        out.grad = 0.0
-        out.label = ""
-        out.op = "mul"
+        out._grad = 0.0
+        out._label = ""
+        out.row = _mul
         out.x = self
         out.y = other
         out.dx = y
@@ -170,16 +244,16 @@ class Value:
     def sigmoid(self) -> Value:
         """1 / (1 + e^(−x)); never overflows."""
         try:
-            s = 1.0 / (1.0 + _exp(-self.data))
+            s = 1.0 / (1.0 + _exp(-self._data))
         except OverflowError:
             return _unary(ops.sigmoid, self)
         out = _new(Value)
-        out.data = s
+        out._data = s
         if s - s:
             raise anomaly(ops.sigmoid, self)
-        out.grad = 0.0
-        out.label = ""
-        out.op = "sigmoid"
+        out._grad = 0.0
+        out._label = ""
+        out.row = _sigmoid
         out.x = self
         out.y = None
         out.dx = s * (1.0 - s)
@@ -188,14 +262,14 @@ class Value:
 
     def relu(self) -> Value:
         """max(x, 0), with derivative 0 at 0."""
-        x = self.data
+        x = self._data
         out = _new(Value)
-        out.data = d = 0.0 if x <= 0.0 else x
+        out._data = d = 0.0 if x <= 0.0 else x
         if d - d:
             raise anomaly(ops.relu, self)
-        out.grad = 0.0
-        out.label = ""
-        out.op = "relu"
+        out._grad = 0.0
+        out._label = ""
+        out.row = _relu
         out.x = self
         out.y = None
         out.dx = 1.0 if x > 0.0 else 0.0
@@ -210,34 +284,50 @@ class Value:
         """Itself, as it is real; numpy.var and numpy.vdot ask for it."""
         return self
 
-    def __eq__(self, other: Any) -> Any:
-        if not isinstance(other, Value):
-            read(self, "compares by ==")
-        return NotImplemented  # Values are equal if they are the same
+    # Comparisons are those of the numbers, and while compile records they are Conditions, for `where`.
 
-    __hash__ = object.__hash__
+    def __eq__(self, other: Any) -> Any:
+        return _compared(operator.eq, ops.equal, self, other)
+
+    def __ne__(self, other: Any) -> Any:
+        equal = self.__eq__(other)
+        return ~equal if isinstance(equal, Condition) else equal if equal is NotImplemented else not equal
 
     def __lt__(self, other: Any) -> Any:
-        return read(self, "compares") < (read(other, "compares") if isinstance(other, Value) else other)
+        return _compared(operator.lt, ops.less, self, other)
 
     def __le__(self, other: Any) -> Any:
-        return read(self, "compares") <= (read(other, "compares") if isinstance(other, Value) else other)
+        return _compared(operator.le, ops.less_equal, self, other)
 
     def __gt__(self, other: Any) -> Any:
-        return read(self, "compares") > (read(other, "compares") if isinstance(other, Value) else other)
+        return _compared(operator.gt, ops.less, self, other, swap=True)
 
     def __ge__(self, other: Any) -> Any:
-        return read(self, "compares") >= (read(other, "compares") if isinstance(other, Value) else other)
+        return _compared(operator.ge, ops.less_equal, self, other, swap=True)
 
-    def __float__(self) -> float:
-        return float(read(self, "takes the float() of"))
+    __hash__ = object.__hash__  # Values are keys by identity
 
     def __bool__(self) -> bool:
-        read(self, "takes the bool() of")
+        refuse(self, "takes the bool() of")
         return True  # as of any object: `if neuron.b` asks whether there is one
 
+    def __float__(self) -> float:
+        raise no_number(self)
+
+    __int__ = __float__
+
+    def __round__(self, digits: int | None = None) -> Any:
+        refuse(self, "rounds", COMPILE)
+        return round(self._data, digits)
+
+    def __format__(self, form: str) -> str:
+        if not form:
+            return str(self)
+        refuse(self, "formats", COMPILE)
+        return format(self._data, form)
+
     def __repr__(self) -> str:
-        return f"Value(data={self.data}, grad={self.grad})"
+        return f"Value(data={self._data}, grad={self._grad})"
 
     @property
     def parents(self) -> tuple[Value, ...]:
@@ -255,15 +345,15 @@ class Value:
         grads that they had.
         """
         with backward_lock:  # graphs on several threads may share leaves
-            order = topological_order(self)
-            leaves = [v for v in order if not v.op]
-            before = [v.grad for v in leaves]
+            order = topological_order(self, flat=False)
+            leaves = [v for v in order if v.row is None]
+            before = [v._grad for v in leaves]
             try:
                 for v in order:
-                    v.grad = 0.0
-                self.grad = 1.0
+                    v._grad = 0.0
+                self._grad = 1.0
                 for v in reversed(order):
-                    g = v.grad
+                    g = v._grad
                     if g - g:
                         raise gradient_anomaly(v, order)
                     dx = v.dx
@@ -271,37 +361,37 @@ class Value:
                         x = v.x
                         if type(x) is tuple:
                             for p, d in zip(x, dx):
-                                p.grad += g * d
+                                p._grad += g * d
                         else:
-                            x.grad += g * dx
+                            x._grad += g * dx
                     dy = v.dy
                     if dy is not None:
                         y = v.y
                         if type(y) is tuple:
                             for p, d in zip(y, dy):
-                                p.grad += g * d
+                                p._grad += g * d
                         else:
-                            y.grad += g * dy
+                            y._grad += g * dy
                 # Added once and whole, so that a second pass exactly doubles what the first one gave.
-                for v, grad in zip(leaves, [b + v.grad for v, b in zip(leaves, before)]):
-                    v.grad = grad
+                for v, grad in zip(leaves, [b + v._grad for v, b in zip(leaves, before)]):
+                    v._grad = grad
             except BaseException:
                 for v in order:
-                    v.grad = 0.0
+                    v._grad = 0.0
                 for v, b in zip(leaves, before):
-                    v.grad = b
+                    v._grad = b
                 raise
 
     def __copy__(self) -> Value:
-        read(self, "copies")
+        refuse(self, "copies")
         return copying.copy(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Value:
-        read(self, "copies")
+        refuse(self, "copies")
         return copying.deepcopy(self, memo)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        read(self, "copies")
+        refuse(self, "copies")
         return copying.reduce(self, protocol)
 
     def _repr_svg_(self) -> str | None:
@@ -314,53 +404,52 @@ class Value:
 
     @staticmethod
     def _record(primitive: Primitive, *operands: Any) -> Value:
+        if primitive is ops.where:
+            return Value._choice(operands[0], *operands[1])
         out = (_binary if primitive.dy else _unary)(primitive, *operands)
         if out is NotImplemented:
             names = " and ".join(type(operand).__name__ for operand in operands)
             raise TypeError(f"{primitive.name} takes Values and numbers, not {names}")
         return out
 
+    @staticmethod
+    def _choice(condition: Value, a: Any, b: Any) -> Value:
+        """The node of `where`: a if the condition's data is 1, b if it is 0."""
+        ys, data, live = _vector((a, b))
+        taken = condition._data != 0.0
+        slopes = [float(taken), float(not taken)] if live else None
+        kind = _kind(Value, (condition, *ys))
+        return _node(ops.where, data[0 if taken else 1], condition, ys, None, slopes, kind)
+
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        primitive = _BY_UFUNC.get(ufunc)
-        if primitive and method == "__call__" and not kwargs:
-            return np.frompyfunc(primitive, len(inputs), 1)(*inputs)
-        if any(isinstance(out, Value) for out in kwargs.get("out", ())):
-            raise TypeError(f"numpy.{ufunc.__name__} cannot write into a Value")
-        # Element by element, by the operators and methods of the Values in arrays of objects.
-        inputs = tuple(np.array(x, dtype=object) if isinstance(x, Value) else x for x in inputs)
-        return getattr(ufunc, method)(*inputs, **kwargs)
+        return array_ufunc(ufunc, method, inputs, kwargs)
 
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        return array_function(function, args, kwargs)
 
-class Constant(Value):
-    """A number among the Values of a vector: compile() takes it for a number, and other leaves for live."""
+    @property
+    def _backward(self) -> Callable[[], Any]:
+        """The function of an operation made by hand, for code written for micrograd."""
+        return self.dx.function if isinstance(self.dx, _ByHand) else lambda: None
 
-    __slots__ = ()
+    @_backward.setter
+    def _backward(self, function: Callable[[], Any]) -> None:
+        if not isinstance(self.dx, _ByHand):
+            raise TypeError(
+                "_backward is for a Value made by hand, Value(data, (x, y), name): it has parents"
+            )
+        self.dx.function = function
 
-
-def read(v: Value, use: str) -> float:
-    """v.data, for a use that no graph knows of; an error where that is refused."""
-    if use in refused.errors:
-        raise refused.errors[use](v, use)
-    return v.data
-
-
-@contextlib.contextmanager
-def refusing(error: Callable[[Value, str], Exception], *uses: str) -> Iterator[None]:
-    """Where this thread's Values may not be read for these uses."""
-    before = refused.errors
-    refused.errors = {**dict.fromkeys(uses, error), **before}
-    try:
-        yield
-    finally:
-        refused.errors = before
-
-
-# Uses of a Value that no graph knows of, and that give no error by themselves.
-UNSEEN = ("takes the float() of", "takes the bool() of", "compares by ==", "copies")
-
-
-class _Refused(threading.local):
-    errors: dict[str, Callable[[Value, str], Exception]] = {}  # noqa: RUF012  never changed, but replaced
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Give a subclass the fast operators, so that they return it: those above, with cls for Value."""
+        super().__init_subclass__(**kwargs)
+        names = {**globals(), "Value": cls}
+        for name, operator in _FAST.items():
+            if getattr(getattr(cls, name), "__code__", None) is operator.__code__:
+                setattr(cls, name, types.FunctionType(operator.__code__, names, name))
+        for name in ("__radd__", "__rmul__"):
+            if getattr(cls, name) in (Value.__add__, Value.__mul__):
+                setattr(cls, name, _REFLECTED[name])
 
 
 def number(x: Any) -> float:
@@ -385,14 +474,28 @@ def _scalar(x: Any) -> float:
     return number(x)
 
 
-def maximum(x: Any, y: Any) -> Any:
-    """The larger of two Values or numbers, element by element in arrays; equals share the gradient."""
-    return ops.maximum(x, y)
+def maximum(*xs: Any) -> Any:
+    """The largest of two or more Values or numbers; of arrays and lists, element by element.
+
+    Equals share the gradient, two by two.
+    """
+    return _extreme(ops.maximum, xs)
 
 
-def minimum(x: Any, y: Any) -> Any:
-    """The smaller of two Values or numbers, element by element in arrays; equals share the gradient."""
-    return ops.minimum(x, y)
+def minimum(*xs: Any) -> Any:
+    """The smallest of two or more Values or numbers; of arrays and lists, element by element.
+
+    Equals share the gradient, two by two.
+    """
+    return _extreme(ops.minimum, xs)
+
+
+def _extreme(primitive: Primitive, xs: Sequence[Any]) -> Any:
+    if len(xs) < 2:
+        raise TypeError(
+            f"{primitive.name} takes two or more numbers, or lists or arrays of them, not {len(xs)}"
+        )
+    return functools.reduce(primitive, [np.array(x) if isinstance(x, list | tuple) else x for x in xs])
 
 
 def dot(ws: Iterable[Any], xs: Iterable[Any]) -> Value:
@@ -407,18 +510,19 @@ def matvec(rows: Iterable[Iterable[Any]], xs: Iterable[Any]) -> list[Value]:
     The nodes share one tuple of operands, which is what makes a layer of neurons fast.
     """
     xs, x_data, x_live = _vector(xs)
+    kind = _kind(Value, xs)
     outs = []
     for row in rows:
         ws, w_data, w_live = _vector(row)
         if len(ws) != len(xs):
             raise ValueError(f"dot needs equally many operands on both sides, not {len(ws)} and {len(xs)}")
-        out = _new(Value)
-        out.data = d = sum(map(times, w_data, x_data), 0.0)
+        out = _new(_kind(kind, ws) if modes else kind)
+        out._data = d = sum(map(times, w_data, x_data), 0.0)
         if d - d:
             raise anomaly(ops.dot, ws, xs)
-        out.grad = 0.0
-        out.label = ""
-        out.op = "dot"
+        out._grad = 0.0
+        out._label = ""
+        out.row = _dot
         out.x = ws
         out.y = xs
         out.dx = x_data if w_live else None
@@ -430,16 +534,18 @@ def matvec(rows: Iterable[Iterable[Any]], xs: Iterable[Any]) -> list[Value]:
 def total(xs: Iterable[Any]) -> Value:
     """Σ xᵢ as one node; xs are Values or numbers."""
     xs, data, live = _vector(xs)
-    return _node(ops.total, sum(data, 0.0), xs, None, [1.0] * len(xs) if live else None, None)
+    return _node(
+        ops.total, sum(data, 0.0), xs, None, [1.0] * len(xs) if live else None, None, _kind(Value, xs)
+    )
 
 
 def _vector(xs: Iterable[Any]) -> tuple[tuple[Any, ...], Sequence[float], bool]:
-    """Operands of `dot` and `total`: themselves, their data, and whether they are Values.
+    """Operands of `dot`, `total` and `where`: themselves, their data, and whether they are Values.
 
     All are Values or none is: a number among Values becomes a leaf.
     """
     xs = tuple(xs)
-    if xs and type(xs[0]) is Value:
+    if xs and isinstance(xs[0], Value):
         try:
             return xs, [x._data for x in xs], True
         except AttributeError:
@@ -448,21 +554,34 @@ def _vector(xs: Iterable[Any]) -> tuple[tuple[Any, ...], Sequence[float], bool]:
         return xs, xs, False
     if any(isinstance(x, Value) for x in xs):
         xs = tuple(x if isinstance(x, Value) else Constant(x) for x in xs)
-        return xs, [x.data for x in xs], True
+        return xs, [x._data for x in xs], True
     xs = tuple(map(number, xs))
     return xs, xs, False
 
 
+def _kind(kind: type[Value], xs: Sequence[Any]) -> type[Value]:
+    """The class of what is computed from a vector: a subclass, if one is there (in eager code, first)."""
+    if modes:
+        return next((type(x) for x in xs if type(x) not in _PLAIN), kind)
+    return kind if not xs or type(xs[0]) in _PLAIN else type(xs[0])
+
+
 def _binary(primitive: Primitive, x: Any, y: Any) -> Any:
     """The node of primitive(x, y); NotImplemented if one is neither a Value nor a number."""
+    if branches:
+        x, y = harmless(primitive, (x, y))
     dx = dy = None
+    kind: Any = Value
     try:
         if x_live := isinstance(x, Value):
-            a = x.data
+            a = x._data
+            kind = type(x)
         else:
             a = x = _scalar(x)
         if y_live := isinstance(y, Value):
-            b = y.data
+            b = y._data
+            if kind is Value or kind is Constant:
+                kind = type(y)
         else:
             b = y = _scalar(y)
     except TypeError:
@@ -471,39 +590,43 @@ def _binary(primitive: Primitive, x: Any, y: Any) -> Any:
         d = primitive.compute(a, b)
     except _UNDEFINED as cause:
         raise anomaly(primitive, x, y, cause) from None
-    if x_live:
+    if x_live and primitive.dx is not zero:
         try:
             dx = primitive.dx(a, b, d)
         except _UNDEFINED:
             dx = math.nan  # there is none; backward() says so if it gets here
-    if y_live:
+    if y_live and primitive.dy is not zero:
         try:
             dy = primitive.dy(a, b, d)  # type: ignore[misc]
         except _UNDEFINED:
             dy = math.nan
-    return _node(primitive, d, x, y, dx, dy)
+    return _node(primitive, d, x, y, dx, dy, kind)
 
 
 def _unary(primitive: Primitive, x: Value) -> Value:
     """The node of primitive(x)."""
-    a = x.data
+    if branches:
+        (x,) = harmless(primitive, (x,))
+    a = x._data
     try:
         d = primitive.compute(a)
     except _UNDEFINED as cause:
         raise anomaly(primitive, x, None, cause) from None
-    try:
-        dx = primitive.dx(a, d)
-    except _UNDEFINED:
-        dx = math.nan
-    return _node(primitive, d, x, None, dx, None)
+    dx = None
+    if primitive.dx is not zero:
+        try:
+            dx = primitive.dx(a, d)
+        except _UNDEFINED:
+            dx = math.nan
+    return _node(primitive, d, x, None, dx, None, type(x))
 
 
-def _node(primitive: Primitive, data: float, x: Any, y: Any, dx: Any, dy: Any) -> Value:
-    out = _new(Value)
-    out.data = data
-    out.grad = 0.0
-    out.label = ""
-    out.op = primitive.name
+def _node(primitive: Primitive, data: float, x: Any, y: Any, dx: Any, dy: Any, kind: type[Value]) -> Value:
+    out = _new(kind if kind is not Constant else Value)
+    out._data = data
+    out._grad = 0.0
+    out._label = ""
+    out.row = primitive
     out.x = x
     out.y = y
     out.dx = dx
@@ -513,14 +636,90 @@ def _node(primitive: Primitive, data: float, x: Any, y: Any, dx: Any, dy: Any) -
     return out
 
 
-# The slot of `data`, by a name that no other type has: reading it checks that it is a Value's.
-Value._data = Value.data  # type: ignore[attr-defined, misc]
+def _compared(of_floats: Any, row: Primitive, x: Value, y: Any, swap: bool = False) -> Any:
+    """A comparison: a bool or, where it may differ from row to row, a Condition."""
+    if isinstance(y, np.ndarray) and y.ndim:
+        return NotImplemented  # each element is compared, by NumPy
+    other = y._data if isinstance(y, Value) else y
+    if modes and COMPILE in (mode_of(x), mode_of(y) if isinstance(y, Value) else 0):
+        out = _binary(row, y, x) if swap else _binary(row, x, y)
+        return NotImplemented if out is NotImplemented else Condition(out)
+    return of_floats(x._data, other)
+
+
+class _ByHand:
+    """In the place of local derivatives: to go through them runs the `_backward` that was written by hand."""
+
+    __slots__ = ("function",)
+
+    def __init__(self) -> None:
+        self.function: Callable[[], Any] = _missing
+
+    def __iter__(self) -> Iterator[float]:
+        self.function()
+        return iter(())
+
+
+def _missing() -> None:
+    raise TypeError(
+        "a Value made by hand has no _backward: set it to a function that adds to its parents' grads"
+    )
+
+
 _new = Value.__new__
 _UNDEFINED = (ArithmeticError, ValueError)  # what Python's float arithmetic and math raise
 _FLOAT = {float}
 _exp = math.exp
-refused = _Refused()
-_BY_UFUNC = {row.numpy: row for row in ops.TABLE.values() if isinstance(row.numpy, np.ufunc)}
+_add, _sub, _mul, _dot, _sigmoid, _relu = ops.add, ops.sub, ops.mul, ops.dot, ops.sigmoid, ops.relu
 backward_lock = threading.RLock()
 if hasattr(os, "register_at_fork"):  # a child must not inherit a lock that another thread holds
     os.register_at_fork(after_in_child=lambda: globals().update(backward_lock=threading.RLock()))
+_FAST = {name: getattr(Value, name) for name in ("__add__", "__sub__", "__mul__", "sigmoid", "relu")}
+_REFLECTED = {
+    "__radd__": lambda self, x: self.__add__(x) if type(x) is float else _binary(ops.add, x, self),
+    "__rmul__": lambda self, x: self.__mul__(x) if type(x) is float else _binary(ops.mul, x, self),
+}
+
+
+class Constant(Value):
+    """A number among the Values of a vector: compile() takes it for a number, and other leaves for live."""
+
+    __slots__ = ()
+
+
+class Traced(Value):
+    """A Value that a function was given which is compiled or differentiated, or that it computed of those.
+
+    It knows that in every thread, and is no key: a look-up by its number would find none.
+    """
+
+    __slots__ = ()
+
+    traced = True
+
+    def __hash__(self) -> int:
+        if modes and sys._getframe(1).f_globals.get("__name__", "").partition(".")[0] not in (
+            "autograd",
+            "nn",
+        ):
+            refuse(self, "looks up")
+        return object.__hash__(self)
+
+
+def settle(outputs: Iterable[Any]) -> list[Value]:
+    """Make plain Values of the Traced ones in outputs' graph, when tracing ends; which those were."""
+    found: list[Value] = []
+    seen = set[int]()  # and no Values: their class says whether they can be in a set
+    stack = [x for x in outputs if isinstance(x, Value)]
+    while stack:
+        v = stack.pop()
+        if id(v) not in seen:
+            seen.add(id(v))
+            stack += parents(v)
+            if type(v) is Traced:
+                v.__class__ = Value
+                found.append(v)
+    return found
+
+
+_PLAIN = {Value, Constant, float}

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
+from autograd import Value
 from autograd.program import Program
 
 from . import checks
@@ -48,7 +49,9 @@ def predict(model: Any, X: Any) -> np.ndarray:
         if not np.isfinite(predictions).all():
             raise FloatingPointError("a prediction is not finite")
         return predictions
-    return np.array([[float(p) for p in sequence(model(x))] for x in X.tolist()])
+    return np.array(
+        [[p.data if isinstance(p, Value) else float(p) for p in sequence(model(x))] for x in X.tolist()]
+    )
 
 
 def accuracy(model: Any, X: Any, Y: Any, loss: Loss = squared_error) -> float:

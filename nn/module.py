@@ -35,7 +35,7 @@ class Module:
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """The parameters' values as arrays, by name."""
-        return {name: array.astype(float) for name, array in self.named_parameters()}
+        return {name: _numbers(array) for name, array in self.named_parameters()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take the values that state_dict() of an equal module gave.
@@ -49,6 +49,10 @@ class Module:
                 p.data = data
 
 
+def _numbers(array: np.ndarray) -> np.ndarray:
+    return np.array([p.data for p in array.flat]).reshape(array.shape)
+
+
 def _named(name: str, x: Any) -> Iterator[tuple[str, np.ndarray]]:
     if isinstance(x, Module):
         for inner, array in x.named_parameters():
@@ -58,7 +62,7 @@ def _named(name: str, x: Any) -> Iterator[tuple[str, np.ndarray]]:
             yield from _named(f"{name}.{key}", item)
     elif isinstance(x, Value | list | tuple | np.ndarray):
         array = np.array(x, dtype=object)
-        if array.size and all(isinstance(p, Value) and not p.op for p in array.flat):
+        if array.size and all(isinstance(p, Value) and p.row is None for p in array.flat):
             yield name, array
         elif not isinstance(x, Value):  # not parameters alone: perhaps some of its items are
             for i, item in enumerate(x):

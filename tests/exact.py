@@ -82,12 +82,12 @@ class Number:
     def relu(self) -> Any:
         return self * float(self.side() > 0)
 
-    def compare(self, other: Any) -> Any:
-        return self.constant(0.0 if self is other else float((self - other).side()))
+    def step(self, other: Any) -> Any:
+        return self.constant(0.5 if self is other else 0.5 + 0.5 * (self - other).side())
 
     def maximum(self, other: Any) -> Any:
         other = self._lifted(other)
-        side = self.compare(other).side()
+        side = 0 if self is other else (self - other).side()
         return self if side > 0 else other if side < 0 else (self + other) * 0.5
 
     def minimum(self, other: Any) -> Any:
@@ -271,7 +271,7 @@ METHODS = "exp log sqrt sin cos tanh sigmoid relu softplus sign".split()
 FUNCTIONS: dict[str, Any] = {
     **{name: lambda x, name=name: getattr(x, name)() for name in METHODS},
     "abs": abs,
-    "compare": lambda x, y: x.compare(y),
+    "step": lambda x, y: x.step(y),
     "maximum": lambda x, y: x.maximum(y) if isinstance(x, Number) else y.maximum(x),
     "minimum": lambda x, y: x.minimum(y) if isinstance(x, Number) else y.minimum(x),
     "dot": dot,

@@ -233,7 +233,7 @@ def test_names_of_several_outputs_and_layers_without_bias_or_with():
     assert {"h1[0]", "h1[1]", "b1[0]", "w1[1,2]"} <= labels["hidden layer 1"]
     assert {"p[0]", "p[1]", "b2[1]"} <= labels["output layer"]
     assert labels["loss"] == {"y[0]", "y[1]", "L"}
-    assert float(loss) == float(nn.squared_error(model([1.0, 2.0, 3.0]), [0.0, 1.0]))
+    assert loss == nn.squared_error(model([1.0, 2.0, 3.0]), [0.0, 1.0])
     assert not model([1.0, 2.0, 3.0])[0].label  # training's own graphs carry no names
 
 
@@ -316,7 +316,11 @@ def test_without_gradients_the_legend_has_no_scale(renderer):
 def test_every_primitive_is_drawn(renderer):
     for name, row in TABLE.items():
         x, y = Value(0.5, "x"), Value(0.25, "y")
-        vectors = {"dot": lambda x=x, y=y: dot([x, y], [y, x]), "total": lambda x=x, y=y: total([x, y])}
+        vectors = {
+            "dot": lambda x=x, y=y: dot([x, y], [y, x]),
+            "total": lambda x=x, y=y: total([x, y]),
+            "where": lambda x=x, y=y, row=row: row(TABLE["less"](x, y), (x, y)),
+        }
         operands = (x, y) if row.dy else (x,)
         out = vectors[name]() if name in vectors else row(*operands)
         read = Read(draw(out))

@@ -18,7 +18,7 @@ from mpmath import mp, mpf  # noqa: E402
 
 import autograd  # noqa: E402
 from autograd import Value, derive, dot, total  # noqa: E402
-from autograd.ops import TABLE  # noqa: E402
+from autograd.ops import CONDITIONS, TABLE  # noqa: E402
 
 try:
     from autograd.program.native import Kernel, pack
@@ -43,7 +43,11 @@ PAIRS += [
 ]
 
 ONE, TWO = (
-    [name for name, row in TABLE.items() if bool(row.dy) == two and name not in ("dot", "total")]
+    [
+        name
+        for name, row in TABLE.items()
+        if bool(row.dy) == two and name not in ("dot", "total", "where") and row not in CONDITIONS
+    ]
     for two in (False, True)
 )
 
@@ -78,7 +82,7 @@ EXACT = {
     "pow": (_pow,
             lambda x, y: mpf(0) if y == 0 else None if _pow(x, y - 1) is None else y * _pow(x, y - 1),
             lambda x, y: None if x < 0 else mpf(0) if x == 0 else _pow(x, y) * mp.log(x)),
-    "compare": (lambda x, y: mp.sign(x - y), lambda x, y: mpf(0), lambda x, y: mpf(0)),
+    "step": (_side, lambda x, y: mpf(0), lambda x, y: mpf(0)),
     "maximum": (max, _side, lambda x, y: _side(y, x)),
     "minimum": (min, lambda x, y: _side(y, x), _side),
     "neg": (lambda x: -x, lambda x: mpf(-1)),
@@ -93,6 +97,7 @@ EXACT = {
     "softplus": (lambda x: max(x, mpf(0)) + mp.log1p(mp.exp(-abs(x))), _sigmoid),
     "abs": (abs, mp.sign),
     "sign": (mp.sign, lambda x: mpf(0)),
+    "detach": (lambda x: x, lambda x: mpf(0)),
 }
 # fmt: on
 
@@ -275,7 +280,7 @@ def test_values_and_derivatives_are_those_of_mathematics_or_errors(name, engine)
 
 
 def test_every_primitive_and_no_exception_too_many_is_here():
-    assert set(EXACT) | {"dot", "total"} == set(TABLE)
+    assert set(EXACT) | {"dot", "total", "where"} | {row.name for row in CONDITIONS} == set(TABLE)
     excused = {(name, result): 0 for name, result in [*LOOSER, *OVERFLOWS]}
     for name, result in excused:
         for (_, exact), found in zip(cases(name), by_eager(name)):
@@ -328,7 +333,7 @@ UNLIMITED = {  # what has finite results of operands that are not: NaN where it 
     "pow": lambda x, y: found_by(lambda: math.pow(x, y)),  # of C, and so of IEEE 754
     "maximum": lambda x, y: max(x, y) if x == x and y == y else math.nan,
     "minimum": lambda x, y: min(x, y) if x == x and y == y else math.nan,
-    "compare": lambda x, y: (x > y) - (x < y) if x == x and y == y else math.nan,
+    "step": lambda x, y: (x > y) + (x == y) / 2 if x == x and y == y else math.nan,
     "exp": lambda x: 0.0 if x < 0 else math.nan,
     "tanh": lambda x: math.copysign(1.0, x) if x == x else math.nan,
     "sigmoid": lambda x: float(x > 0) if x == x else math.nan,

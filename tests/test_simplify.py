@@ -11,6 +11,7 @@ from programs import programs
 from autograd import Value, derive, dot, total
 from autograd.graph import topological_order
 from autograd.program.simplify import PRIMITIVES, RULES, _Rewriting, simplify
+from autograd.transforms import data_of
 
 
 def operands(a, b, c):
@@ -39,16 +40,20 @@ def test_every_rule_applies_and_keeps_the_value(name, op, rewrite):
             if not to.by_row.isdisjoint(v.parents):
                 to.by_row.add(v)
         both = [*values, *numbers]
-        for x, y in (
-            [(x, None) for x in values] if PRIMITIVES[op].dy is None else itertools.product(both, both)
-        ):
+        if op in ("logical_and", "logical_or", "where"):
+            both = [Value(1.0), Value(0.0), 1.0, 0.0]
+        if PRIMITIVES[op].dy is None:
+            pairs = [(x, None) for x in values]
+        else:
+            pairs = itertools.product(both, [(values[0], 2.0)] if op == "where" else both)
+        for x, y in pairs:
             try:
                 expected = PRIMITIVES[op](x) if y is None else PRIMITIVES[op](x, y)
             except (ArithmeticError, ValueError):
                 continue
             if isinstance(expected, Value) and (found := rewrite(to, x, y)) is not False:
                 applied += 1
-                assert float(found) == pytest.approx(expected.data, rel=1e-15, abs=1e-15)
+                assert data_of(found) == pytest.approx(expected.data, rel=1e-15, abs=1e-15)
     assert applied, f"nothing here is of the form of {name}"
 
 
@@ -60,7 +65,7 @@ def test_any_graph_keeps_its_values(program, columns):
     outputs = [output, *derive(output, leaves)]
     became = simplify(outputs, leaves[:columns])
     kept = [became[v] for v in outputs]
-    assert [float(v) for v in kept] == pytest.approx([v.data for v in outputs], rel=1e-13, abs=1e-14)
+    assert [data_of(v) for v in kept] == pytest.approx([v.data for v in outputs], rel=1e-13, abs=1e-14)
 
 
 def test_constants_are_not_multiplied_where_that_would_underflow():

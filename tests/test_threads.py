@@ -78,7 +78,7 @@ def test_graphs_over_shared_leaves():
                 twin.backward()
                 assert [v.grad for v in leaves[:8]] == data
             assert draw(out).source.count("w[") >= 8
-            assert w[0] < w[1] and float(w[4]) == 0.0
+            assert w[0] < w[1] and w[4].data == 0.0
             with pytest.raises(FloatingPointError, match=r"log\(w\[0\]=-1.0\)"):
                 w[0].log()
 
@@ -117,7 +117,7 @@ def test_a_program_is_recorded_once_and_loses_no_gradient(engine):
             assert square.value_and_grad(X)[1][0].tolist() == slopes
 
         at_once(*[differentiate, evaluate] * 4)
-        assert len(recorded) == 1
+        assert len(recorded) == 2  # of two rows, once
         assert [v.grad for v in w] == [4 * 20 * 2 * slope for slope in slopes]
     assert gc.isenabled()
 
@@ -131,12 +131,12 @@ def test_recording_is_of_its_own_thread():
         inside.set()
         assert done.wait(10.0)
         with pytest.raises(TypeError, match="records a function once"):
-            assert a < b
+            bool(a < b)
         return a * x
 
     def compare():
         assert inside.wait(10.0)
-        assert a < b and float(b) == 2.0 and bool(a) and a != 1.0
+        assert a < b and b.data == 2.0 and bool(a) and a != 2.0
         done.set()
 
     at_once(lambda: slow(np.ones(2)), *[compare] * 7)

@@ -5,6 +5,7 @@ import contextlib
 import copy
 import math
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -242,12 +243,18 @@ def writes_to_floats(x):
 @pytest.mark.parametrize(
     ("f", "use"),
     [
-        (lambda x: math.sin(x[0]), "takes the float() of"),
-        (lambda x: float(x[1]), "takes the float() of"),
-        (writes_to_floats, "takes the float() of"),
-        (lambda x: autograd.compile(lambda a: a * x[0])(np.array([1.0, 2.0])), "takes the float() of"),
+        (lambda x: math.sin(x[0]), "a Value is no float"),
+        (lambda x: float(x[1]), "a Value is no float"),
+        (
+            lambda x: ThreadPoolExecutor().submit(lambda: math.exp(x[1])).result() * x[1],
+            "a Value is no float",
+        ),
+        (writes_to_floats, "a Value is no float"),
+        (lambda x: autograd.compile(lambda a: a * x[0])(np.array([1.0, 2.0])), "runs a program over"),
         (lambda x: x[0] if x[1] else x[2], "takes the bool() of"),
-        (lambda x: x[0] if x[1] == 2.0 else x[2], "compares by =="),
+        (lambda x: x[0] * {2.0: 5.0}.get(x[1], 1.0), "looks up"),
+        (lambda x: (x[0] * x[1]).grad * x[0], "reads the grad of"),
+        (lambda x: ThreadPoolExecutor().submit(lambda: x[0].grad).result() * x[0], "reads the grad of"),
         (lambda x: copy.deepcopy(list(x))[0] * 2.0, "copies"),
         (lambda x: copy.copy(x[0]) * 2.0, "copies"),
         (lambda x: pickle.loads(pickle.dumps(x[0] * 2.0)), "copies"),
@@ -258,7 +265,7 @@ def test_a_derivative_that_would_be_lost_is_an_error(f, use):
         grad(f)(X)
     error = caught.value.__cause__ or caught.value
     assert use in str(error) and "at test_transforms.py" in str(error)
-    float(Value(1.0)), copy.copy(Value(1.0))  # elsewhere they are fine
+    bool(Value(1.0)), copy.copy(Value(1.0))  # elsewhere they are fine
 
 
 def test_what_is_kept_from_a_call_that_failed_has_its_derivative():

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import value
+from .. import tracing, value
 from ..errors import gradient_anomaly
 from ..graph import collector_off, operands, parents, topological_order
 from ..value import Value
@@ -101,13 +101,18 @@ class Program:
         with value.backward_lock:
             for leaves, grads in zip(reading.leaves, gradient):
                 for v, grad in zip(leaves.flat, grads.ravel().tolist()):
-                    v.grad += grad
+                    v._grad += grad
         return float(result)
 
     @property
     def leaves(self) -> list[np.ndarray]:
         """The live leaves, as arrays of Values: those that `source` takes after its data."""
         return self._latest().leaves
+
+    @property
+    def numbers(self) -> list[np.ndarray]:
+        """What the live leaves hold: an array for each of `leaves`, which `function` takes after the data."""
+        return self._latest().data()
 
     @property
     def source(self) -> str:
@@ -200,9 +205,9 @@ class Program:
         """A reading and its outputs for these arrays, all of them finite."""
         arrays, key = self._checked(given)
         reading = self._reading(kind, arrays, key)
-        if value.refused.errors:  # this is within a function that is compiled or differentiated itself
+        if tracing.modes:  # this is within a function that is compiled or differentiated itself
             for v in (v for leaves in reading.leaves for v in leaves.flat):
-                value.read(v, "takes the float() of")
+                tracing.refuse(v, "runs a program over")
         outputs: Sequence[Any]
         if reading.native:
             outputs = reading.run_native(arrays)
@@ -241,24 +246,24 @@ def _differentiate(output: Value, inputs: set[Value], seed: float) -> None:
     """Raise what output.backward() would, but for gradients that lead to the inputs alone."""
     needed: dict[Value, None] = {}
     for v in topological_order(output):
-        if (not v.op and v not in inputs) or not needed.keys().isdisjoint(parents(v)):
+        if (not v.row and v not in inputs) or not needed.keys().isdisjoint(parents(v)):
             needed[v] = None
     order = list(needed)
     with value.backward_lock:
-        before = [v.grad for v in order]
+        before = [v._grad for v in order]
         try:
             for v in order:
-                v.grad = 0.0
-            output.grad = seed
+                v._grad = 0.0
+            output._grad = seed
             for v in reversed(order):
-                if not math.isfinite(v.grad):
+                if not math.isfinite(v._grad):
                     raise gradient_anomaly(v, order)
                 for p, partial in operands(v):
                     if partial is not None:
-                        p.grad += v.grad * partial
+                        p._grad += v._grad * partial
         finally:
             for v, grad in zip(order, before):
-                v.grad = grad
+                v._grad = grad
 
 
 def _array(given: Any) -> np.ndarray:

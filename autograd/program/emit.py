@@ -16,17 +16,26 @@ from typing import Any
 
 import numpy as np
 
+from .. import ops
+from ..ops import CONDITIONS, TABLE, Primitive
 from .lift import Array, Lifted, Operand, is_whole
-from .masking import MASKING
+from .masking import masked
+from .simplify import ROW_SUM
 
 # How a primitive is written, if not as xp.name(x): an operator with its precedence, or a helper.
 OPERATORS = {
-    "add": ("+", 1),
-    "sub": ("-", 1),
-    "mul": ("*", 3),
-    "div": ("/", 3),
-    "pow": ("**", 5),
-    "neg": ("-", 4),
+    ops.add: ("+", 1),
+    ops.sub: ("-", 1),
+    ops.mul: ("*", 3),
+    ops.div: ("/", 3),
+    ops.pow: ("**", 5),
+    ops.neg: ("-", 4),
+    ops.less: ("<", -3),
+    ops.less_equal: ("<=", -3),
+    ops.equal: ("==", -3),
+    ops.logical_and: ("&", -1),
+    ops.logical_or: ("|", -2),
+    ops.logical_not: ("~", 4),
 }
 ATOM, MATMUL = 6, 2  # a product of matrices stands in parentheses among other products
 
@@ -53,10 +62,10 @@ def maximum(x, y):
 def minimum(x, y):
     return xp.where((x > y) | (y != y), y, x)
 """,
-    "compare": """
-def compare(x, y):
+    "step": """
+def step(x, y):
     one, nan = xp.asarray(1.0, dtype=xp.float64), xp.asarray(xp.nan, dtype=xp.float64)
-    return xp.where(x > y, one, xp.where(x < y, -one, xp.where(x == y, 0.0, nan)))
+    return xp.where(x > y, one, xp.where(x < y, 0.0, xp.where(x == y, 0.5, nan)))
 """,
     # Of the libraries, those that follow the standard have its take; torch indexes as NumPy does.
     "take": """
@@ -97,12 +106,12 @@ def take(x, positions):
 """,
     "maximum": "maximum = xp.maximum",
     "minimum": "minimum = xp.minimum",
-    "compare": """
-def compare(x, y):
-    return xp.sign(x - y)
+    "step": """
+def step(x, y):
+    return xp.heaviside(x - y, 0.5)
 """,
 }
-ACTIVATIONS = ("sigmoid", "tanh", "relu", "softplus")
+ACTIVATIONS = (ops.sigmoid, ops.tanh, ops.relu, ops.softplus)
 
 Text = tuple[str, int]  # an expression and its precedence
 
@@ -112,7 +121,7 @@ class Source:
 
     It takes the `arguments` and then the arrays of `leaves`, and returns a tuple of the `result`, called
     `name`, and its `gradient` by leaf array. `adjoints` has Values and their adjoints: arrays are named
-    by them. Numbers too many to be written out are in `constants`. `fast` is for NumPy alone; `watched`,
+    by them. Numbers too many to be written out, and functions of rows beside the table, are in `constants`. `fast` is for NumPy alone; `watched`,
     for NumPy where it raises what is invalid, stops at infinities that would be masked.
     """
 
@@ -131,7 +140,9 @@ class Source:
     ):
         outputs = [result, *gradient]
         self._fast = fast
-        self.constants: list[np.ndarray] = []
+        self.constants: list[Any] = []
+        self._own: dict[Primitive, str] = {}
+        self._numbers: dict[str, str] = {}
         self._setup: list[str] = []
         self._lines: list[str] = []
         self._helpers: dict[str, None] = {}
@@ -143,9 +154,7 @@ class Source:
         self._summed = {  # sums that are summed over the rows at once: matrix products
             array.terms[0][0].array
             for array in self._arrays
-            if array.op == "row_sum"
-            and is_whole(array.terms[0][0])
-            and self._is_inner(array.terms[0][0].array)
+            if array.op is ROW_SUM and is_whole(array.terms[0][0]) and self._is_inner(array.terms[0][0].array)
         }
         self._name = self._unique(title)
         self._arguments = [self._unique(argument) for argument in arguments]
@@ -178,7 +187,7 @@ class Source:
 
     def _is_inner(self, array: Array) -> bool:
         by_row = all(any(isinstance(x, Operand) and x.array.by_row for x in term) for term in array.terms)
-        return array.op in ("mul", "dot", "total") and by_row and self._uses[array] == 1
+        return array.op in (ops.mul, ops.dot, ops.total) and by_row and self._uses[array] == 1
 
     def _is_plain(self, array: Array) -> bool:
         known = array.op not in ("input", "leaf") and not array.shape
@@ -200,16 +209,16 @@ class Source:
             operands = _operands(array)
             of = [names[o.array] for o in operands if o.array.op == "leaf"]
             before = [layers[o.array] for o in operands if o.array in layers]
-            if array.op == "dot" and array.by_row and of:
+            if array.op is ops.dot and array.by_row and of:
                 digits = re.search(r"\d+$", of[0])
                 layers[array] = digits[0] if digits else str(len(set(layers.values())) + 1)
-            elif array.op == "add" and of and before:
+            elif array.op is ops.add and of and before:
                 layers[array] = before[0]
-            elif array.op == "sub" and before and any(o.array.op == "input" for o in operands):
+            elif array.op is ops.sub and before and any(o.array.op == "input" for o in operands):
                 errors.append(array)
             elif array.op in ACTIVATIONS and before:
                 h = f"h{before[0]}"
-                names[array] = self._unique(f"{array.op}{before[0]}" if h in self._taken else h)
+                names[array] = self._unique(f"{array.op.name}{before[0]}" if h in self._taken else h)
         deltas: dict[Array, str] = {}
         for v, adjoint in adjoints:
             if v in lifted.places and adjoint in lifted.places:  # neither is a number, or simplified away
@@ -271,17 +280,24 @@ class Source:
         self._setup.append(f"{name} = xp.asarray({given}, dtype=xp.{kind})")
         return name, ATOM
 
+    def _number(self, literal: str) -> str:
+        """A number as an array, made once."""
+        if literal not in self._numbers:
+            self._numbers[literal] = self._unique("c")
+            self._setup.append(f"{self._numbers[literal]} = xp.asarray({literal}, dtype=xp.float64)")
+        return self._numbers[literal]
+
     # Expressions. Labels are the axes of a text's array, in order: "N" for the rows, and an operand's.
 
     def _expression(self, array: Array) -> Text:
         axes = (["N"] if array.by_row else []) + list(range(len(array.shape)))
-        if array.op == "row_sum":
+        if array.op is ROW_SUM:
             (operand,) = array.terms[0]
             if operand.array in self._summed:
                 return self._sum_of_terms(operand.array, axes)
             text, precedence, labels = self._operand(operand)
             return self._spread(*self._summed_over((text, precedence, labels), ["N"]), axes)
-        if array.op in ("dot", "total"):
+        if array.op in (ops.dot, ops.total):
             return self._sum_of_terms(array, axes)
         if array.op == "stack":
             return self._stack(array)
@@ -290,7 +306,7 @@ class Source:
             for x in array.terms[0]
         ]
         watched = _watched(array, self._unnoticed)
-        if watched and array.op == "pow":
+        if watched and array.op is ops.pow:
             self._helpers["power"] = None
             return f"power({texts[0][0]}, {texts[1][0]}, {0 in watched}, {1 in watched})", ATOM
         for i in watched:
@@ -303,12 +319,28 @@ class Source:
                 return texts[0]
             text, _ = self._as_array(operand.array, texts[0])
             return f"xp.broadcast_to({text}, {_tuple(_shape(array))})", ATOM
+        if array.op is ops.detach:
+            return texts[0]
+        if array.op is ops.where:
+            if all(isinstance(x, float) for x in array.terms[0][1:]):  # one of them has to be an array
+                texts[1] = self._number(texts[1][0]), ATOM
+            return f"xp.where({', '.join(text for text, _ in texts)})", ATOM
         if array.op in OPERATORS:
             return _operation(array.op, *texts)
-        if array.op in HELPERS:
-            self._helpers[array.op] = None
-        name = array.op if array.op in HELPERS else f"xp.{array.op}"
-        return f"{name}({', '.join(text for text, _ in texts)})", ATOM
+        return f"{self._function(array.op)}({', '.join(text for text, _ in texts)})", ATOM
+
+    def _function(self, row: Any) -> str:
+        """What a primitive's function is called: one of xp's, a helper, or that of a row which is not ours."""
+        if TABLE.get(row.name) is not row:
+            if row not in self._own:
+                self._own[row] = self._unique(row.name)
+                self._setup.append(f"{self._own[row]} = constants[{len(self.constants)}]")
+                self.constants.append(row.numpy)
+            return self._own[row]
+        if row.name in HELPERS:
+            self._helpers[row.name] = None
+            return row.name
+        return f"xp.{row.name}"
 
     def _sum_of_terms(self, array: Array, axes: list[Any]) -> Text:
         """The sum of an array's terms, contracted over all labels but `axes`."""
@@ -317,13 +349,13 @@ class Source:
             numbers = [_literal(x) for x in term if isinstance(x, float)]
             operands = [self._operand(x) for x in term if not isinstance(x, float)]
             text = self._contraction(operands, axes)
-            texts.append(_operation("mul", numbers[0], text) if numbers else text)
+            texts.append(_operation(ops.mul, numbers[0], text) if numbers else text)
         out = texts[0]
         for text in texts[1:]:
             if len(out[0]) > 1000:  # Python's parser has its limits
                 self._lines.append(f"{(name := self._unique('t'))} = {out[0]}")
                 out = name, ATOM
-            out = _operation("add", out, text)
+            out = _operation(ops.add, out, text)
         return out
 
     def _contraction(self, operands: list[tuple[str, int, list[Any]]], axes: list[Any]) -> Text:
@@ -338,7 +370,7 @@ class Source:
         both = [l for l in a[2] if l in b[2]]
         summed = [l for l in both if l not in axes]
         if not summed:
-            return _operation("mul", self._spread(*a, axes), self._spread(*b, axes))
+            return _operation(ops.mul, self._spread(*a, axes), self._spread(*b, axes))
         first = [l for l in axes if l in a[2] or l in b[2]][:1]
         if first and first[0] not in a[2]:
             a, b = b, a
@@ -359,7 +391,7 @@ class Source:
             return self._spread(f"xp.tensordot({a[0]}, {b[0]}, ({where}))", ATOM, rest_a + rest_b, axes)
         else:
             kept = [l for l in axes if l in a[2] or l in b[2]]
-            product = _operation("mul", self._spread(*a, kept + summed), self._spread(*b, kept + summed))
+            product = _operation(ops.mul, self._spread(*a, kept + summed), self._spread(*b, kept + summed))
             return self._spread(*self._summed_over((*product, kept + summed), summed), axes)
         if self._fast and not shared and len(rest_a) < 2:
             return self._spread(f"{_in(left, ATOM)}.dot({right[0]})", ATOM, labels, axes)
@@ -465,7 +497,8 @@ def _operands(array: Array) -> list[Operand]:
 
 def _watched(array: Array, unnoticed: set[Array]) -> list[int]:
     """Which of an array's operands may have infinities that it would mask."""
-    pairs = zip(MASKING.get(array.op, ()), array.terms[0] if array.terms else ())
+    masks = masked(array.op) if isinstance(array.op, Primitive) else ()
+    pairs = zip(masks, array.terms[0] if array.terms else ())
     return [i for i, (masks, x) in enumerate(pairs) if masks and getattr(x, "array", None) in unnoticed]
 
 
@@ -473,6 +506,8 @@ def _unnoticed(arrays: Iterable[Array]) -> set[Array]:
     """The arrays of results that may be infinite without a flag: in BLAS, or by what the data were."""
     found, data = set[Array](), set[Array]()
     for array in arrays:  # operands come first
+        if array.op in CONDITIONS:
+            continue
         copied = array.op in ("copy", "stack")
         if array.op in ("input", "leaf") or (copied and data.issuperset(x.array for x in _operands(array))):
             data.add(array)
@@ -480,7 +515,7 @@ def _unnoticed(arrays: Iterable[Array]) -> set[Array]:
         watched = _watched(array, found)
         rest = [x for term in array.terms for i, x in enumerate(term) if i not in watched]
         sources = {x.array for x in rest if isinstance(x, Operand)}
-        if array.op in ("dot", "row_sum") or not (sources.isdisjoint(data) and sources.isdisjoint(found)):
+        if array.op in (ops.dot, ROW_SUM) or not (sources.isdisjoint(data) and sources.isdisjoint(found)):
             found.add(array)
     return found
 
@@ -507,19 +542,23 @@ def _slice(i: Any) -> str:
 
 def _literal(x: float) -> Text:
     if math.isfinite(x):
-        return repr(x), OPERATORS["neg"][1] if repr(x).startswith("-") else ATOM
+        return repr(x), OPERATORS[ops.neg][1] if repr(x).startswith("-") else ATOM
     return (
-        ("xp.nan", ATOM) if math.isnan(x) else ("xp.inf", ATOM) if x > 0 else ("-xp.inf", OPERATORS["neg"][1])
+        ("xp.nan", ATOM)
+        if math.isnan(x)
+        else ("xp.inf", ATOM)
+        if x > 0
+        else ("-xp.inf", OPERATORS[ops.neg][1])
     )
 
 
-def _operation(op: str, *texts: Text) -> Text:
+def _operation(op: Any, *texts: Text) -> Text:
     """An operator between texts, in the order of evaluation that the graph has."""
     symbol, precedence = OPERATORS[op]
     if len(texts) == 1:
-        return f"-{_in(texts[0], precedence)}", precedence
+        return f"{symbol}{_in(texts[0], precedence)}", precedence
     left, right = texts
-    if op == "pow":
+    if op is ops.pow:
         return f"{_in(left, ATOM)} ** {_in(right, ATOM)}", precedence
     return f"{_in(left, precedence)} {symbol} {_in(right, precedence + 1)}", precedence
 

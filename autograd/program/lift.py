@@ -19,9 +19,11 @@ from typing import Any
 
 import numpy as np
 
+from .. import ops
 from ..graph import parents, topological_order
-from ..value import Value
-from .simplify import COMMUTATIVE
+from ..ops import Primitive
+from ..value import Constant, Value
+from .simplify import COMMUTATIVE, ROW_SUM
 
 NUMBER, LEAF = -2, -1  # in a signature, instead of an array's number: a constant; a leaf in no array yet
 
@@ -30,14 +32,13 @@ NUMBER, LEAF = -2, -1  # in a signature, instead of an array's number: a constan
 class Array:
     """Scalars as one array, of `shape`, or of that shape for every row of the data if `by_row`.
 
-    It is `op` of the operands in its one term; for `dot` and `total`, the sum of its `terms`, products of
-    operands and, if it comes first, a number. `data`
-    has a constant's numbers, an input's place among the arguments, or the Values of live leaves. A
+    It is the primitive `op` of the operands in its one term; for `dot` and `total`, the sum of its `terms`,
+    products of operands and, if it comes first, a number. Any other `op` is a word. `data` has a constant's numbers, an input's place among the arguments, or the Values of live leaves. A
     "stack" is its terms (operand, length) end to end, in the order of `data`.
     """
 
     number: int
-    op: str
+    op: Primitive | str
     shape: tuple[int, ...]
     by_row: bool
     terms: list[tuple[Any, ...]] = field(default_factory=list)
@@ -77,8 +78,8 @@ class Lifted:
         self._missing: dict[Value, int] = {}  # how many of its operands are in no array; leaves do not count
         self._ready: list[Value] = []
         for v in order:
-            if v.op:
-                operands = {p for p in parents(v) if p.op or p in known}
+            if v.row:
+                operands = {p for p in parents(v) if p.row or p in known}
                 for p in operands:
                     self._users[p].append(v)
                 self._missing[v] = len(operands)
@@ -89,7 +90,9 @@ class Lifted:
         self._place(self._new("rows", (), False), [rows])
         self._form_all()
         for v in order:
-            if v not in self.places:  # a leaf that is an output, and meets nothing
+            if v not in self.places and not isinstance(
+                v, Constant
+            ):  # a leaf that is an output, and meets nothing
                 self._place_leaf_array((), [v])
 
     def stacked(self, shape: Sequence[int], members: Sequence[Any], by_row: bool = False) -> Array:
@@ -125,7 +128,9 @@ class Lifted:
         order = np.argsort(np.concatenate(list(chosen.values())))
         return self._new("stack", shape, by_row, terms, data=order)
 
-    def _new(self, op: str, shape: Sequence[int], by_row: bool, terms: Any = (), data: Any = None) -> Array:
+    def _new(
+        self, op: Primitive | str, shape: Sequence[int], by_row: bool, terms: Any = (), data: Any = None
+    ) -> Array:
         array = Array(len(self.arrays), op, tuple(shape), by_row, list(terms), data)
         self.arrays.append(array)
         return array
@@ -155,7 +160,7 @@ class Lifted:
                 if any(LEAF in kind for kind in kinds):
                     waiting.append(v)
                 else:
-                    groups.setdefault((v.op, *sorted(kinds.items())), []).append(v)
+                    groups.setdefault((v.row, *sorted(kinds.items())), []).append(v)
             if groups:
                 for group in self._by_number(groups.pop(next(iter(groups)))):
                     self._form(group)
@@ -166,7 +171,7 @@ class Lifted:
     def _kinds(self, v: Value) -> Counter[tuple[int, ...]]:
         """How many of v's terms have operands in the same arrays, by those arrays' numbers."""
         kinds = (tuple([self._kind(x) for x in term]) for term in _terms(v))
-        return Counter((tuple(sorted(kind)) for kind in kinds) if v.op in COMMUTATIVE else kinds)
+        return Counter((tuple(sorted(kind)) for kind in kinds) if v.row in COMMUTATIVE else kinds)
 
     def _kind(self, x: Any) -> int:
         if isinstance(x, float):
@@ -180,7 +185,7 @@ class Lifted:
         for i, v in enumerate(group):
             for term in _terms(v):
                 kind = tuple([self._kind(x) for x in term])
-                key = tuple(sorted(kind)) if v.op in COMMUTATIVE else kind
+                key = tuple(sorted(kind)) if v.row in COMMUTATIVE else kind
                 as_first, rows = parts.setdefault(key, (kind, defaultdict(list)))
                 rows[i].append(term if kind == as_first else term[::-1])
         return [list(rows.values()) for _, rows in parts.values()]
@@ -188,7 +193,7 @@ class Lifted:
     def _form(self, group: list[Value]) -> None:
         """Make an array of the Values of one signature."""
         v, *others = group
-        if not others and v.op not in ("dot", "total"):
+        if not others and v.row not in (ops.dot, ops.total):
             return self._form_one(v)
         parts = [self._located(rows) for rows in self._parts(group)]
         nodes = _node_axes(parts, len(group))
@@ -203,26 +208,27 @@ class Lifted:
             labels = {label for x in term if isinstance(x, Operand) for label in x.labels}
             repeats = math.prod(n for i, n in enumerate(_lengths(along), len(nodes)) if i not in labels)
             terms.append(tuple(term) if repeats == 1 else (float(repeats), *term))
-        by_row = v.op != "row_sum" and any(array.by_row for part in parts for array, _ in part if array)
+        by_row = v.row is not ROW_SUM and any(array.by_row for part in parts for array, _ in part if array)
         labels = {label for term in terms for x in term if isinstance(x, Operand) for label in x.labels}
         if nodes and labels.isdisjoint(range(len(nodes))):
-            array = self._new(v.op, (), by_row, terms)  # they are all the same
+            array = self._new(v.row, (), by_row, terms)  # they are all the same
             for same in group:
                 self._place(array, [same])
         else:
             members = [group[i] for i in np.argsort(_positions(nodes))] if nodes else group
-            self._place(self._new(v.op, shape, by_row, terms), members)
+            self._place(self._new(v.row, shape, by_row, terms), members)
 
     def _by_number(self, group: list[Value]) -> list[list[Value]]:
-        """The group itself, or, if an operand is there with several numbers, a group for each number."""
+        """The group itself, or, if operands are there with several numbers, a group for each number."""
         numbers: dict[Any, list[Value]] = {}
         others = set()
         for v in group:
-            number, other = (v.x, v.y) if isinstance(v.x, float) else (v.y, v.x)
-            if not isinstance(number, float):
+            term = _terms(v)[0] if v.row not in (ops.dot, ops.total) else ()
+            fixed = tuple([x for x in term if isinstance(x, float)])
+            if not fixed:
                 return [group]
-            numbers.setdefault(number, []).append(v)
-            others.add(other)
+            numbers.setdefault(fixed, []).append(v)
+            others.add(tuple([x for x in term if not isinstance(x, float)]))
         return [group] if len(others) == len(group) else list(numbers.values())
 
     def _form_one(self, v: Value) -> None:
@@ -239,8 +245,8 @@ class Lifted:
                     position, coordinate = divmod(position, length)
                     index.append(coordinate)
                 term.append(Operand(array, tuple(index[::-1]), ()))
-        by_row = v.op != "row_sum" and any(x.array.by_row for x in term if isinstance(x, Operand))
-        self._place(self._new(v.op, (), by_row, [tuple(term)]), [v])
+        by_row = v.row is not ROW_SUM and any(x.array.by_row for x in term if isinstance(x, Operand))
+        self._place(self._new(v.row, (), by_row, [tuple(term)]), [v])
 
     def _located(self, rows: list[list[tuple[Any, ...]]]) -> Part:
         """For each operand of a part's terms, the array it is in and, by Value and term, where."""
@@ -272,12 +278,12 @@ class Lifted:
         """
         groups: dict[Any, list[Value]] = {}
         for v in waiting:
-            groups.setdefault((v.op, *sorted(self._kinds(v).items())), []).append(v)
+            groups.setdefault((v.row, *sorted(self._kinds(v).items())), []).append(v)
 
         def rank(signature: Any) -> tuple[bool, bool]:
             op, *kinds = signature
             anchored = any(LEAF in kind and max(kind) >= 0 for kind, _ in kinds)
-            return anchored, op == "dot"
+            return anchored, op is ops.dot
 
         for rows in self._parts(groups[max(groups, key=rank)]):
             terms = _transposed(rows)
@@ -325,6 +331,8 @@ Part = list[tuple[Any, np.ndarray]]
 
 
 def _terms(v: Value) -> Sequence[tuple[Any, ...]]:
+    if v.row is ops.where:
+        return [(v.x, *(y._data if isinstance(y, Constant) else y for y in v.y))]
     operands = (v.x,) if v.y is None else (v.x, v.y)
     return list(zip(*operands)) if isinstance(v.x, tuple) else (operands,)
 

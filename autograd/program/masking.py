@@ -7,13 +7,23 @@ they are data: an infinity among data is no error as long as what is computed fr
 
 from __future__ import annotations
 
+import functools
 import math
 
-from ..ops import TABLE, Primitive
+from ..ops import CONDITIONS, Primitive, dot, logical_and, total, where
+
+
+@functools.cache
+def masked(row: Primitive) -> tuple[bool, ...]:
+    """By operand, whether a primitive may give a finite result though that operand is not finite."""
+    if row in (dot, total, *CONDITIONS[CONDITIONS.index(logical_and) :]):
+        return ()
+    if row is where:
+        return False, True, True
+    return tuple(_hides(row, place) for place in range(2 if row.dy else 1))
 
 
 def _hides(row: Primitive, place: int) -> bool:
-    """Whether a result is finite though that operand is not."""
     for infinity in (math.inf, -math.inf):
         for other in (-2.0, 0.0, 0.5, 2.0):
             operands = (infinity, other)[: 2 if row.dy else 1]
@@ -23,11 +33,3 @@ def _hides(row: Primitive, place: int) -> bool:
             except (ArithmeticError, ValueError):
                 pass
     return False
-
-
-# By primitive, whether it does so for its first and for its second operand.
-MASKING = {
-    name: tuple(_hides(row, place) for place in range(2 if row.dy else 1))
-    for name, row in TABLE.items()
-    if name not in ("dot", "total")
-}

@@ -21,9 +21,12 @@ import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 
+from .. import ops
 from ..graph import parents
+from ..ops import CONDITIONS, Primitive
 from ..value import Value
-from .masking import MASKING
+from .masking import masked
+from .simplify import ROW_SUM
 from .vector_math import DOUBLE, FUNCTIONS, INT64
 
 INT32, POINTER = ir.IntType(32), DOUBLE.as_pointer()
@@ -180,14 +183,14 @@ class _Code:
         self.slots: dict[Value, Any] = {}  # where scalars are in memory
         self.scalars: dict[Value, Any] = {}
         self.vectors: dict[Any, Any] = {}  # and, after the rows, of tuples of scalars
-        self.ways: dict[tuple[Any, ...], str] = {}
+        self.ways: dict[tuple[Any, ...], Any] = {}
         self.evaluate = self._function("evaluate", ir.VoidType(), "columns stride n state out width")
         self._emit_evaluate(*self.evaluate.args)
         self.iterate = self._function(
             "iterate", INT64, "columns stride n batch first losses here there steps"
         )
         self._emit_iterate(*self.iterate.args)
-        few = sum(v.op in FUNCTIONS for v in self.by_row) <= INLINED
+        few = sum(v.row in CALLED for v in self.by_row) <= INLINED
         for function in self.module.functions:
             if function.linkage == "internal":
                 inline = few and function.args[0].type.count > 1
@@ -195,11 +198,11 @@ class _Code:
 
     def _sort(self) -> None:
         for v in self.order:
-            if v.op and v.op not in OPERATIONS and v.op not in ("dot", "total", "row_sum"):
+            if v.row and not has_code(v.row):
                 raise NotImplementedError(f"there is no machine code for {v.op}")
             if self._summed(v) or not self.late.isdisjoint(parents(v)):
                 self.late.add(v)
-            if v.op != "row_sum" and not self.by_row.isdisjoint(parents(v)):
+            if v.row is not ROW_SUM and not self.by_row.isdisjoint(parents(v)):
                 self.by_row.add(v)
         if not self.late.isdisjoint(self.by_row):
             raise NotImplementedError("there is no machine code for rows that depend on a sum over rows")
@@ -217,7 +220,7 @@ class _Code:
             raise NotImplementedError(f"there is no machine code for {len(self.sums)} sums over rows")
 
     def _summed(self, v: Value) -> bool:
-        return v.op == "row_sum" and v.x in self.by_row
+        return v.row is ROW_SUM and v.x in self.by_row
 
     def _function(self, name: str, result: Any, arguments: str) -> Any:
         pointers = ("columns", "state", "out", "losses", "here", "there")
@@ -266,7 +269,7 @@ class _Code:
 
     def _emit_once(self) -> None:
         """What is the same for all rows and no sum over them."""
-        early = [v for v in self.order if v.op and v not in self.by_row and v not in self.late]
+        early = [v for v in self.order if v.row and v not in self.by_row and v not in self.late]
         for v in early:
             self.scalars[v] = self._computed(v, self._scalar)
         for v in self.order:
@@ -314,7 +317,7 @@ class _Code:
         for k, group in groups:
             self._store(self._together(group), out, INT64(k))
 
-    def _alike(self, group: tuple[Any, ...], depth: int = 0) -> str:
+    def _alike(self, group: tuple[Any, ...], depth: int = 0) -> Any:
         """How these scalars, as many as there are lanes, can be computed as one vector; "" if not at all."""
         first = group[0]
         if group not in self.ways:
@@ -323,9 +326,10 @@ class _Code:
                 self.ways[group] = "state"
             elif _adjacent(group, self.sums) and self.sums[first] % self.lanes == 0:
                 self.ways[group] = "sums"
-            elif depth < DEEPEST and all(v in self.late and v.op == first.op for v in group):
-                if first.op in OPERATIONS and first.op != "pow" and any(v is not first for v in group):
-                    self.ways[group] = first.op
+            elif depth < DEEPEST and all(v in self.late and v.row is first.row for v in group):
+                together = first.row in OPERATIONS and first.row not in (ops.pow, *CONDITIONS)
+                if together and any(v is not first for v in group):
+                    self.ways[group] = first.row
                     for operands in _transposed(group):
                         self._alike(operands, depth + 1)
         return self.ways[group]
@@ -335,7 +339,7 @@ class _Code:
             self.vectors[group] = self._made_together(group, self.ways[group])
         return self.vectors[group]
 
-    def _made_together(self, group: tuple[Any, ...], way: str) -> Any:
+    def _made_together(self, group: tuple[Any, ...], way: Any) -> Any:
         first = group[0]
         if way == "state":
             return self._load(self.state_pointer, INT64(self.state[first]))
@@ -354,20 +358,27 @@ class _Code:
 
     def _computed(self, v: Value, get: Callable[[Any], Any]) -> Any:
         b, x, y = self.b, v.x, v.y
-        if v.op == "row_sum":  # of what is the same for all
+        if v.row is ROW_SUM:  # of what is the same for all
             return b.fmul(get(x), self.count)
-        if v.op == "div" and y is self.rows and v in self.by_row:
+        if v.row is ops.div and y is self.rows and v in self.by_row:
             return b.fmul(get(x), _splat(b, b.load(self.share), self.lanes), flags=CONTRACT)
-        if v.op == "pow" and type(y) is float and y.is_integer() and 0 < abs(y) <= LARGEST_POWER:
+        if v.row is ops.pow and type(y) is float and y.is_integer() and 0 < abs(y) <= LARGEST_POWER:
             base = get(x)
             return _power(b, _watched(b, base) if y < 0.0 and _is_computed(x) else base, int(y))
-        if v.op == "dot":
+        if v.row is ops.dot:
             terms = [b.fmul(get(p), get(q), flags=CONTRACT) for p, q in zip(x, y)]
             return functools.reduce(functools.partial(_fadd, b), terms or [get(0.0)])
-        if v.op == "total":
+        if v.row is ops.total:
             return functools.reduce(functools.partial(_fadd, b), map(get, x or [0.0]))
+        if v.row is ops.where:
+            out = b.select(get(x), *map(get, y))
+            for p in (*_compared(x), *y):  # which it would hide
+                out = _watched(b, get(p), out) if _is_computed(p) else out
+            return out
         operands = (x,) if y is None else (x, y)
-        return _applied(b, v.op, list(map(get, operands)), list(map(_is_computed, operands)))
+        if v.row in CONDITIONS:
+            return OPERATIONS[v.row](b, *map(get, operands))
+        return _applied(b, v.row, list(map(get, operands)), list(map(_is_computed, operands)))
 
     def _scalar(self, x: Any) -> Any:
         b = self.b
@@ -378,7 +389,7 @@ class _Code:
         if x in self.sums:
             group, lane = divmod(self.sums[x], self.lanes)
             return b.extract_element(self.across[group], INT32(lane))
-        return self.count if x is self.rows else DOUBLE(x.data if isinstance(x, Value) else x)
+        return self.count if x is self.rows else DOUBLE(x._data if isinstance(x, Value) else x)
 
     def _vector(self, x: Any) -> Any:
         if x in self.vectors:
@@ -389,7 +400,7 @@ class _Code:
         return _splat(self.b, scalar, self.lanes)
 
     def _in_memory(self, scalar: Any) -> Any:
-        slot = self.b.alloca(DOUBLE)
+        slot = self.b.alloca(scalar.type)
         self.b.store(scalar, slot)
         return slot
 
@@ -517,13 +528,26 @@ def _fadd(b: Any, x: Any, y: Any) -> Any:
 
 def _is_computed(x: Any) -> bool:
     """Whether x is no data: there, infinity is an anomaly."""
-    return isinstance(x, Value) and x.op != ""
+    return isinstance(x, Value) and x.row is not None
 
 
-def _applied(b: Any, op: str, operands: Sequence[Any], computed: Sequence[bool]) -> Any:
+def _compared(condition: Any) -> list[Any]:
+    """What a condition compares."""
+    found, stack = [], [condition]
+    while stack:
+        v = stack.pop()
+        operands = (v.x,) if v.y is None else (v.x, v.y)
+        if v.row in LOGICAL:
+            stack += [p for p in operands if isinstance(p, Value)]
+        else:
+            found += operands
+    return found
+
+
+def _applied(b: Any, op: Primitive, operands: Sequence[Any], computed: Sequence[bool]) -> Any:
     """An operation that does not mask a computed operand which is not finite."""
-    watch = [masks and watched for masks, watched in zip(MASKING[op], computed)]
-    if op != "pow":
+    watch = [masks and watched for masks, watched in zip(masked(op), computed)]
+    if op is not ops.pow:
         return OPERATIONS[op](b, *(_watched(b, x) if w else x for x, w in zip(operands, watch)))
     out = OPERATIONS[op](b, *operands)  # which may mask NaN too
     for x, w in zip(operands, watch):
@@ -588,9 +612,9 @@ def _sign(b: Any, x: Any) -> Any:
     return b.select(b.fcmp_unordered("==", x, _number(x.type, 0.0)), x, one)  # unordered: or NaN
 
 
-def _compare(b: Any, x: Any, y: Any) -> Any:
+def _step(b: Any, x: Any, y: Any) -> Any:
     out = _number(x.type, math.nan)
-    for comparison, number in (("<", -1.0), ("==", 0.0), (">", 1.0)):
+    for comparison, number in (("<", 0.0), ("==", 0.5), (">", 1.0)):
         out = b.select(b.fcmp_ordered(comparison, x, y), _number(x.type, number), out)
     return out
 
@@ -605,24 +629,38 @@ def _extreme(comparison: str) -> Callable[[Any, Any, Any], Any]:
 # A product may be added before it is rounded. No other liberty is taken: LLVM's others either give up NaN
 # and infinities, by which what went wrong is noticed, or gain nothing here.
 CONTRACT = ("contract",)
-OPERATIONS: dict[str, Callable[..., Any]] = {
-    "add": _arithmetic("fadd"),
-    "sub": _arithmetic("fsub"),
-    "mul": _arithmetic("fmul"),
-    "div": _arithmetic("fdiv"),
-    "neg": _arithmetic("fneg"),
-    "pow": _intrinsic("pow"),
-    "sqrt": _intrinsic("sqrt"),
-    "sin": _intrinsic("sin"),
-    "cos": _intrinsic("cos"),
-    "abs": _intrinsic("fabs"),
-    "relu": _relu,
-    "sign": _sign,
-    "compare": _compare,
-    "maximum": _extreme("<"),
-    "minimum": _extreme(">"),
-    **{name: _function(name) for name in FUNCTIONS},
+OPERATIONS: dict[Primitive, Callable[..., Any]] = {
+    ops.add: _arithmetic("fadd"),
+    ops.sub: _arithmetic("fsub"),
+    ops.mul: _arithmetic("fmul"),
+    ops.div: _arithmetic("fdiv"),
+    ops.neg: _arithmetic("fneg"),
+    ops.pow: _intrinsic("pow"),
+    ops.sqrt: _intrinsic("sqrt"),
+    ops.sin: _intrinsic("sin"),
+    ops.cos: _intrinsic("cos"),
+    ops.abs: _intrinsic("fabs"),
+    ops.relu: _relu,
+    ops.sign: _sign,
+    ops.step: _step,
+    ops.maximum: _extreme("<"),
+    ops.minimum: _extreme(">"),
+    ops.detach: lambda b, x: x,
+    ops.less: lambda b, x, y: b.fcmp_ordered("<", x, y),
+    ops.less_equal: lambda b, x, y: b.fcmp_ordered("<=", x, y),
+    ops.equal: lambda b, x, y: b.fcmp_ordered("==", x, y),
+    ops.logical_and: lambda b, x, y: b.and_(x, y),
+    ops.logical_or: lambda b, x, y: b.or_(x, y),
+    ops.logical_not: lambda b, x: b.not_(x),
+    **{ops.TABLE[name]: _function(name) for name in FUNCTIONS},
 }
+CALLED = [ops.TABLE[name] for name in FUNCTIONS]
+LOGICAL = (ops.logical_and, ops.logical_or, ops.logical_not)
+
+
+def has_code(row: Primitive) -> bool:
+    """Whether there is machine code for a primitive."""
+    return row in OPERATIONS or row in (ops.dot, ops.total, ops.where, ROW_SUM)
 
 
 @functools.cache

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from ..graph import collector_off, topological_order
+from ..tracing import COMPILE, tracing
 from ..value import Value
 from .emit import Source
 from .lift import Array, Lifted
-from .record import Recording, recording_here
+from .record import Recording
 from .simplify import simplify
 
 try:
@@ -89,7 +90,7 @@ class Reading:
 
     def data(self) -> list[np.ndarray]:
         """What the live leaves hold now."""
-        return [np.array([v.data for v in leaves.flat]).reshape(leaves.shape) for leaves in self.leaves]
+        return [np.array([v._data for v in leaves.flat]).reshape(leaves.shape) for leaves in self.leaves]
 
     def source(self, fast: bool = False, watched: bool = False) -> Source:
         """The program for every array module or, if `fast` or `watched`, for NumPy alone (see Source)."""
@@ -121,7 +122,7 @@ class Reading:
     def run_native(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The outputs for these rows and what the leaves hold now, by machine code."""
         n = len(arrays[0])
-        state = np.array([v.data for leaves in self.leaves for v in leaves.flat], dtype=float)
+        state = np.array([v._data for leaves in self.leaves for v in leaves.flat], dtype=float)
         out = self.kernel().evaluate(pack(arrays), n, state)
         shapes = [array.shape for array in self._lifted[2]]
         if self.kind == "rows":
@@ -153,7 +154,7 @@ class Reading:
         carried = [tuple(Value(0.0) for _ in range(slots)) for _ in parameters]
         step = taken + 1.0
         data, states = [], []
-        with recording_here():
+        with tracing(COMPILE):
             for p, state in zip(parameters, carried):
                 grad = self.gradient.get(p, 0.0)
                 moved, new = update(p, grad if isinstance(grad, Value) else Value(grad), state, step)

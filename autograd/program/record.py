@@ -7,15 +7,18 @@ all rows. `row_sum` leads from the former to the latter.
 from __future__ import annotations
 
 import contextlib
+import pickle
+import random
+import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..derive import adjoints
-from ..errors import recorded_branch
-from ..graph import parents, topological_order
-from ..value import UNSEEN, Constant, Value, number, refusing
+from ..graph import dependents, parents, topological_order
+from ..tracing import COMPILE, Values, tracing
+from ..value import Constant, Traced, Value, number, settle
 from .simplify import ROW_SUM, simplify
 
 
@@ -26,26 +29,32 @@ class Recording:
     was a list is `listed`; `outputs` is the same simplified. `leaves` are the other leaves: those are
     live. `rows` stands for the number of examples, and `by_row` holds the Values that depend on an input.
 
-    Raises TypeError where f compares Values or asks for their float() or bool(), or returns something
-    else than a Value or a list of Values (numbers will do).
+    f runs twice, for the first row and for the last, as whatever the graph does not show may differ there.
+    Raises TypeError where it does, where f branches on Values, reads their grads or draws random numbers, and
+    where it returns something else than a Value or a list of Values (numbers will do).
     """
 
     def __init__(self, f: Callable[..., Any], names: Sequence[str], arrays: Sequence[np.ndarray]):
         self.names = names
-        self.inputs = [example(name, array[0]) for name, array in zip(names, arrays)]
-        with recording_here():
-            self.returned, self.listed = outputs_of(f, self.inputs)
+        generators = Generators(f)
+        self.inputs, self.returned, self.listed = _recorded(f, names, arrays, 0)
+        with contextlib.suppress(ArithmeticError):  # of a row of which nothing can be said yet
+            inputs, returned, _ = _recorded(f, names, arrays, -1)
+            _compare(self.inputs, self.returned, inputs, returned)
+        if generators.moved():
+            raise TypeError(
+                "compile records a function once, for all examples, and this one draws random numbers: they"
+                " would be the same for all. Draw them outside, and pass them as an argument"
+            )
         became = simplify(self.returned)  # before it is differentiated: equal Values are one from here on
         self.outputs = [became.get(v, v) for v in self.returned]
-        self.rows = Value(1.0, "N")
+        self.rows = Value(1.0, label="N")
         self.order = topological_order(*(v for v in self.outputs if isinstance(v, Value)))
         self.by_row = {v for array in self.inputs for v in array.flat}
         # From the end, they come in the order in which f uses them.
-        leaves = [v for v in reversed(self.order) if not v.op and not isinstance(v, Constant)]
+        leaves = [v for v in reversed(self.order) if not v.row and not isinstance(v, Constant)]
         self.leaves = [v for v in leaves if v not in self.by_row]
-        for v in self.order:
-            if not self.by_row.isdisjoint(parents(v)):
-                self.by_row.add(v)
+        self.by_row.update(dependents(self.order, self.by_row))
 
     def gradient(self, reduce: str) -> tuple[Any, dict[Value, Any], dict[Value, Any]]:
         """The result, its gradient by leaf, and its adjoints by Value: Values or numbers.
@@ -79,22 +88,17 @@ class Recording:
         return Value._record(ROW_SUM, x) if isinstance(x, Value) else x * self.rows
 
 
-def recording_here() -> contextlib.AbstractContextManager[None]:
-    """Where this thread's Values may not be compared, copied, or read as numbers."""
-    return refusing(recorded_branch, "compares", *UNSEEN)
-
-
-def example(name: str, row: Any) -> np.ndarray:
+def example(name: str, row: Any, kind: type[Value] = Value) -> np.ndarray:
     """A leaf for each number of an example, labelled after the argument that it is of."""
     array = np.empty(np.shape(row), dtype=object)
     for index, x in np.ndenumerate(row):
-        array[index] = Value(x, name + (f"[{','.join(map(str, index))}]" if index else ""))
+        array[index] = kind(x, label=name + (f"[{','.join(map(str, index))}]" if index else ""))
     return array
 
 
 def outputs_of(f: Callable[..., Any], inputs: Sequence[np.ndarray]) -> tuple[list[Any], bool]:
     """What f gives for one example, Values and numbers, and whether it gives a list."""
-    result = f(*(array.tolist() for array in inputs))
+    result = f(*(array.view(Values) if array.ndim else array.item() for array in inputs))
     if isinstance(result, np.ndarray):
         result = result.tolist()
     listed = isinstance(result, list | tuple)
@@ -105,3 +109,114 @@ def outputs_of(f: Callable[..., Any], inputs: Sequence[np.ndarray]) -> tuple[lis
     if not outputs:
         raise TypeError(f"a compiled function returns a Value or a list of Values, not {result!r:.80}")
     return outputs, listed
+
+
+def _recorded(
+    f: Callable[..., Any], names: Sequence[str], arrays: Sequence[np.ndarray], row: int
+) -> tuple[list[np.ndarray], list[Any], bool]:
+    """The leaves for a row, what f gives for them, and whether that is a list."""
+    inputs = [example(name, array[row], Traced) for name, array in zip(names, arrays)]
+    with tracing(COMPILE):
+        outputs, listed = outputs_of(f, inputs)
+    settle([*outputs, *(v for array in inputs for v in array.flat)])
+    return inputs, outputs, listed
+
+
+def _compare(inputs: Any, outputs: list[Any], other_inputs: Any, other_outputs: list[Any]) -> None:
+    """Raise TypeError if two recordings of a function, of two rows, are not the same graph."""
+    leaves = {v: w for a, b in zip(inputs, other_inputs) for v, w in zip(a.flat, b.flat)}
+    stack: list[tuple[Any, Any]] = [(outputs, other_outputs)]
+    found: dict[Value, Value] = {}
+    while stack:
+        v, w = stack.pop()
+        if type(v) is list or type(v) is tuple:
+            if len(v) == len(w):
+                stack += zip(v, w)
+                continue
+        elif not isinstance(v, Value) or not isinstance(w, Value):
+            if v is w or v == w or (v != v and w != w):
+                continue
+        elif v in found:
+            if found[v] is w:
+                continue
+        elif v.row is w.row:
+            found[v] = w
+            if v.row:
+                stack += ((v.x, w.x), (v.y, w.y))
+                continue
+            if leaves.get(v, v) is w or (v not in leaves and v._data == w._data):  # or made by f itself
+                continue
+        raise TypeError(
+            "compile records a function for all examples, and for two of them this one gave two programs, with"
+            f" {_described(v)} in one and {_described(w)} in the other: it does what no graph shows, such as to"
+            " look a number up, or to count its calls"
+        )
+
+
+def _described(x: Any) -> str:
+    if isinstance(x, Value):
+        return x.op or repr(x._data)
+    return f"{len(x)} operands" if isinstance(x, list | tuple) else repr(x)
+
+
+class Generators:
+    """The random generators in a function's reach, and their states."""
+
+    def __init__(self, f: Any):
+        self._before = {g: _state(g) for g in (_PYTHON, _NUMPY, *_generators(f))}
+
+    def moved(self) -> bool:
+        """Whether one has drawn a number since; all are then where they were."""
+        moved = [g for g, state in self._before.items() if pickle.dumps(_state(g)) != pickle.dumps(state)]
+        for g in moved:
+            if isinstance(g, random.Random):
+                g.setstate(self._before[g])
+            elif isinstance(g, np.random.RandomState):
+                g.set_state(self._before[g])
+            else:
+                g.bit_generator.state = self._before[g]
+        return bool(moved)
+
+
+def _state(g: Any) -> Any:
+    if isinstance(g, random.Random):
+        return g.getstate()
+    return g.get_state() if isinstance(g, np.random.RandomState) else g.bit_generator.state
+
+
+def _generators(f: Any) -> list[Any]:
+    """Those in f's closure, globals, defaults and attributes, and in what is found there."""
+    found, seen, stack = [], set[int](), [f]
+    while stack and len(seen) < MOST_OBJECTS:
+        x = stack.pop()
+        if id(x) in seen or isinstance(x, Value | np.ndarray | str | float | int | types.ModuleType | type):
+            continue
+        seen.add(id(x))
+        if isinstance(x, random.Random | np.random.RandomState | np.random.Generator):
+            found.append(x)
+        elif isinstance(x, types.FunctionType):
+            stack += [x.__defaults__, x.__kwdefaults__]
+            for cell in x.__closure__ or ():
+                with contextlib.suppress(ValueError):  # it is empty
+                    stack.append(cell.cell_contents)
+            codes = [x.__code__]
+            for code in codes:
+                codes += [c for c in code.co_consts if isinstance(c, types.CodeType)]
+                stack += [x.__globals__[name] for name in code.co_names if name in x.__globals__]
+        elif isinstance(x, types.MethodType):
+            stack += [x.__func__, x.__self__]
+        elif isinstance(x, dict):
+            stack += x.values()
+        elif isinstance(x, list | tuple | set | frozenset):
+            stack += x
+        elif hasattr(x, "__dict__"):
+            stack += vars(x).values()
+            if type(x).__module__.partition(".")[0] not in ("autograd", "nn", "numpy"):
+                stack += [
+                    m for c in type(x).__mro__ for m in vars(c).values() if isinstance(m, types.FunctionType)
+                ]
+    return found
+
+
+MOST_OBJECTS = 10_000  # among which generators are looked for
+_PYTHON, _NUMPY = random.random.__self__, np.random.random.__self__  # type: ignore[attr-defined]

@@ -15,14 +15,15 @@ from typing import Any
 
 import numpy as np
 
+from .. import ops
 from ..graph import parents, topological_order
 from ..ops import TABLE, Primitive
 from ..value import Constant, Value, dot, total
 
 ROW_SUM = Primitive("row_sum", "Σₙ", lambda x: x, np.sum, lambda x, out: 1.0)
 PRIMITIVES = {**TABLE, ROW_SUM.name: ROW_SUM}
-SUMS = ("add", "sub", "neg", "total", "dot")
-LINEAR = ("add", "sub", "neg", "mul", "div")
+SUMS = (ops.add, ops.sub, ops.neg, ops.total, ops.dot)
+LINEAR = (ops.add, ops.sub, ops.neg, ops.mul, ops.div)
 
 
 def simplify(
@@ -72,7 +73,7 @@ RULES: list[tuple[str, str, Rewrite]] = [
     ("u N / N = u",         "div", lambda to, x, y: y is to.rows and _op(x, "mul") and x.y is y and x.x),
     ("(x + u N) / N = x / N + u", "div", lambda to, x, y: y is to.rows and _op(x, "add") and _op(x.y, "mul")
                                         and x.y.y is y and to("add", to("div", x.x, y), x.y.x)),
-    ("x⁰ = 1",              "pow", lambda to, x, y: _is(y, 0.0) and not x.op and 1.0),
+    ("x⁰ = 1",              "pow", lambda to, x, y: _is(y, 0.0) and not x.row and 1.0),
     ("x¹ = x",              "pow", lambda to, x, y: _is(y, 1.0) and x),
     ("x² = x x",            "pow", lambda to, x, y: _is(y, 2.0) and to("mul", x, x)),
     ("x^½ = √x",            "pow", lambda to, x, y: _is(y, 0.5) and to("sqrt", x)),
@@ -81,6 +82,12 @@ RULES: list[tuple[str, str, Rewrite]] = [
     ("max(−∞, x) = x",      "maximum", lambda to, x, y: _is(x, -math.inf) and y),
     ("min(x, ∞) = x",       "minimum", lambda to, x, y: _is(y, math.inf) and x),
     ("min(∞, x) = x",       "minimum", lambda to, x, y: _is(x, math.inf) and y),
+    ("1 and x = x",         "logical_and", lambda to, x, y: _number(x) and (y if x else 0.0)),
+    ("x and 1 = x",         "logical_and", lambda to, x, y: _number(y) and (x if y else 0.0)),
+    ("0 or x = x",          "logical_or",  lambda to, x, y: _number(x) and (1.0 if x else y)),
+    ("x or 0 = x",          "logical_or",  lambda to, x, y: _number(y) and (1.0 if y else x)),
+    ("1 ? x : y = x",       "where", lambda to, x, ys: _number(x) and ys[0 if x else 1]),
+    ("detach x = x, once differentiated", "detach", lambda to, x, _: to.rows is not None and x),
     ("Σₙ u / N = u",        "row_sum", lambda to, x, _: to.shared(x) and _op(x, "div")
                                         and x.y is to.rows and x.x),
     ("Σₙ u = u N",          "row_sum", lambda to, x, _: to.shared(x) and to("mul", x, to.rows)),
@@ -114,29 +121,29 @@ class _Rewriting:
     def run(self, outputs: list[Value], gather: bool) -> dict[Any, Any]:
         """What each Value of the outputs' graph becomes; with `gather`, chains of sums become one."""
         order = topological_order(*outputs)
-        user: dict[Value, str] = {}  # the primitive of a Value's only user; "" where there are several
+        user: dict[Value, Any] = {}  # the primitive of a Value's only user; None where there are several
         for v in order if gather else ():
             for p in set(parents(v)):
-                user[p] = "" if p in user else v.op
+                user[p] = None if p in user else v.row
         for v in outputs:
-            user[v] = ""  # whoever asked for it: it stays
+            user[v] = None  # whoever asked for it: it stays
         became: dict[Any, Any] = {}
         for v in order:
-            if not v.op:
-                became[v] = v.data if isinstance(v, Constant) else v
+            if v.row is None:
+                became[v] = v._data if isinstance(v, Constant) else v
                 continue
             self.current = v
             x, y = self._operand(v.x, became), self._operand(v.y, became)
-            chained = gather and v.op in SUMS
+            chained = gather and v.row in SUMS
             inner = chained and user[v] in SUMS
-            w = became[v] = self._sum(v.op, x, y) if chained and not inner else self(v.op, x, y)
+            w = became[v] = self._sum(v.row, x, y) if chained and not inner else self(v.row, x, y)
             if gather and isinstance(w, Value):
                 if w in self.used_once or not user[v]:
                     self.used_once.discard(w)
                     self.inner.discard(w)
                 else:
                     self.used_once.add(w)
-                    if inner and w.op in SUMS:
+                    if inner and w.row in SUMS:
                         self.inner.add(w)
         return became
 
@@ -145,34 +152,35 @@ class _Rewriting:
             return tuple([became.get(p, p) for p in x])
         return became.get(x, x)
 
-    def __call__(self, op: str, x: Any, y: Any = None) -> Any:
-        if op != "row_sum" and _number(x) and (y is None or _number(y)):
-            return PRIMITIVES[op].compute(x) if y is None else PRIMITIVES[op].compute(x, y)
-        if op in ("dot", "total") and not self._is_plain(x, y):
-            return self._sum(op, x, y)
-        if op == "row_sum":
+    def __call__(self, primitive: Primitive | str, x: Any, y: Any = None) -> Any:
+        row = PRIMITIVES[primitive] if isinstance(primitive, str) else primitive
+        if row is not ROW_SUM and _number(x) and (y is None or _number(y)):
+            return row.compute(x) if y is None else row.compute(x, y)
+        if row in (ops.dot, ops.total) and not self._is_plain(x, y):
+            return self._sum(row, x, y)
+        if row is ROW_SUM:
             for v in self._inside(x):
-                self.summed[v] = self(op, v)
+                self.summed[v] = self(row, v)
             if x in self.summed:
                 return self.summed[x]
-        for rewrite in _BY_PRIMITIVE.get(op, ()):
+        for rewrite in _BY_PRIMITIVE.get(row, ()):
             found = rewrite(self, x, y)
             if found is not False:
                 return found
-        key = (op, frozenset((x, y)) if op in COMMUTATIVE else (x, y))
+        key = (row, frozenset((x, y)) if row in COMMUTATIVE else (x, y))
         out = self.made.get(key)
         if out is None:
             old = self.current
-            if old is not None and old.op == op and _same(old.x, x) and _same(old.y, y):
+            if old is not None and old.row is row and _same(old.x, x) and _same(old.y, y):
                 out = old
-            elif op == "dot":
+            elif row is ops.dot:
                 out = dot(x, y)
-            elif op == "total":
+            elif row is ops.total:
                 out = total(x)
             else:
-                out = Value._record(PRIMITIVES[op], *((x,) if y is None else (x, y)))
+                out = Value._record(row, *((x,) if y is None else (x, y)))
             self.made[key] = out
-            if op != "row_sum" and not self.by_row.isdisjoint(parents(out)):
+            if row is not ROW_SUM and not self.by_row.isdisjoint(parents(out)):
                 self.by_row.add(out)
         return out
 
@@ -182,9 +190,9 @@ class _Rewriting:
         while stack:
             v = stack.pop()
             divides = _op(v, "div") and v.y in self.by_row  # by what no sum moves past
-            if v in self.used_once and v.op in LINEAR and not divides:
+            if v in self.used_once and v.row in LINEAR and not divides:
                 inside = [p for p in parents(v) if p in self.by_row and p not in self.summed]
-                if v.op != "mul" or len(inside) == 1:
+                if v.row is not ops.mul or len(inside) == 1:
                     found += inside
                     stack += inside
         return reversed(found)
@@ -200,7 +208,7 @@ class _Rewriting:
     def _is_plain(self, xs: tuple[Any, ...], ys: tuple[Any, ...] | None) -> bool:
         """Whether a dot or a total has no term that could be written otherwise, and no term twice."""
         for x in (*xs, *(ys or ())):
-            if _number(x) or x.op == "neg" or (ys and self.share(x)):
+            if _number(x) or x.row is ops.neg or (ys and self.share(x)):
                 return False
         return len(set(map(frozenset, zip(xs, ys)) if ys else xs)) == len(xs)
 
@@ -208,23 +216,23 @@ class _Rewriting:
         """Whether x is of that primitive, and nothing else needs it."""
         return _op(x, op) and x in self.used_once
 
-    def _sum(self, op: str, x: Any, y: Any) -> Any:
+    def _sum(self, op: Any, x: Any, y: Any) -> Any:
         """A sum, of all the terms of the sums that only it uses."""
-        if op == "dot" and self._is_plain(x, y):
+        if op is ops.dot and self._is_plain(x, y):
             return self(op, x, y)
         plus: list[tuple[Any, ...]] = []
         minus: list[tuple[Any, ...]] = []
-        stack: list[tuple[str, Any, Any, bool]] = [(op, x, y, False)]
+        stack: list[tuple[Any, Any, Any, bool]] = [(op, x, y, False)]
         while stack:
             op, x, y, negative = stack.pop()
-            if op == "dot":
+            if op is ops.dot:
                 stack += [("product", p, q, negative) for p, q in reversed(list(zip(x, y)))]
             elif op in SUMS:
-                terms = x if op == "total" else (x,) if y is None else (x, y)
+                terms = x if op is ops.total else (x,) if y is None else (x, y)
                 for i, term in reversed(list(enumerate(terms))):
-                    flip = negative != (op == "neg" or (op == "sub" and i == 1))
+                    flip = negative != (op is ops.neg or (op is ops.sub and i == 1))
                     chained = isinstance(term, Value) and term in self.inner
-                    stack.append((term.op, term.x, term.y, flip) if chained else ("term", term, None, flip))
+                    stack.append((term.row, term.x, term.y, flip) if chained else ("term", term, None, flip))
             else:
                 if op == "product":
                     plain = self._is_plain((x,), (y,))
@@ -288,7 +296,10 @@ def _factors(x: Any) -> tuple[Any, ...]:
 
 
 def _same(x: Any, y: Any) -> bool:
-    return x is y or x == y  # a Value's == takes longer
+    """Whether two operands are the same: Values are by identity, whatever their data."""
+    if type(x) is tuple and type(y) is tuple:
+        return len(x) == len(y) and all(map(_same, x, y))
+    return x is y or (_number(x) and _number(y) and x == y)
 
 
 def _number(x: Any) -> bool:
@@ -300,7 +311,7 @@ def _is(x: Any, number: float) -> bool:
 
 
 def _op(x: Any, op: str) -> bool:
-    return isinstance(x, Value) and x.op == op
+    return isinstance(x, Value) and x.row is PRIMITIVES[op]
 
 
 def _scaled(x: Any) -> bool:
@@ -311,7 +322,7 @@ def _normal(x: float) -> bool:
     return sys.float_info.min <= abs(x) < math.inf
 
 
-COMMUTATIVE = ("add", "mul", "maximum", "minimum")
-_BY_PRIMITIVE: dict[str, list[Rewrite]] = {}
+COMMUTATIVE = (ops.add, ops.mul, ops.maximum, ops.minimum, ops.equal, ops.logical_and, ops.logical_or)
+_BY_PRIMITIVE: dict[Primitive, list[Rewrite]] = {}
 for _, _op_name, _rewrite in RULES:
-    _BY_PRIMITIVE.setdefault(_op_name, []).append(_rewrite)
+    _BY_PRIMITIVE.setdefault(PRIMITIVES[_op_name], []).append(_rewrite)

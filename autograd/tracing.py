@@ -1,0 +1,269 @@
+"""tracing: reading Values while a function is compiled or differentiated.
+
+A number that leaves the graph there is lost: compile would bake it in for every row, and a transform
+would miss its derivative. So each thread has a mode, and Values that are read ask for it:
+
+    with tracing(COMPILE):
+        f(*inputs)  # comparisons give Conditions, and x.data is x.detach()
+
+The inputs of such a function, and all Values computed from them, are of class Traced: they know that
+they are traced in threads that f starts, too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import operator
+import os
+from collections.abc import Iterator
+from threading import get_ident
+from typing import Any
+
+import numpy as np
+
+from . import ops
+from .errors import refusal
+from .ops import Primitive
+
+TRANSFORM, COMPILE = 1, 2
+modes: dict[int, int] = {}  # by thread, of those that trace: empty in eager code, which asks for that alone
+branches: dict[int, Any] = {}  # by thread, of those that record a branch of `where`: its condition
+
+
+@contextlib.contextmanager
+def tracing(mode: int) -> Iterator[None]:
+    """This thread in a mode; what is compiled within a transform, or a transform there, is compiled."""
+    with _entry(modes, max(mode, modes.get(get_ident(), 0))):
+        yield
+
+
+@contextlib.contextmanager
+def _entry(entries: dict[int, Any], entry: Any) -> Iterator[None]:
+    """This thread's entry, for a while."""
+    thread = get_ident()
+    before = entries.get(thread)
+    entries[thread] = entry
+    try:
+        yield
+    finally:
+        if before is None:
+            del entries[thread]
+        else:
+            entries[thread] = before
+
+
+def mode_of(v: Any) -> int:
+    """The mode in which v is read: 0 in eager code."""
+    return modes.get(get_ident()) or (max(list(modes.values()), default=0) if v.traced else 0)
+
+
+def refuse(v: Any, use: str, mode: int = TRANSFORM) -> None:
+    """Raise TypeError where v is read for a use that this mode, or a stricter one, does not allow."""
+    if modes and (now := mode_of(v)) >= mode:
+        raise refusal(v, use, now == COMPILE)
+
+
+class Condition:
+    """A comparison of Values that differs from row to row: `where` takes it, and &, | and ~ combine it.
+
+    Arithmetic takes it as 1 or 0, as it does bools. `value` is its node in the graph.
+    """
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any):
+        self.value = value
+
+    def __and__(self, other: Any) -> Condition:
+        return self._with(ops.logical_and, other)
+
+    def __or__(self, other: Any) -> Condition:
+        return self._with(ops.logical_or, other)
+
+    __rand__, __ror__ = __and__, __or__
+
+    def __invert__(self) -> Condition:
+        return Condition(self.value._record(ops.logical_not, self.value))
+
+    def _with(self, row: Primitive, other: Any) -> Condition:
+        if not isinstance(other, Condition | bool | np.bool_):
+            return NotImplemented
+        other = other.value if isinstance(other, Condition) else float(other)
+        return Condition(self.value._record(row, self.value, other))
+
+    def __bool__(self) -> bool:
+        raise refusal(self.value, "branches on", True)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        return array_function(function, args, kwargs)
+
+    def choose(self, a: Any, b: Any) -> Any:
+        """a where it holds, else b; of arrays, element by element."""
+        a, b = self._branch(a), (~self)._branch(b)
+        choice = functools.partial(self.value._choice, self.value)
+        if any(isinstance(x, list | tuple | np.ndarray) for x in (a, b)):
+            return np.frompyfunc(choice, 2, 1)(a, b)
+        return choice(a, b)
+
+    def _branch(self, branch: Any) -> Any:
+        """The result of a branch that may be a function, which is recorded so that it does no harm."""
+        if not callable(branch):
+            return branch
+        outer = branches.get(get_ident())
+        with _entry(
+            branches, self.value if outer is None else outer._record(ops.logical_and, outer, self.value)
+        ):
+            return branch()
+
+
+def _as_number(name: str) -> Any:
+    return lambda self, other: getattr(self.choose(1.0, 0.0), name)(other)
+
+
+for _name in "__add__ __radd__ __sub__ __rsub__ __mul__ __rmul__".split():
+    setattr(Condition, _name, _as_number(_name))
+
+
+def harmless(row: Primitive, operands: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Operands of a primitive in a branch of `where`: numbers that it takes, in the rows of other branches.
+
+    Whatever is computed there is finite, with finite derivatives, so that it raises nothing, and the
+    gradient 0 that reaches it stays 0.
+    """
+    condition = branches.get(get_ident())
+    if condition is None or _is_total(row):
+        return operands
+    for x in POINTS:
+        numbers = [x if hasattr(operand, "_record") else operand for operand in operands]
+        if _is_regular(row, numbers):
+            return tuple(
+                condition._choice(condition, operand, x) if hasattr(operand, "_record") else operand
+                for operand in operands
+            )
+    return operands
+
+
+POINTS = (1.0, 0.5, 2.0, -0.5, 0.0)
+
+
+@functools.cache
+def _is_total(row: Primitive) -> bool:
+    """Whether it is finite, with its derivatives, at all numbers of ordinary size."""
+    ordinary = (-1e3, -1.0, 0.0, 1.0, 1e3)
+    places = [(x, y) for x in ordinary for y in ordinary] if row.dy else [(x,) for x in ordinary]
+    return all(_is_regular(row, numbers) for numbers in places)
+
+
+def _is_regular(row: Primitive, numbers: Any) -> bool:
+    try:
+        out = row.compute(*numbers)
+        slopes = [slope(*numbers, out) for slope in (row.dx, row.dy) if slope]
+        return all(map(math.isfinite, (out, *slopes)))
+    except (ArithmeticError, ValueError):
+        return False
+
+
+# NumPy
+
+
+class Values(np.ndarray):
+    """An array of Values that a traced function is given: NumPy's functions take it as they take Values."""
+
+    def __repr__(self) -> str:
+        return repr(np.asarray(self))
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        return array_ufunc(ufunc, method, inputs, kwargs)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        return array_function(function, args, kwargs)
+
+
+def array_ufunc(ufunc: Any, method: str, inputs: Any, kwargs: dict[str, Any]) -> Any:
+    """A ufunc of Values and arrays of them, by rows of the table, or by the operators of Values."""
+    arrays = list(map(_as_array, inputs))
+    function = _BY_UFUNC.get(ufunc)
+    if function and method == "__call__" and not kwargs:
+        return _viewed(np.frompyfunc(function, len(arrays), 1)(*arrays), *inputs)
+    if any(hasattr(out, "_record") for out in kwargs.get("out", ())):
+        raise TypeError(f"numpy.{ufunc.__name__} cannot write into a Value")
+    if "out" in kwargs:
+        kwargs["out"] = tuple(map(np.asarray, kwargs["out"]))
+    try:
+        return _viewed(getattr(ufunc, method)(*arrays, **kwargs), *inputs)
+    except TypeError as error:
+        if not str(error).startswith(("loop of ufunc", "ufunc '")):
+            raise
+    known = sorted(row.__name__ for row in _BY_UFUNC)
+    raise TypeError(f"numpy.{ufunc.__name__} does not take Values: there are {', '.join(known)}")
+
+
+def array_function(function: Any, args: Any, kwargs: Any) -> Any:
+    """A function of NumPy's that is no ufunc, called with Values or arrays of them."""
+    if function is np.where and len(args) == 3:
+        return where(*args)
+    try:
+        return _viewed(function._implementation(*args, **kwargs), *args)
+    except SystemError as error:  # NumPy's dot goes on after an error, and Python then makes this of it
+        cause: BaseException | None = error
+        while isinstance(cause, SystemError):
+            cause = cause.__cause__
+        raise cause or error from None
+
+
+def _as_array(x: Any) -> np.ndarray:
+    return np.asarray(x, dtype=object if hasattr(x, "_record") else None)
+
+
+def _viewed(result: Any, *inputs: Any) -> Any:
+    """An array of Values as Values, wherever its operands were or something is traced."""
+    if isinstance(result, np.ndarray) and result.dtype == object:
+        if modes or any(isinstance(x, Values) for x in inputs):
+            return result.view(Values)
+    return result
+
+
+def where(condition: Any, a: Any, b: Any) -> Any:
+    """a where a condition holds, else b: numbers, Values, or arrays of them, element by element.
+
+    The condition is a comparison, such as x > 0, or an array of those. In compiled code it may differ from
+    row to row, and both branches are recorded. A branch may be a function of no arguments, for one
+    condition: where it is not taken, it neither raises nor spoils a gradient.
+
+        where(x > 0.0, lambda: x.sqrt(), 0.0)
+
+    Raises TypeError for any other condition.
+    """
+    if isinstance(condition, bool | np.bool_):
+        branch = a if condition else b
+        return branch() if callable(branch) else branch
+    if isinstance(condition, Condition):
+        return condition.choose(a, b)
+    given = np.asarray(condition)
+    if not all(isinstance(c, bool | Condition) for c in given.ravel().tolist()) or not given.ndim:
+        raise TypeError(f"where takes a condition, such as x > 0, not {condition!r:.80}")
+    if callable(a) or callable(b):
+        raise TypeError("a branch that is a function goes with one condition, and not with an array of them")
+    if given.dtype == bool:
+        return np.where(given, _as_array(a), _as_array(b))
+    return _viewed(np.frompyfunc(where, 3, 1)(given, _as_array(a), _as_array(b)))
+
+
+_OPERATORS = "less lt, less_equal le, greater gt, greater_equal ge, equal eq, not_equal ne"
+_BY_UFUNC: dict[Any, Any] = {
+    row.numpy: row
+    for row in ops.TABLE.values()
+    if isinstance(row.numpy, np.ufunc) and row not in ops.CONDITIONS
+}
+for _pair in _OPERATORS.split(", "):
+    _BY_UFUNC[getattr(np, _pair.split()[0])] = getattr(operator, _pair.split()[1])
+if hasattr(os, "register_at_fork"):  # in a child there is no thread but the one that forked
+    os.register_at_fork(after_in_child=lambda: _keep_own_entries())
+
+
+def _keep_own_entries() -> None:
+    for entries in (modes, branches):
+        for thread in entries.keys() - {get_ident()}:
+            del entries[thread]

@@ -19,8 +19,8 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from .graph import operands, topological_order
 from . import ops
+from .graph import operands, topological_order
 from .value import Value
 
 

@@ -51,7 +51,7 @@ def derivative_anomaly(v: Value, operand: Any, size: str = "not finite") -> Arit
 def refusal(v: Value, use: str, compiling: bool) -> TypeError:
     """The error for code that reads a Value while it is compiled, or else differentiated."""
     why = (
-        "compile records a function once, for all examples, and what follows from this number would be baked in"
+        "compile records a function once, for all examples, and what follows from this would be baked in"
         if compiling
         else "in a function that is differentiated, what follows from this number has no derivative"
     )
@@ -62,7 +62,7 @@ def no_number(v: Value) -> TypeError:
     """The error for code that needs a float, and is given a Value."""
     return TypeError(
         f"a Value is no float, and this needs one of {_shown(v)}{_user_line()}: what follows from that number"
-        " would have no derivative. Use np.sin(x) or x.sin() for math.sin(x), and an array of dtype object for"
+        " would have no derivative. Use np.sin(x) or x.sin() for math.sin(x), and dtype object for arrays of"
         " Values; x.data is the number where that alone is wanted"
     )
 

@@ -69,8 +69,8 @@ def by_hand(name: str) -> Primitive:
 
     def unknown(*_: Any) -> Any:
         raise TypeError(
-            f"only backward() knows the derivative of {name!r}, a Value made by hand: to derive or compile it,"
-            " make it a Primitive, as the top of autograd/ops.py shows"
+            f"only backward() knows the derivative of {name!r}, a Value made by hand: to derive or compile"
+            " it, make it a Primitive, as the top of autograd/ops.py shows"
         )
 
     return Primitive(name, name or "?", unknown, unknown, unknown)
@@ -153,7 +153,7 @@ softplus = Primitive("softplus", "log(1+eˣ)", _softplus, lambda x: np.logaddexp
                      lambda x, out: sigmoid(x))
 abs      = Primitive("abs",      "|x|",  math.fabs, np.abs,  lambda x, out: sign(x))
 sign     = Primitive("sign",     "sgn",  _sign,     np.sign, zero)
-step     = Primitive("step",     "x ⊳ y", _step, _step_arrays, zero, zero)  # that of x − y, which may overflow
+step     = Primitive("step",     "x ⊳ y", _step, _step_arrays, zero, zero)  # of x − y, which may overflow
 maximum  = Primitive("maximum",  "max",  lambda x, y: y if x < y or y != y else x, np.maximum,
                      lambda x, y, out: step(x, y), lambda x, y, out: step(y, x))
 minimum  = Primitive("minimum",  "min",  lambda x, y: y if x > y or y != y else x, np.minimum,
@@ -165,8 +165,8 @@ equal      = Primitive("equal",      "x = y", lambda x, y: 1.0 if x == y else 0.
 logical_and = Primitive("logical_and", "and", min, np.logical_and, zero, zero)
 logical_or  = Primitive("logical_or",  "or",  max, np.logical_or, zero, zero)
 logical_not = Primitive("logical_not", "not", lambda x: 1.0 - x, np.logical_not, zero)
-where    = Primitive("where", "where", lambda x, ys: ys[0] if x else ys[1], lambda x, ys: np.where(x, *ys), zero,
-                     lambda x, ys, out: (where(x, (1.0, 0.0)), where(x, (0.0, 1.0))))
+where    = Primitive("where", "where", lambda x, ys: ys[0] if x else ys[1], lambda x, ys: np.where(x, *ys),
+                     zero, lambda x, ys, out: (where(x, (1.0, 0.0)), where(x, (0.0, 1.0))))
 dot      = Primitive("dot",      "•",    _dot, np.dot, lambda xs, ys, out: ys, lambda xs, ys, out: xs)
 total    = Primitive("total",    "Σ",    lambda xs: sum(xs, 0.0), np.sum, lambda xs, out: [1.0] * len(xs))
 # fmt: on

@@ -62,10 +62,10 @@ class Value:
 
     traced = False
 
-    def __init__(self, data: Any, children: Iterable[Value] = (), op: str = "", label: str = ""):
+    def __init__(self, data: Any, children: Iterable[Value] | str = (), op: str = "", label: str = ""):
         self._data = data if type(data) is float else number(data)
         self._grad = 0.0
-        self.row: Primitive | None = None
+        self.row: Any = None
         self.x: Any = None
         self.y: Any = None
         self.dx: Any = None
@@ -444,9 +444,9 @@ class Value:
         """Give a subclass the fast operators, so that they return it: those above, with cls for Value."""
         super().__init_subclass__(**kwargs)
         names = {**globals(), "Value": cls}
-        for name, operator in _FAST.items():
-            if getattr(getattr(cls, name), "__code__", None) is operator.__code__:
-                setattr(cls, name, types.FunctionType(operator.__code__, names, name))
+        for name, method in _FAST.items():
+            if getattr(getattr(cls, name), "__code__", None) is method.__code__:
+                setattr(cls, name, types.FunctionType(method.__code__, names, name))
         for name in ("__radd__", "__rmul__"):
             if getattr(cls, name) in (Value.__add__, Value.__mul__):
                 setattr(cls, name, _REFLECTED[name])

@@ -121,7 +121,8 @@ class Source:
 
     It takes the `arguments` and then the arrays of `leaves`, and returns a tuple of the `result`, called
     `name`, and its `gradient` by leaf array. `adjoints` has Values and their adjoints: arrays are named
-    by them. Numbers too many to be written out, and functions of rows beside the table, are in `constants`. `fast` is for NumPy alone; `watched`,
+    by them. `constants` has numbers too many to be written
+    out, and functions of primitives that are not the table's. `fast` is for NumPy alone; `watched`,
     for NumPy where it raises what is invalid, stops at infinities that would be masked.
     """
 
@@ -330,7 +331,7 @@ class Source:
         return f"{self._function(array.op)}({', '.join(text for text, _ in texts)})", ATOM
 
     def _function(self, row: Any) -> str:
-        """What a primitive's function is called: one of xp's, a helper, or that of a row which is not ours."""
+        """The name of a primitive's function: one of xp's, a helper, or a user's own."""
         if TABLE.get(row.name) is not row:
             if row not in self._own:
                 self._own[row] = self._unique(row.name)

@@ -33,12 +33,13 @@ class Array:
     """Scalars as one array, of `shape`, or of that shape for every row of the data if `by_row`.
 
     It is the primitive `op` of the operands in its one term; for `dot` and `total`, the sum of its `terms`,
-    products of operands and, if it comes first, a number. Any other `op` is a word. `data` has a constant's numbers, an input's place among the arguments, or the Values of live leaves. A
-    "stack" is its terms (operand, length) end to end, in the order of `data`.
+    products of operands and, if it comes first, a number. Any other `op` is a word. `data` has a constant's
+    numbers, an input's place among the arguments, or the Values of live leaves. A "stack" is its terms
+    (operand, length) end to end, in the order of `data`.
     """
 
     number: int
-    op: Primitive | str
+    op: Any  # a Primitive or a word
     shape: tuple[int, ...]
     by_row: bool
     terms: list[tuple[Any, ...]] = field(default_factory=list)

@@ -533,7 +533,8 @@ def _is_computed(x: Any) -> bool:
 
 def _compared(condition: Any) -> list[Any]:
     """What a condition compares."""
-    found, stack = [], [condition]
+    found: list[Any] = []
+    stack = [condition]
     while stack:
         v = stack.pop()
         operands = (v.x,) if v.y is None else (v.x, v.y)

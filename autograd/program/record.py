@@ -147,9 +147,9 @@ def _compare(inputs: Any, outputs: list[Any], other_inputs: Any, other_outputs: 
             if leaves.get(v, v) is w or (v not in leaves and v._data == w._data):  # or made by f itself
                 continue
         raise TypeError(
-            "compile records a function for all examples, and for two of them this one gave two programs, with"
-            f" {_described(v)} in one and {_described(w)} in the other: it does what no graph shows, such as to"
-            " look a number up, or to count its calls"
+            "compile records a function for all examples, and for two of them this one gave two programs,"
+            f" with {_described(v)} in one and {_described(w)} in the other: it does what no graph has,"
+            " such as to look a number up, or to count its calls"
         )
 
 

@@ -135,13 +135,14 @@ def harmless(row: Primitive, operands: tuple[Any, ...]) -> tuple[Any, ...]:
     condition = branches.get(get_ident())
     if condition is None or _is_total(row):
         return operands
-    for x in POINTS:
-        numbers = [x if hasattr(operand, "_record") else operand for operand in operands]
-        if _is_regular(row, numbers):
-            return tuple(
-                condition._choice(condition, operand, x) if hasattr(operand, "_record") else operand
-                for operand in operands
-            )
+    live = [hasattr(operand, "_record") for operand in operands]
+    for replaced in (live, [True] * len(live)):  # and of x / 0, the 0 too
+        for x in POINTS:
+            if _is_regular(row, [x if replace else y for y, replace in zip(operands, replaced)]):
+                return tuple(
+                    condition._choice(condition, y, x) if replace else y
+                    for y, replace in zip(operands, replaced)
+                )
     return operands
 
 
@@ -186,7 +187,7 @@ def array_ufunc(ufunc: Any, method: str, inputs: Any, kwargs: dict[str, Any]) ->
     arrays = list(map(_as_array, inputs))
     function = _BY_UFUNC.get(ufunc)
     if function and method == "__call__" and not kwargs:
-        return _viewed(np.frompyfunc(function, len(arrays), 1)(*arrays), *inputs)
+        return _viewed(function(*arrays), *inputs)
     if any(hasattr(out, "_record") for out in kwargs.get("out", ())):
         raise TypeError(f"numpy.{ufunc.__name__} cannot write into a Value")
     if "out" in kwargs:
@@ -204,13 +205,7 @@ def array_function(function: Any, args: Any, kwargs: Any) -> Any:
     """A function of NumPy's that is no ufunc, called with Values or arrays of them."""
     if function is np.where and len(args) == 3:
         return where(*args)
-    try:
-        return _viewed(function._implementation(*args, **kwargs), *args)
-    except SystemError as error:  # NumPy's dot goes on after an error, and Python then makes this of it
-        cause: BaseException | None = error
-        while isinstance(cause, SystemError):
-            cause = cause.__cause__
-        raise cause or error from None
+    return _viewed(function._implementation(*args, **kwargs), *args)
 
 
 def _as_array(x: Any) -> np.ndarray:
@@ -236,7 +231,10 @@ def where(condition: Any, a: Any, b: Any) -> Any:
 
     Raises TypeError for any other condition.
     """
-    if isinstance(condition, bool | np.bool_):
+    if isinstance(condition, np.bool_ | int) and -2 <= condition <= 1:
+        condition = (
+            condition & 1
+        )  # ~True is −2, and the last bit of all that ~, & and | make of bools is right
         branch = a if condition else b
         return branch() if callable(branch) else branch
     if isinstance(condition, Condition):
@@ -251,14 +249,19 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     return _viewed(np.frompyfunc(where, 3, 1)(given, _as_array(a), _as_array(b)))
 
 
-_OPERATORS = "less lt, less_equal le, greater gt, greater_equal ge, equal eq, not_equal ne"
-_BY_UFUNC: dict[Any, Any] = {
-    row.numpy: row
+_COMPARISONS = {
+    np.less: operator.lt,
+    np.less_equal: operator.le,
+    np.greater: operator.gt,
+    np.greater_equal: operator.ge,
+    np.equal: operator.eq,
+    np.not_equal: operator.ne,
+}
+_BY_UFUNC = {
+    row.numpy: np.frompyfunc(row, 2 if row.dy else 1, 1)
     for row in ops.TABLE.values()
     if isinstance(row.numpy, np.ufunc) and row not in ops.CONDITIONS
-}
-for _pair in _OPERATORS.split(", "):
-    _BY_UFUNC[getattr(np, _pair.split()[0])] = getattr(operator, _pair.split()[1])
+} | {ufunc: np.frompyfunc(compare, 2, 1) for ufunc, compare in _COMPARISONS.items()}
 if hasattr(os, "register_at_fork"):  # in a child there is no thread but the one that forked
     os.register_at_fork(after_in_child=lambda: _keep_own_entries())
 

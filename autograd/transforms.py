@@ -124,7 +124,8 @@ class Call:
         self.name = getattr(f, "__qualname__", repr(f))
         n = len(args)
         if not all(-n <= i < n for i in places) or len({i % n for i in places}) < len(places):
-            raise ValueError(f"{self.name} was called with {len(args)} arguments, and argnums is {places}")
+            by_name = ", besides those by name, by which nothing is differentiated" if kwargs else ""
+            raise ValueError(f"{self.name} was called with {n} arguments{by_name}, and argnums is {places}")
         self.arguments = tuple(args[i] for i in places)
         self.given = list(numbers_in(self.arguments))
         self.settled: list[Value] = []

@@ -170,25 +170,28 @@ class Value:
         return out
 
     def __mul__(self, other: Any) -> Value:
-        x = self._data
-        if type(other) is Value:
-            y, dy = other._data, x
-        elif type(other) is float:
-            y, dy = other, None
-        else:
-            return _binary(ops.mul, self, other)
-        out = _new(Value)
-        out._data = d = x * y
-        if d - d:
-            raise anomaly(ops.mul, self, other)
-        out._grad = 0.0
-        out._label = ""
-        out.row = _mul
-        out.x = self
-        out.y = other
-        out.dx = y
-        out.dy = dy
-        return out
+        try:
+            x = self._data
+            if type(other) is Value:
+                y, dy = other._data, x
+            elif type(other) is float:
+                y, dy = other, None
+            else:
+                return _binary(ops.mul, self, other)
+            out = _new(Value)
+            out._data = d = x * y
+            if d - d:
+                raise anomaly(ops.mul, self, other)
+            out._grad = 0.0
+            out._label = ""
+            out.row = _mul
+            out.x = self
+            out.y = other
+            out.dx = y
+            out.dy = dy
+            return out
+        except SystemError as error:  # NumPy's dot multiplies on after an error: it is raised again
+            raise _original(error) from None
 
     def __truediv__(self, other: Any) -> Value:
         return _binary(ops.div, self, other)
@@ -463,6 +466,8 @@ def number(x: Any) -> float:
             return float(x)
         except (TypeError, ValueError):
             pass
+    if isinstance(x, Value):
+        raise TypeError("a Value holds one real number, not a Value: use that itself, or its data")
     what = f"an array of shape {x.shape}" if isinstance(x, np.ndarray) else f"{type(x).__name__} {x!r}"
     raise TypeError(f"a Value holds one real number, not {what:.80}")
 
@@ -647,6 +652,13 @@ def _compared(of_floats: Any, row: Primitive, x: Value, y: Any, swap: bool = Fal
     return of_floats(x._data, other)
 
 
+def _original(error: BaseException) -> BaseException:
+    """The error that Python made a SystemError of, as a function of C's went on in spite of it."""
+    while isinstance(error, SystemError) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
 class _ByHand:
     """In the place of local derivatives: to go through them runs the `_backward` that was written by hand."""
 
@@ -674,7 +686,9 @@ _add, _sub, _mul, _dot, _sigmoid, _relu = ops.add, ops.sub, ops.mul, ops.dot, op
 backward_lock = threading.RLock()
 if hasattr(os, "register_at_fork"):  # a child must not inherit a lock that another thread holds
     os.register_at_fork(after_in_child=lambda: globals().update(backward_lock=threading.RLock()))
-_FAST = {name: getattr(Value, name) for name in ("__add__", "__sub__", "__mul__", "sigmoid", "relu")}
+_FAST: dict[str, Any] = {
+    name: getattr(Value, name) for name in ("__add__", "__sub__", "__mul__", "sigmoid", "relu")
+}
 _REFLECTED = {
     "__radd__": lambda self, x: self.__add__(x) if type(x) is float else _binary(ops.add, x, self),
     "__rmul__": lambda self, x: self.__mul__(x) if type(x) is float else _binary(ops.mul, x, self),

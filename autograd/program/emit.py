@@ -330,7 +330,7 @@ class Source:
             return _operation(array.op, *texts)
         return f"{self._function(array.op)}({', '.join(text for text, _ in texts)})", ATOM
 
-    def _function(self, row: Any) -> str:
+    def _function(self, row: Primitive) -> str:
         """The name of a primitive's function: one of xp's, a helper, or a user's own."""
         if TABLE.get(row.name) is not row:
             if row not in self._own:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from .value import Value
 
 
+NUMBERS = {float, tuple, type(None)}  # the operands without a derivative that are no Values
+
+
 def operands(v: Value) -> Iterator[tuple[Any, Any]]:
     """v's operands, each with ∂v/∂operand, or None: for a number, and for what no gradient flows back to.
 
@@ -36,13 +39,16 @@ def operands(v: Value) -> Iterator[tuple[Any, Any]]:
 
 def parents(v: Value) -> tuple[Value, ...]:
     """The Values among v's operands, in order."""
-    return _values(v.x, v.dx) + _values(v.y, v.dy)
-
-
-def _values(operand: Any, partial: Any) -> tuple[Value, ...]:
-    if type(operand) is tuple:
-        return operand if partial is not None else ()
-    return (operand,) if partial is not None or hasattr(operand, "_record") else ()
+    x, y = v.x, v.y
+    if type(x) is tuple:
+        xs = x if v.dx is not None else ()
+    else:
+        xs = (x,) if v.dx is not None or type(x) not in NUMBERS else ()
+    if y is None:
+        return xs
+    if type(y) is tuple:
+        return xs + y if v.dy is not None else xs
+    return (*xs, y) if v.dy is not None or type(y) not in NUMBERS else xs
 
 
 def topological_order(*roots: Value, flat: bool = True) -> list[Value]:
@@ -69,7 +75,7 @@ def topological_order(*roots: Value, flat: bool = True) -> list[Value]:
                     push(x)
                 elif not seen.issuperset(x):
                     stack += x
-            elif flat and type(x) is not float and hasattr(x, "_record"):
+            elif flat and type(x) not in NUMBERS:
                 push(x)
             y = v.y
             if v.dy is not None:
@@ -77,7 +83,7 @@ def topological_order(*roots: Value, flat: bool = True) -> list[Value]:
                     push(y)
                 elif not seen.issuperset(y):
                     stack += y
-            elif flat and y is not None and type(y) is not float and hasattr(y, "_record"):
+            elif flat and type(y) not in NUMBERS:
                 push(y)
     return order
 

@@ -251,7 +251,7 @@ def test_conditions_and_branches_that_cannot_be_are_refused():
         where(x, 1.0, 2.0)
     with pytest.raises(TypeError, match="one condition"):
         where(np.array([x]) > 0.0, lambda: x, x)
-    with pytest.raises(TypeError, match="branches on 0.0 < x=1.0.*autograd.where"):
+    with pytest.raises(TypeError, match=r"branches on 0.0 < x=1.0.*autograd.where"):
         autograd.compile(lambda x: x if x > 0.0 else -x)(np.ones(1))
 
 
@@ -306,7 +306,7 @@ def test_one_named_like_another_is_not_taken_for_it():
     program = autograd.compile(lambda x: sin(x) + x.sin())
     assert program.per_example(np.array([1.0])) == pytest.approx(2.0 + math.sin(1.0))
     wrong = Primitive("odd", "odd", lambda x: 2.0 * x, lambda x: 3.0 * x, lambda x, out: 2.0)
-    with pytest.raises(ValueError, match="odd gives 2.0 of floats and of arrays .3.., at"):
+    with pytest.raises(ValueError, match=r"odd gives 2.0 of floats and of arrays .3.., at"):
         autograd.compile(lambda x: wrong(x))(np.ones(1))
 
 

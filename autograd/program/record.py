@@ -7,6 +7,7 @@ all rows. `row_sum` leads from the former to the latter.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import pickle
 import random
 import types
@@ -181,25 +182,25 @@ class Generators:
     """The random generators in a function's reach, and their states."""
 
     def __init__(self, f: Any):
-        self._before = {g: _state(g) for g in (_PYTHON, _NUMPY, *_generators(f))}
+        self._before = [(g, _state(g)) for g in (_PYTHON, _NUMPY, *_generators(f))]
 
     def moved(self) -> bool:
         """Whether one has drawn a number since; all are then where they were."""
-        moved = [g for g, state in self._before.items() if pickle.dumps(_state(g)) != pickle.dumps(state)]
-        for g in moved:
+        moved = [(g, state) for g, state in self._before if _state(g) != state]
+        for g, state in moved:
             if isinstance(g, random.Random):
-                g.setstate(self._before[g])
+                g.setstate(state)
             elif isinstance(g, np.random.RandomState):
-                g.set_state(self._before[g])
+                g.set_state(pickle.loads(state))
             else:
-                g.bit_generator.state = self._before[g]
+                g.bit_generator.state = pickle.loads(state)
         return bool(moved)
 
 
 def _state(g: Any) -> Any:
     if isinstance(g, random.Random):
         return g.getstate()
-    return g.get_state() if isinstance(g, np.random.RandomState) else g.bit_generator.state
+    return pickle.dumps(g.get_state() if isinstance(g, np.random.RandomState) else g.bit_generator.state)
 
 
 def _generators(f: Any) -> list[Any]:
@@ -207,10 +208,10 @@ def _generators(f: Any) -> list[Any]:
     found, seen, stack = [], set[int](), [f]
     while stack and len(seen) < MOST_OBJECTS:
         x = stack.pop()
-        if id(x) in seen or isinstance(x, Value | np.ndarray | str | float | int | types.ModuleType | type):
+        if id(x) in seen or isinstance(x, _WITHOUT):
             continue
         seen.add(id(x))
-        if isinstance(x, random.Random | np.random.RandomState | np.random.Generator):
+        if isinstance(x, (random.Random, np.random.RandomState, np.random.Generator)):
             found.append(x)
         elif isinstance(x, types.FunctionType):
             stack += [x.__defaults__, x.__kwdefaults__]
@@ -225,10 +226,11 @@ def _generators(f: Any) -> list[Any]:
             stack += [x.__func__, x.__self__]
         elif isinstance(x, dict):
             stack += x.values()
-        elif isinstance(x, list | tuple | set | frozenset):
-            stack += x
+        elif isinstance(x, (list, tuple, set, frozenset)):
+            if not any(isinstance(first, Value) for first in itertools.islice(x, 1)):
+                stack += x
         elif hasattr(x, "__dict__"):
-            stack += vars(x).values()
+            stack.append(vars(x))
             if type(x).__module__.partition(".")[0] not in ("autograd", "nn", "numpy"):
                 stack += [
                     m for c in type(x).__mro__ for m in vars(c).values() if isinstance(m, types.FunctionType)
@@ -236,5 +238,6 @@ def _generators(f: Any) -> list[Any]:
     return found
 
 
+_WITHOUT = (Value, np.ndarray, str, float, int, types.ModuleType, types.BuiltinFunctionType, type, type(None))
 MOST_OBJECTS = 10_000  # among which generators are looked for
 _PYTHON, _NUMPY = random.random.__self__, np.random.random.__self__  # type: ignore[attr-defined]

@@ -67,12 +67,12 @@ def _sign(x: float) -> float:
     return x if x == 0.0 or x != x else math.copysign(1.0, x)
 
 
-def _compare(x: float, y: float) -> float:
-    return 1.0 if x > y else -1.0 if x < y else 0.0 if x == y else math.nan
+def _step(x: float, y: float) -> float:
+    return 1.0 if x > y else 0.0 if x < y else 0.5 if x == y else math.nan
 
 
-def _compare_arrays(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.where(x > y, 1.0, np.where(x < y, -1.0, np.where(x == y, 0.0, math.nan)))
+def _step_arrays(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.where(x > y, 1.0, np.where(x < y, 0.0, np.where(x == y, 0.5, math.nan)))
 
 
 def _nonzero(x: Any) -> Any:
@@ -97,7 +97,7 @@ log: Primitive  # those that a row above their own uses
 cos: Primitive
 relu: Primitive
 sign: Primitive
-compare: Primitive
+step: Primitive
 
 # Comparisons below are written so that NaN passes through, as in IEEE 754's maximum.
 # fmt: off
@@ -123,12 +123,11 @@ softplus = Primitive("softplus", "log(1+eˣ)", _softplus, lambda x: np.logaddexp
                      lambda x, out: sigmoid(x))
 abs      = Primitive("abs",      "|x|",  math.fabs, np.abs,  lambda x, out: sign(x))
 sign     = Primitive("sign",     "sgn",  _sign,     np.sign, lambda x, out: 0.0)
-compare  = Primitive("compare",  "x ⋛ y", _compare, _compare_arrays,  # the sign of x − y, which may overflow
-                     lambda x, y, out: 0.0, lambda x, y, out: 0.0)
+step     = Primitive("step",     "x > y", _step, _step_arrays, lambda x, y, out: 0.0, lambda x, y, out: 0.0)
 maximum  = Primitive("maximum",  "max",  lambda x, y: y if x < y or y != y else x, np.maximum,
-                     lambda x, y, out: 0.5 + 0.5 * compare(x, y), lambda x, y, out: 0.5 - 0.5 * compare(x, y))
+                     lambda x, y, out: step(x, y), lambda x, y, out: step(y, x))
 minimum  = Primitive("minimum",  "min",  lambda x, y: y if x > y or y != y else x, np.minimum,
-                     lambda x, y, out: 0.5 - 0.5 * compare(x, y), lambda x, y, out: 0.5 + 0.5 * compare(x, y))
+                     lambda x, y, out: step(y, x), lambda x, y, out: step(x, y))
 dot      = Primitive("dot",      "•",    _dot, np.dot, lambda xs, ys, out: ys, lambda xs, ys, out: xs)
 total    = Primitive("total",    "Σ",    lambda xs: sum(xs, 0.0), np.sum, lambda xs, out: [1.0] * len(xs))
 # fmt: on

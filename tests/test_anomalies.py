@@ -46,7 +46,7 @@ MASKED = {
     "maximum": (lambda x: maximum(dot([a, b], x), x[0]), (-1e308, 1e308)),
     "minimum": (lambda x: minimum(x[0], dot([a, b], x)), (1e308, -1e308)),
     "sign": (lambda x: TABLE["sign"](dot([a, b], x)) * x[0], (1e308, -1e308)),
-    "compare": (lambda x: TABLE["compare"](x[0], dot([a, b], x)) * x[0], (1e308, -1e308)),
+    "step": (lambda x: TABLE["step"](x[0], dot([a, b], x)) * x[0], (1e308, -1e308)),
     "infinite data": (lambda x: (a * x[0] + x[1]).sigmoid(), (inf, 1.0)),
     "infinite data, negated": (lambda x: (-product([-v for v in x])[0]).relu(), (1.0, inf)),
     "NaN to the power 0": (lambda x: (a * x[0]) ** x[1], (math.nan, 0.0)),

@@ -374,7 +374,7 @@ def test_equal_sums_and_products_of_leaves_and_data():
     check(lambda x: x * total([(n * v).tanh() for n, v in zip((0.5, 2.0, 3.0, 4.0), live)]), x[:1], live)
     largest = lambda x: autograd.maximum(autograd.maximum(-np.inf, x * a), b)  # noqa: E731
     check(largest, x[:1], [a, b])
-    check(lambda x: x * a + a / np.inf + TABLE["compare"](x, -np.inf) * b, x[:1], [a, b])
+    check(lambda x: x * a + a / np.inf + TABLE["step"](x, -np.inf) * b, x[:1], [a, b])
 
 
 def test_a_logistic_regression_comes_out_as_one_writes_it():

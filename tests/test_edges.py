@@ -78,7 +78,7 @@ EXACT = {
     "pow": (_pow,
             lambda x, y: mpf(0) if y == 0 else None if _pow(x, y - 1) is None else y * _pow(x, y - 1),
             lambda x, y: None if x < 0 else mpf(0) if x == 0 else _pow(x, y) * mp.log(x)),
-    "compare": (lambda x, y: mp.sign(x - y), lambda x, y: mpf(0), lambda x, y: mpf(0)),
+    "step": (_side, lambda x, y: mpf(0), lambda x, y: mpf(0)),
     "maximum": (max, _side, lambda x, y: _side(y, x)),
     "minimum": (min, lambda x, y: _side(y, x), _side),
     "neg": (lambda x: -x, lambda x: mpf(-1)),
@@ -328,7 +328,7 @@ UNLIMITED = {  # what has finite results of operands that are not: NaN where it 
     "pow": lambda x, y: found_by(lambda: math.pow(x, y)),  # of C, and so of IEEE 754
     "maximum": lambda x, y: max(x, y) if x == x and y == y else math.nan,
     "minimum": lambda x, y: min(x, y) if x == x and y == y else math.nan,
-    "compare": lambda x, y: (x > y) - (x < y) if x == x and y == y else math.nan,
+    "step": lambda x, y: (x > y) + (x == y) / 2 if x == x and y == y else math.nan,
     "exp": lambda x: 0.0 if x < 0 else math.nan,
     "tanh": lambda x: math.copysign(1.0, x) if x == x else math.nan,
     "sigmoid": lambda x: float(x > 0) if x == x else math.nan,

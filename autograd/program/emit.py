@@ -53,10 +53,10 @@ def maximum(x, y):
 def minimum(x, y):
     return xp.where((x > y) | (y != y), y, x)
 """,
-    "compare": """
-def compare(x, y):
-    one, nan = xp.asarray(1.0, dtype=xp.float64), xp.asarray(xp.nan, dtype=xp.float64)
-    return xp.where(x > y, one, xp.where(x < y, -one, xp.where(x == y, 0.0, nan)))
+    "step": """
+def step(x, y):
+    half, nan = xp.asarray(0.5, dtype=xp.float64), xp.asarray(xp.nan, dtype=xp.float64)
+    return xp.where(x > y, 1.0, xp.where(x < y, 0.0, xp.where(x == y, half, nan)))
 """,
     # Of the libraries, those that follow the standard have its take; torch indexes as NumPy does.
     "take": """
@@ -97,9 +97,9 @@ def take(x, positions):
 """,
     "maximum": "maximum = xp.maximum",
     "minimum": "minimum = xp.minimum",
-    "compare": """
-def compare(x, y):
-    return xp.sign(x - y)
+    "step": """
+def step(x, y):
+    return xp.heaviside(x - y, 0.5)
 """,
 }
 ACTIVATIONS = ("sigmoid", "tanh", "relu", "softplus")

@@ -588,9 +588,9 @@ def _sign(b: Any, x: Any) -> Any:
     return b.select(b.fcmp_unordered("==", x, _number(x.type, 0.0)), x, one)  # unordered: or NaN
 
 
-def _compare(b: Any, x: Any, y: Any) -> Any:
+def _step(b: Any, x: Any, y: Any) -> Any:
     out = _number(x.type, math.nan)
-    for comparison, number in (("<", -1.0), ("==", 0.0), (">", 1.0)):
+    for comparison, number in (("<", 0.0), ("==", 0.5), (">", 1.0)):
         out = b.select(b.fcmp_ordered(comparison, x, y), _number(x.type, number), out)
     return out
 
@@ -618,7 +618,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "abs": _intrinsic("fabs"),
     "relu": _relu,
     "sign": _sign,
-    "compare": _compare,
+    "step": _step,
     "maximum": _extreme("<"),
     "minimum": _extreme(">"),
     **{name: _function(name) for name in FUNCTIONS},

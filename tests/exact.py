@@ -43,6 +43,10 @@ class Number:
         """−1, 0 or 1, as it is certainly below, at or above 0; else Undecided."""
         raise NotImplementedError
 
+    def against(self, other: Any) -> int:
+        """The side of self − other, 0 where they are one number."""
+        return 0 if self is other else (self - other).side()
+
     def _lifted(self, other: Any) -> Any:
         return other if isinstance(other, type(self)) else self.constant(other)
 
@@ -82,12 +86,12 @@ class Number:
     def relu(self) -> Any:
         return self * float(self.side() > 0)
 
-    def compare(self, other: Any) -> Any:
-        return self.constant(0.0 if self is other else float((self - other).side()))
+    def step(self, other: Any) -> Any:
+        return self.constant((1.0 + self.against(other)) / 2.0)
 
     def maximum(self, other: Any) -> Any:
         other = self._lifted(other)
-        side = self.compare(other).side()
+        side = self.against(other)
         return self if side > 0 else other if side < 0 else (self + other) * 0.5
 
     def minimum(self, other: Any) -> Any:
@@ -271,7 +275,7 @@ METHODS = "exp log sqrt sin cos tanh sigmoid relu softplus sign".split()
 FUNCTIONS: dict[str, Any] = {
     **{name: lambda x, name=name: getattr(x, name)() for name in METHODS},
     "abs": abs,
-    "compare": lambda x, y: x.compare(y),
+    "step": lambda x, y: x.step(y) if isinstance(x, Number) else 1.0 - y.step(x),
     "maximum": lambda x, y: x.maximum(y) if isinstance(x, Number) else y.maximum(x),
     "minimum": lambda x, y: x.minimum(y) if isinstance(x, Number) else y.minimum(x),
     "dot": dot,

@@ -158,7 +158,7 @@ def by_torch(program: Program) -> Results:
         # The second derivative of its own, by x and then by y, is 0 where y is 0, and should be 1 / x.
         "pow": lambda x, y: torch.exp(y * torch.log(x)),
         "abs": abs,
-        "compare": lambda x, y: torch.sign(x - y),
+        "step": lambda x, y: (torch.sign(x - y) + 1.0) / 2.0,
         "maximum": lambda x, y: torch.maximum(*map(torch.as_tensor, _doubles(x, y, tensor))),
         "minimum": lambda x, y: torch.minimum(*map(torch.as_tensor, _doubles(x, y, tensor))),
         **VECTORS,
@@ -198,7 +198,7 @@ def by_jax(program: Program) -> Results:
         **{name: getattr(jnp, name) for name in "exp log sqrt sin cos tanh sign".split()},
         **{name: getattr(jax.nn, name) for name in "sigmoid relu softplus".split()},
         "abs": lambda x: x * jnp.sign(x),  # of its own, the slope at 0 is 1
-        "compare": lambda x, y: jnp.sign(x - y),
+        "step": lambda x, y: (jnp.sign(x - y) + 1.0) / 2.0,
         "maximum": jnp.maximum,
         "minimum": jnp.minimum,
         **VECTORS,

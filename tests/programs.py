@@ -26,7 +26,7 @@ import autograd
 from autograd import ops
 
 FUNCTIONS = (
-    "exp log sqrt sin cos tanh sigmoid relu softplus abs sign compare maximum minimum dot matvec total"
+    "exp log sqrt sin cos tanh sigmoid relu softplus abs sign step maximum minimum dot matvec total"
 ).split()
 VALUES = {name: getattr(autograd, name, None) or getattr(ops, name) for name in FUNCTIONS if name != "abs"}
 VALUES["abs"] = builtins.abs
@@ -72,7 +72,7 @@ relu({x})
 softplus({x})
 abs({x})
 sign({x}) * {y}
-compare({x}, {y}) * {x}
+step({x}, {y}) * {x}
 maximum({x}, {y})
 minimum({x}, {y})
 maximum({c}, {x})
@@ -91,7 +91,7 @@ NUMBERS = {
 
 
 def _is_smooth(step: str) -> bool:
-    return not re.search(r"\b(abs|sign|relu|compare|maximum|minimum)\(", step)
+    return not re.search(r"\b(abs|sign|relu|step|maximum|minimum)\(", step)
 
 
 @dataclass(frozen=True)

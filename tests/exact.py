@@ -29,6 +29,9 @@ from programs import PLAIN
 mp.dps = 50
 ULP, TINY, HUGE = 2.0**-52, 2.0**-1022, 1e100
 LIMIT = 4.0  # units that floats may be off
+# Whether x + y is held to its own rounding, as Values compute it, or else to that of the whole sum's terms in
+# any order, which is all that compile keeps. total, dot, the rows' mean and adjoints' sums have no order.
+ORDERED = False
 GRID = 20  # multiples of 2⁻²⁰ below 2²⁰: floats compute with those exactly, in any order
 
 
@@ -179,13 +182,18 @@ class Bounded(Number):
         """A function's value; the slope is its steepest within the radius."""
         return self._rounded(value, float(slope()) * self.error if self.error else 0.0, value, self)
 
-    def add(self, other: Bounded) -> Bounded:
+    def plus(self, other: Bounded) -> Bounded:
         size = abs(self.value) + abs(other.value)
         return self._rounded(self.value + other.value, self.error + other.error, size, self, other)
 
+    def add(self, other: Bounded) -> Bounded:
+        if not ORDERED:
+            return self.plus(other)
+        out = self.value + other.value
+        return self._rounded(out, self.error + other.error, out, self, other)
+
     def sub(self, other: Bounded) -> Bounded:
-        size = abs(self.value) + abs(other.value)
-        return self._rounded(self.value - other.value, self.error + other.error, size, self, other)
+        return self.add(other * -1.0)
 
     def mul(self, other: Bounded) -> Bounded:
         x, y = self.value, other.value
@@ -226,20 +234,21 @@ class Bounded(Number):
         return self._function(mp.cos(self.value), lambda: min(abs(mp.sin(self.value)) + self.radius, 1))
 
     def tanh(self) -> Bounded:
-        return self._function(mp.tanh(self.value), lambda: 1 - mp.tanh(self._flattest) ** 2)
+        return self._function(mp.tanh(self.value), lambda: 4 * self._bell(2))
 
     def sigmoid(self) -> Bounded:
         out = 1 / (1 + mp.exp(-self.value))
-        return self._function(out, lambda: 0.25 * (1 - mp.tanh(self._flattest / 2) ** 2))
+        return self._function(out, lambda: self._bell(1))
 
     def softplus(self) -> Bounded:
         return self._function(
             mp.log1p(mp.exp(self.value)), lambda: 1 / (1 + mp.exp(-self.value - self.radius))
         )
 
-    @property
-    def _flattest(self) -> Any:
-        return max(abs(self.value) - self.radius, mpf(0))
+    def _bell(self, scale: int) -> Any:
+        """σ(x) (1 − σ(x)), the derivative of sigmoid, of scale times what is nearest to 0."""
+        out = 1 / (1 + mp.exp(scale * max(abs(self.value) - self.radius, mpf(0))))
+        return out * (1 - out)
 
 
 class Dual(Number):
@@ -265,8 +274,11 @@ class Dual(Number):
         for partial, operand in pairs:
             for name, slope in operand.slopes.items():
                 term = slope if type(partial) is float and partial == 1.0 else slope * partial
-                slopes[name] = slopes[name] + term if name in slopes else term
+                slopes[name] = slopes[name].plus(term) if name in slopes else term
         return Dual(value, slopes)
+
+    def plus(self, other: Dual) -> Dual:
+        return self._chain(self.value.plus(other.value), (1.0, self), (1.0, other))
 
     def add(self, other: Dual) -> Dual:
         return self._chain(self.value + other.value, (1.0, self), (1.0, other))
@@ -325,7 +337,8 @@ def dot(ws: Any, xs: Any) -> Any:
 
 
 def total(xs: Any) -> Any:
-    return sum(xs, 0.0)
+    """The sum of terms in any order, the first of them no constant."""
+    return functools.reduce(lambda x, y: x.plus(x._lifted(y)), xs)
 
 
 def _extreme(name: str) -> Callable[..., Any]:

@@ -13,8 +13,9 @@ import itertools
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import exact
 import numpy as np
-from exact import FUNCTIONS, LIMIT, ULP, Bounded, Dual
+from exact import LIMIT, ULP, Bounded, Dual
 from programs import ARRAYS, PLAIN, VALUES, Program
 
 import autograd
@@ -42,13 +43,13 @@ def units(found: Results, other: Results, errors: Results) -> dict[str, float]:
 
 def exactly(program: Program) -> tuple[Results, Results]:
     """The results by mpmath, rounded to floats, and their errors; or Undecided at a kink."""
-    f, n = program.function(FUNCTIONS), len(program.leaves)
+    f, n = program.function(exact.FUNCTIONS), len(program.leaves)
     leaves = [
         Dual(Dual(Bounded(w), {"d": Bounded(d)}), {i: Dual(Bounded(1.0))})
         for i, (w, d) in enumerate(zip(program.leaves, program.direction))
     ]
     outputs = [f(*(Dual(Dual(Bounded(x))) for x in row), *leaves) for row in program.rows]
-    loss = sum(sum(row[1:], row[0]) for row in outputs) / len(outputs)
+    loss = exact.total(itertools.chain(*outputs)) / len(outputs)
     zero = Dual(Bounded(0.0))
     gradient = [loss.slopes.get(i, zero) for i in range(n)]
     found = {
@@ -234,8 +235,8 @@ def excess(differences: dict[tuple[str, str, str], float]) -> tuple[float, tuple
 
 def compared(program: Program, names: Iterable[str]) -> dict[tuple[str, str, str], float]:
     """The difference in units of each two of `names` and mpmath, by kind; or Undecided at a kink."""
-    exact, errors = exactly(program)
-    results = {"mpmath": exact}
+    right, errors = exactly(program)
+    results = {"mpmath": right}
     for name in names:
         results[name] = {**ENGINES, **ORACLES}[name](program)
     return {

@@ -125,6 +125,7 @@ total(maximum([{x}, {y}], [{y}, {c}]))
 minimum({x}, {c}, {y})
 cube(sin({x}))
 """.strip().splitlines()
+EVEN = (0.0, 1.0, -1.0, 0.5, -0.5, 2.0, -2.0, -0.0, 1e9, -1e9)  # numbers that cancel or tie exactly
 ACTIVATIONS = ("tanh({})", "relu({})", "sigmoid({})", "softplus({})", "sin({})")
 NUMBERS = {
     "c": (0.0, 1.0, -1.0, 2, 0.5, -0.0, 3, -0.25),
@@ -221,7 +222,7 @@ class Program:
 def programs(max_depth: int = 6, max_width: int = 4, smooth: bool = False) -> Any:
     """A Hypothesis strategy of Programs of at most `max_depth` layers of at most `max_width` steps.
 
-    If `smooth`, they have no kinks.
+    If `smooth`, they have no kinks, and numbers of one size.
     """
     from hypothesis import strategies as st  # here: the rest of this module does without
 
@@ -254,13 +255,13 @@ def _program(
     In half of the programs, half of the numbers are of a size from 1e-18 to 2e8, so that what is added or
     compared is often of very different sizes.
     """
-    wide = below(2) == 1
+    wide = not smooth and below(2) == 1
 
     def sized() -> float:
         return real() * 10.0 ** (below(27) - 18) if wide and below(2) == 1 else real()
 
     def number() -> float:
-        return (0.0, 1.0, -1.0, 0.5, -0.5, 2.0, -2.0, -0.0)[below(8)] if below(3) == 0 else sized()
+        return EVEN[below(len(EVEN) if wide else 8)] if below(3) == 0 else sized()
 
     columns, leaves = 1 + below(3), 1 + below(6)
     rows = tuple(tuple(number() for _ in range(columns)) for _ in range(1 + below(4)))

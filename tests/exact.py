@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 from mpmath import mp, mpf
-from programs import PLAIN
+from programs import PLAIN, folded
 
 mp.dps = 50
 ULP, TINY, HUGE = 2.0**-52, 2.0**-1022, 1e100
@@ -341,25 +341,14 @@ def total(xs: Any) -> Any:
     return functools.reduce(lambda x, y: x.plus(x._lifted(y)), xs)
 
 
-def _extreme(name: str) -> Callable[..., Any]:
-    def extreme(*xs: Any) -> Any:
-        if isinstance(xs[0], list):
-            return [extreme(*each) for each in zip(*xs)]
-        return functools.reduce(
-            lambda x, y: getattr(x, name)(y) if isinstance(x, Number) else getattr(y, name)(x), xs
-        )
-
-    return extreme
-
-
 METHODS = "exp log sqrt sin cos tanh sigmoid relu softplus sign".split()
 FUNCTIONS: dict[str, Any] = {
     **PLAIN,
     **{name: lambda x, name=name: getattr(x, name)() for name in METHODS},
     "abs": abs,
     "step": lambda x, y: x.step(y) if isinstance(x, Number) else 1.0 - y.step(x),
-    "maximum": _extreme("maximum"),
-    "minimum": _extreme("minimum"),
+    "maximum": folded(lambda x, y: x.maximum(y) if isinstance(x, Number) else y.maximum(x)),
+    "minimum": folded(lambda x, y: x.minimum(y) if isinstance(x, Number) else y.minimum(x)),
     "detach": lambda x: x.detach(),
     "dot": dot,
     "matvec": lambda rows, xs: [dot(row, xs) for row in rows],

@@ -16,7 +16,7 @@ from typing import Any
 import exact
 import numpy as np
 from exact import LIMIT, ULP, Bounded, Dual
-from programs import ARRAYS, PLAIN, VALUES, Program
+from programs import ARRAYS, PLAIN, VALUES, Program, folded
 
 import autograd
 from autograd import Value, derive, dot, total
@@ -158,8 +158,8 @@ def by_torch(program: Program) -> Results:
         "pow": lambda x, y: torch.exp(y * torch.log(x)),
         "abs": abs,
         "step": lambda x, y: (torch.sign(x - y) + 1.0) / 2.0,
-        "maximum": lambda x, y: torch.maximum(*map(torch.as_tensor, _doubles(x, y, tensor))),
-        "minimum": lambda x, y: torch.minimum(*map(torch.as_tensor, _doubles(x, y, tensor))),
+        "maximum": folded(lambda x, y: torch.maximum(*_doubles(x, y, tensor))),
+        "minimum": folded(lambda x, y: torch.minimum(*_doubles(x, y, tensor))),
         **PLAIN,
         "detach": torch.detach,
     }
@@ -200,8 +200,8 @@ def by_jax(program: Program) -> Results:
         **{name: getattr(jax.nn, name) for name in "sigmoid relu softplus".split()},
         "abs": lambda x: x * jnp.sign(x),  # of its own, the slope at 0 is 1
         "step": lambda x, y: (jnp.sign(x - y) + 1.0) / 2.0,
-        "maximum": jnp.maximum,
-        "minimum": jnp.minimum,
+        "maximum": folded(jnp.maximum),
+        "minimum": folded(jnp.minimum),
         "tanh": tanh,
         **PLAIN,
         "detach": jax.lax.stop_gradient,

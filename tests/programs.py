@@ -15,6 +15,7 @@ primitives, add it to STEPS; LATER has those that wait for the engine.
 """
 
 import builtins
+import functools
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -65,7 +66,25 @@ PLAIN = {
     "cube": lambda x: x * x * x,
     "where": _where,
 }
-ARRAYS = {**VALUES, **PLAIN, "where": _where_array, "detach": lambda x: x}  # for floats, too
+
+
+def folded(extreme: Callable[[Any, Any], Any]) -> Callable[..., Any]:
+    """A maximum or minimum of two numbers as one of several, and of lists element by element."""
+
+    def chosen(*xs: Any) -> Any:
+        return list(map(chosen, *xs)) if isinstance(xs[0], list) else functools.reduce(extreme, xs)
+
+    return chosen
+
+
+ARRAYS = {  # for floats, too
+    **VALUES,
+    **PLAIN,
+    "maximum": folded(ops.maximum),
+    "minimum": folded(ops.minimum),
+    "where": _where_array,
+    "detach": lambda x: x,
+}
 
 # x and y are operands and c is any number; d is not 0, k any exponent and n one for negative numbers.
 # Each step is defined and differentiable (kinks apart) wherever it is computed, and none grows fast.

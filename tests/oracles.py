@@ -25,7 +25,8 @@ from autograd.program.reading import Kernel
 # "outputs" (rows, outputs); "loss" (1,); its "gradient" by leaf; its "slope" (1,) in the program's
 # direction; "second", the slope's gradient, which is the Hessian times the direction.
 Results = dict[str, np.ndarray]
-LIMITS = {"jax": 100.0}  # units, of others LIMIT: the slope of its softplus rounds x, of up to 37, before exp
+# Units, of others LIMIT. The slope of its softplus, exp(x − out), rounds at the size of x, up to 37.
+LIMITS = {"jax": 30.0}
 FLOOR = 1e-200  # a factor that underflows on one way to a derivative, and not on another, may be 0
 KINDS = ("outputs", "loss", "gradient", "slope", "second")
 

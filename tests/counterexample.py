@@ -1,6 +1,6 @@
 """A random program as a script that stands alone: it needs autograd, NumPy and mpmath."""
 
-from programs import FUNCTIONS, Program
+from programs import CUBE, FUNCTIONS, Program
 
 import autograd
 
@@ -9,12 +9,13 @@ def script(program: Program, title: str = "A random program.") -> str:
     """A script that computes the program by every engine, and by mpmath's own differences."""
     used = {name for name in FUNCTIONS if f"{name}(" in program.source and name != "abs"}
     ours = {"Value", "derive", "dot", "total"} | {name for name in used if hasattr(autograd, name)}
-    table = ", ".join(sorted(used - ours))
+    table = ", ".join(sorted(used - ours - {"array", "cube"}))
+    user = f"cube = {CUBE}\n" if "cube" in used else ""
     return TEMPLATE.format(
         title=title,
         ours=", ".join(sorted(ours)),
         table=f"from autograd.ops import {table}\n" if table else "",
-        source=program.source,
+        source=user + program.source,
         rows=[list(row) for row in program.rows],
         leaves=list(program.leaves),
         direction=program.direction,
@@ -27,11 +28,14 @@ Prints the mean of the sum of the program's outputs over the rows, its gradient 
 in a direction, and the slope's gradient.
 """
 
+import itertools
 import types
 
 import autograd
+from autograd import ops
 from autograd import {ours}
 {table}from mpmath import mp, mpf
+from numpy import array
 
 
 {source}
@@ -71,14 +75,35 @@ for engine in ("numpy", "native"):
     except ImportError as error:
         print(engine, error)
 
-mp.dps = 50
+
+def extreme(choose):
+    def chosen(*xs):
+        return list(map(chosen, *xs)) if isinstance(xs[0], list) else choose(xs)
+
+    return chosen
+
+
+def where(condition, *branches):
+    branch = branches[0 if condition else 1]
+    return branch() if callable(branch) else branch
+
+
+def detach(x):  # the same at every point as at the first
+    return detached.setdefault(next(calls), x)
+
+
+mp.dps, detached = 50, {{}}
 on_mpmath = dict(
     **{{name: getattr(mp, name) for name in "exp log sqrt sin cos tanh sign".split()}},
     abs=abs,
-    maximum=max,
-    minimum=min,
+    array=array,
+    cube=lambda x: x**3,
+    detach=detach,
+    maximum=extreme(max),
+    minimum=extreme(min),
+    where=where,
     relu=lambda x: max(x, 0),
-    step=lambda x, y: (mp.sign(x - y) + 1) / 2,
+    step=lambda x, y: (1 + mp.sign(x - y)) / 2,
     sigmoid=lambda x: 1 / (1 + mp.exp(-x)),
     softplus=lambda x: mp.log1p(mp.exp(x)),
     total=sum,
@@ -92,6 +117,8 @@ n = range(len(LEAVES))
 
 
 def mean(*leaves):
+    global calls
+    calls = itertools.count()
     return sum(sum(exactly(*map(mpf, row), *leaves)) for row in ROWS) / len(ROWS)
 
 
@@ -100,8 +127,9 @@ def difference(*orders):  # where a kink is hit, that of neither side
     return mp.diff(mean, tuple(map(mpf, LEAVES)), tuple(count))
 
 
+loss = mean(*map(mpf, LEAVES))
 gradient = [difference(i) for i in n]
 slope = sum(d * g for d, g in zip(DIRECTION, gradient))
 second = [sum(DIRECTION[j] * difference(i, j) for j in n) for i in n]
-shown("mpmath", mean(*map(mpf, LEAVES)), gradient, slope, second)
+shown("mpmath", loss, gradient, slope, second)
 '''

@@ -3,29 +3,40 @@
     x, w = Bounded(0.5), Dual(Bounded(2.0), {"w": Bounded(1.0)})
     y = (x * w).sin()  # y.value and y.slopes["w"], each with a value to 50 digits and its error
 
-An error is the first-order bound of a running error analysis (Wilkinson's; Higham, Accuracy and Stability
-of Numerical Algorithms, 3.3): what each operation's error of one unit in the last place of its own result
-may have become by the time it gets to this number. A sum counts its terms' units instead, as those of
-sums computed in any order. So |found − value| / error, "units" for short, does not depend on how well
-conditioned a program is: arithmetic that is right stays below a few, and a wrong derivative comes to
-10¹⁰ or so.
+An error is the bound of a running error analysis (Wilkinson's; Higham, Accuracy and Stability of Numerical
+Algorithms, 3.3): what each operation's error of one unit in the last place of its own result may have become
+by the time it gets to this number. A slope counts at its steepest within an operand's `radius`, so that the
+bound holds for operands with few digits left too. A sum counts its terms' units instead, as those of sums
+computed in any order. So |found − value| / error, "units" for short, does not depend on how well conditioned
+a program is: arithmetic that is right stays below a few, and a wrong derivative comes to 10¹⁰ or so.
+
+Underflow adds the smallest normal number to each operation's error, as much as libraries without subnormals
+lose. Beyond HUGE, Undecided: no product of three such numbers may overflow, in whatever order.
 
 Dual is forward differentiation, with rules from calculus; on Duals it gives second derivatives.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from mpmath import mp, mpf
+from programs import PLAIN, folded
 
 mp.dps = 50
-ULP, TINY = 2.0**-52, 5e-324
+ULP, TINY, HUGE = 2.0**-52, 2.0**-1022, 1e100
+LIMIT = 4.0  # units that floats may be off
+# Whether x + y is held to its own rounding, as Values compute it, or else to that of the whole sum's terms in
+# any order, which is all that compile keeps. total, dot, the rows' mean and adjoints' sums have no order.
+ORDERED = False
 GRID = 20  # multiples of 2⁻²⁰ below 2²⁰: floats compute with those exactly, in any order
 
 
 class Undecided(Exception):
-    """Rounding may decide which side of a kink a number is on."""
+    """Rounding may decide which side of a kink a number is on, or floats are too small for the number."""
 
 
 class Number:
@@ -42,6 +53,10 @@ class Number:
     def side(self) -> int:
         """−1, 0 or 1, as it is certainly below, at or above 0; else Undecided."""
         raise NotImplementedError
+
+    def against(self, other: Any) -> int:
+        """The side of self − other, 0 where they are one number."""
+        return 0 if self is other else (self - other).side()
 
     def _lifted(self, other: Any) -> Any:
         return other if isinstance(other, type(self)) else self.constant(other)
@@ -83,21 +98,43 @@ class Number:
         return self * float(self.side() > 0)
 
     def step(self, other: Any) -> Any:
-        return self.constant(0.5 if self is other else 0.5 + 0.5 * (self - other).side())
+        return self.constant((1.0 + self.against(other)) / 2.0)
 
     def maximum(self, other: Any) -> Any:
         other = self._lifted(other)
-        side = 0 if self is other else (self - other).side()
+        side = self.against(other)
         return self if side > 0 else other if side < 0 else (self + other) * 0.5
 
     def minimum(self, other: Any) -> Any:
         return -(-self).maximum(-other)
 
-    __radd__, __rmul__ = __add__, __mul__
+    def detach(self) -> Any:
+        """The same number without slopes."""
+        raise NotImplementedError
+
+    def __lt__(self, other: Any) -> Any:
+        return np.bool_(self.against(other) < 0)  # of which ~ is the opposite, unlike a bool's
+
+    def __gt__(self, other: Any) -> Any:
+        return np.bool_(self.against(other) > 0)
+
+    def __le__(self, other: Any) -> Any:
+        return ~(self > other)
+
+    def __ge__(self, other: Any) -> Any:
+        return ~(self < other)
+
+    def __eq__(self, other: Any) -> Any:
+        return np.bool_(self.against(other) == 0)
+
+    def __ne__(self, other: Any) -> Any:
+        return ~(self == other)
+
+    __radd__, __rmul__, __hash__ = __add__, __mul__, object.__hash__
 
 
 class Bounded(Number):
-    """A number to 50 digits, and what a float in its place may be off, to first order.
+    """A number to 50 digits, and what a float in its place may be off.
 
     It is `exact` where no order of computation rounds it: that decides on which side of a kink it is.
     """
@@ -110,32 +147,57 @@ class Bounded(Number):
     constant = classmethod(lambda cls, number: cls(number))
 
     def side(self) -> int:
-        if not self.exact and abs(self.value) <= 4 * self.error:
+        if not self.exact and abs(self.value) <= self.radius:
             raise Undecided
         return (self.value > 0) - (self.value < 0)
+
+    def detach(self) -> Bounded:
+        return self
+
+    @property
+    def radius(self) -> float:
+        """The farthest that a float is from the value."""
+        return LIMIT * self.error
+
+    @property
+    def nearest(self) -> Any:
+        """The smallest size that a float may have, above 0; else Undecided."""
+        nearest = abs(self.value) - self.radius
+        if nearest <= 0:
+            raise Undecided
+        return nearest
 
     @staticmethod
     def _rounded(value: Any, carried: float, size: Any, *operands: Bounded) -> Bounded:
         """A result with the error that its operands brought, and a unit in the last place of `size`."""
+        error = carried + float(abs(size)) * ULP + TINY
+        if not (abs(value) < HUGE and error < HUGE):
+            raise Undecided
         _, mantissa, exponent, bits = value._mpf_
         on_grid = not mantissa or (exponent >= -GRID and exponent + bits <= GRID)
         exact = on_grid and all([operand.exact for operand in operands])
-        return Bounded(value, carried + float(abs(size)) * ULP + TINY, exact)
+        return Bounded(value, error, exact)
 
-    def _function(self, value: Any, slope: Any) -> Bounded:
-        return self._rounded(value, float(abs(slope)) * self.error if self.error else 0.0, value, self)
+    def _function(self, value: Any, slope: Callable[[], Any]) -> Bounded:
+        """A function's value; the slope is its steepest within the radius."""
+        return self._rounded(value, float(slope()) * self.error if self.error else 0.0, value, self)
 
-    def add(self, other: Bounded) -> Bounded:
+    def plus(self, other: Bounded) -> Bounded:
         size = abs(self.value) + abs(other.value)
         return self._rounded(self.value + other.value, self.error + other.error, size, self, other)
 
+    def add(self, other: Bounded) -> Bounded:
+        if not ORDERED:
+            return self.plus(other)
+        out = self.value + other.value
+        return self._rounded(out, self.error + other.error, out, self, other)
+
     def sub(self, other: Bounded) -> Bounded:
-        size = abs(self.value) + abs(other.value)
-        return self._rounded(self.value - other.value, self.error + other.error, size, self, other)
+        return self.add(other * -1.0)
 
     def mul(self, other: Bounded) -> Bounded:
         x, y = self.value, other.value
-        carried = float(abs(x)) * other.error + float(abs(y)) * self.error
+        carried = float(abs(x)) * other.error + (float(abs(y)) + other.radius) * self.error
         size = 0.0 if abs(x) == 1 or abs(y) == 1 else x * y  # 0, where nothing is rounded
         return self._rounded(x * y, carried, size, self, other)
 
@@ -143,45 +205,50 @@ class Bounded(Number):
         x, y = self.value, other.value
         out = x / y
         carried = self.error + float(abs(out)) * other.error
-        return self._rounded(out, carried / float(abs(y)) if carried else 0.0, out, self, other)
+        return self._rounded(out, carried / float(other.nearest) if carried else 0.0, out, self, other)
 
     def pow(self, other: Bounded) -> Bounded:
         x, y = self.value, other.value
         out, carried = x**y, 0.0
         if self.error and y != 0:
-            carried = float(abs(y * x ** (y - 1))) * self.error
+            steepest = abs(x) + self.radius if y >= 1 else self.nearest
+            carried = float(abs(y) * steepest ** (y - 1)) * self.error
         if not other.exact:
-            carried += float(abs(out * mp.log(x))) * other.error
+            growth = abs(mp.log(x))
+            carried += float(out * growth * mp.exp(growth * other.radius)) * other.error
         return self._rounded(out, carried, out, self, other)
 
     def exp(self) -> Bounded:
-        out = mp.exp(self.value)
-        return self._function(out, out)
+        return self._function(mp.exp(self.value), lambda: mp.exp(self.value + self.radius))
 
     def log(self) -> Bounded:
-        return self._function(mp.log(self.value), 1 / self.value)
+        return self._function(mp.log(self.value), lambda: 1 / self.nearest)
 
     def sqrt(self) -> Bounded:
-        out = mp.sqrt(self.value)
-        return self._function(out, 0.5 / out if self.error else 0.0)
+        return self._function(mp.sqrt(self.value), lambda: 0.5 / mp.sqrt(self.nearest))
 
     def sin(self) -> Bounded:
-        return self._function(mp.sin(self.value), mp.cos(self.value))
+        return self._function(mp.sin(self.value), lambda: min(abs(mp.cos(self.value)) + self.radius, 1))
 
     def cos(self) -> Bounded:
-        return self._function(mp.cos(self.value), mp.sin(self.value))
+        return self._function(mp.cos(self.value), lambda: min(abs(mp.sin(self.value)) + self.radius, 1))
 
     def tanh(self) -> Bounded:
-        out = mp.tanh(self.value)
-        return self._function(out, 1 - out * out)
+        return self._function(mp.tanh(self.value), lambda: 4 * self._bell(2))
 
     def sigmoid(self) -> Bounded:
         out = 1 / (1 + mp.exp(-self.value))
-        return self._function(out, out * (1 - out))
+        return self._function(out, lambda: self._bell(1))
 
     def softplus(self) -> Bounded:
-        power = mp.exp(self.value)
-        return self._function(mp.log1p(power), power / (1 + power))
+        return self._function(
+            mp.log1p(mp.exp(self.value)), lambda: 1 / (1 + mp.exp(-self.value - self.radius))
+        )
+
+    def _bell(self, scale: int) -> Any:
+        """σ(x) (1 − σ(x)), the derivative of sigmoid, of scale times what is nearest to 0."""
+        out = 1 / (1 + mp.exp(scale * max(abs(self.value) - self.radius, mpf(0))))
+        return out * (1 - out)
 
 
 class Dual(Number):
@@ -198,14 +265,20 @@ class Dual(Number):
     def side(self) -> int:
         return self.value.side()
 
+    def detach(self) -> Dual:
+        return Dual(self.value.detach())
+
     @staticmethod
     def _chain(value: Any, *pairs: tuple[Any, Dual]) -> Dual:
         slopes: dict[Any, Any] = {}
         for partial, operand in pairs:
             for name, slope in operand.slopes.items():
-                term = slope * partial
-                slopes[name] = slopes[name] + term if name in slopes else term
+                term = slope if type(partial) is float and partial == 1.0 else slope * partial
+                slopes[name] = slopes[name].plus(term) if name in slopes else term
         return Dual(value, slopes)
+
+    def plus(self, other: Dual) -> Dual:
+        return self._chain(self.value.plus(other.value), (1.0, self), (1.0, other))
 
     def add(self, other: Dual) -> Dual:
         return self._chain(self.value + other.value, (1.0, self), (1.0, other))
@@ -264,16 +337,19 @@ def dot(ws: Any, xs: Any) -> Any:
 
 
 def total(xs: Any) -> Any:
-    return sum(xs, 0.0)
+    """The sum of terms in any order, the first of them no constant."""
+    return functools.reduce(lambda x, y: x.plus(x._lifted(y)), xs)
 
 
 METHODS = "exp log sqrt sin cos tanh sigmoid relu softplus sign".split()
 FUNCTIONS: dict[str, Any] = {
+    **PLAIN,
     **{name: lambda x, name=name: getattr(x, name)() for name in METHODS},
     "abs": abs,
-    "step": lambda x, y: x.step(y),
-    "maximum": lambda x, y: x.maximum(y) if isinstance(x, Number) else y.maximum(x),
-    "minimum": lambda x, y: x.minimum(y) if isinstance(x, Number) else y.minimum(x),
+    "step": lambda x, y: x.step(y) if isinstance(x, Number) else 1.0 - y.step(x),
+    "maximum": folded(lambda x, y: x.maximum(y) if isinstance(x, Number) else y.maximum(x)),
+    "minimum": folded(lambda x, y: x.minimum(y) if isinstance(x, Number) else y.minimum(x)),
+    "detach": lambda x: x.detach(),
     "dot": dot,
     "matvec": lambda rows, xs: [dot(row, xs) for row in rows],
     "total": total,

@@ -15,6 +15,8 @@ primitives, add it to STEPS.
 """
 
 import builtins
+import functools
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -26,18 +28,63 @@ import autograd
 from autograd import ops
 
 FUNCTIONS = (
-    "exp log sqrt sin cos tanh sigmoid relu softplus abs sign step maximum minimum dot matvec total"
+    "exp log sqrt sin cos tanh sigmoid relu softplus abs sign step maximum minimum dot matvec total "
+    "array cube detach where"
 ).split()
-VALUES = {name: getattr(autograd, name, None) or getattr(ops, name) for name in FUNCTIONS if name != "abs"}
-VALUES["abs"] = builtins.abs
+CUBE = 'ops.Primitive("cbrt", "x³", lambda x: x * x * x, lambda x: x * x * x, lambda x, out: 3.0 * x * x)'
+VALUES = {name: getattr(autograd, name, getattr(ops, name, None)) for name in FUNCTIONS}
+VALUES |= {"abs": builtins.abs, "array": np.array, "cube": eval(CUBE)}  # named like NumPy's ∛, to confuse
 
 
 def _dot(ws: Any, xs: Any) -> Any:
     return sum(w * x for w, x in zip(ws, xs))
 
 
-VECTORS = {"dot": _dot, "matvec": lambda rows, xs: [_dot(row, xs) for row in rows], "total": sum}
-ARRAYS = {**VALUES, **VECTORS}  # for floats, too
+def _array(xs: Any) -> np.ndarray:
+    array = np.empty(len(xs), dtype=object)  # of whatever numbers are, even arrays
+    for i, x in enumerate(xs):
+        array[i] = x
+    return array
+
+
+def _where(condition: Any, *branches: Any) -> Any:
+    branch = branches[0 if condition else 1]
+    return branch() if callable(branch) else branch
+
+
+def _where_array(condition: Any, *branches: Any) -> Any:
+    with np.errstate(all="ignore"):  # in the rows that take the other branch
+        return np.where(condition, *(branch() if callable(branch) else branch for branch in branches))
+
+
+# On numbers of any kind that Python's operators compute with.
+PLAIN = {
+    "dot": _dot,
+    "matvec": lambda rows, xs: [_dot(row, xs) for row in rows],
+    "total": sum,
+    "array": _array,
+    "cube": lambda x: x * x * x,
+    "where": _where,
+}
+
+
+def folded(extreme: Callable[[Any, Any], Any]) -> Callable[..., Any]:
+    """A maximum or minimum of two numbers as one of several, and of lists element by element."""
+
+    def chosen(*xs: Any) -> Any:
+        return list(map(chosen, *xs)) if isinstance(xs[0], list) else functools.reduce(extreme, xs)
+
+    return chosen
+
+
+ARRAYS = {  # for floats, too
+    **VALUES,
+    **PLAIN,
+    "maximum": folded(ops.maximum),
+    "minimum": folded(ops.minimum),
+    "where": _where_array,
+    "detach": lambda x: x,
+}
 
 # x and y are operands and c is any number; d is not 0, k any exponent and n one for negative numbers.
 # Each step is defined and differentiable (kinks apart) wherever it is computed, and none grows fast.
@@ -80,7 +127,21 @@ minimum({x}, {c})
 dot([{x}, {y}], [sin({y}), {c}])
 dot([{x}, {y}], [{c}, {d}])
 total([{x}, {y}, {x}, {c}])
+array([{x}, {y}, {c}])[::-1] @ array([{d}, sin({x}), cos({y})])
+(array([{x}, {y}]) * {c} - array([{y}, {x}])).sum()
+detach({x}) * sin({y})
+{x} / (detach(abs({x})) + 1.0)
+where({x} > {y}, {x}, sin({y}))
+where(sin({x}) <= {c}, 0.5, {y}) * {x}
+where(({x} > {c}) & ({y} < {x}) | ({x} == {y}), {y}, cos({x}))
+where({x} > 0.0, lambda: sqrt({x}), 0.0) + {y}
+where(abs({x}) < 0.1, lambda: 1.0 - {x} * {x} / 6.0, lambda: sin({x}) / {x})
+where(~({x} >= {y}), lambda: tanh({y}), {x})
+total(maximum([{x}, {y}], [{y}, {c}]))
+minimum({x}, {c}, {y})
+cube(sin({x}))
 """.strip().splitlines()
+EVEN = (0.0, 1.0, -1.0, 0.5, -0.5, 2.0, -2.0, -0.0, 1e9, -1e9)  # numbers that cancel or tie exactly
 ACTIVATIONS = ("tanh({})", "relu({})", "sigmoid({})", "softplus({})", "sin({})")
 NUMBERS = {
     "c": (0.0, 1.0, -1.0, 2, 0.5, -0.0, 3, -0.25),
@@ -91,7 +152,7 @@ NUMBERS = {
 
 
 def _is_smooth(step: str) -> bool:
-    return not re.search(r"\b(abs|sign|relu|step|maximum|minimum)\(", step)
+    return not re.search(r"\b(abs|sign|relu|step|maximum|minimum|where|detach)\(", step)
 
 
 @dataclass(frozen=True)
@@ -177,7 +238,7 @@ class Program:
 def programs(max_depth: int = 6, max_width: int = 4, smooth: bool = False) -> Any:
     """A Hypothesis strategy of Programs of at most `max_depth` layers of at most `max_width` steps.
 
-    If `smooth`, they have no kinks.
+    If `smooth`, they have no kinks, and numbers of one size.
     """
     from hypothesis import strategies as st  # here: the rest of this module does without
 
@@ -186,7 +247,9 @@ def programs(max_depth: int = 6, max_width: int = 4, smooth: bool = False) -> An
         def below(n: int) -> int:
             return draw(st.integers(0, n - 1))
 
-        return _program(below, lambda: draw(st.floats(-2.0, 2.0)), max_depth, max_width, smooth)
+        return _program(
+            below, lambda: draw(st.floats(-2.0, 2.0, allow_subnormal=False)), max_depth, max_width, smooth
+        )
 
     return drawn()
 
@@ -203,15 +266,23 @@ def random_program(
 def _program(
     below: Callable[[int], int], real: Callable[[], float], depth: int, width: int, smooth: bool
 ) -> Program:
-    """below(n) draws from range(n), real() from −2 to 2: which is all that is drawn."""
+    """below(n) draws from range(n), real() from −2 to 2: which is all that is drawn.
+
+    In half of the programs, half of the numbers are of a size from 1e-18 to 2e8, so that what is added or
+    compared is often of very different sizes.
+    """
+    wide = not smooth and below(2) == 1
+
+    def sized() -> float:
+        return real() * 10.0 ** (below(27) - 18) if wide and below(2) == 1 else real()
 
     def number() -> float:
-        return (0.0, 1.0, -1.0, 0.5, -0.5, 2.0, -2.0, -0.0)[below(8)] if below(3) == 0 else real()
+        return EVEN[below(len(EVEN) if wide else 8)] if below(3) == 0 else sized()
 
     columns, leaves = 1 + below(3), 1 + below(6)
     rows = tuple(tuple(number() for _ in range(columns)) for _ in range(1 + below(4)))
     empty = Program(rows, tuple(number() for _ in range(leaves)), (), ())
-    writer = _Writer(below, real, empty.names, smooth)
+    writer = _Writer(below, sized, empty.names, smooth)
     for _ in range(1 + below(depth)):
         kinds = (writer.mixed, writer.alike, writer.matvec, writer.recurrence, writer.softmax)
         writer.any(kinds)(1 + below(width))
@@ -247,7 +318,9 @@ class _Writer:
         text = self.any(self.texts)
         for letter, numbers in NUMBERS.items():
             if f"{{{letter}}}" in text:
-                chosen = self.real() if letter == "c" and self.below(2) else self.any(numbers)
+                chosen = self.real() if letter in "cd" and self.below(2) else self.any(numbers)
+                if letter == "d":
+                    chosen = math.copysign(max(builtins.abs(chosen), 1e-18), chosen)
                 text = text.replace(f"{{{letter}}}", repr(chosen) if chosen >= 0 else f"({chosen!r})")
         return text
 

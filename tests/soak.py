@@ -1,16 +1,18 @@
 """Random programs by every engine and every oracle that is installed, for as long as one likes.
 
     python tests/soak.py --minutes 30
+    python tests/soak.py --minutes inf --programs 100000
 
 Prints, at the end or at Ctrl-C, how many programs were tried, and the worst difference between each two
 engines or oracles, in units: the errors of a computation in which each operation is one unit in the last
 place of its own result off (exact.py has the definition). Below 1 is as good as floats can be expected to
-be, and more than 4 (of JAX, 1,000) is a counterexample: it is made smaller, written to a script of its own,
-and ends the run with status 1.
+be, and more than an oracle's LIMITS is a counterexample: it is made smaller, written to a script of its own,
+and ends the run with status 1. Runs start from random seeds, so that they try different programs.
 """
 
 import argparse
 import hashlib
+import secrets
 import sys
 import time
 from collections import defaultdict
@@ -57,17 +59,18 @@ def smallest(program: Program, names: list[str]) -> Program:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--seed", type=int, default=None, help="of the first program (default: the time)")
+    parser.add_argument("--programs", type=float, default=float("inf"), help="as many at most")
+    parser.add_argument("--seed", type=int, default=None, help="of the first program (default: random)")
     parser.add_argument("--out", type=Path, default=Path(), help="where a counterexample goes")
     arguments = parser.parse_args()
-    seed = first = int(time.time()) if arguments.seed is None else arguments.seed
+    seed = first = secrets.randbits(60) if arguments.seed is None else arguments.seed
     worst: dict[tuple[str, str], dict[str, float]] = defaultdict(lambda: dict.fromkeys(KINDS, 0.0))
     worst_seed: dict[tuple[str, str], int] = {}
     undecided, end, next_line = 0, time.monotonic() + 60 * arguments.minutes, time.monotonic()
     print(f"engines and oracles: {', '.join([*ENGINES, *INSTALLED, 'mpmath'])}; seed {seed}", flush=True)
     status = 0
     try:
-        while time.monotonic() < end:
+        while time.monotonic() < end and seed - first < arguments.programs:
             names = [name for name in [*ENGINES, *INSTALLED] if seed % SLOW.get(name, 1) == 0]
             rng = np.random.default_rng(seed)
             program = random_program(rng, max_depth=int(rng.integers(1, 13)), max_width=6)
@@ -97,7 +100,7 @@ def main() -> int:
     except KeyboardInterrupt:
         print()
     tried = seed - first
-    print(f"{tried} programs tried, of which {undecided} hit a kink so closely that rounding decides")
+    print(f"{tried} programs tried, of which {undecided} say nothing: rounding decides there, or an overflow")
     print(f"worst difference in units  {''.join(f'{kind:>10}' for kind in KINDS)}  seed of the worst")
     for (a, b), kinds in worst.items():
         numbers = "".join(f"{kinds[kind]:10.3f}" for kind in KINDS)

@@ -173,8 +173,9 @@ class _Sketch:
             self.edges += [(beside, name, {"style": "invis", "weight": "0"}) for name in ("key", "scale")]
         for tail, head, attributes in self.edges:
             self.picture.edge(tail, head, **attributes)
-        length, nodes = self.length(), len(self.edges) + 1  # dot counts its rounds by the node
-        self.picture.attr(nslimit=f"{3e6 / (length * nodes):.6f}", mclimit=f"{min(1.0, 3e3 / length):.6f}")
+        # The limits are rounds for each node, and each takes time by the length. Small pictures need fewer.
+        length, nodes = self.length(), len(self.edges) + 1
+        self.picture.attr(nslimit=f"{5e6 / (length * nodes):.6f}", mclimit=f"{min(1.0, 3e3 / length):.6f}")
         return self.picture.source
 
     def length(self) -> int:
@@ -288,6 +289,7 @@ def _by_dot(source: str, format: str) -> bytes:
     try:
         done = subprocess.run(command, input=source.encode(), capture_output=True, timeout=_SECONDS, **how)
     finally:
+        os.write(held, b"\n")  # a forked process may hold it open
         os.close(held)
         os.close(watched)
     if done.returncode:
@@ -335,8 +337,11 @@ _TOO_SLOW = (
     "the layout of this graph takes Graphviz more than {} seconds: draw a smaller one, such as fewer"
     " steps of a loop, or save it as .dot and give that to Graphviz"
 )
-# The shell becomes dot. Its child waits until the pipe closes, then ends what is left of the session.
-_WATCHED_DOT = '(exec <"$0" && read -r _; kill -9 0) >/dev/null 2>&1 & exec "$@"'
+# The shell's child waits for a line or the end of the pipe, then kills the session: shell, dot and itself.
+_WATCHED_DOT = """
+(exec <"$0" && read -r _; kill -9 0) >/dev/null 2>&1 &
+"$@"; code=$?; kill $!; wait; exit $code
+"""
 _THE_EXTRA = 'the extra `svg` (in a checkout: pip install -e ".[svg]", with Python 3.11 or newer), or '
 _NO_RENDERER = (
     "nothing here renders {}: it comes with {}Graphviz itself: sudo apt install graphviz (Debian, Ubuntu),"

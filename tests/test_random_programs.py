@@ -7,6 +7,7 @@ import pytest
 
 pytest.importorskip("hypothesis", reason="hypothesis is not installed")
 
+import hypothesis
 from hypothesis import given, settings
 from programs import programs
 
@@ -21,6 +22,9 @@ def gradient(leaves, out):
 @settings(max_examples=100, deadline=None)
 @given(programs())
 def test_copies_and_pickles_of_random_programs_differentiate_alike(program):
+    hypothesis.assume(
+        "cube(" not in program.source
+    )  # of which the functions are lambdas, that cannot be pickled
     leaves = [Value(x, label=name) for name, x in zip(program.names, program.inputs)]
     out = program(*leaves)
     twins = [

@@ -56,6 +56,11 @@ def numbers(name: str, x: Any) -> np.ndarray:
     return array.astype(float, copy=False)
 
 
+def column(name: str, x: np.ndarray) -> str:
+    """Advice for an array that has a number where a row is needed."""
+    return f"; {name}[:, None] is an example of one input for each number" if x.ndim == 1 else ""
+
+
 def examples(X: Any, Y: Any) -> tuple[np.ndarray, np.ndarray]:
     """X of shape (examples, inputs) and Y of shape (examples, outputs), or (examples,) for one output.
 
@@ -64,7 +69,7 @@ def examples(X: Any, Y: Any) -> tuple[np.ndarray, np.ndarray]:
     X, Y = numbers("X", X), numbers("Y", Y)
     shapes = f"X has shape {X.shape} and Y {Y.shape}"
     if X.ndim != 2 or Y.ndim not in (1, 2) or len(X) != len(Y):
-        raise ValueError(f"{shapes}: they need a row for each example, and as many of them")
+        raise ValueError(f"{shapes}: they need a row for each example, and as many of them{column('X', X)}")
     if len(X) == 0:
         raise ValueError(f"{shapes}: there is no example")
     return X, Y.reshape(len(Y), -1)

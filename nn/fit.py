@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
+from autograd import Value
 from autograd.program import Program
 
 from . import checks
@@ -42,13 +43,15 @@ def predict(model: Any, X: Any) -> np.ndarray:
     """The model's predictions for the rows of X, of shape (examples, outputs)."""
     X = checks.numbers("X", X)
     if X.ndim != 2:
-        raise ValueError(f"X has shape {X.shape}: it needs a row for each example")
+        advice = checks.column("X", X)
+        raise ValueError(f"X has shape {X.shape}: it needs a row for each example{advice}")
     if isinstance(model, MatrixMLP):
         predictions = model(X)
         if not np.isfinite(predictions).all():
             raise FloatingPointError("a prediction is not finite")
         return predictions
-    return np.array([[float(p) for p in sequence(model(x))] for x in X.tolist()])
+    rows = [sequence(model(x)) for x in X.copy()]  # a model may write into its row
+    return np.array([[p.data if isinstance(p, Value) else float(p) for p in row] for row in rows])
 
 
 def accuracy(model: Any, X: Any, Y: Any, loss: Loss = squared_error) -> float:
@@ -175,9 +178,9 @@ def _check_together(model: Any, X: np.ndarray, Y: np.ndarray, loss: Any, optimiz
     if hasattr(model, "parameters"):
         if not set(map(id, model.parameters())) & set(map(id, optimizer.parameters)):
             raise ValueError("the optimizer has other parameters than the model: nothing would be learnt")
-    targets = getattr(loss, "targets", ())
-    if targets and not np.isin(Y, targets).all():
-        raise ValueError(f"this loss takes targets of {' or '.join(f'{t:g}' for t in targets)} alone")
+    if outside := getattr(loss, "outside", None):
+        for y in Y[~(outside(Y) <= 0.0)][:1].tolist():
+            loss(y, y)  # which says what is wrong with it
     shapes = f"X has shape {X.shape} and Y {Y.shape}"
     try:
         outputs = predict(model, X[:1]).shape[1]

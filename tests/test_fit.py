@@ -180,6 +180,27 @@ def test_a_loss_and_a_model_of_ones_own():
         assert history.loss[2] < history.loss[0]
 
 
+def test_rows_are_arrays_that_a_model_may_write_into():
+    w = [Value(0.5), Value(-0.3)]
+
+    def model(x):
+        assert type(x) is np.ndarray and x.dtype == float
+        x *= 2.0
+        return np.array([w[0] * np.mean(x), w[1] * x[0]])
+
+    def loss(p, y):
+        assert type(y) is np.ndarray and type(y[0]) is np.float64
+        y += 1.0
+        return nn.squared_error(p, y)
+
+    x, y = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[0.0, 1.0], [1.0, 0.0]])
+    predictions = np.stack([0.5 * 2.0 * x.mean(axis=1), -0.3 * 2.0 * x[:, 0]], axis=1)
+    assert nn.predict(model, x) == pytest.approx(predictions)
+    mean = 0.5 * np.sum((predictions - (y + 1.0)) ** 2) / 2
+    assert nn.MeanLoss(model, loss).backward(x, y) == pytest.approx(mean)
+    assert x.tolist() == [[1.0, 2.0], [3.0, 4.0]] and y.tolist() == [[0.0, 1.0], [1.0, 0.0]]
+
+
 @pytest.mark.parametrize("matrix", [False, True])
 @pytest.mark.filterwarnings("error")
 def test_a_loss_that_is_not_finite_names_the_epoch_and_keeps_the_last_finite_parameters(matrix):
@@ -211,6 +232,7 @@ def test_parameters_that_overflow_in_the_last_epoch_are_noticed():
         (X[:, :1], Y, ValueError, r"\(21, 1\) and Y \(21, 1\).* takes 2 inputs, not 1"),
         (X, np.hstack([Y, Y]), ValueError, r"\(21, 2\) and Y \(21, 2\), but the model's outputs are 1"),
         (X[0], Y[0], ValueError, r"\(2,\) and Y \(1,\)"),
+        (X[:, 0], Y, ValueError, r"\(21,\) and Y \(21, 1\).* X\[:, None\]"),
         (X.astype(str), Y, TypeError, "X holds <U"),
         (X, Y.astype(object), TypeError, "Y holds object"),
         (X * 1j, Y, TypeError, "X holds complex"),
@@ -232,7 +254,7 @@ def test_what_does_not_go_together_is_refused(tmp_path):
     for wrong, kind, said in (
         ({"loss": "mse"}, TypeError, "loss is a function"),
         ({"loss": lambda p, y: 3.0}, TypeError, "depends on no parameter"),
-        ({"loss": nn.hinge}, ValueError, "targets of -1 or 1 alone"),
+        ({"loss": nn.hinge}, ValueError, "targets of -1 or 1 alone, not 0"),
         ({"rng": 3}, TypeError, "default_rng"),
         ({"optimizer": "sgd"}, TypeError, "optimizer is one such as nn.SGD"),
         ({"optimizer": other}, ValueError, "other parameters than the model"),

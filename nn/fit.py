@@ -93,8 +93,9 @@ def fit(
 
     Prints the loss every log_every epochs. progress: a bar on standard error, by default where that
     is a terminal. checkpoint: a file to save the training in at the start, every log_every epochs (a
-    tenth of all if not given) and at the end; resume: such a file to go on from, with the same data,
-    settings and engine to the last bit as if there had been no break. Ctrl-C ends training with the
+    tenth of all if not given) and at the end; resume: such a file to go on from, with the same engine
+    to the last bit as if there had been no break: data, loss, batch_size and the numbers, texts and
+    functions that model and optimizer have as attributes must be as they were. Ctrl-C ends training with the
     last whole epoch.
 
     Raises ValueError or TypeError for what does not fit; ArithmeticError, naming the epoch, when the
@@ -109,17 +110,17 @@ def fit(
     if engine not in ENGINES:
         raise ValueError(f"unknown engine {engine!r}; there are {', '.join(ENGINES)}")
     _check_together(model, X, Y, loss, optimizer)
-    data = ""
+    settings = {"loss": getattr(loss, "__name__", type(loss).__name__), "batch_size": size}
     if checkpoint or resume:
         if not hasattr(model, "state_dict"):
             raise TypeError(f"a checkpoint needs a model with a state_dict, as a Module has, not {model!r}")
-        data = hashlib.sha256(X.tobytes() + Y.tobytes()).hexdigest()  # so that none is taken for another
-    losses, seconds = load_checkpoint(resume, model, optimizer, rng, data) if resume else ([], 0.0)
+        settings["data (SHA-256)"] = hashlib.sha256(X.tobytes() + Y.tobytes()).hexdigest()
+    losses, seconds = load_checkpoint(resume, model, optimizer, rng, settings) if resume else ([], 0.0)
     start = time.perf_counter() - seconds
 
     def save() -> None:
         if checkpoint:
-            save_checkpoint(checkpoint, model, optimizer, rng, losses, time.perf_counter() - start, data)
+            save_checkpoint(checkpoint, model, optimizer, rng, losses, time.perf_counter() - start, settings)
 
     save()  # at once, so that a file that cannot be written is known before there is anything to lose
     share = math.nan

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,7 @@ class History:
 
 def predict(model: Any, X: Any) -> np.ndarray:
     """The model's predictions for the rows of X, of shape (examples, outputs)."""
+    _check_model(model)
     X = checks.numbers("X", X)
     if X.ndim != 2:
         advice = checks.column("X", X)
@@ -50,8 +52,22 @@ def predict(model: Any, X: Any) -> np.ndarray:
         if not np.isfinite(predictions).all():
             raise FloatingPointError("a prediction is not finite")
         return predictions
-    rows = [sequence(model(x)) for x in X.copy()]  # a model may write into its row
-    return np.array([[p.data if isinstance(p, Value) else float(p) for p in row] for row in rows])
+    try:
+        rows = [_outputs(model, x) for x in X.copy()]  # a model may write into its row
+    except ArithmeticError as error:
+        raise type(error)(f"{checks.unknown(X=X)}{error}") from error
+    if len(widths := set(map(len, rows))) > 1:
+        raise ValueError(f"the model gives {' or '.join(map(str, sorted(widths)))} outputs, by the row")
+    return np.array(rows)
+
+
+def _outputs(model: Any, x: np.ndarray) -> list[float]:
+    """The model's outputs for a row, as numbers."""
+    output = model(x)
+    outputs = sequence(output)
+    if not all(isinstance(p, Value | Real) for p in outputs):
+        raise TypeError(f"a model returns a Value or a vector of them, not {output!r:.80}")
+    return [p.data if isinstance(p, Value) else float(p) for p in outputs]
 
 
 def accuracy(model: Any, X: Any, Y: Any, loss: Loss = squared_error) -> float:
@@ -153,9 +169,11 @@ def fit(
         if training:
             training.rewind_to_finite()
             save()  # or what is saved may be parameters that have overflowed
+        in_data = checks.unknown(X=X, Y=Y)
+        advice = "" if in_data else ", and a smaller learning rate may keep it finite"
         raise ArithmeticError(
-            f"the loss stopped being finite in epoch {epoch}: {error}; the parameters are"
-            f" those before epoch {len(losses)}, and a smaller learning rate may keep it finite"
+            f"{in_data}the loss stopped being finite in epoch {epoch}: {error}; the parameters are"
+            f" those before epoch {len(losses)}{advice}"
         ) from error
     except BaseException:
         if training:
@@ -168,8 +186,16 @@ def fit(
     return History(losses, share, time.perf_counter() - start, training.engine if training else "")
 
 
+def _check_model(model: Any) -> None:
+    """Refuse what cannot be called with a row."""
+    if not callable(model) or isinstance(model, type | Program):
+        said = "a model is a function of one example's inputs, as a Module with __call__ is"
+        raise TypeError(f"{said}, not {model!r:.80}")
+
+
 def _check_together(model: Any, X: np.ndarray, Y: np.ndarray, loss: Any, optimizer: Any) -> None:
     """Refuse what does not go together, before anything is trained."""
+    _check_model(model)
     if not callable(loss) or isinstance(loss, Program):
         raise TypeError(f"loss is a function of a prediction and a target, not {loss!r}")
     if isinstance(model, MatrixMLP) and loss is not squared_error:

@@ -16,11 +16,11 @@ from . import checks
 class Module:
     """A network, or a part of one.
 
-    Its parameters are the leaf Values among its attributes, in lists, tuples, deques, dicts and arrays
-    of objects there, and in the Modules there, in the order in which the attributes were set. Each
-    Module and container is looked into once, so that a Module may hold its parent, whose parameters are
-    then its own too. Arrays of numbers are not looked into: they are where to keep much data. A set has
-    no order to name parameters by: TypeError if some are there alone.
+    Its parameters are the leaf Values among the attributes set on it, in lists, tuples, deques, dicts
+    and arrays of objects there, and in the Modules there, in the order in which attributes were set.
+    Each Module and container is looked into once, so that a Module may hold its parent, whose parameters
+    are then its own too. Arrays of numbers are not looked into: they are where to keep much data. A set
+    has no order to name parameters by: TypeError if some are there alone.
     """
 
     def named_attributes(self) -> list[tuple[str, Any]]:
@@ -78,7 +78,7 @@ def settings(x: Any) -> dict[str, Any]:
     if isinstance(x, Module):
         parts = [(name, part.named_attributes()) for name, part in _walk(x) if isinstance(part, Module)]
     else:
-        parts = [("", list(vars(x).items()))]
+        parts = [("", list(getattr(x, "__dict__", {}).items()))]
     return {
         _dotted(name, key): plain
         for name, attributes in parts

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import nn
-from autograd import Value
+from autograd import Value, compile
 
 X, Y = nn.data.xor()
 
@@ -236,7 +236,8 @@ def test_parameters_that_overflow_in_the_last_epoch_are_noticed():
         (X[0], Y[0], ValueError, r"\(2,\) and Y \(1,\)"),
         (X[:, 0], Y, ValueError, r"\(21,\) and Y \(21, 1\).* X\[:, None\]"),
         (X.astype(str), Y, TypeError, "X holds <U"),
-        (X, Y.astype(object), TypeError, "Y holds object"),
+        (X, np.where(Y > 0, None, Y), TypeError, r"Y\[1, 0\] is None, not a real number"),
+        (np.ma.masked_greater(X, 0.9), Y, ValueError, r"X\[1, 1\] is masked"),
         (X * 1j, Y, TypeError, "X holds complex"),
     ],
 )
@@ -248,6 +249,52 @@ def test_data_that_does_not_fit_is_refused(x, y, kind, said):
         with pytest.raises(kind, match=said):
             train(1, x, y)
         assert same(model, training(matrix=matrix)[0])
+
+
+class Frame:
+    """The looks of a data frame with a column of numbers and one of truth values."""
+
+    columns = ("size", "big")
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.rows, dtype=object)
+
+
+def test_columns_of_several_types_are_numbers_or_named():
+    model, train = training()
+    rows = [[0.5, True], [np.float32(2.0), np.False_]] * 2
+    expected = training()[1](3, np.array(rows, dtype=float), [0, 1, 0, 1]).loss
+    assert train(3, Frame(rows), [0, 1, 0, 1]).loss == expected
+    with pytest.raises(TypeError, match=r"X\[1, 1\] \(column big\) is 'no', not a real number"):
+        nn.predict(model, Frame([[0.5, True], [0.5, "no"]]))
+
+
+def test_a_number_that_is_unknown_is_named_before_what_comes_of_it():
+    x, y = np.where(X > 0.95, np.nan, X), np.where(Y > 0.5, np.inf, Y)
+    for engine in ("auto", "scalar"):
+        for data, said in (((x, Y), r"X\[1, 1\] is nan: the loss"), ((X, y), r"Y\[1, 0\] is inf: the loss")):
+            with pytest.raises(ArithmeticError, match=rf"^{said}") as error:
+                training()[1](1, *data, engine=engine)
+            assert "learning rate" not in str(error.value)
+    with pytest.raises(ArithmeticError, match=r"^X\[1, 1\] is nan: dot"):
+        nn.predict(training()[0], x)
+
+
+def test_a_model_or_a_loss_that_returns_something_else_is_told_so():
+    model, train = training()
+    for wrong in (nn.MLP, nn.Module(), compile(model)):
+        with pytest.raises(TypeError, match="a model is a function of one example's inputs"):
+            nn.predict(wrong, X)
+    with pytest.raises(TypeError, match="returns a Value or a vector of them, not None"):
+        nn.predict(lambda x: None, X)
+    with pytest.raises(ValueError, match="gives 1 or 2 outputs"):
+        nn.predict(lambda x: [0.0] * (1 if x[0] < 0.5 else 2), X)
+    for wrong in (lambda p, y: [p - y], lambda p, y: None, lambda p, y: np.array([p - y])):
+        with pytest.raises(TypeError, match="the loss of one example is one Value, not"):
+            train(1, loss=wrong)
 
 
 def test_what_does_not_go_together_is_refused(tmp_path):

@@ -206,7 +206,7 @@ def _check_together(model: Any, X: np.ndarray, Y: np.ndarray, loss: Any, optimiz
         if not set(map(id, model.parameters())) & set(map(id, optimizer.parameters)):
             raise ValueError("the optimizer has other parameters than the model: nothing would be learnt")
     if outside := getattr(loss, "outside", None):
-        for y in Y[~(outside(Y) <= 0.0)][:1].tolist():
+        for y in Y[outside(Y) != 0.0][:1].tolist():
             loss(y, y)  # which says what is wrong with it
     shapes = f"X has shape {X.shape} and Y {Y.shape}"
     try:

@@ -2,13 +2,13 @@
 
 Each is a Value, or a sequence of as many; the losses of several outputs are added. A loss also
 knows its `decision`: a prediction above it counts as class 1; and, if just some targets will do,
-`outside`: a function of a target that is 0 for those alone, and above 0 for others. Those are a
-ValueError: at once where the target is a number, and in a compiled loss because its result overflows.
+`outside`: a function of a target that is 0 for those alone. Others are a ValueError: at once where the
+target is a number, and from a compiled loss because its result overflows.
 """
 
 from __future__ import annotations
 
-import contextlib
+import math
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -39,13 +39,16 @@ def _loss(
 
         def check(y: Any) -> Any:
             """ValueError for a wrong target; of one that compile records, a term that overflows for it."""
-            off = outside(y)  # type: ignore[misc]
             try:
-                if off <= 0.0:
+                scaled = 1e300 * outside(y)  # type: ignore[misc]
+                guard = scaled * scaled  # with a slope of 0 at 0
+            except ArithmeticError:  # among Values
+                guard = math.inf
+            try:
+                if guard <= 0.0:
                     return None
             except TypeError:  # while compile records, nothing can be compared
-                with contextlib.suppress(ArithmeticError):
-                    return off * 1e308 * 1e308
+                return guard
             number = y.data if isinstance(y, Value) else y
             raise ValueError(f"{loss.__name__} takes targets {targets} alone, not {number}")
 
@@ -71,7 +74,7 @@ def binary_cross_entropy(p: Any, y: Any) -> Any:
     return y * softplus(-p) + (1.0 - y) * softplus(p)
 
 
-@_loss(decision=0.0, targets="of -1 or 1", outside=lambda y: abs(y * y - 1.0))
+@_loss(decision=0.0, targets="of -1 or 1", outside=lambda y: y * y - 1.0)
 def hinge(p: Any, y: Any) -> Any:
     """max(0, 1 − y p), for a target y of −1 or 1."""
     return relu(1.0 - y * p)

@@ -254,13 +254,16 @@ def test_data_that_does_not_fit_is_refused(x, y, kind, said):
 class Frame:
     """The looks of a data frame with a column of numbers and one of truth values."""
 
-    columns = ("size", "big")
+    columns, ndim = ("size", "big"), 2
 
     def __init__(self, rows):
         self.rows = rows
 
     def __array__(self, dtype=None, copy=None):
         return np.array(self.rows, dtype=object)
+
+    def __iter__(self):
+        return iter(self.columns)
 
 
 def test_columns_of_several_types_are_numbers_or_named():
@@ -270,6 +273,8 @@ def test_columns_of_several_types_are_numbers_or_named():
     assert train(3, Frame(rows), [0, 1, 0, 1]).loss == expected
     with pytest.raises(TypeError, match=r"X\[1, 1\] \(column big\) is 'no', not a real number"):
         nn.predict(model, Frame([[0.5, True], [0.5, "no"]]))
+    with pytest.raises(ValueError, match=r"nn.predict\(model, X\)"):
+        model(Frame(rows))
 
 
 def test_a_number_that_is_unknown_is_named_before_what_comes_of_it():

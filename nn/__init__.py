@@ -1,5 +1,13 @@
 """Networks built from Values, what trains them, and the matrix reference that they are checked by."""
 
+import autograd
+
+if not hasattr(autograd, "Value"):
+    raise ImportError(
+        f"nn needs the autograd that comes with it, and Python finds {autograd!r}: another of that name, as"
+        " the package index has one. Install this project in a fresh virtual environment, without the other"
+    )
+
 from . import data, init
 from .checkpoint import load_checkpoint, save_checkpoint
 from .fit import History, accuracy, fit, predict

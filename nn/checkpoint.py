@@ -1,6 +1,6 @@
 """Checkpoints: the state of a training run, in one .npz file without pickled objects.
 
-Settings (learning rate, batch size, ...) are not in it: they are the caller's to repeat.
+Settings (learning rate, activation, ...) are in it to be compared: they are the caller's to repeat.
 """
 
 from __future__ import annotations
@@ -12,14 +12,18 @@ import os
 import re
 import time
 import zipfile
+from collections.abc import Iterator, Mapping
+from itertools import zip_longest
+from operator import itemgetter
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.random import Generator
 
 from . import checks
+from .module import settings as settings_of
 
-FORMAT = 1
+FORMAT = 2
 
 # What np.save writes before an array's bytes. NumPy's reader evaluates it as Python, with its warnings, and
 # allocates whatever it promises.
@@ -31,12 +35,19 @@ HEADER = re.compile(
 
 
 def save_checkpoint(
-    path: Any, model: Any, optimizer: Any, rng: Generator, loss: Any, seconds: float, data: str = ""
+    path: Any,
+    model: Any,
+    optimizer: Any,
+    rng: Generator,
+    loss: Any,
+    seconds: float,
+    settings: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the state of a training run: a crash at any moment leaves the old file or the new, whole.
 
-    `loss` is the loss of each epoch so far, `seconds` what they took, and `data` a name of what the
-    model is trained on. If several save to one path at once, one of their files is there in the end.
+    `loss` is the loss of each epoch so far, `seconds` what they took, and `settings` whatever else must
+    be as it was when training goes on, as JSON can hold it; those of the model and the optimizer are
+    saved with them. If several save to one path at once, one of their files is there in the end.
 
     Raises OSError where the file cannot be written, and ValueError for losses that are not finite.
     """
@@ -47,7 +58,8 @@ def save_checkpoint(
         "rng": np.array(_text(rng)),
         "loss": np.array(losses, dtype=float),
         "seconds": np.array(seconds),
-        "data": np.array(data),
+        "settings": np.array(json.dumps(_settings(model, optimizer, settings or {}))),
+        "order": np.array(_order(model, optimizer)),
         **{f"model.{name}": array for name, array in model.state_dict().items()},
         **{f"optimizer.{name}": array for name, array in optimizer.state_dict().items()},
     }
@@ -77,15 +89,16 @@ def _remove_abandoned(path: str) -> None:
 
 @np.errstate(all="ignore")  # a number too large for a float becomes inf, and is refused as that
 def load_checkpoint(
-    path: Any, model: Any, optimizer: Any, rng: Generator, data: str | None = None
+    path: Any, model: Any, optimizer: Any, rng: Generator, settings: Mapping[str, Any] | None = None
 ) -> tuple[list[float], float]:
     """Put model, optimizer and rng into the state saved at path.
 
-    Returns the loss of each epoch so far, and the seconds they took.
+    Returns the loss of each epoch so far, and the seconds they took. If settings are given, they and
+    those of the model and the optimizer (activation, lr, ...) must be as they were saved.
 
     Raises OSError where the file cannot be opened, and ValueError where it is cut short, damaged, or
-    of another architecture, optimizer, generator or (if given) data; everything is then as it was. It
-    takes no more memory than a few times what the file does.
+    of another architecture, optimizer, order of its parameters, generator or settings; everything is
+    then as it was. It takes no more memory than a few times what the file does.
     """
     path = os.fsdecode(path)
     if os.path.exists(path) and not os.path.isfile(path):  # a pipe would have it wait
@@ -99,12 +112,16 @@ def load_checkpoint(
     rng_before = rng.bit_generator.state
     try:
         if (format := _scalar("format", "iu", arrays)) != FORMAT:
-            raise ValueError(f"its format is {format}, not {FORMAT}")
+            raise ValueError(f"its format is {format}, not {FORMAT}: another version of nn saved it")
         if (trained_by := _scalar("optimizer", "U", arrays)) != type(optimizer).__name__:
             raise ValueError(f"it was trained by {trained_by}, not {type(optimizer).__name__}")
-        if _scalar("data", "U", arrays) != data and data is not None:
-            raise ValueError("it was trained on other data")
         model.load_state_dict(_under("model.", arrays))
+        _check_order(
+            checks.numbers("order", arrays["order"]).ravel().tolist(), _order(model, optimizer), model
+        )
+        saved = json.loads(_scalar("settings", "U", arrays))
+        if settings is not None:
+            _check_settings(saved, _settings(model, optimizer, settings))
         optimizer.load_state_dict(_under("optimizer.", arrays))
         _check_finite(model.state_dict(), model_before)
         _check_finite(optimizer.state_dict(), optimizer_before)
@@ -157,6 +174,52 @@ def _scalar(name: str, kinds: str, arrays: dict[str, np.ndarray]) -> Any:
 
 def _under(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
+
+
+def _settings(model: Any, optimizer: Any, others: Mapping[str, Any]) -> dict[str, Any]:
+    """All that must be as it was for training to go on as if there had been no break, by name."""
+    parts = {"model": settings_of(model), "optimizer": settings_of(optimizer)}
+    of_parts = {f"{part}.{name}": x for part, found in parts.items() for name, x in found.items()}
+    of_parts.pop("optimizer.steps", None)  # that is state
+    return {"model": type(model).__name__, **of_parts, **others}
+
+
+def _check_settings(saved: Any, now: dict[str, Any]) -> None:
+    """Refuse settings that are not as they were saved."""
+    now = json.loads(json.dumps(now))
+    differ = [
+        f"{name:.60} was {saved.get(name)!r:.24} and is {now.get(name)!r:.24}"
+        for name in {**now, **saved}
+        if repr(saved.get(name)) != repr(now.get(name))
+    ]
+    if differ:
+        raise ValueError(
+            f"{', '.join(differ[:2])}{', …' if differ[2:] else ''}; to change settings,"
+            " nn.load_checkpoint(path, model, optimizer, rng) and fit without resume"
+        )
+
+
+def _order(model: Any, optimizer: Any) -> list[int]:
+    """The place of each of the optimizer's parameters among the model's by name; −1 if it has none."""
+    places = {id(p): i for i, (*_, p) in enumerate(_elements(model))}
+    return [places.get(id(p), -1) for p in optimizer.parameters]
+
+
+def _check_order(saved: Any, now: list[int], model: Any) -> None:
+    """Refuse an optimizer with other parameters than when it was saved, or in another order."""
+    if saved == now:
+        return
+    names = {i: f"{name}{[*at] or ''}" for i, (name, at, _) in enumerate(_elements(model))}
+    places = next((i, *pair) for i, pair in enumerate(zip_longest(saved, now)) if pair[0] != pair[1])
+    before, after = (names.get(place, "none of the model's") for place in places[1:])
+    raise ValueError(f"parameter {places[0]} of the optimizer was {before} and is {after}")
+
+
+def _elements(model: Any) -> Iterator[tuple[str, tuple[int, ...], Any]]:
+    """(name, place there, parameter), the last a Value or an array, in the order of the names."""
+    for name, array in sorted(getattr(model, "named_parameters", tuple)(), key=itemgetter(0)):
+        for at, p in np.ndenumerate(np.array(array, dtype=object)):
+            yield name, at, p
 
 
 def _check_finite(state: dict[str, np.ndarray], before: dict[str, np.ndarray]) -> None:

@@ -46,14 +46,40 @@ def generator(rng: Any) -> Generator:
 
 
 def numbers(name: str, x: Any) -> np.ndarray:
-    """An array of real numbers, as floats; TypeError or ValueError if not."""
+    """An array of real numbers, as floats; TypeError or ValueError if not.
+
+    An array of objects will do, if those are real numbers: a data frame of several types makes one.
+    """
+    if isinstance(x, np.ma.MaskedArray):
+        for at in np.argwhere(np.ma.getmaskarray(x))[:1].tolist():
+            raise ValueError(f"{name}{at} is masked: leave out what is unknown, or fill it in")
     try:
         array = np.asarray(x)
     except ValueError:
         raise ValueError(f"{name} is not an array: its rows differ in length") from None
-    if array.dtype.kind not in "fiub":
+    if array.dtype == object:
+        for place, item in np.ndenumerate(array):
+            if not isinstance(item, Real | np.bool_):
+                column = f" (column {x.columns[place[1]]})" if hasattr(x, "columns") else ""
+                raise TypeError(f"{name}{[*place]}{column} is {item!r:.40}, not a real number")
+    elif array.dtype.kind not in "fiub":
         raise TypeError(f"{name} holds {array.dtype}, not real numbers")
     return array.astype(float, copy=False)
+
+
+def unknown(**arrays: np.ndarray) -> str:
+    """The first number of the arrays that is not finite, as the beginning of a sentence; "" if all are."""
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            at = np.argwhere(~np.isfinite(array))[0].tolist()
+            return f"{name}{at} is {array[tuple(at)]}: "
+    return ""
+
+
+def column(name: str, x: np.ndarray) -> str:
+    """Advice for an array that has a number where a row is needed."""
+    said = f"; {name}[:, None] makes each number an example, and {name}[None] makes them all one"
+    return said if x.ndim == 1 else ""
 
 
 def examples(X: Any, Y: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -64,7 +90,7 @@ def examples(X: Any, Y: Any) -> tuple[np.ndarray, np.ndarray]:
     X, Y = numbers("X", X), numbers("Y", Y)
     shapes = f"X has shape {X.shape} and Y {Y.shape}"
     if X.ndim != 2 or Y.ndim not in (1, 2) or len(X) != len(Y):
-        raise ValueError(f"{shapes}: they need a row for each example, and as many of them")
+        raise ValueError(f"{shapes}: they need a row for each example, and as many of them{column('X', X)}")
     if len(X) == 0:
         raise ValueError(f"{shapes}: there is no example")
     return X, Y.reshape(len(Y), -1)

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -41,17 +42,32 @@ class History:
 
 def predict(model: Any, X: Any) -> np.ndarray:
     """The model's predictions for the rows of X, of shape (examples, outputs)."""
+    _check_model(model)
     X = checks.numbers("X", X)
     if X.ndim != 2:
-        raise ValueError(f"X has shape {X.shape}: it needs a row for each example")
+        advice = checks.column("X", X)
+        raise ValueError(f"X has shape {X.shape}: it needs a row for each example{advice}")
     if isinstance(model, MatrixMLP):
         predictions = model(X)
         if not np.isfinite(predictions).all():
             raise FloatingPointError("a prediction is not finite")
         return predictions
-    return np.array(
-        [[p.data if isinstance(p, Value) else float(p) for p in sequence(model(x))] for x in X.tolist()]
-    )
+    try:
+        rows = [_outputs(model, x) for x in X.copy()]  # a model may write into its row
+    except ArithmeticError as error:
+        raise type(error)(f"{checks.unknown(X=X)}{error}") from error
+    if len(widths := set(map(len, rows))) > 1:
+        raise ValueError(f"the model gives {' or '.join(map(str, sorted(widths)))} outputs, by the row")
+    return np.array(rows)
+
+
+def _outputs(model: Any, x: np.ndarray) -> list[float]:
+    """The model's outputs for a row, as numbers."""
+    output = model(x)
+    outputs = sequence(output)
+    if not all(isinstance(p, Value | Real) for p in outputs):
+        raise TypeError(f"a model returns a Value or a vector of them, not {output!r:.80}")
+    return [p.data if isinstance(p, Value) else float(p) for p in outputs]
 
 
 def accuracy(model: Any, X: Any, Y: Any, loss: Loss = squared_error) -> float:
@@ -93,8 +109,9 @@ def fit(
 
     Prints the loss every log_every epochs. progress: a bar on standard error, by default where that
     is a terminal. checkpoint: a file to save the training in at the start, every log_every epochs (a
-    tenth of all if not given) and at the end; resume: such a file to go on from, with the same data,
-    settings and engine to the last bit as if there had been no break. Ctrl-C ends training with the
+    tenth of all if not given) and at the end; resume: such a file to go on from, with the same engine
+    to the last bit as if there had been no break: data, loss, batch_size and the numbers, texts and
+    functions that model and optimizer have as attributes must be as they were. Ctrl-C ends training with the
     last whole epoch.
 
     Raises ValueError or TypeError for what does not fit; ArithmeticError, naming the epoch, when the
@@ -109,17 +126,17 @@ def fit(
     if engine not in ENGINES:
         raise ValueError(f"unknown engine {engine!r}; there are {', '.join(ENGINES)}")
     _check_together(model, X, Y, loss, optimizer)
-    data = ""
+    settings = {"loss": getattr(loss, "__name__", type(loss).__name__), "batch_size": size}
     if checkpoint or resume:
         if not hasattr(model, "state_dict"):
             raise TypeError(f"a checkpoint needs a model with a state_dict, as a Module has, not {model!r}")
-        data = hashlib.sha256(X.tobytes() + Y.tobytes()).hexdigest()  # so that none is taken for another
-    losses, seconds = load_checkpoint(resume, model, optimizer, rng, data) if resume else ([], 0.0)
+        settings["data (SHA-256)"] = hashlib.sha256(X.tobytes() + Y.tobytes()).hexdigest()
+    losses, seconds = load_checkpoint(resume, model, optimizer, rng, settings) if resume else ([], 0.0)
     start = time.perf_counter() - seconds
 
     def save() -> None:
         if checkpoint:
-            save_checkpoint(checkpoint, model, optimizer, rng, losses, time.perf_counter() - start, data)
+            save_checkpoint(checkpoint, model, optimizer, rng, losses, time.perf_counter() - start, settings)
 
     save()  # at once, so that a file that cannot be written is known before there is anything to lose
     share = math.nan
@@ -152,9 +169,11 @@ def fit(
         if training:
             training.rewind_to_finite()
             save()  # or what is saved may be parameters that have overflowed
+        in_data = checks.unknown(X=X, Y=Y)
+        advice = "" if in_data else ", and a smaller learning rate may keep it finite"
         raise ArithmeticError(
-            f"the loss stopped being finite in epoch {epoch}: {error}; the parameters are"
-            f" those before epoch {len(losses)}, and a smaller learning rate may keep it finite"
+            f"{in_data}the loss stopped being finite in epoch {epoch}: {error}; the parameters are"
+            f" those before epoch {len(losses)}{advice}"
         ) from error
     except BaseException:
         if training:
@@ -167,8 +186,16 @@ def fit(
     return History(losses, share, time.perf_counter() - start, training.engine if training else "")
 
 
+def _check_model(model: Any) -> None:
+    """Refuse what cannot be called with a row."""
+    if not callable(model) or isinstance(model, type | Program):
+        said = "a model is a function of one example's inputs, as a Module with __call__ is"
+        raise TypeError(f"{said}, not {model!r:.80}")
+
+
 def _check_together(model: Any, X: np.ndarray, Y: np.ndarray, loss: Any, optimizer: Any) -> None:
     """Refuse what does not go together, before anything is trained."""
+    _check_model(model)
     if not callable(loss) or isinstance(loss, Program):
         raise TypeError(f"loss is a function of a prediction and a target, not {loss!r}")
     if isinstance(model, MatrixMLP) and loss is not squared_error:
@@ -178,9 +205,9 @@ def _check_together(model: Any, X: np.ndarray, Y: np.ndarray, loss: Any, optimiz
     if hasattr(model, "parameters"):
         if not set(map(id, model.parameters())) & set(map(id, optimizer.parameters)):
             raise ValueError("the optimizer has other parameters than the model: nothing would be learnt")
-    targets = getattr(loss, "targets", ())
-    if targets and not np.isin(Y, targets).all():
-        raise ValueError(f"this loss takes targets of {' or '.join(f'{t:g}' for t in targets)} alone")
+    if outside := getattr(loss, "outside", None):
+        for y in Y[outside(Y) != 0.0][:1].tolist():
+            loss(y, y)  # which says what is wrong with it
     shapes = f"X has shape {X.shape} and Y {Y.shape}"
     try:
         outputs = predict(model, X[:1]).shape[1]

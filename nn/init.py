@@ -24,3 +24,6 @@ def he_uniform(fan_in: int, fan_out: int, rng: Generator) -> np.ndarray:
 def he_normal(fan_in: int, fan_out: int, rng: Generator) -> np.ndarray:
     """Normal with variance 2 / fan_in, for relu (He et al., 2015)."""
     return rng.normal(0.0, (2.0 / fan_in) ** 0.5, (fan_out, fan_in))
+
+
+INITIALISERS = [name for name in globals() if name.endswith(("uniform", "normal"))]

@@ -8,7 +8,7 @@ Each layer is a matrix–vector product of Values, and an activation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.random import Generator
 from autograd import Value, matvec
 
 from .checks import generator, numbers, whole
-from .init import xavier_uniform
+from .init import INITIALISERS, xavier_uniform
 from .module import Module
 
 ACTIVATIONS: dict[str, Callable[[Value], Value]] = {
@@ -52,10 +52,8 @@ class Neuron(Module):
     ):
         if activation not in tuple(ACTIVATIONS):
             raise ValueError(f"unknown activation {activation!r}; there are {', '.join(ACTIVATIONS)}")
-        weights = numbers("init", init(whole("nin", nin), 1, generator(rng)))
-        if weights.shape != (1, nin):
-            raise ValueError(f"init gave weights of shape {weights.shape}, not {(1, nin)}")
-        self.w = tuple(Value(w, f"w[{j}]") for j, w in enumerate(weights[0]))
+        [weights] = _initial(init, nin, 1, rng)
+        self.w = tuple(Value(w, f"w[{j}]") for j, w in enumerate(weights))
         self.b = Value(0.0, "b") if bias else None
         self.activation = activation if nonlin else "linear"
 
@@ -82,9 +80,7 @@ class Layer(Module):
         rng: Generator | None = None,
         **kwargs: Any,
     ):
-        weights = init(whole("nin", nin), whole("nout", nout), generator(rng))
-        if np.shape(weights) != (nout, nin):
-            raise ValueError(f"init gave weights of shape {np.shape(weights)}, not {(nout, nin)}")
+        weights = _initial(init, nin, nout, rng)
         # Drawn whole, as init needs to know the layer's width, and handed out row by row.
         self.neurons = [Neuron(nin, init=lambda *_, row=row: [row], **kwargs) for row in weights]
         self.label_parameters("")
@@ -97,11 +93,14 @@ class Layer(Module):
             if neuron.b is not None:
                 neuron.b.label = f"b{k}[{i}]"
 
-    def named_parameters(self) -> Iterator[tuple[str, np.ndarray]]:
+    def named_attributes(self) -> list[tuple[str, Any]]:
         """PyTorch's names: `weight` of shape (nout, nin) and, with biases, `bias` of shape (nout,)."""
-        yield "weight", np.array([neuron.w for neuron in self.neurons], dtype=object)
-        if self.neurons[0].b is not None:
-            yield "bias", np.array([neuron.b for neuron in self.neurons], dtype=object)
+        whole = [
+            ("weight", np.array([neuron.w for neuron in self.neurons], dtype=object)),
+            ("bias", np.array([neuron.b for neuron in self.neurons], dtype=object)),
+            ("activation", self.neurons[0].activation),
+        ]
+        return whole + [(name, x) for name, x in super().named_attributes() if name != "neurons"]
 
     def __call__(self, x: Iterable[Any]) -> Value | list[Value]:
         return _bare(self.outputs(x))
@@ -165,15 +164,36 @@ class MLP(Module):
         return f"MLP of [{', '.join(map(repr, self.layers))}]"
 
 
-def _outputs(neurons: list[Neuron], x: Iterable[Any]) -> list[Value]:
+def _initial(init: Init, nin: int, nout: int, rng: Generator | None) -> np.ndarray:
+    """Weights of shape (nout, nin), as init draws them."""
+    if not callable(init):
+        raise ValueError(f"init is a function, such as {' or '.join(INITIALISERS)} of nn.init, not {init!r}")
+    weights = numbers("init", init(whole("nin", nin), whole("nout", nout), generator(rng)))
+    if weights.shape != (nout, nin):
+        raise ValueError(f"init gave weights of shape {weights.shape}, not {(nout, nin)}")
+    return weights
+
+
+def _outputs(neurons: list[Neuron], x: Any) -> list[Value]:
     first = neurons[0]
+    nin = len(first.w)
     try:
-        x = tuple(x)
+        # An array as a list of floats, as Values compute with those faster than with NumPy's.
+        inputs = x if type(x) is list else x.tolist() if isinstance(x, np.ndarray) else tuple(x)
+        given = len(inputs)
     except TypeError:
-        raise TypeError(f"this takes a sequence of {len(first.w)} inputs, not {type(x).__name__}") from None
-    if len(x) != len(first.w):
-        raise ValueError(f"this takes {len(first.w)} inputs, not {len(x)}")
-    outs = matvec([neuron.w for neuron in neurons], x)
+        raise TypeError(f"this takes a sequence of {nin} inputs, not {type(x).__name__}") from None
+    try:
+        if given != nin:
+            raise ValueError(f"this takes {nin} inputs, not {given}")
+        outs = matvec([neuron.w for neuron in neurons], inputs)
+    except (TypeError, ValueError):
+        if getattr(x, "ndim", 1) > 1 or any(isinstance(v, list | tuple | np.ndarray) for v in inputs):
+            raise ValueError(
+                f"this takes the {nin} inputs of one example, and a matrix is many:"
+                " nn.predict(model, X) gives the outputs of each row"
+            ) from None
+        raise
     if first.b is not None:
         outs = [z + neuron.b for z, neuron in zip(outs, neurons)]
     activate = ACTIVATIONS[first.activation]

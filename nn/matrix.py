@@ -80,6 +80,8 @@ class MatrixMLP:
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any], activation: str) -> MatrixMLP:
         """The network whose state_dict() this is; a state does not say the activation."""
+        if not isinstance(state, Mapping):
+            raise TypeError(f"a state is a mapping of names to arrays, not {type(state).__name__}")
         layers = range(sum(name.endswith("weight") for name in state))
         try:
             weights = [state[f"layers.{k}.weight"] for k in layers]
@@ -116,7 +118,7 @@ class MatrixMLP:
         sigma, _ = ACTIVATIONS[self.activation]
         nin = self.w[0].data.shape[1]
         if X.ndim != 2 or X.shape[1] != nin:
-            raise ValueError(f"X has shape {X.shape}: this takes {nin} inputs a row")
+            raise ValueError(f"X has shape {X.shape}: this takes {nin} inputs a row{checks.column('X', X)}")
         hs = [X.T]
         for k, w in enumerate(self.w):
             z = w.data @ hs[k]

@@ -27,11 +27,18 @@ class Optimizer:
     def __init__(self, parameters: Iterable[Any], lr: float):
         if hasattr(parameters, "parameters"):
             raise TypeError("an optimizer takes parameters: give it model.parameters(), not the model")
+        if not isinstance(parameters, Iterable):
+            raise TypeError(f"an optimizer takes a list, as model.parameters() gives, not {parameters!r:.80}")
         self.parameters = list(parameters)
         if not self.parameters:
-            raise ValueError("an optimizer needs at least one parameter")
-        if not all(hasattr(p, "data") and hasattr(p, "grad") for p in self.parameters):
-            raise TypeError("a parameter has data and grad, as a Value does")
+            raise ValueError(
+                "an optimizer needs at least one parameter; a Module's are the Values set on it,"
+                " as by self.w = Value(0.0)"
+            )
+        for p in self.parameters:
+            if not (hasattr(p, "data") and hasattr(p, "grad")):
+                said = f"a parameter has data and grad, as a Value does, and {type(p).__name__} has not"
+                raise TypeError(f"{said}: give the optimizer model.parameters()")
         if len(set(map(id, self.parameters))) < len(self.parameters):
             raise ValueError("a parameter is there twice, and would be moved twice a step")
         self.lr = checks.positive("lr", lr)

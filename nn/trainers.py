@@ -32,7 +32,13 @@ class MeanLoss:
     def backward(self, X: Any, Y: Any) -> float:
         """The mean loss; adds its gradient to every parameter's grad."""
         X, Y = checks.examples(X, Y)
-        losses = total([self.loss(self.model(x), y) for x, y in zip(X.tolist(), _targets(Y).tolist())])
+        targets = _targets(Y.copy())  # copies, as a model may write into its row
+        ys = targets.tolist() if targets.ndim == 1 else targets
+        each = [self.loss(self.model(x), y) for x, y in zip(X.copy(), ys)]
+        try:
+            losses = total(each)
+        except TypeError:
+            raise TypeError(f"the loss of one example is one Value, not {each[0]!r:.80}") from None
         if losses.dx is None:
             raise TypeError("the loss is a number, and not a Value: it depends on no parameter")
         mean = losses * (1.0 / len(X))

@@ -23,6 +23,7 @@ import pytest
 from test_fit import X, Y, same, training
 
 import nn
+from autograd import Value
 
 
 @pytest.fixture
@@ -40,10 +41,79 @@ def test_a_checkpoint_holds_what_was_saved(checkpoint):
 def test_training_resumes_on_the_same_data_alone(tmp_path):
     training()[1](3, checkpoint=tmp_path / "run.npz")
     model, train = training()
-    with pytest.raises(ValueError, match=r"run\.npz: it was trained on other data"):
+    with pytest.raises(ValueError, match=r"run\.npz: data \(SHA-256\) was '\w+ and is '"):
         train(5, x=X + 0.1, resume=tmp_path / "run.npz")
     assert same(model, training()[0])
     assert len(load(tmp_path / "run.npz")[0]) == 3  # by hand, it goes wherever it fits
+
+
+class Scaled(nn.Module):
+    """A model of one's own, with settings of its own."""
+
+    def __init__(self, first, second, slope=0.1, squash=Value.tanh):
+        setattr(self, first, Value(0.3))
+        setattr(self, second, nn.Layer(2, 1, activation="tanh", nonlin=False, rng=np.random.default_rng(0)))
+        self.slope, self.squash, self._calls = slope, squash, 0
+
+    def __call__(self, x):
+        self._calls += 1
+        scale, layer = (x for x in vars(self).values() if isinstance(x, Value | nn.Layer))
+        return scale * self.squash(layer(x)) * self.slope
+
+
+def resumable(
+    names=("scale", "layer"), optimizer=nn.SGD, order=1, batch_size=4, loss=nn.squared_error, model=(), **rest
+):
+    """A training that knows each setting by a name."""
+    if model:
+        made = nn.MLP(2, [3, 1], **dict(model), rng=np.random.default_rng(0))
+    else:
+        made = Scaled(*names, **{k: rest.pop(k) for k in ("slope", "squash") if k in rest})
+    opt = optimizer(made.parameters()[::order], **{"lr": 0.1, **rest})
+    settings = {"optimizer": opt, "batch_size": batch_size, "loss": loss, "rng": np.random.default_rng(0)}
+    return made, opt, lambda epochs, **kwargs: nn.fit(made, X, Y, epochs=epochs, **settings, **kwargs)
+
+
+TANH, RELU = {"activation": "tanh"}.items(), {"activation": "relu"}.items()
+
+
+@pytest.mark.parametrize(
+    "before, after, said",
+    [
+        ({}, {"lr": 0.2}, r"optimizer\.lr was 0\.1 and is 0\.2;"),
+        ({"momentum": 0.5}, {}, r"optimizer\.momentum was 0\.5 and is 0\.0"),
+        (
+            {"optimizer": nn.Adam, "betas": (0.5, 0.9)},
+            {"optimizer": nn.Adam, "eps": 1e-6},
+            r"betas was \[0\.5, 0\.9\] and is \[0\.9, 0\.999\], optimizer\.eps was 1e-08 and is 1e-06",
+        ),
+        ({}, {"batch_size": 8}, "batch_size was 4 and is 8"),
+        ({}, {"batch_size": None}, "batch_size was 4 and is None"),
+        ({}, {"loss": nn.binary_cross_entropy}, "loss was 'squared_error' and is 'binary_cross_entr"),
+        ({}, {"slope": 0.2}, r"model\.slope was 0\.1 and is 0\.2"),
+        ({}, {"squash": Value.sin}, r"model\.squash was 'tanh' and is 'sin'"),
+        ({}, {"names": ("gain", "layer")}, "gain is missing"),
+        ({}, {"order": -1}, r"parameter 0 of the optimizer was scale and is layer\.bias\[0\]"),
+        ({"order": 2}, {"order": 3}, r"parameter 1 of .* was layer\.weight\[0, 1\] and is layer\.bias\[0\]"),
+        ({"order": 3}, {}, r"parameter 1 of .* was layer\.bias\[0\] and is layer\.weight\[0, 0\]"),
+        ({"model": TANH}, {"model": RELU}, r"model\.layers\.0\.activation was 'tanh' and is 'relu'"),
+    ],
+)
+def test_resuming_with_other_settings_says_which_and_changes_nothing(tmp_path, before, after, said):
+    resumable(**before)[2](3, checkpoint=tmp_path / "run.npz")
+    model, optimizer, train = resumable(**after)
+    with pytest.raises(ValueError, match=rf"run\.npz: .*{said}"):
+        train(6, resume=tmp_path / "run.npz")
+    untouched, its_optimizer, _ = resumable(**after)
+    assert same(model, untouched) and same(optimizer, its_optimizer)
+
+
+def test_settings_may_be_changed_by_loading_by_hand(tmp_path):
+    trained, _, train = resumable()
+    whole = train(3, checkpoint=tmp_path / "run.npz")
+    model, optimizer, _ = resumable(lr=0.2, slope=0.3)
+    losses, _ = nn.load_checkpoint(tmp_path / "run.npz", model, optimizer, np.random.default_rng(0))
+    assert losses == whole.loss and same(model, trained) and optimizer.lr == 0.2
 
 
 def load(path, **settings):
@@ -111,7 +181,7 @@ def test_a_checkpoint_of_another_training_is_refused(checkpoint, settings, said)
         ({"rng": np.array('{"bit_generator": "PCG64", "state": {"state": -1, "inc": 1}}')}, "run.npz"),
         ({"rng": np.array(PCG64 % 1.5)}, "rng is not a state of this generator"),
         ({"loss": np.array([1j])}, "loss holds complex"),
-        ({"format": np.array(99)}, "format is 99"),
+        ({"format": np.array(1)}, "format is 1, not 2: another version of nn saved it"),
         ({"seconds": np.array([1.0, 2.0])}, r"seconds has shape \(2,\)"),
         ({"seconds": np.array(-1.0)}, "seconds is -1.0"),
         ({"seconds": np.array(math.nan)}, "seconds is nan"),
@@ -121,7 +191,13 @@ def test_a_checkpoint_of_another_training_is_refused(checkpoint, settings, said)
         ({"optimizer.velocity": np.full(17, math.nan)}, "velocity is not finite"),
         ({"optimizer.steps": np.array(2**60)}, "steps is 1.1529"),
         ({"optimizer.steps": np.array(0.5)}, "steps is 0.5"),
-        ({"data": None}, "data is missing"),
+        ({"settings": None}, "settings is missing"),
+        ({"settings": np.array("[" * 100_000)}, "run.npz"),
+        ({"order": None}, "order is missing"),
+        (
+            {"order": np.array([math.nan])},
+            "parameter 0 of the optimizer was none of the model's and is layers",
+        ),
     ],
 )
 def test_checkpoints_with_wrong_contents_are_refused(checkpoint, changes, said):
@@ -282,7 +358,7 @@ def rebuilt(content, rng):
 
 def test_10000_damaged_checkpoints_are_refused_in_one_sentence_or_load_just_what_they_hold(memory, recwarn):
     path = memory / "run.npz"
-    nn.save_checkpoint(path, *tiny(0), [0.3, 0.2, 0.1], 1.5, "data")
+    nn.save_checkpoint(path, *tiny(0), [0.3, 0.2, 0.1], 1.5, {"data": "data"})
     whole, content = path.read_bytes(), members(path)
     rng = np.random.default_rng(0)
     loaded_into = tiny(1)

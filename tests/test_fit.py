@@ -1,5 +1,6 @@
 """Training: its history, its output, its end by Ctrl-C or by a bad loss, and how it resumes."""
 
+import functools
 import itertools
 import math
 import sys
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 import nn
-from autograd import Value
+from autograd import Value, compile
 
 X, Y = nn.data.xor()
 
@@ -33,6 +34,7 @@ def failing(error, call):
     """A squared error that raises the error instead at one of its calls."""
     calls = itertools.count(1)
 
+    @functools.wraps(nn.squared_error)  # as which it is known to a checkpoint
     def loss(p, y):
         if next(calls) == call:
             raise error
@@ -180,6 +182,27 @@ def test_a_loss_and_a_model_of_ones_own():
         assert history.loss[2] < history.loss[0]
 
 
+def test_rows_are_arrays_that_a_model_may_write_into():
+    w = [Value(0.5), Value(-0.3)]
+
+    def model(x):
+        assert type(x) is np.ndarray and x.dtype == float
+        x *= 2.0
+        return np.array([w[0] * np.mean(x), w[1] * x[0]])
+
+    def loss(p, y):
+        assert type(y) is np.ndarray and type(y[0]) is np.float64
+        y += 1.0
+        return nn.squared_error(p, y)
+
+    x, y = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[0.0, 1.0], [1.0, 0.0]])
+    predictions = np.stack([0.5 * 2.0 * x.mean(axis=1), -0.3 * 2.0 * x[:, 0]], axis=1)
+    assert nn.predict(model, x) == pytest.approx(predictions)
+    mean = 0.5 * np.sum((predictions - (y + 1.0)) ** 2) / 2
+    assert nn.MeanLoss(model, loss).backward(x, y) == pytest.approx(mean)
+    assert x.tolist() == [[1.0, 2.0], [3.0, 4.0]] and y.tolist() == [[0.0, 1.0], [1.0, 0.0]]
+
+
 @pytest.mark.parametrize("matrix", [False, True])
 @pytest.mark.filterwarnings("error")
 def test_a_loss_that_is_not_finite_names_the_epoch_and_keeps_the_last_finite_parameters(matrix):
@@ -211,8 +234,10 @@ def test_parameters_that_overflow_in_the_last_epoch_are_noticed():
         (X[:, :1], Y, ValueError, r"\(21, 1\) and Y \(21, 1\).* takes 2 inputs, not 1"),
         (X, np.hstack([Y, Y]), ValueError, r"\(21, 2\) and Y \(21, 2\), but the model's outputs are 1"),
         (X[0], Y[0], ValueError, r"\(2,\) and Y \(1,\)"),
+        (X[:, 0], Y, ValueError, r"\(21,\) and Y \(21, 1\).* X\[:, None\]"),
         (X.astype(str), Y, TypeError, "X holds <U"),
-        (X, Y.astype(object), TypeError, "Y holds object"),
+        (X, np.where(Y > 0, None, Y), TypeError, r"Y\[1, 0\] is None, not a real number"),
+        (np.ma.masked_greater(X, 0.9), Y, ValueError, r"X\[1, 1\] is masked"),
         (X * 1j, Y, TypeError, "X holds complex"),
     ],
 )
@@ -226,13 +251,64 @@ def test_data_that_does_not_fit_is_refused(x, y, kind, said):
         assert same(model, training(matrix=matrix)[0])
 
 
+class Frame:
+    """The looks of a data frame with a column of numbers and one of truth values."""
+
+    columns, ndim = ("size", "big"), 2
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.rows, dtype=object)
+
+    def __iter__(self):
+        return iter(self.columns)
+
+
+def test_columns_of_several_types_are_numbers_or_named():
+    model, train = training()
+    rows = [[0.5, True], [np.float32(2.0), np.False_]] * 2
+    expected = training()[1](3, np.array(rows, dtype=float), [0, 1, 0, 1]).loss
+    assert train(3, Frame(rows), [0, 1, 0, 1]).loss == expected
+    with pytest.raises(TypeError, match=r"X\[1, 1\] \(column big\) is 'no', not a real number"):
+        nn.predict(model, Frame([[0.5, True], [0.5, "no"]]))
+    with pytest.raises(ValueError, match=r"nn.predict\(model, X\)"):
+        model(Frame(rows))
+
+
+def test_a_number_that_is_unknown_is_named_before_what_comes_of_it():
+    x, y = np.where(X > 0.95, np.nan, X), np.where(Y > 0.5, np.inf, Y)
+    for engine in ("auto", "scalar"):
+        for data, said in (((x, Y), r"X\[1, 1\] is nan: the loss"), ((X, y), r"Y\[1, 0\] is inf: the loss")):
+            with pytest.raises(ArithmeticError, match=rf"^{said}") as error:
+                training()[1](1, *data, engine=engine)
+            assert "learning rate" not in str(error.value)
+    with pytest.raises(ArithmeticError, match=r"^X\[1, 1\] is nan: dot"):
+        nn.predict(training()[0], x)
+
+
+def test_a_model_or_a_loss_that_returns_something_else_is_told_so():
+    model, train = training()
+    for wrong in (nn.MLP, nn.Module(), compile(model)):
+        with pytest.raises(TypeError, match="a model is a function of one example's inputs"):
+            nn.predict(wrong, X)
+    with pytest.raises(TypeError, match="returns a Value or a vector of them, not None"):
+        nn.predict(lambda x: None, X)
+    with pytest.raises(ValueError, match="gives 1 or 2 outputs"):
+        nn.predict(lambda x: [0.0] * (1 if x[0] < 0.5 else 2), X)
+    for wrong in (lambda p, y: [p - y], lambda p, y: None, lambda p, y: np.array([p - y])):
+        with pytest.raises(TypeError, match="the loss of one example is one Value, not"):
+            train(1, loss=wrong)
+
+
 def test_what_does_not_go_together_is_refused(tmp_path):
     model, _ = training()
     other = nn.SGD(training()[0].parameters(), lr=1.0)
     for wrong, kind, said in (
         ({"loss": "mse"}, TypeError, "loss is a function"),
         ({"loss": lambda p, y: 3.0}, TypeError, "depends on no parameter"),
-        ({"loss": nn.hinge}, ValueError, "targets of -1 or 1 alone"),
+        ({"loss": nn.hinge}, ValueError, "targets of -1 or 1 alone, not 0"),
         ({"rng": 3}, TypeError, "default_rng"),
         ({"optimizer": "sgd"}, TypeError, "optimizer is one such as nn.SGD"),
         ({"optimizer": other}, ValueError, "other parameters than the model"),

@@ -1,12 +1,19 @@
 """Networks, losses, optimizers and data."""
 
 import math
+import re
+import subprocess
+import sys
+import time
+from collections import deque
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import nn
-from autograd import Value
+from autograd import Value, compile
 
 ACTIVATIONS = ["linear", "relu", "sigmoid", "softplus", "tanh"]
 
@@ -71,9 +78,17 @@ def test_parameters_are_labelled_as_in_the_lab_and_computing_labels_nothing():
         (lambda: nn.Layer(2, 1.5), "above 0, not 1.5"),
         (lambda: nn.Neuron("2"), "above 0, not '2'"),
         (lambda: nn.MLP(2, [1], activation="swish"), "there are linear, relu, sigmoid, softplus, tanh"),
+        (
+            lambda: nn.MLP(2, [1], init="he"),
+            "init is a function, such as xavier_uniform or .*he_normal of nn",
+        ),
         (lambda: nn.MLP(2, [3], init=lambda i, o, rng: np.zeros((i, o))), r"\(2, 3\), not \(3, 2\)"),
         (lambda: nn.Neuron(2, init=lambda i, o, rng: np.zeros((i, o))), r"\(2, 1\), not \(1, 2\)"),
         (lambda: nn.MLP(2, [3, 1])([1.0, 2.0, 3.0]), "takes 2 inputs, not 3"),
+        (lambda: nn.MLP(2, [3, 1])(np.ones((5, 2))), r"one example.* nn.predict\(model, X\)"),
+        (lambda: nn.MLP(2, [3, 1])(np.ones((2, 2))), r"nn.predict\(model, X\)"),
+        (lambda: nn.Neuron(2)([[1.0, 2.0], [3.0, 4.0]]), r"nn.predict\(model, X\)"),
+        (lambda: nn.Layer(2, 3)([np.ones(2)] * 5), r"nn.predict\(model, X\)"),
         (lambda: nn.Adam([Value(1.0)], betas=(0.9,)), "betas are two numbers"),
         (lambda: nn.MLP(2, [1], activation=["relu"]), "unknown activation"),
         (lambda: nn.MLP(2, 3), "a sequence of widths, not 3"),
@@ -84,6 +99,7 @@ def test_parameters_are_labelled_as_in_the_lab_and_computing_labels_nothing():
         (lambda: nn.SGD([Value(1.0)], lr=1.0, momentum=1.0), "momentum"),
         (lambda: nn.Adam([Value(1.0)], betas=(0.9, -0.1)), "beta"),
         (lambda: nn.squared_error([1.0, 2.0], [1.0]), "2 outputs and the target 1"),
+        (lambda: nn.squared_error(np.ones((4, 1)), np.ones((4, 1))), r"one example .* shape \(4, 1\)"),
         (lambda: nn.data.linear(0), "above 0, not 0"),
         (lambda: nn.data.xor(1), "at least 2"),
         (lambda: nn.MatrixMLP([np.zeros((4, 2)), np.zeros((1, 3))], activation="tanh"), "do not chain"),
@@ -91,7 +107,10 @@ def test_parameters_are_labelled_as_in_the_lab_and_computing_labels_nothing():
         (lambda: nn.MatrixMLP([np.zeros((4, 2))], [np.zeros(3)], activation="relu"), "do not fit"),
         (lambda: nn.MatrixMLP([np.zeros((4, 2))], activation="softplus"), "there are sigmoid, tanh, relu"),
         (lambda: nn.predict(nn.MLP(2, [1]), [[1.0, 2.0], [3.0]]), "X is not an array: its rows differ"),
-        (lambda: nn.predict(nn.MLP(2, [1]), [1.0, 2.0]), r"shape \(2,\): it needs a row for each"),
+        (
+            lambda: nn.predict(nn.MLP(2, [1]), [1.0, 2.0]),
+            r"shape \(2,\): it needs a row for each.* X\[:, None\]",
+        ),
         (lambda: nn.accuracy(nn.MLP(1, [2]), [[1.0]], [1.0]), r"shape \(1, 2\) and Y \(1, 1\)"),
     ],
 )
@@ -107,7 +126,9 @@ def test_bad_settings_are_refused_with_what_would_be_right(make, said):
         (lambda: nn.data.linear(5, np.random), "rng is a generator"),
         (lambda: nn.MLP(2, [1])(3.0), "a sequence of 2 inputs, not float"),
         (lambda: nn.SGD(nn.MLP(2, [1]), lr=0.1), r"give it model.parameters\(\)"),
-        (lambda: nn.SGD([1.0], lr=0.1), "has data and grad"),
+        (lambda: nn.SGD([1.0], lr=0.1), "has data and grad.* float has not"),
+        (lambda: nn.SGD(Value(1.0), lr=0.1), r"takes a list, as model.parameters\(\) gives"),
+        (lambda: nn.MatrixMLP.from_state_dict(nn.MLP(2, [1]), "relu"), "a mapping of names to arrays"),
         (lambda: nn.MatrixMLP([[[1j]]], activation="relu"), "a weight matrix holds complex128"),
         (lambda: nn.MLP(2, [1]).load_state_dict(None), "a mapping of names to arrays"),
     ],
@@ -157,8 +178,58 @@ def test_modules_of_ones_own_find_their_parameters_once():
     assert mine.state_dict()["grid"].tolist() == [[1.0, 2.0], [3.0, 4.0]]
     mine.parts = [[nn.Neuron(1)], None, {"a": Value(5.0)}, np.array([Value(6.0)]), [[Value(7.0)], []]]
     mine.cache = mine.scale * 2.0  # computed, so no parameter
-    names = ["parts.0.0.w", "parts.0.0.b", "parts.2.a", "parts.3", "parts.4.0", "again"]
+    mine.queue = deque([Value(8.0), Value(9.0)])
+    names = ["parts.0.0.w", "parts.0.0.b", "parts.2.a", "parts.3", "parts.4.0", "again", "queue"]
     assert [name for name, _ in mine.named_parameters()][2:] == names
+
+
+def test_modules_may_hold_each_other_and_what_a_layer_has_been_given():
+    model = nn.MLP(1, [2, 1])
+    expected = model.parameters()
+    for layer in model.layers:
+        layer.parent, layer.peers = model, model.layers
+    model.root = {"self": [model]}
+    assert [*map(id, model.parameters())] == [*map(id, expected)]
+    model.layers[0].gain = Value(2.0)
+    model.tied = nn.Neuron(1)
+    model.tied.w = (model.layers[0].neurons[0].w[0],)  # of two Modules
+    assert list(model.state_dict())[2:] == [
+        "layers.0.gain",
+        "layers.1.weight",
+        "layers.1.bias",
+        "tied.w",
+        "tied.b",
+    ]
+    chain = end = nn.Module()
+    for _ in range(3000):
+        end.next = end = nn.Module()
+    end.w = Value(1.0)
+    assert chain.parameters() == [end.w]
+
+
+def test_parameters_without_a_name_of_their_own_or_an_order_are_refused():
+    model = nn.Layer(1, 2)
+    model.frozen = {model.neurons[0].b, "text", (1, 2)}  # which is found elsewhere
+    assert len(model.parameters()) == 4
+    model.gains = {Value(1.0)}
+    with pytest.raises(TypeError, match="in the set gains alone"):
+        model.parameters()
+    model.gains = {1: Value(1.0), "1": Value(2.0)}
+    with pytest.raises(ValueError, match=r"two parameters have the name gains\.1"):
+        model.state_dict()
+    del model.gains
+    model.weight = Value(1.0)
+    with pytest.raises(ValueError, match="two parameters have the name weight"):
+        model.load_state_dict({})
+
+
+def test_finding_parameters_takes_no_longer_for_the_data_that_a_module_holds():
+    model = nn.Neuron(1)
+    model.data = [{"X": np.zeros((2000, 784))}]
+    start = time.perf_counter()
+    for _ in range(100):
+        assert len(model.parameters()) == 2
+    assert time.perf_counter() - start < 1.0  # to look at each number would take 100
 
 
 @pytest.mark.parametrize(
@@ -244,7 +315,7 @@ def test_losses_are_their_formulas_bare_or_in_sequences():
             out.backward()
             assert (out.data, p.grad) == (pytest.approx(expected), pytest.approx(slope))
         assert loss([p, p], [y, y]).data == pytest.approx(2 * expected)
-        assert float(loss(0.3, 1.0)) == pytest.approx(expected)
+        assert loss(0.3, 1.0) == pytest.approx(expected)
     assert nn.hinge(Value(-2.0), -1.0).data == 0.0
     with pytest.raises(OverflowError, match=r"at test_nn.py:\d+: nn.squared_error"):  # not a line of nn's
         nn.squared_error(Value(1e200), 0.0)
@@ -253,6 +324,60 @@ def test_losses_are_their_formulas_bare_or_in_sequences():
     for extreme in (-1e300, 1e300):
         assert nn.binary_cross_entropy(Value(extreme), float(extreme > 0)).data == 0.0
         assert nn.binary_cross_entropy(Value(extreme), float(extreme < 0)).data == 1e300
+
+
+@pytest.mark.parametrize(
+    "loss, right, wrong, said",
+    [
+        (nn.binary_cross_entropy, (0.0, 1.0, 0.25, 5e-324), (-1.0, -1e-140, 1.0 + 2**-52, 2), "from 0 to 1"),
+        (nn.hinge, (-1, 1.0), (0.0, 1 - 2**-53, 2.0), "of -1 or 1"),
+    ],
+)
+def test_losses_that_need_a_kind_of_target_say_so_however_they_are_called(loss, right, wrong, said):
+    said = f"{loss.__name__} takes targets {said} alone, not "
+    model = nn.MLP(1, [2, 1], rng=np.random.default_rng(0))
+    X, Y = np.linspace(-1.0, 1.0, 4), np.resize(right, 4).astype(float)
+    example = lambda x, y: loss(model([x]), y)  # noqa: E731
+    mean = sum(example(x, y) for x, y in zip(X, Y)).data / 4
+    for engine in ("numpy", "native") if find_spec("llvmlite") else ("numpy",):
+        assert compile(example, engine=engine)(X, Y) == pytest.approx(mean)
+        for y in wrong:
+            program, other = compile(example, engine=engine), np.array([*Y[:3], y])
+            for data in (other, other[::-1], np.array([y])):
+                for run in (program, program.backward):
+                    with pytest.raises(ValueError, match=re.escape(f"{said}{float(y)}")):
+                        run(X[: len(data)], data)
+    for y in (*wrong, math.nan):
+        for calls in (
+            lambda y=y: loss(Value(0.3), y),
+            lambda y=y: loss([Value(0.3)] * 2, np.array([right[0], y])),
+            lambda y=y: loss(Value(0.3), Value(y)) if y == y else loss(0.3, y),
+            lambda y=y: nn.MeanLoss(model, loss).backward(X[:, None], [*Y[:3], y]),
+        ):
+            with pytest.raises(ValueError, match=re.escape(said)):
+                calls()
+        for engine in ("auto", "scalar", "numpy"):
+            for of_fit in (loss, lambda p, y: loss(p, y)):
+                optimizer = nn.SGD(model.parameters(), lr=0.1)
+                settings = {"optimizer": optimizer, "epochs": 1, "engine": engine}
+                with pytest.raises((ValueError, ArithmeticError), match=said if y == y else "nan"):
+                    nn.fit(model, X[:, None], [*Y[:3], y], loss=of_fit, **settings)
+
+
+@pytest.mark.parametrize("engine", ["numpy", "native"] if find_spec("llvmlite") else ["numpy"])
+def test_a_compiled_loss_learns_by_targets_that_are_values(engine):
+    p, q = Value(0.3), Value(0.2)
+    loss = lambda x: nn.binary_cross_entropy(p * x, (q * x).sigmoid()) + nn.hinge(p, (q - q) * x + 1.0)  # noqa: E731
+    compile(loss, engine=engine).backward(np.array([2.0]))
+    compiled, p.grad, q.grad = (p.grad, q.grad), 0.0, 0.0
+    loss(2.0).backward()
+    assert compiled == pytest.approx((p.grad, q.grad)) and all(compiled)
+
+
+def test_wrong_targets_do_not_make_up_for_each_other():
+    program = compile(lambda p, y: nn.hinge(p, y), engine="numpy")
+    with pytest.raises(ValueError, match=r"of -1 or 1 alone, not 0\.0"):
+        program(np.ones(4), np.array([0.0, 0.0, 0.0, 2.0]))  # y² - 1 adds up to 0
 
 
 # Optimizers, by hand
@@ -328,3 +453,18 @@ def test_the_labs_data():
     assert (X.shape, Y.shape) == ((50, 2), (50, 1)) and 0 <= X.min() and X.max() <= 1
     assert all((y == 0) == (a > b) for (a, b), [y] in zip(X, Y))
     assert nn.data.linear()[0].shape == (100, 2)
+
+
+# Other packages
+
+
+def test_another_autograd_than_ours_is_named(tmp_path):
+    (tmp_path / "autograd").mkdir()
+    (tmp_path / "autograd" / "__init__.py").write_text("def grad(f): ...\n")
+    program = (
+        f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(Path(nn.__file__).parents[1])!r}]; import nn"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    said = ran.stderr.splitlines()[-1]
+    assert said.startswith("ImportError: nn needs the autograd that comes with it")
+    assert str(tmp_path) in said and "fresh virtual environment" in said

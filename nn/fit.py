@@ -205,8 +205,8 @@ def _check_together(model: Any, X: np.ndarray, Y: np.ndarray, loss: Any, optimiz
     if hasattr(model, "parameters"):
         if not set(map(id, model.parameters())) & set(map(id, optimizer.parameters)):
             raise ValueError("the optimizer has other parameters than the model: nothing would be learnt")
-    if outside := getattr(loss, "outside", None):
-        for y in Y[outside(Y) != 0.0][:1].tolist():
+    if takes := getattr(loss, "takes", None):
+        for y in Y[~takes(Y)][:1].tolist():
             loss(y, y)  # which says what is wrong with it
     shapes = f"X has shape {X.shape} and Y {Y.shape}"
     try:

@@ -2,12 +2,13 @@
 
 Each is a Value, or a sequence of as many; the losses of several outputs are added. A loss also
 knows its `decision`: a prediction above it counts as class 1; and, if just some targets will do,
-`outside`: a function of a target that is 0 for those alone. Others are a ValueError: at once where the
-target is a number, and from a compiled loss because its result overflows.
+`takes`: a condition on a target. Any other target is a ValueError, which a compiled loss finds by
+its result: that is infinite then.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from functools import wraps
@@ -15,14 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from autograd import Value, total
+from autograd import Value, total, where
 from autograd.ops import relu, softplus
+from autograd.tracing import Condition
 
 Loss = Callable[[Any, Any], Value]
 
 
 def _loss(
-    decision: float, targets: str = "", outside: Callable[[Any], Any] | None = None
+    decision: float, targets: str = "", takes: Callable[[Any], Any] | None = None
 ) -> Callable[[Callable[[Any, Any], Any]], Loss]:
     """A loss of any number of outputs from that of one output; `targets` is in words what it takes."""
 
@@ -32,28 +34,22 @@ def _loss(
             ps, ys = sequence(prediction), sequence(target)
             if len(ps) != len(ys):
                 raise ValueError(f"the prediction has {len(ps)} outputs and the target {len(ys)}")
-            guards = [guard for y in ys if (guard := check(y)) is not None] if outside else []
-            if len(ps) == 1 and not guards:
-                return of_one(ps[0], ys[0])
-            return total([*map(of_one, ps, ys), *guards])
+            checks = [check for y in ys if (check := checked(y)) is not None]
+            losses = [*map(of_one, ps, ys), *checks]
+            return losses[0] if len(losses) == 1 else total(losses)
 
-        def check(y: Any) -> Any:
-            """ValueError for a wrong target; of one that compile records, a term that overflows for it."""
-            try:
-                scaled = 1e300 * outside(y)  # type: ignore[misc]
-                guard = scaled * scaled  # with a slope of 0 at 0
-            except ArithmeticError:  # among Values
-                guard = math.inf
-            try:
-                if guard <= 0.0:
-                    return None
-            except TypeError:  # while compile records, nothing can be compared
-                return guard
-            number = y.data if isinstance(y, Value) else y
-            raise ValueError(f"{loss.__name__} takes targets {targets} alone, not {number}")
+        def checked(y: Any) -> Any:
+            """ValueError for a wrong target; of one that compile records, a Value that is infinite for it."""
+            fine = not takes or takes(y)
+            if isinstance(fine, Condition):
+                with contextlib.suppress(ArithmeticError):  # it is wrong in the row that is recorded
+                    return where(fine, 0.0, math.inf)
+            elif fine:
+                return None
+            raise ValueError(f"{loss.__name__} takes targets {targets} alone, not {getattr(y, '_data', y)}")
 
         loss.decision = decision  # type: ignore[attr-defined]
-        loss.outside = outside  # type: ignore[attr-defined]
+        loss.takes = takes  # type: ignore[attr-defined]
         return loss
 
     return decorate
@@ -65,7 +61,7 @@ def squared_error(p: Any, y: Any) -> Any:
     return 0.5 * (p - y) ** 2.0
 
 
-@_loss(decision=0.0, targets="from 0 to 1", outside=lambda y: relu(y * (y - 1.0)))
+@_loss(decision=0.0, targets="from 0 to 1", takes=lambda y: (y >= 0.0) & (y <= 1.0))
 def binary_cross_entropy(p: Any, y: Any) -> Any:
     """−y log σ(p) − (1 − y) log(1 − σ(p)) of a logit p (a linear output) and y in 0 … 1.
 
@@ -74,7 +70,7 @@ def binary_cross_entropy(p: Any, y: Any) -> Any:
     return y * softplus(-p) + (1.0 - y) * softplus(p)
 
 
-@_loss(decision=0.0, targets="of -1 or 1", outside=lambda y: y * y - 1.0)
+@_loss(decision=0.0, targets="of -1 or 1", takes=lambda y: (y == -1.0) | (y == 1.0))
 def hinge(p: Any, y: Any) -> Any:
     """max(0, 1 − y p), for a target y of −1 or 1."""
     return relu(1.0 - y * p)

@@ -147,7 +147,7 @@ def _differences(f: Callable[[float], np.ndarray], x: float, own: np.ndarray) ->
                 fine, powers = estimates[-1], RATIO ** np.array([[2 * order], [2 * order - 1]])
                 estimates.append(fine + (fine - coarse) / (powers - 1.0))
                 changed = np.maximum(abs(estimates[-1] - fine), abs(estimates[-1] - coarse))
-                error = changed + noise + EPSILON * abs(estimates[-1])
+                error = changed + noise
                 better = (error < errors) & (order > 1)  # the first two may agree by chance
                 best, errors = np.where(better, estimates[-1], best), np.where(better, error, errors)
                 noises = np.where(better, noise, noises)

@@ -92,10 +92,13 @@ def horner(x):
     return y
 
 
-def iterated(x):
-    for _ in range(10):
-        x = 3.7 * x * (1.0 - x)
-    return x
+def iterated(n, r):
+    def f(x):
+        for _ in range(n):
+            x = r * x * (1.0 - x)
+        return x
+
+    return f
 
 
 def with_residual_at_rounding(x):
@@ -156,13 +159,22 @@ RIGHT = [
     (lambda x: np.exp(-(((x - 0.3) / 1e-5) ** 2)), 0.3),
     (lambda x: np.exp(np.exp(x)), 5.0),
     (horner, -1.3),
-    (iterated, 0.4),
+    (iterated(10, 3.7), 0.4),
+    (iterated(12, 3.4667009536083255), 0.14507094311161392),
+    (iterated(13, 3.6431880707422737), 0.4352537853424491),
+    (iterated(13, 3.7717689440121336), 0.7269080885220609),
 ]
 
 
 @pytest.mark.parametrize(("f", "args"), [(f, args) for f, *args in RIGHT])
 def test_right_derivatives_pass_at_minima_at_awkward_scales_and_near_edges(f, args):
     check_gradients(f, *args, order=2)
+
+
+def test_rounding_within_a_primitive_is_no_alarm(monkeypatch):
+    monkeypatch.setitem(TABLE["cos"].__dict__, "compute", lambda x: (math.cos(x) + 100.0) - 100.0)
+    for x in np.linspace(-3.0, 3.0, 20):
+        check_gradients(lambda x: x.cos(), x)
 
 
 @pytest.mark.parametrize(("f", "x"), [(f, args[0]) for f, *args in RIGHT if np.shape(args) == (1,)])

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from .derive import adjoints
+from .graph import operands, topological_order
 from .program.compiled import argument_names
 from .transforms import ArgNums, Call, data_of, formed, jacobian, numbers_in, places_of, table_of
 from .value import Value
 
-STEPS, RATIO = 10, 4.0  # in a ladder of steps, and of each to the next
+STEPS, DEEPEST, RATIO = 10, 26, 4.0  # the fewest and most steps in a ladder; of each to the next
 SAFETY = 32.0  # over 10,000 derivatives of random programs, an error was up to 13 times its estimate
 EPSILON, TINY = 2.0**-52, 2.0**-1022
 SHOWN = 20  # rows of the table
@@ -27,67 +27,69 @@ def check_gradients(
     f, args and argnums are as for jacobian; without argnums, all args are differentiated by. Derivatives are
     compared up to `order`, each with differences of those one order lower.
 
-    An element x is moved by two ladders of ten steps, each a quarter of the one before: from 1/16 and from
-    |x| / 16 down. Richardson's extrapolation leads to the limit of no step; of all the estimates on the way,
-    that of the smallest error is taken, if finer steps bear it out. The error is what the last extrapolation
-    changed (Ridders, Advances in Engineering Software 4, 1982) and the rounding of f, Σ |∂f/∂v · v| ε over
-    the Values v of its graph. The bound is 32 times that, and the derivative's own rounding. As a rule,
-    a derivative that is a relative 1e-9 off is found, and features of f are seen that are 1e-5 wide.
+    An element x is moved by two ladders of steps, each a quarter of the one before, from 1/16 and from about
+    |x| / 16 down: ten of them, and more until rounding hides all else. Richardson's extrapolation estimates
+    the limit of no step; the estimate of the smallest error is taken, unless finer steps contradict it. The
+    error is the change by the last extrapolation (Ridders, Advances in Engineering Software 4, 1982), and the
+    rounding errors of f and of the derivative. The bound is 32 times that. As a rule, a derivative that is
+    a relative 1e-9 off is found, and features of f are seen that are 1e-5 wide.
 
-    The message is a table of the derivatives that are off by more than their bound, or of which the
-    differences do not settle, as at a jump. At a kink there is no derivative, and it says so. Raises
-    ArithmeticError where f or a derivative is not finite at args, and ValueError where args are not.
+    The message is a table of the derivatives that are off by more than their bound, and of the places that
+    have none: kinks, where the slopes on both sides differ by more than their bounds; jumps, where the
+    differences do not settle, as their bound exceeds f's rounding and its usual slope; ends of f's domain.
+    Raises ArithmeticError where f or a derivative is not finite at args, and ValueError where args are not.
     """
     places = places_of(f, range(len(args)) if argnums is None else argnums)
     with Call(f, places, args, {}) as call:
-        given = [float(x) for x in call.given]
+        given = [v._data for v in call.variables]
     names = argument_names(f, len(args))
     elements = [path for i in places for path in _paths(names[i], args[i])]
     for element, x in zip(elements, given):
         if not math.isfinite(x):
             raise ValueError(f"{element} is {x}: differences are taken at finite numbers")
 
-    def at(function: Callable[..., Any], numbers: list[float]) -> np.ndarray:
-        """The function's outputs, with these numbers for those of the arguments."""
+    def moved(numbers: list[float]) -> list[Any]:
+        """args, with these numbers for those that are differentiated by."""
         new = list(args)
         for i, argument in zip(places, formed(table_of([numbers]), 0.0, call.arguments)):
             new[i] = argument
-        return np.array([data_of(y) for y in function(*new)])
+        return new
+
+    def at(function: Callable[..., Any], numbers: list[float]) -> np.ndarray:
+        """The function's outputs, and their roundings: (2, outputs)."""
+        with Call(function, places, moved(numbers), {}) as call:
+            return np.array([list(map(data_of, call.outputs)), _roundings(call)])
 
     def along(function: Callable[..., Any], i: int) -> Callable[[float], np.ndarray]:
-        """The function's outputs by the i-th number alone."""
+        """`at` by the i-th number alone."""
         return lambda x: at(function, [*given[:i], x, *given[i + 1 :]])
-
-    def evaluated(*args: Any) -> list[Any]:
-        """f as it is differentiated: on Values; all outputs in one list."""
-        with Call(f, places, args, {}) as call:
-            return call.table([call.outputs])[0].tolist()
-
-    def roundings(function: Callable[..., Any]) -> np.ndarray:
-        with Call(function, places, args, {}) as call:
-            return np.array([_rounding(output, call.variables) for output in call.outputs])
 
     name = getattr(f, "__name__", "f")
     derived: list[tuple[str, ...]] = [(path,) for path in _paths(name.replace("<lambda>", "f"), call.result)]
-    function: Callable[..., list[Any]] = evaluated
-    rounding = roundings(evaluated)
+    function = _flat(f)
     rows, count = [], 0
     for _ in range(order):
         derivative = _flat(jacobian(function, places))
-        by_graph = at(derivative, given).reshape(len(derived), len(given))
-        next_rounding = roundings(derivative)
+        by_graph = np.array([data_of(y) for y in derivative(*moved(given))]).reshape(len(derived), len(given))
+        try:
+            own = at(derivative, given)[1].reshape(by_graph.shape)
+        except (TypeError, ValueError):  # derive refuses local derivatives that are not the table's
+            own = 0.0 * by_graph
         count += by_graph.size
         for i, x in enumerate(given):
-            by_differences, bound, usual = _difference(along(function, i), x, rounding)
-            bound = bound + next_rounding[i :: len(given)]
+            by_differences, bends, bounds, settled = _differences(along(function, i), x, own[:, i])
             for k, of in enumerate(derived):
-                numbers = by_graph[k, i], by_differences[k], bound[k]
-                settled = bound[k] <= max(abs(numbers[0]), abs(numbers[1]), usual[k])
-                if not settled or abs(numbers[0] - numbers[1]) > bound[k]:
-                    note = _kink(along(function, i), x, k) or ("" if settled else "they do not settle")
-                    rows.append((_title(*of, elements[i]), *numbers, note))
+                slope, bend, bound = by_differences[k], bends[k], bounds[k]
+                if math.isnan(slope):
+                    note = _gap(along(function, i), x)
+                elif bend:
+                    note = f"a kink: slope {slope - bend:.4g} on its left, {slope + bend:.4g} on its right"
+                else:
+                    note = "" if settled[k] else "they do not settle"
+                if note or abs(by_graph[k, i] - slope) > bound:
+                    rows.append((_title(*of, elements[i]), by_graph[k, i], slope, bound, note))
         derived = [(*of, by) for of in derived for by in elements]
-        function, rounding = derivative, next_rounding
+        function = derivative
     if not count:
         raise ValueError("there is no derivative to check: order is above 0, and f has arguments and results")
     if rows:
@@ -100,73 +102,74 @@ def _flat(f: Callable[..., Any]) -> Callable[..., list[Any]]:
     return lambda *args: list(numbers_in(f(*args)))
 
 
-def _rounding(output: Any, variables: list[Value]) -> float:
-    """What rounding may do to an output: Σ |∂output/∂v · v| ε, over all that was computed on its way."""
-    try:
-        adjoint = adjoints({output: 1.0}, variables) if isinstance(output, Value) else {}
-    except ArithmeticError:  # a derivative may have none of its own
-        adjoint = {}
-    return TINY + sum(EPSILON * abs(data_of(slope) * v._data) for v, slope in adjoint.items())
+def _roundings(call: Call) -> list[float]:
+    """The rounding error of each output: a running error analysis (Wilkinson's) of its graph."""
+    found: dict[Any, float] = dict.fromkeys(call.variables, 0.0)
+    for v in topological_order(*(x for x in call.outputs if isinstance(x, Value))):
+        given = [
+            (p, abs(d)) for p, d in operands(v) if d is not None and isinstance(p, Value) and math.isfinite(d)
+        ]
+        if v not in found and any(p in found for p, _ in given):
+            size = sum(abs(p._data) * d for p, d in given) if type(v.x) is tuple else abs(v._data)
+            exact = type(v.y) is float and v.y == 1.0 and v._data == v.x._data  # x times 1, as Call writes it
+            carried = sum(d * found.get(p, 0.0) for p, d in given)
+            found[v] = carried if exact else carried + EPSILON * size + TINY
+    return [found.get(x, EPSILON * abs(data_of(x))) for x in call.outputs]
 
 
 @np.errstate(all="ignore")
-def _difference(
-    f: Callable[[float], np.ndarray], x: float, rounding: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The slopes of f's outputs at x, their error bounds, and bounds that are nothing unusual for them.
+def _differences(f: Callable[[float], np.ndarray], x: float, own: np.ndarray) -> tuple[np.ndarray, ...]:
+    """For f's outputs at x: their slopes, half of each kink, error bounds, and which of them settled.
 
-    The bounds are infinite where f has no values around x.
+    `own` is the rounding error of the derivatives by the graph. Slopes are NaN where f has no neighbours.
     """
-    best, errors, noises = (np.full(rounding.shape, start) for start in (np.nan, np.inf, 0.0))
-    slopes = [np.zeros(rounding.shape)]
-    for largest in sorted({1.0 / 16.0, abs(x) / 16.0}, reverse=True):
-        before: list[Any] = []
-        for gap, slope, size in _ladder(f, x, largest):
-            noise = 2.0 * (rounding + EPSILON * size) / gap
-            if before:  # what seemed settled may have been too coarse to see how f moves
-                room = abs(slope - before[0]) + SAFETY * (errors + noise)
-                errors = np.where(abs(best - slope) > room, np.inf, errors)
-            slopes.append(abs(slope))
-            estimates = [slope]
+    here, its_rounding = f(x)
+    best, errors, noises = (np.full((2, len(here)), start) for start in (np.nan, np.inf, 0.0))
+    moves = [0.0 * here]
+    for largest in sorted({2.0**-4, 2.0 ** ((math.frexp(x)[1] + 1) // 6 * 6 - 4)}, reverse=True):
+        before: list[np.ndarray] = []
+        for k in range(DEEPEST):
+            step = abs(x) + largest / RATIO**k - abs(x)  # x ± step are exact
+            if not step:
+                break
+            try:
+                (below, low), (above, high) = f(x - step), f(x + step)
+            except (ArithmeticError, ValueError):  # outside f's domain: only what is nearer to x counts
+                before = []
+                continue
+            # The mean of both sides' slopes goes by even powers of step, half their difference by odd ones.
+            estimate = np.array([above - below, (above - here) - (here - below)]) / (2.0 * step)
+            noise = np.array([low + high, low + high + 2.0 * its_rounding]) / (2.0 * step)
+            moves.append(abs(estimate).sum(axis=0))
+            if before:  # coarse steps that agreed may have missed how f moves
+                room = abs(estimate - before[0]) + SAFETY * (errors + noise)
+                errors = np.where(abs(best - estimate) > room, np.inf, errors)
+            estimates = [estimate]
             for order, coarse in enumerate(before, 1):
-                fine = estimates[-1]
-                estimates.append(fine + (fine - coarse) / (RATIO ** (2 * order) - 1.0))
+                fine, powers = estimates[-1], RATIO ** np.array([[2 * order], [2 * order - 1]])
+                estimates.append(fine + (fine - coarse) / (powers - 1.0))
                 changed = np.maximum(abs(estimates[-1] - fine), abs(estimates[-1] - coarse))
-                error = changed + noise + EPSILON * abs(estimates[-1])
-                better = error < errors
+                error = changed + noise
+                better = (error < errors) & (order > 1)  # the first two may agree by chance
                 best, errors = np.where(better, estimates[-1], best), np.where(better, error, errors)
                 noises = np.where(better, noise, noises)
             before = estimates
-    return best, SAFETY * errors, np.maximum(2.0 * SAFETY * noises, np.median(slopes, axis=0))
+            if k >= STEPS and (errors <= RATIO * noise).all():  # finer steps have more noise than that
+                break
+    (slopes, bends), bounds = best, SAFETY * (errors + own)
+    settled = (errors <= SAFETY * (noises + own)) | (bounds <= np.median(moves, axis=0))
+    return slopes, np.where(abs(bends) > RATIO * bounds[1], bends, 0.0), bounds[0], settled.all(axis=0)
 
 
-def _ladder(f: Callable[[float], np.ndarray], x: float, step: float) -> list[tuple[Any, ...]]:
-    """From this step down: how far apart x ± step are, f's slopes between them, and its size there."""
-    found: list[tuple[Any, ...]] = []
-    for _ in range(STEPS):
-        low, high = x - step, x + step
-        step /= RATIO
-        if low == high:
-            break
+def _gap(f: Callable[[float], np.ndarray], x: float) -> str:
+    """On which side of x f is not defined."""
+    step, sides = max(1.0, abs(x)) * 2.0**-20, []
+    for side, moved in (("left", x - step), ("right", x + step)):
         try:
-            below, above = f(low), f(high)
-        except (ArithmeticError, ValueError):  # outside f's domain: only what is nearer to x counts
-            found = []
-            continue
-        found.append((high - low, (above - below) / (high - low), np.maximum(abs(below), abs(above))))
-    return found
-
-
-def _kink(f: Callable[[float], np.ndarray], x: float, k: int) -> str:
-    """What there is to say of f's k-th output if it has two slopes at x."""
-    step = max(1.0, abs(x)) * 2.0**-20
-    try:
-        before, here, after = (f(moved)[k] for moved in (x - step, x, x + step))
-    except (ArithmeticError, ValueError):
-        return "not defined around here"
-    left, right = (here - before) / step, (after - here) / step
-    bends = abs(right - left) > 1e-3 * max(abs(left), abs(right))
-    return f"a kink: slope {left:.4g} on its left, {right:.4g} on its right" if bends else ""
+            f(moved)
+        except (ArithmeticError, ValueError):
+            sides.append(f"on its {side}")
+    return ": ".join(["not defined around here", " and ".join(sides)]) if sides else "not finite around here"
 
 
 def _paths(name: str, form: Any) -> Iterator[str]:
@@ -190,7 +193,8 @@ def _title(output: str, *elements: str) -> str:
 def _table(rows: list[Any]) -> Iterator[str]:
     lines = [("derivative", "by the graph", "by differences", "± at most", "off by")]
     for title, by_graph, by_differences, bound, note in rows[:SHOWN]:
-        off = f"{abs(by_graph - by_differences) / bound:.2g} bounds  {note}" if bound < np.inf else note
+        by = abs(by_graph - by_differences) / max(bound, TINY)
+        off = f"{by:.2g} bounds  {note}" if by > 1.0 else note
         lines.append((title, f"{by_graph:.12g}", f"{by_differences:.12g}", f"{bound:.1e}", off))
     widths = [max(map(len, column)) for column in zip(*lines)]
     for line in lines:

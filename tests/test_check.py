@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from programs import programs
 
 import nn
-from autograd import Value, check_gradients, dot, total
+from autograd import Value, check_gradients, dot, maximum, minimum, total
 from autograd.ops import CONDITIONS, TABLE
 
 
@@ -86,6 +86,154 @@ def test_it_finds_small_errors_narrow_features_and_jumps(f, x):
         check_gradients(f, x)
 
 
+def least_squares(v):
+    return np.sum((np.array([[2.0, 1.0], [1.0, -3.0], [0.5, 4.0]]) @ v - np.array([4.0, -5.0, 8.5])) ** 2)
+
+
+def horner(x):
+    y = 0.0 * x
+    for k in (3e-4, -20.0, 5e3, 1e-6, 7.0, -2.0, 1e2):
+        y = y * x + k
+    return y
+
+
+def iterated(n, r):
+    def f(x):
+        for _ in range(n):
+            x = r * x * (1.0 - x)
+        return x
+
+    return f
+
+
+def with_residual_at_rounding(x):
+    return 0.5 * (np.tanh(0.3 * x) * 1.7 - math.tanh(0.3 * 0.8) * 1.7) ** 2
+
+
+# Minima, saddles, scales from 1e-12 to 1e12, ends of domains, poles and ties that are further than 1e-6.
+RIGHT = [
+    (lambda x: (x - 0.3) ** 2, 0.3),
+    (lambda x: (x - 0.3) ** 2, 0.3 + 1e-9),
+    (lambda x: 1e12 * (x - 0.3) ** 2 + 1e12, 0.3),
+    (lambda x: 1e-12 * (x - 0.3) ** 2, 0.3),
+    (lambda x: (x - 1.7e8) ** 2, 1.7e8),
+    (lambda x: ((x + 1e8) - 1e8 - 0.3) ** 2, 0.3),
+    (lambda x: [(x - 0.3) ** 3, (x - 0.3) ** 4, (x - 0.3) ** 9], 0.3),
+    (lambda x: (x - 1.0) ** 50, 0.3),
+    (lambda x: x**20, 1e5),
+    (lambda x: np.exp(x - 0.3) + np.exp(0.3 - x), 0.3),
+    (lambda x: np.sqrt(1.0 + (x - 0.3) ** 2) - 1.0, 0.3),
+    (lambda x, y: (x - 0.3) ** 2 - (y - 0.7) ** 2 + (x - 0.3) * (y - 0.7), 0.3, 0.7),
+    (lambda x, y: (1.0 - x) ** 2 + 100.0 * (y - x * x) ** 2, 1, 1),
+    (least_squares, [1.0, 2.0]),
+    (with_residual_at_rounding, 0.8),
+    (nn.squared_error, 1.0, 1.0),
+    (lambda p: nn.binary_cross_entropy(p, 1.0), 40.0),
+    (lambda p: nn.binary_cross_entropy(p, 0.0), 700.0),
+    (lambda p: -np.log(1.0 - p), 1.0 - 2e-6),
+    (lambda p: np.log(p / (1.0 - p)), 3e-6),
+    (lambda p: -np.sum(p * np.log(p)), [1e-5, 0.3, 0.7 - 1e-5]),
+    (lambda z: np.log(np.sum(np.exp(z))), [600.0, -600.0, 599.0]),
+    (lambda v: np.sqrt(np.sum((v - np.sum(v) / 3.0) ** 2)), np.array([1e5, 1e5 + 1.0, 1e5 - 0.5])),
+    (lambda v, w: (v @ w) / np.sqrt((v @ v) * (w @ w)), np.array([1.0, 2.0]), np.array([2.0, 4.0])),
+    (np.log, 1e-150),
+    (np.sqrt, 1e-150),
+    (lambda x: np.log(x - 0.3), 0.3 + 2e-6),
+    (lambda x: np.sqrt(1.0 - x * x), 1.0 - 2e-6),
+    (lambda x: x**1.5, 2e-6),
+    (lambda x: 1.0 / (x - 0.3), 0.3 + 2e-6),
+    (lambda x: 1.0 / (x - 0.3) ** 2, 0.3 - 2e-6),
+    (lambda x: np.sin(x) / np.cos(x), math.pi / 2 - 2e-6),
+    (lambda x: (1.0 - np.cos(x)) / (x * x), 1e-4),
+    (lambda x, y: x**y, 1e-5, -4.5),
+    (lambda x: maximum(x * x, 0.3 * x), 0.3 + 2e-6),
+    (lambda x: abs(np.sin(x)), -2e-6),
+    (lambda x: x.relu() * minimum(x, 5.0), 5.0 - 2e-6),
+    (lambda x: [np.tanh(x), x.sigmoid(), x.softplus()], 400.0),
+    (lambda x: [np.tanh(x), x.sigmoid(), x.softplus()], -30.0),
+    (lambda x: np.exp(-1.0 / (x * x)), 0.03),
+    (lambda x: [0.0 * x + 3.0, 3.0, x - x, x], -1e-9),
+    (lambda x: [np.sin(x), np.cos(x), x * x, x**3, np.exp(x), 1e-9 * x], 0),
+    (lambda x: [np.sin(x), x * x, np.tanh(x) * 1e9, x**3], 1e-20),
+    (lambda x: [np.sin(x), x * x, 1.0 / x, np.log(x)], 1.23e8),
+    (lambda x, y: [1e-12 * x * y, 1e12 * np.sin(x), np.exp(y) * 1e8, x], 0.7, -1e-7),
+    (lambda x: [1e12 + np.sin(x), total([1e16, x, -1e16])], 0.7),
+    (lambda x: np.sin(1e6 * x), 0.7),
+    (lambda x: np.sin(1.0 / x), 0.01),
+    (lambda x: x * np.sin(40.0 * x) + np.cos(300.0 * x), 0.7),
+    (lambda x: np.exp(-(((x - 0.3) / 1e-5) ** 2)), 0.3),
+    (lambda x: np.exp(np.exp(x)), 5.0),
+    (horner, -1.3),
+    (iterated(10, 3.7), 0.4),
+    (iterated(12, 3.4667009536083255), 0.14507094311161392),
+    (iterated(13, 3.6431880707422737), 0.4352537853424491),
+    (iterated(13, 3.7717689440121336), 0.7269080885220609),
+]
+
+
+@pytest.mark.parametrize(("f", "args"), [(f, args) for f, *args in RIGHT])
+def test_right_derivatives_pass_at_minima_at_awkward_scales_and_near_edges(f, args):
+    check_gradients(f, *args, order=2)
+
+
+def test_rounding_within_a_primitive_is_no_alarm(monkeypatch):
+    monkeypatch.setitem(TABLE["cos"].__dict__, "compute", lambda x: (math.cos(x) + 100.0) - 100.0)
+    for x in np.linspace(-3.0, 3.0, 20):
+        check_gradients(lambda x: x.cos(), x)
+
+
+@pytest.mark.parametrize(("f", "x"), [(f, args[0]) for f, *args in RIGHT if np.shape(args) == (1,)])
+def test_an_error_above_the_stated_bound_is_found(f, x):
+    def lost(size):  # adds a linear part that the graph does not see, to one output of several
+        def g(x):
+            *others, y = np.atleast_1d(f(x))
+            return [*others, y + size * (x.data - at)]
+
+        return g
+
+    at, size, message = float(x), 1e-12, ""
+    while not message:
+        try:
+            check_gradients(lost(size), x)
+            size *= 1e3
+        except AssertionError as error:
+            message = str(error)
+    bound = float(message.splitlines()[2].split()[3])
+    with pytest.raises(AssertionError, match="disagree on 1 of"):
+        check_gradients(lost(2.0 * bound), x)
+
+
+@pytest.mark.parametrize("error", [1.0, 1e-3, 1e-6, 1e-9])
+def test_small_errors_are_found_at_all_scales_and_places(error, monkeypatch):
+    wrong = [
+        (lambda x: np.sin(x) + error * math.sin(x.data), 0.7),
+        (lambda x: np.sin(x) + error * math.sin(x.data), 1.23e8),
+        (lambda x: 1e-12 * (np.exp(x) + error * math.exp(x.data)), 0.7),
+        (lambda x: 1e12 * (np.exp(x) + error * math.exp(x.data)), 0.7),
+        (lambda x: (x - 0.3) ** 2 + error * x.data, 0.3),
+        (lambda x: [1e9 * x, x * x, x + error * 1e-3 * x.data], 1e-9),
+        (lambda v: sum(v[1:], v[0]) + error * v[4].data, np.arange(6)),
+        (lambda x: x if x.data != 0.3 else (1.0 + error) * x - error * 0.3, 0.3),
+    ]
+    for f, x in wrong:
+        with pytest.raises(AssertionError, match="disagree on 1 of"):
+            check_gradients(f, x)
+    right = TABLE["cos"].dx
+    monkeypatch.setitem(TABLE["cos"].__dict__, "dx", lambda x, out: right(x, out) * (1.0 + error))
+    with pytest.raises(AssertionError, match=r"disagree on 1 of 2 derivatives(.|\n)*∂²f/∂x∂x"):
+        check_gradients(lambda x: x.sin(), 0.7, order=2)
+
+
+def test_a_local_derivative_that_was_set_by_hand_is_checked():
+    def f(x):
+        y = x.sin()
+        y.dx *= 1.0 + 1e-9
+        return y
+
+    with pytest.raises(AssertionError, match=r"bounds$"):
+        check_gradients(f, 0.7)
+
+
 def test_the_message_says_which_by_how_much_and_of_how_many():
     def f(w, x):
         return [w[0] * x["a"] + math.sin(w[1].data), w[1] ** 2]  # a number, of which there is no derivative
@@ -110,11 +258,26 @@ def test_the_message_names_second_derivatives_and_is_not_endless(monkeypatch):
         check_gradients(lambda x: x.tanh(), 0.5, order=2)
 
 
-def test_at_a_kink_and_where_there_are_no_neighbours_it_says_so():
-    with pytest.raises(AssertionError, match="a kink: slope 0 on its left, 1 on its right"):
-        check_gradients(lambda x: x.relu(), 0.0)
-    with pytest.raises(AssertionError, match="not defined around here"):
-        check_gradients(lambda x: x**1.5, 0.0)
+@pytest.mark.parametrize(
+    ("f", "x", "message"),
+    [
+        (lambda x: x.relu(), 0.0, "a kink: slope 0 on its left, 1 on its right"),
+        (lambda x: abs(x - 0.3) + x * x, 0.3, r"a kink: slope -0\.4 on its left, 1\.6 on its right"),
+        (lambda x: maximum(x, 2.0 * x - 1.0), 1.0, "a kink: slope 1 on its left, 2 on its right"),
+        (lambda x: x * math.floor(x.data), 3.0, "they do not settle"),
+        (lambda x: x + 1e-12 * np.sign(x - 1.0), 1.0, "they do not settle"),
+        (lambda x: x if x.data != 0.3 else x + 1.0, 0.3, "they do not settle"),
+        (lambda x: x**1.5, 0.0, "not defined around here: on its left$"),
+        (lambda x: (1.0 - x) ** 1.5, 1.0, "not defined around here: on its right$"),
+        (lambda x: x**1.5 + (-x) ** 1.5, 0.0, "not defined around here: on its left and on its right$"),
+    ],
+)
+def test_without_a_derivative_or_neighbours_it_says_so(f, x, message):
+    with pytest.raises(AssertionError, match=message):
+        check_gradients(f, x)
+
+
+def test_where_f_is_not_defined_it_is_f_that_says_so():
     with pytest.raises(ArithmeticError, match="log"):
         check_gradients(np.log, -1.0)
 

@@ -92,9 +92,9 @@ RULES: list[tuple[str, str, Rewrite]] = [
                                         and x.y is to.rows and x.x),
     ("Σₙ u = u N",          "row_sum", lambda to, x, _: to.shared(x) and to("mul", x, to.rows)),
     ("Σₙ −x = −Σₙ x",       "row_sum", lambda to, x, _: to.once(x, "neg") and to("neg", to("row_sum", x.x))),
-    ("Σₙ x + y = Σₙ x + Σₙ y", "row_sum", lambda to, x, _: to.once(x, "add")
+    ("Σₙ x + u = Σₙ x + Σₙ u", "row_sum", lambda to, x, _: to.once(x, "add") and to.half_shared(x)
                                         and to("add", to("row_sum", x.x), to("row_sum", x.y))),
-    ("Σₙ x − y = Σₙ x − Σₙ y", "row_sum", lambda to, x, _: to.once(x, "sub")
+    ("Σₙ x − u = Σₙ x − Σₙ u", "row_sum", lambda to, x, _: to.once(x, "sub") and to.half_shared(x)
                                         and to("sub", to("row_sum", x.x), to("row_sum", x.y))),
     ("Σₙ u x = u Σₙ x",     "row_sum", lambda to, x, _: to.once(x, "mul") and to.shared(x.x)
                                         and to("mul", x.x, to("row_sum", x.y))),
@@ -135,7 +135,7 @@ class _Rewriting:
             self.current = v
             x, y = self._operand(v.x, became), self._operand(v.y, became)
             chained = gather and v.row in SUMS
-            inner = chained and user[v] in SUMS
+            inner = chained and user[v] in SUMS and v.row is not ops.sub
             w = became[v] = self._sum(v.row, x, y) if chained and not inner else self(v.row, x, y)
             if gather and isinstance(w, Value):
                 if w in self.used_once or not user[v]:
@@ -143,7 +143,7 @@ class _Rewriting:
                     self.inner.discard(w)
                 else:
                     self.used_once.add(w)
-                    if inner and w.row in SUMS:
+                    if inner and w.row in SUMS and w.row is not ops.sub:
                         self.inner.add(w)
         return became
 
@@ -200,6 +200,10 @@ class _Rewriting:
     def shared(self, x: Any) -> bool:
         """Whether x is the same for all rows."""
         return x not in self.by_row
+
+    def half_shared(self, x: Value) -> bool:
+        """Whether an operand is the same for all rows: two that are not may cancel in each row alone."""
+        return self.shared(x.x) or self.shared(x.y)
 
     def share(self, x: Any) -> bool:
         """Whether x is a number divided by the number of rows."""

@@ -184,10 +184,12 @@ class Values(np.ndarray):
 
 def array_ufunc(ufunc: Any, method: str, inputs: Any, kwargs: dict[str, Any]) -> Any:
     """A ufunc of Values and arrays of them, by rows of the table, or by the operators of Values."""
+    function = _BY_UFUNC.get(ufunc) if method == "__call__" and not kwargs else None
+    if function and not any(isinstance(x, np.ndarray | list | tuple) for x in inputs):
+        return function(*(x.item() if isinstance(x, np.generic) else x for x in inputs))
     arrays = list(map(_as_array, inputs))
-    function = _BY_UFUNC.get(ufunc)
-    if function and method == "__call__" and not kwargs:
-        return _viewed(function(*arrays), *inputs)
+    if function:
+        return _viewed(np.frompyfunc(function, len(arrays), 1)(*arrays), *inputs)
     if any(hasattr(out, "_record") for out in kwargs.get("out", ())):
         raise TypeError(f"numpy.{ufunc.__name__} cannot write into a Value")
     if "out" in kwargs:
@@ -249,7 +251,7 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     return _viewed(np.frompyfunc(where, 3, 1)(given, _as_array(a), _as_array(b)))
 
 
-_COMPARISONS = {
+_COMPARISONS: dict[Any, Any] = {
     np.less: operator.lt,
     np.less_equal: operator.le,
     np.greater: operator.gt,
@@ -257,11 +259,11 @@ _COMPARISONS = {
     np.equal: operator.eq,
     np.not_equal: operator.ne,
 }
-_BY_UFUNC = {
-    row.numpy: np.frompyfunc(row, 2 if row.dy else 1, 1)
+_BY_UFUNC: dict[Any, Any] = {
+    row.numpy: row
     for row in ops.TABLE.values()
     if isinstance(row.numpy, np.ufunc) and row not in ops.CONDITIONS
-} | {ufunc: np.frompyfunc(compare, 2, 1) for ufunc, compare in _COMPARISONS.items()}
+} | _COMPARISONS
 if hasattr(os, "register_at_fork"):  # in a child there is no thread but the one that forked
     os.register_at_fork(after_in_child=lambda: _keep_own_entries())
 

@@ -449,7 +449,7 @@ class Value:
         names = {**globals(), "Value": cls}
         for name, method in _FAST.items():
             if getattr(getattr(cls, name), "__code__", None) is method.__code__:
-                setattr(cls, name, types.FunctionType(method.__code__, names, name))
+                setattr(cls, name, types.FunctionType(_FAST[name].__code__, names, name))
         for name in ("__radd__", "__rmul__"):
             if getattr(cls, name) in (Value.__add__, Value.__mul__):
                 setattr(cls, name, _REFLECTED[name])
@@ -731,7 +731,7 @@ def settle(outputs: Iterable[Any]) -> list[Value]:
             seen.add(id(v))
             stack += parents(v)
             if type(v) is Traced:
-                v.__class__ = Value
+                v.__class__ = Value  # type: ignore[assignment]
                 found.append(v)
     return found
 

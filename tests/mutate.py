@@ -28,9 +28,9 @@ ROOT = Path(__file__).parents[1]
 SLOW = "million or hundred_thousand or other_libraries or of_jax or native]"
 SYNTAX = "-W", "error::SyntaxWarning"  # Python itself notices `x is 1`
 TESTS = {  # by file, those that notice most first
-    "autograd/derive.py": "derive transforms simplify compile random_programs value check",
-    "autograd/value.py": "value random_programs derive transforms compile nn simplify draw engines",
-    "autograd/ops.py": "value derive random_programs transforms simplify compile vector_math nn",
+    "autograd/derive.py": "derive transforms simplify compile tracing random_programs value check",
+    "autograd/value.py": "value tracing random_programs derive transforms compile nn simplify draw engines",
+    "autograd/ops.py": "value tracing derive random_programs transforms simplify compile vector_math nn",
     "autograd/program/lift.py": "compile simplify",
 }
 

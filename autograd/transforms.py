@@ -9,8 +9,9 @@
 
 The arguments at the places `argnums` are differentiated by: floats, NumPy arrays, and lists and tuples of
 those, nested too. f gets Values in their places, and derivatives come back in their form. Other
-arguments are passed on as they are. f may branch by <, <=, > and >= on its Values. What would lose their
-derivative without a word is an error: their float() and bool(), == with a number, and copies of them.
+arguments are passed on as they are. f may compare its Values and branch: the branch taken is differentiated.
+TypeError says where a derivative would be lost: where f takes float() or bool() of a Value, reads its grad,
+copies it, or looks it up in a dict. `x.data` is the number, and has no derivative.
 
 What comes back is numbers, unless f depends on Values that were there before: on arguments that are
 Values, or on a model's parameters. Then it is Values, to be differentiated again, drawn or compiled, and

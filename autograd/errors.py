@@ -98,8 +98,10 @@ def _shown(operand: Any) -> str:
     if type(operand) is tuple:
         more = ", …" if len(operand) > 4 else ""
         return f"[{', '.join(map(_shown, operand[:4]))}{more}]"
-    if getattr(operand, "row", None) in CONDITIONS[:3]:
-        return f"{_shown(operand.x)} {operand.row.symbol.split()[1]} {_shown(operand.y)}"
+    row = getattr(operand, "row", None)
+    if row in CONDITIONS:
+        x, y, sign = operand.x, operand.y, row.symbol.removeprefix("x ").removesuffix(" y")
+        return f"{sign} ({_shown(x)})" if y is None else f"{_shown(x)} {sign} {_shown(y)}"
     label = getattr(operand, "label", "")
     return f"{label}={_number(operand)!r}" if label else repr(_number(operand))
 

@@ -237,6 +237,8 @@ def test_a_branch_not_taken_raises_nothing_and_spoils_no_gradient(engine):
     w = Value(1.0)
     program = autograd.compile(lambda x: where(w * x > 0, lambda: (w * x).sqrt(), 0.0), engine=engine)
     assert program.backward(np.array([-1.0])) == w.grad == 0.0
+    clipped = autograd.compile(lambda x: where(abs(x) < 2.0, lambda: x * x * x, 8.0), engine=engine)
+    assert clipped.per_example(np.array([1e200, 0.5])).tolist() == [8.0, 0.125]
     with pytest.raises(FloatingPointError, match=r"row 1: sqrt\(-2\.0\)"):  # which a taken one does
         autograd.compile(lambda x: where(x > 0, 0.0, lambda: (2.0 * x).sqrt()), engine=engine)(
             np.array([1.0, -1.0])

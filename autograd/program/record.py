@@ -39,18 +39,23 @@ class Recording:
     def __init__(self, f: Callable[..., Any], names: Sequence[str], arrays: Sequence[np.ndarray]):
         self.names = names
         generators = Generators(f)
-        self.inputs, self.returned, self.listed = _recorded(f, names, arrays, 0)
-        again: Any = None
-        with contextlib.suppress(ArithmeticError):  # of a row of which nothing can be said yet
-            again = _recorded(f, names, arrays, -1)
+        recorded, errors = [], []
+        for row in (0, -1):
+            try:
+                recorded.append(_recorded(f, names, arrays, row))
+            except ArithmeticError as error:  # of this row: another may do
+                errors.append(error)
+        if not recorded:
+            raise errors[0]
+        self.inputs, self.returned, self.listed = recorded[0]
         if generators.moved():
             raise TypeError(
                 "compile records a function once, for all examples, and this one draws random numbers: they"
                 " would be the same for all. Draw them outside, and pass them as an argument"
             )
         _check_own_primitives(self.returned)
-        if again:
-            _compare(self.inputs, self.returned, *again[:2])
+        for inputs, returned, _ in recorded[1:]:
+            _compare(self.inputs, self.returned, inputs, returned)
         became = simplify(self.returned)  # before it is differentiated: equal Values are one from here on
         self.outputs = [became.get(v, v) for v in self.returned]
         self.rows = Value(1.0, label="N")

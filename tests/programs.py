@@ -271,7 +271,7 @@ def _program(
     In half of the programs, half of the numbers are of a size from 1e-18 to 2e8, so that what is added or
     compared is often of very different sizes.
     """
-    wide = not smooth and below(2) == 1
+    wide = below(2) == 1
 
     def sized() -> float:
         return real() * 10.0 ** (below(27) - 18) if wide and below(2) == 1 else real()

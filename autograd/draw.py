@@ -12,7 +12,6 @@ import html
 import itertools
 import math
 import re
-import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Real
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from .graph import operands, topological_order
+from .locks import new_lock
 from .ops import TABLE
 from .value import Value
 
@@ -301,4 +301,4 @@ _MARK = {
 _BEND = {"shape": "point", "width": "0.02", "fillcolor": _LINE}
 _STEM = {"arrowhead": "none", "weight": "1", "minlen": "3"}
 _RAISED = str.maketrans("0123456789−xy", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻ˣʸ")
-_one_at_a_time = threading.Lock()
+_one_at_a_time = new_lock()

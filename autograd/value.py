@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import mul as times
@@ -22,6 +21,7 @@ import numpy as np
 from . import copying, ops
 from .errors import anomaly, gradient_anomaly
 from .graph import parents, topological_order
+from .locks import new_lock
 from .ops import Primitive
 
 
@@ -521,6 +521,4 @@ _FLOAT = {float}
 _exp = math.exp
 refused = _Refused()
 _BY_UFUNC = {row.numpy: row for row in ops.TABLE.values() if isinstance(row.numpy, np.ufunc)}
-backward_lock = threading.RLock()
-if hasattr(os, "register_at_fork"):  # a child must not inherit a lock that another thread holds
-    os.register_at_fork(after_in_child=lambda: globals().update(backward_lock=threading.RLock()))
+backward_lock = new_lock()

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..graph import collector_off, topological_order
+from ..locks import computed_once, new_lock
 from ..value import Value
 from .emit import Source
 from .lift import Array, Lifted
@@ -52,9 +51,9 @@ class Reading:
         self._became = {v: became.get(v, v) for v in (*wanted, *became)}
         self._functions: dict[bool, Callable[..., Any]] = {}
         self._kernel: Any = None
-        self._lock = threading.Lock()
+        self._lock = new_lock()
 
-    @functools.cached_property
+    @computed_once
     @collector_off()
     def _lifted(self) -> tuple[Lifted, list[Array], list[Array]]:
         """The arrays, those among them of live leaves, and the outputs."""
@@ -79,7 +78,7 @@ class Reading:
         """The live leaves, as arrays of Values."""
         return [array.data for array in self._lifted[1]]
 
-    @functools.cached_property
+    @computed_once
     def native(self) -> bool:
         """Whether it is to run as machine code."""
         if self._engine == "auto" and self.is_small():

@@ -94,7 +94,7 @@ def example(name: str, row: Any) -> np.ndarray:
 
 def outputs_of(f: Callable[..., Any], inputs: Sequence[np.ndarray]) -> tuple[list[Any], bool]:
     """What f gives for one example, Values and numbers, and whether it gives a list."""
-    result = f(*(array.tolist() for array in inputs))
+    result = f(*(array.copy() if array.ndim else array.item() for array in inputs))  # f may write into a row
     if isinstance(result, np.ndarray):
         result = result.tolist()
     listed = isinstance(result, list | tuple)

@@ -3,6 +3,7 @@
 import functools
 import itertools
 import math
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -68,10 +69,12 @@ def eager(f, leaves, *arrays):
     return [mean.data, *(v.grad for v in leaves)], [out.data for out in outs]
 
 
+@pytest.mark.parametrize("on_stack", [40, 0])
 @pytest.mark.parametrize("lanes", [8, 4, 2])
 @pytest.mark.parametrize("n", [1, 7, 8, 9, 21])
-def test_the_lab_network(n, lanes, monkeypatch):
+def test_the_lab_network(n, lanes, on_stack, monkeypatch):
     monkeypatch.setattr(native, "_lanes", lambda: lanes)
+    monkeypatch.setattr(native, "ON_STACK", on_stack)
     monkeypatch.setattr(native, "INLINED", lanes)  # or not: there are 8 sigmoids
     f, X, Y = lab(n)
     loss, gradient, _, r = recorded(f, X, Y)
@@ -216,6 +219,23 @@ def test_threads_share_a_kernel():
     alone = [train(seed) for seed in range(4)]
     with ThreadPoolExecutor(4) as pool:
         np.testing.assert_array_equal(list(pool.map(train, range(4))), alone)
+
+
+def test_threads_with_little_stack():
+    model = nn.MLP(10, [90, 1], activation="tanh", rng=np.random.default_rng(0))
+    X = np.random.default_rng(1).normal(size=(20, 10))
+    loss, gradient, _, r = recorded(lambda x, y: nn.squared_error(model(x), y), X, X[:, 0])
+    kernel = Kernel([loss, *gradient], inputs(r), r.leaves, r.rows)
+    data, state, found = pack([X, X[:, 0]]), data_of(r.leaves), []
+    before = threading.stack_size(128 * 1024)
+    try:
+        thread = threading.Thread(target=lambda: found.append(kernel.evaluate(data, 20, state)))
+        thread.start()
+    finally:
+        threading.stack_size(before)
+    thread.join()
+    expected, _ = eager(lambda x, y: nn.squared_error(model(x), y), r.leaves, X, X[:, 0])
+    np.testing.assert_allclose(found[0], expected, rtol=1e-11, atol=1e-14)
 
 
 def test_pack():

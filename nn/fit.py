@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
-from autograd.program import Program
+from autograd.program import Program, first_of
 
 from . import checks
 from .checkpoint import load_checkpoint, save_checkpoint
@@ -112,7 +112,7 @@ def fit(
             raise TypeError(f"a checkpoint needs a model with a state_dict, as a Module has, not {model!r}")
         data = hashlib.sha256(X.tobytes() + Y.tobytes()).hexdigest()  # so that none is taken for another
     losses, seconds = load_checkpoint(resume, model, optimizer, rng, data) if resume else ([], 0.0)
-    start = time.perf_counter() - seconds
+    start, begun = time.perf_counter() - seconds, len(losses)
 
     def save() -> None:
         if checkpoint:
@@ -149,9 +149,12 @@ def fit(
         if training:
             training.rewind_to_finite()
             save()  # or what is saved may be parameters that have overflowed
+        data_alone = {"X": X, "Y": Y} if epoch == begun else {}
+        cause = first_of(data_alone, np.isnan) or first_of(data_alone, np.isinf)
+        advice = "" if cause else ", and a smaller learning rate may keep it finite"
         raise ArithmeticError(
-            f"the loss stopped being finite in epoch {epoch}: {error}; the parameters are"
-            f" those before epoch {len(losses)}, and a smaller learning rate may keep it finite"
+            f"{cause and f'{cause}: '}the loss stopped being finite in epoch {epoch}: {error}; the parameters"
+            f" are those before epoch {len(losses)}{advice}"
         ) from error
     except BaseException:
         if training:

@@ -446,15 +446,15 @@ def _of_row(
     i: int, error: ArithmeticError, names: Sequence[str], arrays: Sequence[np.ndarray]
 ) -> ArithmeticError:
     """The error of row i, with the place of NaN among its data if that is what was not finite."""
-    nan = nan_in({name: array[i : i + 1] for name, array in zip(names, arrays)}, i)
+    nan = first_of({name: array[i : i + 1] for name, array in zip(names, arrays)}, np.isnan, i)
     return type(error)(f"{nan if nan and 'not finite' in str(error) else f'row {i}'}: {error}")
 
 
-def nan_in(arrays: Mapping[str, np.ndarray], start: int = 0) -> str:
-    """Where the first NaN is: "x, row 1, column 0 is nan"; "" without any. Rows count from `start`."""
+def first_of(arrays: Mapping[str, np.ndarray], wrong: Callable[..., Any], start: int = 0) -> str:
+    """The first wrong number: "x, row 1, column 0 is nan"; "" without any. Rows count from `start`."""
     for name, array in arrays.items():
-        for row, *column in np.argwhere(np.isnan(array))[:1].tolist():
-            return f"{_place(name, row + start, *column)} is nan"
+        for row, *column in np.argwhere(wrong(array))[:1].tolist():
+            return f"{_place(name, row + start, *column)} is {array[(row, *column)]}"
     return ""
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -696,3 +697,10 @@ def _compiled(text: str) -> Any:
     engine = llvm.create_mcjit_compiler(module, machine)
     engine.finalize_object()
     return engine
+
+
+# A fork waits until no thread is in LLVM, which llvmlite's lock says: LLVM's locks cannot be renewed.
+_llvm_lock = getattr(llvm.ffi.lib, "_lock", None)
+if _llvm_lock and hasattr(os, "register_at_fork"):
+    _leave = functools.partial(_llvm_lock.__exit__, None, None, None)
+    os.register_at_fork(before=_llvm_lock.__enter__, after_in_parent=_leave, after_in_child=_leave)

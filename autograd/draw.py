@@ -17,7 +17,6 @@ import os
 import re
 import shutil
 import subprocess
-import threading
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +27,7 @@ from typing import Any
 
 from . import ops
 from .graph import operands, topological_order
+from .locks import new_lock
 from .value import Value
 
 
@@ -372,4 +372,4 @@ _BEND = {"shape": "point", "width": "0.02", "fillcolor": _LINE}
 _FLAT = {"style": "dashed"}
 _STEM = {"arrowhead": "none", "weight": "1", "minlen": "3"}
 _RAISED = str.maketrans("0123456789−xy", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻ˣʸ")
-_one_at_a_time = threading.Lock()
+_one_at_a_time = new_lock()

@@ -17,6 +17,8 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from .locks import in_forked_child
+
 if TYPE_CHECKING:
     from .value import Value
 
@@ -104,9 +106,21 @@ def collector_off() -> Iterator[None]:
     """Python's garbage collector off: graphs have no cycles, and to look for some takes most of the time."""
     on = gc.isenabled()
     if on:  # else another thread that is here as well may have turned it off, and will turn it on
+        _turned_off.append(None)
         gc.disable()
     try:
         yield
     finally:
         if on:
             gc.enable()
+            del _turned_off[:1]
+
+
+@in_forked_child
+def _collector_on() -> None:
+    if _turned_off:  # by a thread that the child does not have
+        _turned_off.clear()
+        gc.enable()
+
+
+_turned_off: list[None] = []  # an item for each thread that did

@@ -16,7 +16,6 @@ import contextlib
 import functools
 import math
 import operator
-import os
 from collections.abc import Iterator
 from threading import get_ident
 from typing import Any
@@ -25,6 +24,7 @@ import numpy as np
 
 from . import ops
 from .errors import refusal
+from .locks import in_forked_child
 from .ops import Primitive
 
 TRANSFORM, COMPILE = 1, 2
@@ -37,6 +37,11 @@ def tracing(mode: int) -> Iterator[None]:
     """This thread in a mode; what is compiled within a transform, or a transform there, is compiled."""
     with _entry(modes, max(mode, modes.get(get_ident(), 0))):
         yield
+
+
+def untraced() -> contextlib.AbstractContextManager[None]:
+    """This thread in eager mode: programs that a traced function calls are on their own."""
+    return _entry(modes, 0)
 
 
 @contextlib.contextmanager
@@ -264,11 +269,11 @@ _BY_UFUNC: dict[Any, Any] = {
     for row in ops.TABLE.values()
     if isinstance(row.numpy, np.ufunc) and row not in ops.CONDITIONS
 } | _COMPARISONS
-if hasattr(os, "register_at_fork"):  # in a child there is no thread but the one that forked
-    os.register_at_fork(after_in_child=lambda: _keep_own_entries())
 
 
+@in_forked_child
 def _keep_own_entries() -> None:
+    """Forget the parent's other threads."""
     for entries in (modes, branches):
         for thread in entries.keys() - {get_ident()}:
             del entries[thread]

@@ -12,9 +12,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
-import os
 import sys
-import threading
 import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import mul as times
@@ -25,6 +23,7 @@ import numpy as np
 from . import copying, ops
 from .errors import anomaly, gradient_anomaly, no_number
 from .graph import parents, topological_order
+from .locks import new_lock
 from .ops import Primitive, zero
 from .tracing import (
     COMPILE,
@@ -683,9 +682,7 @@ _UNDEFINED = (ArithmeticError, ValueError)  # what Python's float arithmetic and
 _FLOAT = {float}
 _exp = math.exp
 _add, _sub, _mul, _dot, _sigmoid, _relu = ops.add, ops.sub, ops.mul, ops.dot, ops.sigmoid, ops.relu
-backward_lock = threading.RLock()
-if hasattr(os, "register_at_fork"):  # a child must not inherit a lock that another thread holds
-    os.register_at_fork(after_in_child=lambda: globals().update(backward_lock=threading.RLock()))
+backward_lock = new_lock()
 _FAST: dict[str, Any] = {
     name: getattr(Value, name) for name in ("__add__", "__sub__", "__mul__", "sigmoid", "relu")
 }

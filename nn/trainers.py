@@ -368,7 +368,7 @@ def _compiled(engine: str, model: Any, loss: Any, optimizer: Optimizer, run: Run
     reading = program.reading("gradient", run.X, run.Y)
     if reading.gradient.keys().isdisjoint(optimizer.parameters):
         raise TypeError("the loss depends on no parameter of the optimizer")
-    if engine == "native" or (engine == "auto" and reading.is_small()):
+    if engine == "native" or (engine == "auto" and reading.has_code() and reading.is_small()):
         twin = copy.copy(optimizer)
 
         def update(data: Any, grad: Any, state: Any, step: Any) -> Any:

@@ -1,13 +1,17 @@
 """compile: programs compute what eager Values do, from the matrices that are in their graphs."""
 
 import copy
+import gc
 import importlib
 import math
 import os
 import pickle
 import re
 import sys
+import weakref
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -427,6 +431,39 @@ def test_lists_of_outputs_and_models():
         mixed.backward(x)
 
 
+class Classifier(nn.MLP):
+    """A probability from a network's output."""
+
+    def __call__(self, x):
+        return super().__call__(x).sigmoid()
+
+
+class Deeper(Classifier):
+    pass
+
+
+class Around:
+    """A wrapper that has all that its model has."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def __call__(self, x):
+        return self.model(x).tanh()
+
+    def __getattr__(self, name):
+        return getattr(vars(self)["model"], name)
+
+
+def test_of_a_model_its_call_is_compiled():
+    x = RNG.normal(size=(5, 2))
+    doubled = nn.MLP(2, [1])
+    doubled.outputs = lambda x: [2.0 * doubled.layers[0](x)]
+    for model in (Classifier(2, [3, 1]), Deeper(2, [3, 1]), Around(nn.MLP(2, [1])), doubled):
+        expected = [[model(row).data] for row in x]
+        assert autograd.compile(model)(x) == pytest.approx(np.array(expected), rel=1e-13)
+
+
 def test_results_that_depend_on_no_input_or_no_leaf():
     w = Value(3.0)
     x = np.zeros(4)
@@ -434,6 +471,240 @@ def test_results_that_depend_on_no_input_or_no_leaf():
     constant = autograd.compile(lambda x: 2.5)
     assert constant(x) == constant.backward(x) == 2.5 and constant.value_and_grad(x) == (2.5, [])
     assert autograd.compile(lambda x: x, reduce="sum").backward(np.arange(4.0)) == 6.0
+
+
+def test_rows_are_arrays_as_in_eager_code():
+    x, w = np.array([[1.0, 2.0], [3.0, 4.0]]), leaves(2)
+    assert autograd.compile(lambda x: np.mean(x * 2)).per_example(x).tolist() == [3.0, 7.0]
+    sources = []
+    for f in (
+        lambda x: dot(w, x),
+        lambda x: dot(w, tuple(x)),
+        lambda x: x @ w,
+        lambda x: sum(w[i] * x[i] for i in range(len(x))),
+        lambda x: (lambda a, b: w[0] * a + w[1] * b)(*x),
+        lambda x: (x * w).sum(),
+        lambda x: np.dot(x, w),
+    ):
+        p = check(f, [x], w)
+        sources.append(p.source)
+    assert all("@" in source and not gathers(source) for source in sources)
+    for f in (
+        lambda x: np.exp(x).sum() * w[0],
+        lambda x: total(x[1:]) - x[:1].mean() * w[1],
+        lambda x: x.dot(x) * w[0],
+        lambda x: np.prod(x) * w[0] + np.outer(x, w)[0, 1],
+        lambda x: x.reshape(2, 1)[1, 0] * w[0],
+    ):
+        rows = [f(row) for row in np.frompyfunc(Value, 1, 1)(x)]
+        assert autograd.compile(f).per_example(x) == pytest.approx([row.data for row in rows], rel=1e-14)
+
+
+def test_what_a_function_writes_into_a_row_is_its_own():
+    def f(x):
+        x *= 3.0
+        x[0] = x[0] * w
+        return x[0] + x[1]
+
+    w, x = Value(2.0), np.array([[1.0, 2.0], [3.0, 4.0]])
+    p = autograd.compile(f)
+    assert p.per_example(x).tolist() == [12.0, 30.0] and x.tolist() == [[1.0, 2.0], [3.0, 4.0]]
+    with pytest.raises(FloatingPointError, match=r"^x, row 1, column 1 is nan: "):
+        p(np.array([[1.0, 2.0], [3.0, np.nan]]))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_results_are_the_callers_own(engine):
+    a, b = Value(2.0), Value(3.0)
+    for f in (
+        lambda x: x[:1],
+        lambda x: x,
+        lambda x: x[::-1],
+        lambda x: [1.0, a],
+        lambda x: x[1],
+        lambda x: a,
+    ):
+        p, x = autograd.compile(f, engine=engine), np.array([[1.0, 2.0], [3.0, 4.0]])
+        result = p.per_example(x)
+        expected = result.tolist()
+        result += 10.0
+        assert p.per_example(x).tolist() == expected and x.tolist() == [[1.0, 2.0], [3.0, 4.0]]
+    p, x = autograd.compile(lambda x: x, engine=engine), np.array([1.0, 2.0])
+    p.per_example(x)[:] = 0.0
+    assert x.tolist() == [1.0, 2.0]
+    for f in (lambda x: a * x + b * x.sin() + b * x, lambda x: a * x + b * x, lambda x: a + b):
+        p = autograd.compile(f, engine=engine)
+        expected = [grad.tolist() for grad in p.value_and_grad(x)[1]]
+        for grad in (gradient := p.value_and_grad(x)[1]):
+            grad += 10.0
+        for grad, before in zip(gradient, expected):
+            assert grad == pytest.approx(np.array(before) + 10.0)
+        assert [grad.tolist() for grad in p.value_and_grad(x)[1]] == expected
+    p.leaves[0][...] = None
+    assert p(x) == p.value_and_grad(x)[0] == 5.0
+
+
+@pytest.mark.parametrize(
+    "within", [lambda f: autograd.grad(f)(3.0), lambda f: autograd.compile(f)(np.ones(2))]
+)
+def test_within_a_transform_or_a_recording_a_cold_program_is_as_a_warm_one(within):
+    x, w = np.array([[1.0, 2.0], [3.0, 4.0]]), Value(2.0, "w")
+    for f in (
+        lambda x: x[0] * x[1] + x[0] ** 2 + 0.0 * x[1],
+        lambda x: (x[0] - 2.0).log(),
+        lambda x: derive(x[0] * x[1].sin(), [x[0]])[0],
+        lambda x: x[0] * w,
+        lambda x: x[0] if x[0] > 0.0 else -x[0],
+    ):
+        found = []
+        for warm in (False, True):
+            p = autograd.compile(f)
+            if warm:
+                try:
+                    p(x)
+                except (TypeError, ArithmeticError):
+                    pass
+            try:
+                found.append(within(lambda z, p=p: z * p(x)))
+            except (TypeError, ArithmeticError) as error:
+                found.append(str(error))
+        assert found[0] == found[1]
+    assert "w=2.0" in _said(within, lambda z: z * autograd.compile(lambda x: x[0] * w)(x))
+
+
+def _said(within, f):
+    with pytest.raises(TypeError) as found:
+        within(f)
+    return str(found.value)
+
+
+class Line:
+    """A model with a loss and a prediction that are compiled."""
+
+    def __init__(self, slope):
+        self.slope = Value(slope)
+        self.recorded = 0
+
+    @autograd.compile
+    def loss(self, x, y):
+        """½ (slope · x − y)²."""
+        self.recorded += 1
+        return 0.5 * (self.slope * x - y) ** 2
+
+    @autograd.compile
+    @staticmethod
+    def double(x):
+        return 2.0 * x
+
+    network = autograd.compile(nn.MLP(1, [1]))
+
+
+def test_methods_are_compiled_for_each_instance():
+    x, y = np.array([1.0, 2.0]), np.zeros(2)
+    one, two = Line(1.0), Line(2.0)
+    assert (one.loss(x, y), two.loss(x, y)) == (1.25, 5.0)
+    two.slope.data = 1.0
+    assert two.loss.backward(x, y=y) == 1.25 and two.slope.grad == 2.5
+    assert one.recorded == two.recorded == 1 and one.slope.grad == 0.0
+    assert one.loss.__doc__ == "½ (slope · x − y)²." and one.double(x) == Line.double(x) == 3.0
+    assert one.network(x[:, None]).shape == (2, 1)
+    for twin in (pickle.loads(pickle.dumps(one)).loss, pickle.loads(pickle.dumps(one.loss))):
+        assert twin(x, y) == 1.25
+    assert copy.deepcopy(one.loss)(x, y) == 1.25 and pickle.loads(pickle.dumps(Line.loss)) is Line.loss
+    loss, gone = one.loss, weakref.ref(one)
+    del one
+    assert loss(x, y) == 1.25  # it is alive as long as what is bound to it
+    del loss, twin
+    gc.collect()
+    assert gone() is None and len(Line.loss._of_instances) == 1
+
+
+def test_arrays_may_be_given_by_name():
+    x, y = np.array([1.0, 2.0]), np.array([10.0, 20.0])
+    p = autograd.compile(lambda x, y: y - 2.0 * x)
+    assert p(x, y) == p(x, y=y) == p(y=y, x=x) == 12.0
+    assert p.per_example(y=y, x=x).tolist() == [8.0, 16.0] and p.value_and_grad(y=y, x=x) == (12.0, [])
+    p = autograd.compile(lambda x, scale=1.0, *, shift=0.5, last: scale * x + shift - last)
+    assert p.per_example(x, last=y).tolist() == [-8.5, -17.5]
+    assert (
+        p.per_example(x, last=y, shift=y).tolist() == p.per_example(x, shift=y, last=y).tolist() == [1.0, 2.0]
+    )
+    assert (
+        p.per_example(x, x, last=y).tolist() == p.per_example(scale=x, x=x, last=y).tolist() == [-8.5, -15.5]
+    )
+    for call, said in (
+        (lambda: p(x), "last"),
+        (lambda: p(x, last=y, other=y), "other"),
+        (lambda: p(x, x=y, last=y), "multiple values for argument 'x'"),
+        (lambda: p(x, last=["a", "b"]), "^last, row 0 is 'a', and no real number"),
+    ):
+        with pytest.raises(TypeError, match=said):
+            call()
+
+
+# Data
+
+
+def test_data_of_any_real_type():
+    p = autograd.compile(lambda x: x[0] + 2.0 * x[1])
+    for kind in (bool, np.uint8, int, np.float16, np.longdouble, object):
+        assert p.per_example(np.array([[1, 0], [0, 1]], dtype=kind)).tolist() == [1.0, 2.0]
+    assert p.per_example([[True, 0.5], [Decimal("1.5"), Fraction(1, 2)]]).tolist() == [2.0, 2.5]
+    assert p.per_example(np.ma.array([[1, 0], [0, 1]])).tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (np.ma.array([[1.0, 2.0]], mask=[[0, 1]]), "masked"),
+        ([np.ma.array([1.0, 2.0], mask=[1, 0])], "masked"),
+        ([[1.0, None]], "^x, row 0, column 1 is None, and no real number"),
+        ([[1.0, 2.0], ["3", 4.0]], "^x, row 1, column 0 is '3'"),
+        ([[1.0, 2.0j]], r"^x, row 0, column 0 is 1.0, and|^x, row 0, column 1 is 2j"),
+        ([[1.0, 10**400]], "^x, row 0, column 1 is 1000"),
+        (np.array([["2020-01-01", "2020"]], dtype="M8[ns]"), "^x, row 0, column 0 is '2020-01-01"),
+        (np.array([[1, 2]], dtype="m8[ns]"), "^x, row 0, column 0 is '1 nano"),
+        ([[Value(1.0), 2.0]], "^x, row 0, column 0 is Value"),
+    ],
+)
+def test_what_is_no_real_number_is_named(data, said):
+    with pytest.raises(TypeError, match=said):
+        autograd.compile(lambda x: x[0] + x[1])(data)
+
+
+class Frame:
+    """As much of a data frame as compile looks at; of pandas, see the next test."""
+
+    def __init__(self, **columns):
+        self.data, self.columns, self.dtypes = columns, list(columns), None
+
+    def __getitem__(self, label):
+        return self.data[label]
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(list(zip(*self.data.values())), dtype=dtype)
+
+
+def test_data_frames():
+    p = autograd.compile(lambda x: x[0] + 2.0 * x[1])
+    objects = np.array([True, False], dtype=object)
+    assert p.per_example(Frame(a=objects, b=[0.5, 1])).tolist() == [2.0, 2.0]
+    for column in (["Paris", "Rome"], [1.0, 2.0j], [1.0, None], np.array(["2020", "2021"], dtype="M8[ns]")):
+        with pytest.raises(TypeError, match=r"^x, column city, row \d is .*, and no real number"):
+            p(Frame(a=[1.0, 2.0], city=column))
+
+
+def test_data_frames_of_pandas():
+    pd = pytest.importorskip("pandas")
+    p = autograd.compile(lambda x: x[0] + 2.0 * x[1])
+    whole, real = (pd.array([1, 0], dtype=kind) for kind in ("Int64", "Float64"))
+    for columns in ({"a": [True, False], "b": real}, {"a": whole, "b": [1, 0]}, {"a": real, "b": whole}):
+        assert p.per_example(pd.DataFrame(columns)).tolist() == [3.0, 0.0]
+    assert autograd.compile(lambda x: x * 2.0).per_example(pd.Series(whole)).tolist() == [2.0, 0.0]
+    missing = [pd.array([1, None], dtype=kind) for kind in ("Int64", "Float64", "boolean")]
+    for column in (["x", "y"], pd.to_datetime(["2020", "2021"]), pd.to_timedelta([1, 2]), *missing):
+        with pytest.raises(TypeError, match=r"^x, column city, row \d is .*, and no real number"):
+            p(pd.DataFrame({"a": [True, 2.0], "city": column}))
 
 
 # Live leaves, shapes, and what is not recorded twice
@@ -542,11 +813,59 @@ def test_a_row_without_a_finite_result_is_named_as_by_eager(engine, reduce):
             FloatingPointError, match=r"row 2: log\(-2.0\) is undefined, at test_compile.py:\d+: r"
         ):
             call(x, np.ones(4))
-    with pytest.raises(FloatingPointError, match=r"row 0: mul\(.*y=nan\) is not finite"):
+    with pytest.raises(FloatingPointError, match=r"^y, row 0 is nan: mul\(.*y=nan\) is not finite"):
         p(x[:1], np.array([np.nan]))
     with pytest.raises(FloatingPointError, match=r"row 0: log"):
         autograd.compile(f, engine=engine)(x[2:], np.ones(2))
     assert w.grad == before
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_nan_is_an_error_where_a_result_depends_on_it_and_an_infinity_is_none(engine):
+    data = np.array([[1.0, 2.0], [np.nan, 3.0], [np.inf, 4.0]])
+    p = autograd.compile(lambda x: [x[0], x[1] * 2.0], engine=engine)
+    with pytest.raises(
+        FloatingPointError, match=r"^x, row 1, column 0 is nan: the result, nan, is not finite$"
+    ):
+        p(data)
+    assert p(data[::2]).tolist() == [[1.0, 4.0], [np.inf, 8.0]]
+    unused = autograd.compile(lambda x: x[1].log(), engine=engine)
+    assert unused(data) == pytest.approx(np.log(data[:, 1]).mean(), rel=1e-14)
+    with pytest.raises(FloatingPointError, match=r"^row 0: log\(x\[1\]=-2.0\) is undefined"):
+        unused(data * [1.0, -1.0])
+    first = autograd.compile(lambda x: x[0], engine=engine)
+    assert first.per_example(data[::2]).tolist() == [1.0, np.inf]
+    with pytest.raises(FloatingPointError, match=r"^row 1: the result, inf, is not finite"):
+        first(data[::2])
+    matrices = autograd.compile(lambda x, y: x[0, 1] * y, engine=engine)
+    with pytest.raises(FloatingPointError, match=r"^x, row 1, column 0, 1 is nan: "):
+        matrices(np.array([[[1.0, 2.0]], [[3.0, np.nan]]]), np.ones(2))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_row_that_fails_among_many_is_found_without_computing_all_with_values(engine):
+    w, x, calls = Value(1.0), np.ones((100_000, 2)), []
+
+    def f(x):
+        calls.append(None)
+        return (w * x[0]).log() * x[1]
+
+    for call in ("__call__", "per_example", "backward"):
+        p = getattr(autograd.compile(f, engine=engine), call)
+        p(x)
+        calls.clear()
+        for row, bad, said in (
+            (-1, (np.nan, 1.0), "x, row 99999, column 0 is nan"),
+            (-2, (-1.0, 1.0), "row 99998"),
+        ):
+            wrong = x.copy()
+            wrong[row] = bad
+            with pytest.raises(FloatingPointError, match=f"^{said}: "):
+                p(wrong)
+        wrong[-2], wrong[70_000] = (1.0, np.nan), (0.0, 1.0)  # NaN comes first
+        with pytest.raises(FloatingPointError, match=r"^x, row 99998, column 1 is nan: "):
+            p(wrong)
+        assert len(calls) == 3
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -587,7 +906,7 @@ def test_saturated_activations_are_no_error():
         ((np.ones((3, 4)), np.ones(3)), ValueError, r"\(3, 4\), \(3,\): this takes 2 inputs"),
         ((np.ones((0, 2)), np.ones(0)), ValueError, r"\(0, 2\), \(0,\)"),
         ((np.ones((2, 2, 2, 2)), np.ones(2)), ValueError, "a number, a vector or a matrix"),
-        ((np.ones((3, 2)), ["a", "b", "c"]), TypeError, "real numbers"),
+        ((np.ones((3, 2)), ["a", "b", "c"]), TypeError, "^y, row 0 is .a., and no real number"),
         (([[1, 2], [3]], np.ones(2)), ValueError, "differ in length"),
         ((1.0, 2.0), ValueError, "a row for each example"),
         ((), ValueError, "no arrays"),

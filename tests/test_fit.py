@@ -373,3 +373,19 @@ def test_a_prediction_that_is_not_finite_is_an_error():
     network = nn.MatrixMLP([np.array([[1e308]]), np.array([[10.0]])], activation="relu")
     with np.errstate(over="ignore"), pytest.raises(FloatingPointError, match="prediction is not finite"):
         nn.predict(network, [[1.0]])
+
+
+@pytest.mark.parametrize("engine", ["scalar", "auto", "numpy"])
+@pytest.mark.parametrize("batch_size", [None, 4])
+def test_data_that_are_not_finite_are_named_and_no_learning_rate_is_blamed(engine, batch_size):
+    for bad, place in ((math.nan, (7, 1)), (math.inf, (0, 0))):
+        x, y = nn.data.xor()
+        x[place] = bad
+        model = nn.MLP(2, [3, 1], activation="tanh", rng=np.random.default_rng(0))
+        sgd = nn.SGD(model.parameters(), lr=0.1)
+        settings = {"loss": nn.squared_error, "optimizer": sgd, "epochs": 3, "batch_size": batch_size}
+        before = [p.data for p in model.parameters()]
+        with pytest.raises(ArithmeticError) as found:
+            nn.fit(model, x, y, engine=engine, rng=np.random.default_rng(0), **settings)
+        assert str(found.value).startswith(f"X, row {place[0]}, column {place[1]} is {bad}: the loss stopped")
+        assert "learning rate" not in str(found.value) and [p.data for p in model.parameters()] == before

@@ -3,6 +3,7 @@
 import functools
 import itertools
 import math
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -68,10 +69,12 @@ def eager(f, leaves, *arrays):
     return [mean.data, *(v.grad for v in leaves)], [out.data for out in outs]
 
 
+@pytest.mark.parametrize("on_stack", [40, 0])
 @pytest.mark.parametrize("lanes", [8, 4, 2])
 @pytest.mark.parametrize("n", [1, 7, 8, 9, 21])
-def test_the_lab_network(n, lanes, monkeypatch):
+def test_the_lab_network(n, lanes, on_stack, monkeypatch):
     monkeypatch.setattr(native, "_lanes", lambda: lanes)
+    monkeypatch.setattr(native, "ON_STACK", on_stack)
     monkeypatch.setattr(native, "INLINED", lanes)  # or not: there are 8 sigmoids
     f, X, Y = lab(n)
     loss, gradient, _, r = recorded(f, X, Y)
@@ -218,6 +221,27 @@ def test_threads_share_a_kernel():
     alone = [train(seed) for seed in range(4)]
     with ThreadPoolExecutor(4) as pool:
         np.testing.assert_array_equal(list(pool.map(train, range(4))), alone)
+
+
+def test_threads_with_little_stack():
+    rng, trained = np.random.default_rng(0), []
+    X, Y = rng.normal(size=(20, 10)), rng.normal(size=20)
+
+    def train(engine):
+        model = nn.MLP(10, [84, 1], activation="tanh", rng=np.random.default_rng(0))
+        adam = nn.Adam(model.parameters(), lr=0.01)
+        settings = {"loss": nn.squared_error, "optimizer": adam, "epochs": 3, "engine": engine}
+        trained.append(nn.fit(model, X, Y, **settings).loss)
+
+    before = threading.stack_size(128 * 1024)
+    try:
+        for engine in ("numpy", "native"):
+            thread = threading.Thread(target=train, args=(engine,))
+            thread.start()
+            thread.join()
+    finally:
+        threading.stack_size(before)
+    assert trained[1] == pytest.approx(trained[0], rel=1e-10)
 
 
 def test_pack():

@@ -2,10 +2,13 @@
 
 import copy
 import gc
+import os
 import pickle
+import signal
 import sys
 import threading
 import time
+import traceback
 
 import numpy as np
 import pytest
@@ -13,7 +16,10 @@ import pytest
 import autograd
 import nn
 from autograd import Value, derive, dot, draw, total
+from autograd.draw import _one_at_a_time as draw_lock
 from autograd.program import pack
+from autograd.program.lift import Lifted
+from autograd.value import backward_lock
 
 needs_llvm = pytest.mark.skipif(pack is None, reason="llvmlite is not installed")
 
@@ -158,3 +164,123 @@ def test_training_of_a_model_in_each_thread():
     engines = ["scalar", "numpy", "auto", "auto"] * 2
     at_once(*[lambda seed=seed, engine=engine: job(seed, engine) for seed, engine in enumerate(engines)])
     assert found == {seed: train(seed, engine) for seed, engine in enumerate(engines)}
+
+
+# A fork while another thread is at work
+
+
+FORK = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+
+
+def in_a_child(job, seconds=30.0):
+    """Do a job in a forked child; AssertionError if that fails, or does not end."""
+    pid = os.fork()
+    if not pid:
+        try:
+            job()
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+    end = time.monotonic() + seconds
+    while (done := os.waitpid(pid, os.WNOHANG))[0] == 0 and time.monotonic() < end:
+        time.sleep(0.01)
+    if not done[0]:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    assert done == (pid, 0), "the child hangs, or failed"
+
+
+@FORK
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of a fork in a process with threads
+def test_a_child_that_is_forked_while_another_thread_compiles_does_all_that_its_parent_can():
+    inside, done = threading.Event(), threading.Event()
+    w = Value(2.0)
+
+    @autograd.compile
+    def slow(x):
+        if threading.current_thread() is not threading.main_thread():
+            inside.set()
+            assert done.wait(60.0)
+        return w * x
+
+    def child():
+        assert gc.isenabled()
+        assert slow(np.ones(2)) == 2.0 == slow.backward(np.ones(2))
+        (w * 3.0).backward()
+        assert w.grad == 4.0
+        with draw_lock:
+            assert draw(w * 3.0).nodes == 2
+
+    def compiling():
+        with backward_lock, draw_lock:
+            slow(np.ones(2))
+
+    thread = threading.Thread(target=compiling, daemon=True)
+    thread.start()
+    assert inside.wait(60.0) and not gc.isenabled()
+    try:
+        in_a_child(child)
+    finally:
+        done.set()
+        thread.join(60.0)
+    assert gc.isenabled() and slow(np.ones(2)) == 2.0
+
+
+@FORK
+@needs_llvm
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_children_that_are_forked_while_llvm_is_at_work_compile_too():
+    end = threading.Event()
+
+    def child():
+        assert autograd.compile(lambda x: x * 2.0, engine="native")(np.ones(2)) == 2.0
+
+    def compiling():
+        while not end.is_set():
+            child()
+
+    thread = threading.Thread(target=compiling, daemon=True)
+    thread.start()
+    try:
+        for _ in range(5):
+            in_a_child(child)
+            time.sleep(0.02)
+    finally:
+        end.set()
+        thread.join(60.0)
+
+
+@FORK
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_fork_within_a_function_that_is_compiled_leaves_the_collector_on():
+    def f(x):
+        in_a_child(lambda: None)
+        return x * 2.0
+
+    assert autograd.compile(f)(np.ones(2)) == 2.0 and gc.isenabled()
+
+
+def test_one_program_is_compiled_while_another_is():
+    inside, done = threading.Event(), threading.Event()
+
+    class Slow(Lifted):
+        def __init__(self, *args):
+            if threading.current_thread() is not threading.main_thread():
+                inside.set()
+                assert done.wait(60.0)
+            super().__init__(*args)
+
+    first, second = (autograd.compile(lambda x: x * 2.0, engine="numpy") for _ in range(2))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("autograd.program.reading.Lifted", Slow)
+        thread = threading.Thread(target=lambda: first(np.ones(2)), daemon=True)
+        thread.start()
+        assert inside.wait(60.0)
+        try:
+            assert second(np.ones(2)) == 2.0
+        finally:
+            done.set()
+            thread.join(60.0)
+    assert gc.isenabled()

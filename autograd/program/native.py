@@ -14,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -34,7 +35,8 @@ CACHE_LINE = 8  # numbers
 PADDING = 8  # numbers after each column, which the vector that has the last row may read
 LARGEST_POWER = 16  # of those that are multiplied out: within a relative 4e-15
 INLINED = 16  # calls of exp and so on: they get faster by a tenth, but LLVM slower
-MOST_SUMS = 4096  # they are on the stack, of which a thread may have half a megabyte
+MOST_SUMS = 4096  # LLVM takes long for what follows from them
+ON_STACK = 40  # sums, above which they are in memory that a caller lends: on the stack a step is faster
 MOST_OPERATIONS = 100_000  # LLVM takes time as the square of their number: minutes for these
 DEEPEST = 50  # expression that is computed for several outputs at once
 
@@ -57,6 +59,7 @@ class Kernel:
         self.by_row = not code.by_row.isdisjoint(outputs)
         self._uniform = [k for k, v in enumerate(outputs) if v not in code.by_row]
         self._sizes = len(outputs), len(columns), len(state)
+        self._scratch = CACHE_LINE + code.scratch  # numbers
         self._engine = _compiled(str(code.module))  # it must live as long as the code
         self._evaluate = self._function("evaluate", None)
         self._iterate = self._function("iterate", ctypes.c_int64)
@@ -64,7 +67,7 @@ class Kernel:
     def _function(self, name: str, result: Any) -> Callable[..., int]:
         """By address: arguments are whole numbers, or pointers as whole numbers."""
         function = ctypes.CFUNCTYPE(result)(self._engine.get_function_address(name))
-        function.argtypes = [ctypes.c_int64] * {"evaluate": 6, "iterate": 9}[name]
+        function.argtypes = [ctypes.c_int64] * {"evaluate": 7, "iterate": 10}[name]
         return function
 
     def evaluate(self, columns: np.ndarray, n: int, state: np.ndarray) -> np.ndarray:
@@ -75,9 +78,11 @@ class Kernel:
         self._check(columns, n, state)
         outputs = self._sizes[0]
         width = n + PADDING if self.by_row else 1
-        out = np.empty((outputs, width))
+        out, scratch = np.empty((outputs, width)), np.empty(self._scratch)
         _, stride = columns.shape
-        self._evaluate(_address(columns), stride, n, _address(state), _address(out), width)
+        self._evaluate(
+            _address(columns), stride, n, _address(state), _address(out), width, _aligned(_address(scratch))
+        )
         if not self.by_row:
             return out[:, 0]
         out[self._uniform] = out[self._uniform, :1]
@@ -109,15 +114,16 @@ class Kernel:
             raise ValueError(f"{steps} steps from {start} by {batch} rows with {len(losses)} losses")
         # Each step reads one of these and writes the other, a cache line after the loss.
         length = CACHE_LINE + -(-size // CACHE_LINE) * CACHE_LINE
-        memory = np.empty(CACHE_LINE + 2 * length)
+        memory, scratch = np.empty(CACHE_LINE + 2 * length), np.empty(self._scratch)
         base = -memory.ctypes.data // 8 % CACHE_LINE + CACHE_LINE
         states = [memory[i : i + size] for i in (base, base + length)]
         states[0][:] = state
         _, stride = columns.shape
         first = start % -(-n // batch) * batch
         here, there = (memory.ctypes.data + 8 * i for i in (base, base + length))
+        work = _aligned(scratch.ctypes.data)
         taken = self._iterate(
-            columns.ctypes.data, stride, n, batch, first, losses.ctypes.data, here, there, steps
+            columns.ctypes.data, stride, n, batch, first, losses.ctypes.data, here, there, steps, work
         )
         state[:] = states[taken % 2]
         return taken
@@ -135,6 +141,11 @@ class Kernel:
 
 def _address(array: np.ndarray) -> int:
     return array.__array_interface__["data"][0]  # half the time of array.ctypes.data
+
+
+def _aligned(address: int) -> int:
+    """The first address from there on at which a cache line begins."""
+    return -(-address // (8 * CACHE_LINE)) * (8 * CACHE_LINE)
 
 
 def pack(arrays: Iterable[Any]) -> np.ndarray:
@@ -160,7 +171,8 @@ class _Code:
     A scalar is held as a double where it is the same for all rows, and else as a vector of `lanes`
     rows. A row_sum is a vector in memory that every turn of the loop adds to: registers would not
     last. For the same reason what is the same for all rows is not kept as vectors, but read from memory
-    where it is used, which costs nothing.
+    where it is used, which costs nothing. That memory is the caller's, as a thread's stack may be small:
+    `scratch` numbers of it, from where a cache line begins.
     """
 
     def __init__(
@@ -180,14 +192,15 @@ class _Code:
         self._sort()
         self.module, self.lanes = ir.Module(), _lanes()
         self.vector = ir.VectorType(DOUBLE, self.lanes)
+        self.scratch = 0
         self.slots: dict[Value, Any] = {}  # where scalars are in memory
         self.scalars: dict[Value, Any] = {}
         self.vectors: dict[Any, Any] = {}  # and, after the rows, of tuples of scalars
         self.ways: dict[tuple[Any, ...], Any] = {}
-        self.evaluate = self._function("evaluate", ir.VoidType(), "columns stride n state out width")
+        self.evaluate = self._function("evaluate", ir.VoidType(), "columns stride n state out width scratch")
         self._emit_evaluate(*self.evaluate.args)
         self.iterate = self._function(
-            "iterate", INT64, "columns stride n batch first losses here there steps"
+            "iterate", INT64, "columns stride n batch first losses here there steps scratch"
         )
         self._emit_iterate(*self.iterate.args)
         few = sum(v.row in CALLED for v in self.by_row) <= INLINED
@@ -223,7 +236,7 @@ class _Code:
         return v.row is ROW_SUM and v.x in self.by_row
 
     def _function(self, name: str, result: Any, arguments: str) -> Any:
-        pointers = ("columns", "state", "out", "losses", "here", "there")
+        pointers = ("columns", "state", "out", "losses", "here", "there", "scratch")
         kinds = [POINTER if argument in pointers else INT64 for argument in arguments.split()]
         function = ir.Function(self.module, ir.FunctionType(result, kinds), name)
         if name == "evaluate":
@@ -233,18 +246,17 @@ class _Code:
                     argument.add_attribute("noalias")
         return function
 
-    def _emit_evaluate(self, columns: Any, stride: Any, n: Any, state: Any, out: Any, width: Any) -> None:
+    def _emit_evaluate(
+        self, columns: Any, stride: Any, n: Any, state: Any, out: Any, width: Any, scratch: Any
+    ) -> None:
         """out[k · width] = outputs[k], or out[k · width + i] for each row i."""
         once, rows, last = (self.evaluate.append_basic_block(name) for name in ("once", "rows", "last"))
-        self.state_pointer = state
+        self.state_pointer, self.scratch_pointer = state, scratch
         self.b = b = ir.IRBuilder(once)
         self.count = b.sitofp(n, DOUBLE)
         self.share = self._in_memory(b.fdiv(DOUBLE(1.0), self.count))
         self._emit_once()
-        totals = [b.alloca(self.vector) for _ in self.sums]
-        for total in totals:
-            total.align = 8 * self.lanes
-            b.store(ir.Constant(self.vector, None), total)
+        totals = [self._in_memory(ir.Constant(self.vector, None)) for _ in self.sums]
         if self.sums or not self.by_row.isdisjoint(self.outputs):
             b.branch(rows)
             b.position_at_end(rows)
@@ -261,9 +273,7 @@ class _Code:
             b.branch(rows)
             ir.IRBuilder(rows).branch(last)
         b.position_at_end(last)
-        loaded = [b.load(total) for total in totals]
-        groups = range(0, len(loaded), self.lanes)
-        self.across = [_across(b, loaded[k : k + self.lanes]) for k in groups]
+        self.across = self._added_across(totals)
         self._emit_last(out, width)
         b.ret_void()
 
@@ -293,6 +303,32 @@ class _Code:
                 total = totals[self.sums[v]]
                 before = b.load(total)
                 b.store(b.select(inside, _fadd(b, before, self.vectors[v.x]), before), total)
+
+    def _added_across(self, totals: list[Any]) -> list[Any]:
+        """The totals' sums, as many in a vector as there are lanes, or where those are in memory."""
+        b, lanes = self.b, self.lanes
+        starts = range(0, len(totals), lanes)
+        if len(totals) <= ON_STACK:
+            return [_across(b, [b.load(total) for total in totals[k : k + lanes]]) for k in starts]
+        # A loop, as LLVM would keep all of them on the stack. The sums go where totals were read before.
+        self.scratch += lanes * lanes  # which the last of the loop may read
+        before, loop, after = b.block, *(b.append_basic_block(name) for name in ("across", "sums"))
+        b.branch(loop)
+        b.position_at_end(loop)
+        k = b.phi(INT64)
+        first = b.mul(k, INT64(lanes))
+        vectors = [b.load(b.gep(totals[0], [b.add(first, INT64(i))])) for i in range(lanes)]
+        b.store(_across(b, vectors), b.gep(totals[0], [k]))
+        following = b.add(k, INT64(1))
+        k.add_incoming(INT64(0), before)
+        k.add_incoming(following, loop)
+        b.cbranch(b.icmp_signed("<", following, INT64(len(starts))), loop, after)
+        b.position_at_end(after)
+        return [b.gep(totals[0], [INT64(k)]) for k in range(len(starts))]
+
+    def _across_group(self, group: int) -> Any:
+        sums = self.across[group]
+        return self.b.load(sums) if isinstance(sums.type, ir.PointerType) else sums
 
     def _emit_last(self, out: Any, width: Any) -> None:
         """What depends on sums over rows, and the outputs, several at once where they are alike."""
@@ -344,7 +380,7 @@ class _Code:
         if way == "state":
             return self._load(self.state_pointer, INT64(self.state[first]))
         if way == "sums":
-            return self.across[self.sums[first] // self.lanes]
+            return self._across_group(self.sums[first] // self.lanes)
         if way:
             operands = _transposed(group)
             computed = [any(_is_computed(x) for x in xs) for xs in operands]
@@ -388,7 +424,7 @@ class _Code:
             return b.load(b.gep(self.state_pointer, [INT64(self.state[x])]))
         if x in self.sums:
             group, lane = divmod(self.sums[x], self.lanes)
-            return b.extract_element(self.across[group], INT32(lane))
+            return b.extract_element(self._across_group(group), INT32(lane))
         return self.count if x is self.rows else DOUBLE(x._data if isinstance(x, Value) else x)
 
     def _vector(self, x: Any) -> Any:
@@ -399,10 +435,19 @@ class _Code:
             return _number(self.vector, scalar.constant)
         return _splat(self.b, scalar, self.lanes)
 
-    def _in_memory(self, scalar: Any) -> Any:
-        slot = self.b.alloca(scalar.type)
-        self.b.store(scalar, slot)
-        return slot
+    def _in_memory(self, number: Any) -> Any:
+        """Where a scalar or vector is stored."""
+        if len(self.sums) <= ON_STACK:
+            place = self.b.alloca(number.type)
+            place.align = 8 if number.type == DOUBLE else 8 * self.lanes
+        else:
+            size = 1 if number.type == DOUBLE else self.lanes
+            start = -(-self.scratch // size) * size
+            self.scratch = start + size
+            where = self.b.gep(self.scratch_pointer, [INT64(start)])
+            place = self.b.bitcast(where, number.type.as_pointer())
+        self.b.store(number, place)
+        return place
 
     def _load(self, pointer: Any, place: Any) -> Any:
         where = self.b.gep(pointer, [place])
@@ -423,6 +468,7 @@ class _Code:
         here: Any,
         there: Any,
         steps: Any,
+        scratch: Any,
     ) -> None:
         """The state is here, and there after the next step, and so on; the loss goes before it."""
         start, step, taken, end = (
@@ -435,7 +481,7 @@ class _Code:
         left = b.sub(n, row)
         count = b.select(b.icmp_signed("<", left, batch), left, batch)
         out = b.gep(new, [INT64(-1)])
-        b.call(self.evaluate, [b.gep(columns, [row]), stride, count, old, out, INT64(1)])
+        b.call(self.evaluate, [b.gep(columns, [row]), stride, count, old, out, INT64(1), scratch])
         loss = b.load(out)
         b.store(loss, b.gep(losses, [k]))
         finite = b.fcmp_ordered("<", _intrinsic("fabs")(b, loss), DOUBLE(math.inf))
@@ -690,3 +736,10 @@ def _compiled(text: str) -> Any:
     engine = llvm.create_mcjit_compiler(module, machine)
     engine.finalize_object()
     return engine
+
+
+# A fork waits until no thread is in LLVM, which llvmlite's lock says: LLVM's locks cannot be renewed.
+_llvm_lock = getattr(llvm.ffi.lib, "_lock", None)
+if _llvm_lock and hasattr(os, "register_at_fork"):
+    _leave = functools.partial(_llvm_lock.__exit__, None, None, None)
+    os.register_at_fork(before=_llvm_lock.__enter__, after_in_parent=_leave, after_in_child=_leave)

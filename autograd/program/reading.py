@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..graph import collector_off, topological_order
+from ..locks import computed_once, new_lock
 from ..tracing import COMPILE, tracing
 from ..value import Value
 from .emit import Source
@@ -20,9 +19,9 @@ from .record import Recording
 from .simplify import simplify
 
 try:
-    from .native import Kernel, pack
+    from .native import Kernel, has_code, pack
 except ImportError:  # there is no llvmlite
-    Kernel = pack = None  # type: ignore[assignment, misc]
+    Kernel = has_code = pack = None  # type: ignore[assignment, misc]
 
 SMALL = 2000  # scalar operations, for which LLVM is fast enough and machine code is faster than NumPy
 
@@ -53,9 +52,9 @@ class Reading:
         self._became = {v: became.get(v, v) for v in (*wanted, *became)}
         self._functions: dict[bool, Callable[..., Any]] = {}
         self._kernel: Any = None
-        self._lock = threading.Lock()
+        self._lock = new_lock()
 
-    @functools.cached_property
+    @computed_once
     @collector_off()
     def _lifted(self) -> tuple[Lifted, list[Array], list[Array]]:
         """The arrays, those among them of live leaves, and the outputs."""
@@ -80,9 +79,11 @@ class Reading:
         """The live leaves, as arrays of Values."""
         return [array.data for array in self._lifted[1]]
 
-    @functools.cached_property
+    @computed_once
     def native(self) -> bool:
-        """Whether it is to run as machine code."""
+        """Whether it is to run as machine code: not with primitives of a user's own, which have none."""
+        if self._engine == "numpy" or not self.has_code():
+            return False
         if self._engine == "auto" and self.is_small():
             with contextlib.suppress(NotImplementedError):
                 return self.kernel() is not None
@@ -166,9 +167,13 @@ class Reading:
         return Kernel([became.get(v, v) for v in outputs], self._inputs, leaves, self.recording.rows)
 
     def is_small(self) -> bool:
-        """Whether machine code can be had, and is worth the time that LLVM takes for it."""
-        if Kernel is None:
-            return False
+        """Whether machine code is worth the time that LLVM takes for it."""
+        return sum(len(v.x) if type(v.x) is tuple else 1 for v in self._order()) <= SMALL
+
+    def has_code(self) -> bool:
+        """Whether there is machine code for each primitive here."""
+        return Kernel is not None and all(has_code(v.row) for v in self._order() if v.row)
+
+    def _order(self) -> list[Value]:
         scalars = self._scalars(self.recording.leaves)
-        order = topological_order(*(v for v in scalars if isinstance(v, Value)))
-        return sum(len(v.x) if type(v.x) is tuple else 1 for v in order) <= SMALL
+        return topological_order(*(v for v in scalars if isinstance(v, Value)))

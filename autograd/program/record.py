@@ -108,7 +108,8 @@ def example(name: str, row: Any, kind: type[Value] = Value) -> np.ndarray:
 
 def outputs_of(f: Callable[..., Any], inputs: Sequence[np.ndarray]) -> tuple[list[Any], bool]:
     """What f gives for one example, Values and numbers, and whether it gives a list."""
-    result = f(*(array.view(Values) if array.ndim else array.item() for array in inputs))
+    # Copies, as f may write into a row.
+    result = f(*(array.copy().view(Values) if array.ndim else array.item() for array in inputs))
     if isinstance(result, np.ndarray):
         result = result.tolist()
     listed = isinstance(result, list | tuple)

@@ -1,0 +1,44 @@
+"""locks: threads take turns by them, and a forked child, which has no other threads, finds them free."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+_locks: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def new_lock() -> Any:
+    """A reentrant lock, free in a forked child whatever thread of the parent held it."""
+    lock = threading.RLock()
+    _locks.add(lock)
+    return lock
+
+
+def in_forked_child(job: Callable[[], None]) -> Callable[[], None]:
+    """A decorator: every child does this job first. Without fork nothing has to be done."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=job)
+    return job
+
+
+class computed_once:
+    """An attribute, computed once by the object's `_lock`: cached_property may lock the whole class."""
+
+    def __init__(self, compute: Callable[[Any], Any]):
+        self.compute, self.name = compute, compute.__name__
+
+    def __get__(self, of: Any, _: Any = None) -> Any:
+        with of._lock:
+            if self.name not in vars(of):
+                vars(of)[self.name] = self.compute(of)
+        return vars(of)[self.name]
+
+
+@in_forked_child
+def _renew() -> None:
+    for lock in _locks:
+        lock._at_fork_reinit()

@@ -1,0 +1,261 @@
+"""Verifier: whether what was compiled does what model, loss and update do with Values and floats.
+
+    verifier = Verifier(MeanLoss(model, loss), program, optimizer, X, Y)
+    verifier.difference(stepper)  # "", or in words: "the loss of row 5 is 9801.0 and with Values 99.5"
+
+A function may do what its graph does not show: draw random numbers, look a target up, read a Value's data.
+So rows are computed with Values and steps with floats, by the parameters of the moment, and compared up to
+rounding: no tolerance is absolute, as data may be of any size.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import gc
+import math
+import pickle
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.random import BitGenerator
+
+from autograd import Value, derive
+from autograd.graph import operands, topological_order
+from autograd.program import Program
+
+from .optim import Optimizer
+
+CLOSE = 1e-9  # relative differences up to this are none, and looking closer would take longer
+EPS, UNITS = 2.0**-52, 64.0  # a unit in the last place, and of how many such errors a difference may come
+OPERATIONS = 50_000  # with Values, for which the number of rows is chosen
+STEPS = 10  # one after the other, as an update may be another in some
+TARGETS = 1000  # each of which is looked at, if they are repeated
+SAMPLE = 20  # parameters of which the update is computed with floats
+
+
+class Verifier:
+    """Holds steppers to one model, loss, data set and optimizer.
+
+    It looks at all rows of a small data set; of a large one at every distinct target at first, and then at
+    rows spread over targets, inputs and losses, the largest and the smallest of each among them.
+    """
+
+    def __init__(self, values: Any, program: Program, optimizer: Optimizer, X: np.ndarray, Y: np.ndarray):
+        self.values, self.program, self.optimizer, self.X, self.Y = values, program, optimizer, X, Y
+        self.generators = random_generators()
+        self.most = self.first = 0  # rows to look at
+
+    def difference(self, stepper: Any) -> str:
+        """The first difference, in words, or "" if there is none.
+
+        The optimizer is then in the stepper's state, and everything else as it was. An ArithmeticError that
+        the compiled program raises too is no difference: training says where.
+        """
+        stepper.write_back()
+        state, grads = stepper.state, [p.grad for p in self.optimizer.parameters]
+        before = states(self.generators)
+        try:
+            found = self._difference(stepper, careful=False) and self._difference(stepper, careful=True)
+            return "a random generator moves" if states(self.generators) != before else found
+        except ArithmeticError:
+            return ""
+        finally:
+            restore(self.generators, before)
+            stepper.state = state
+            stepper.write_back()
+            for p, grad in zip(self.optimizer.parameters, grads):
+                p.grad = grad
+
+    def _difference(self, stepper: Any, careful: bool) -> str:
+        """The first difference; `careful` computes how much of it may be rounding, which takes longer."""
+        rows = self._rows()
+        losses, gradients, slacks = [], [], []
+        for i in rows:
+            try:
+                (loss, gradient), slack = self._by_values(i, careful)
+            except ArithmeticError:
+                self.program.value_and_grad(self.X[i : i + 1], self.Y[i : i + 1])
+                return f"Values raise an error of row {i} that is not found otherwise"
+            except Exception as error:
+                return f"row {i} with Values: {one_line(error)}"
+            found, slopes = self._compiled(i)
+            if abs(found - loss) > slack[0]:
+                return f"the loss of row {i} is {found} and with Values {loss}"
+            off = np.flatnonzero(np.abs(slopes - gradient) > slack[1:])
+            if len(off):
+                k = off[0]
+                return f"the gradient of row {i} by parameter {k} is {slopes[k]} and with Values {gradient[k]}"
+            losses.append(loss)
+            gradients.append(gradient)
+            slacks.append(slack)
+        slack = np.mean(slacks, axis=0)
+        return self._in_steps(stepper, rows, float(np.mean(losses)), np.mean(gradients, axis=0), slack)
+
+    def _rows(self) -> np.ndarray:
+        """The rows to look at."""
+        n = len(self.X)
+        if not self.most:
+            order = topological_order(self.values.of_example(self.X[0], self.Y[0]))
+            operations = sum(len(v.x) if type(v.x) is tuple else 1 for v in order)
+            self.most = min(max(OPERATIONS // operations, 16), 256)
+            repeated = len(np.unique(self.Y, axis=0)) <= n / 2
+            self.first = TARGETS if repeated else self.most
+        if n <= self.most:
+            return np.arange(n)
+        targets = spread(self.Y, self.first)
+        self.first = self.most
+        columns = self.X.T[: max(1, 2**20 // n)]  # sorting more would take long
+        inputs = np.unique([row for column in columns for row in spread(column, 8)])
+        losses = self.program.per_example(self.X, self.Y)
+        few = inputs[np.linspace(0, len(inputs) - 1, self.most // 2).astype(int)]
+        return np.unique([*targets, *few, *spread(losses, self.most // 4)])
+
+    def _by_values(self, i: int, careful: bool) -> tuple[tuple[float, np.ndarray], np.ndarray]:
+        """The loss and gradient of a row, and how far off rounding may take each of them."""
+        parameters = self.optimizer.parameters
+        loss = self.values.of_example(self.X[i], self.Y[i])
+        if not isinstance(loss, Value):
+            return (loss, np.zeros(len(parameters))), CLOSE * abs(np.array([loss, *[0.0] * len(parameters)]))
+        if careful:
+            slopes = derive(loss, parameters)
+            error = rounding([loss, *slopes])
+            slack = UNITS * np.array([error[v] for v in (loss, *slopes)])
+            gradient = np.array([slope.data for slope in slopes])
+        else:
+            slack = np.zeros(1 + len(parameters))
+            leaves = [v for v in topological_order(loss) if not v.op]
+            before = [v.grad for v in leaves]
+            for p in parameters:
+                p.grad = 0.0
+            try:
+                loss.backward()
+                gradient = np.array([p.grad for p in parameters])
+            finally:
+                for v, grad in zip(leaves, before):
+                    v.grad = grad
+        return (loss.data, gradient), np.maximum(slack, CLOSE * np.abs([loss.data, *gradient]))
+
+    def _compiled(self, i: int) -> tuple[float, np.ndarray]:
+        """The loss and gradient of a row as the compiled program has them."""
+        loss, grads = self.program.value_and_grad(self.X[i : i + 1], self.Y[i : i + 1])
+        by_leaf = {
+            v: g for vs, gs in zip(self.program.leaves, grads) for v, g in zip(vs.flat, gs.ravel().tolist())
+        }
+        return loss, np.array([by_leaf.get(p, 0.0) for p in self.optimizer.parameters])
+
+    def _in_steps(
+        self, stepper: Any, rows: np.ndarray, loss: float, gradient: np.ndarray, slack: np.ndarray
+    ) -> str:
+        """The first difference in steps on these rows, each from the parameters of now.
+
+        The Values hold NaN while the stepper takes a step: in training they are not up to date.
+        """
+        optimizer, twin = self.optimizer, copy.copy(self.optimizer)
+        parameters, name = optimizer.parameters, type(optimizer).__name__
+        data, states, steps = [p.data for p in parameters], list(optimizer.state), optimizer.steps
+        before = dict(vars(twin))
+        sample = np.unique(np.linspace(0, len(data) - 1, SAMPLE).astype(int)).tolist()
+        for step in range(steps + 1, steps + 1 + STEPS):
+            twin.steps = step
+            expected = []
+            for p, number, g in zip(parameters, data, gradient.tolist()):
+                p.data, p.grad = number, g
+            for i in sample:
+                try:
+                    expected.append(twin.update(data[i], parameters[i].grad, states[i]))
+                except ArithmeticError:
+                    raise
+                except Exception as error:
+                    return f"{name}.update with floats: {one_line(error)}"
+            if any(x is not before.get(key) for key, x in vars(twin).items() if key != "steps"):
+                return f"{name}.update changes the optimizer"
+            optimizer.state, optimizer.steps = list(states), step - 1
+            stepper.read()
+            for p in parameters:
+                p.data = p.grad = math.nan
+            (found,) = stepper.take(self.X[rows], self.Y[rows], len(rows), 1)
+            stepper.write_back()
+            if not abs(found - loss) <= slack[0] + CLOSE * abs(loss):
+                return f"the mean loss of {len(rows)} rows is {found} and with Values {loss}"
+            for i, wanted in zip(sample, expected):
+                old, got = (data[i], states[i]), (parameters[i].data, optimizer.state[i])
+                nearby = [
+                    functools.partial(copy.copy(twin).update, data[i], gradient[i] + shift, states[i])
+                    for shift in (slack[1 + i], -slack[1 + i])
+                ]
+                if not _same(old, got, wanted, nearby):
+                    return (
+                        f"in step {step} {name}.update takes parameter {i} and its state from {old} to {got}"
+                        f" and with floats to {wanted}"
+                    )
+            states = list(optimizer.state)
+        return ""
+
+
+def _same(old: Any, got: Any, wanted: Any, nearby: list[Callable[[], Any]]) -> bool:
+    """Whether updates are the same, relative to how far they go or to what the gradient's rounding changes."""
+    old, got, wanted = ([data, *state] for data, state in (old, got, wanted))
+    near = [CLOSE * abs(w - o) + 4.0 * EPS * (abs(w) + abs(o)) for o, w in zip(old, wanted)]
+    if all(not abs(g - w) > slack for g, w, slack in zip(got, wanted, near)):
+        return True
+    others = [[data, *state] for data, state in (update() for update in nearby)]
+    near = [slack + 2.0 * sum(abs(o - w) for o in os) for slack, w, *os in zip(near, wanted, *others)]
+    return all(not abs(g - w) > slack for g, w, slack in zip(got, wanted, near))
+
+
+def rounding(outputs: Sequence[Value]) -> dict[Value, float]:
+    """By Value, the first-order bound of what a unit of rounding in each operation comes to.
+
+    A sum counts its terms' units, as those of sums in any order. A sign that rounding may turn counts whole.
+    """
+    error: dict[Value, float] = {}
+    for v in topological_order(*outputs):
+        pairs = [(p, partial) for p, partial in operands(v) if partial is not None]
+        error[v] = sum(abs(partial) * error[p] for p, partial in pairs)
+        if v.op in ("sign", "compare", "relu"):
+            x, y = (x.data if isinstance(x, Value) else x or 0.0 for x in (v.x, v.y))
+            away = sum(error[p] for p, _ in pairs)
+            if abs(x - y) <= UNITS * away:
+                error[v] = away if v.op == "relu" else 2.0
+        elif v.op in ("add", "sub", "dot", "total"):
+            error[v] += EPS * sum(abs(partial * p.data) for p, partial in pairs)
+        if v.op:
+            error[v] += EPS * abs(v.data)
+    return error
+
+
+def spread(keys: np.ndarray, most: int) -> np.ndarray:
+    """Rows of the smallest key, the largest and some between, no two of one key: of all keys if they are few."""
+    _, first = np.unique(keys, axis=0, return_index=True)
+    return first[np.linspace(0, len(first) - 1, min(len(first), most)).astype(int)]
+
+
+# Random generators: NumPy's, which all draw from a BitGenerator, and Python's. Recording would freeze a draw.
+
+
+def random_generators() -> list[Any]:
+    """All that there are, as a function may reach any."""
+    kinds = (BitGenerator, random.Random)
+    return [x for x in gc.get_objects() if isinstance(x, kinds) and not isinstance(x, random.SystemRandom)]
+
+
+def states(generators: list[Any]) -> list[bytes]:
+    """The states of generators, to be compared, or restored."""
+    return [pickle.dumps(g.getstate() if isinstance(g, random.Random) else g.state) for g in generators]
+
+
+def restore(generators: list[Any], before: list[bytes]) -> None:
+    """Put generators into the states that they had."""
+    for g, old, now in zip(generators, before, states(generators)):
+        if old != now and isinstance(g, random.Random):
+            g.setstate(pickle.loads(old))
+        elif old != now:
+            g.state = pickle.loads(old)
+
+
+def one_line(error: Exception) -> str:
+    """An error's kind and text, in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -31,8 +31,8 @@ from .optim import Optimizer
 
 ENGINES = ("auto", "scalar", "numpy", "native")
 ADVICE = (
-    "What was recorded is not what model, loss and update do: they do something that no graph shows, such as to"
-    " draw random numbers, look up a target or read a Value's data. Engine scalar runs it"
+    "something is done that no graph shows, such as a random draw, a look-up by a target or a read of a Value's"
+    " data: engine scalar does it"
 )
 
 
@@ -174,7 +174,7 @@ class Trainer:
         self.before = self.now = self.verified
         text = f"after epoch {epoch} {difference}"
         if self.strict:
-            raise TypeError(f"{text}; the parameters are those after epoch {len(self.losses)}. {ADVICE}")
+            raise TypeError(f"{text}; the parameters are those before epoch {len(self.losses)}; {ADVICE}")
         self.say(f"engine scalar goes on from epoch {len(self.losses)}: {text}")
         self.reason, self.verifier, self.failed, self.pace = text, None, None, 1
         self.stepper = self.values()
@@ -455,7 +455,7 @@ def _compiled(
 
     def verified(stepper: Any) -> Any:
         if difference := verifier.difference(stepper):
-            raise TypeError(f"{difference}. {ADVICE}")
+            raise TypeError(f"{difference}; {ADVICE}")
         return stepper
 
     reason = ""

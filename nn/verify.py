@@ -11,12 +11,11 @@ rounding: no tolerance is absolute, as data may be of any size.
 from __future__ import annotations
 
 import copy
-import functools
 import gc
 import math
 import pickle
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -173,7 +172,8 @@ class Verifier:
                 return f"{name} with floats: {one_line(error)}"
             if any(x is not attributes.get(k) for k, x in vars(twin).items() if k not in ("state", "steps")):
                 return f"{name} changes the optimizer"
-            expected = [(p.data, twin.state[i]) for i, p in enumerate(parameters)]
+            wanted = np.array([(p.data, *state) for p, state in zip(parameters, twin.state)])
+            old = np.array([(number, *state) for number, state in zip(data, states)])
             for p, number in zip(parameters, data):
                 p.data = number
             optimizer.state, optimizer.steps = list(states), step
@@ -188,30 +188,23 @@ class Verifier:
                 return f"{name} changes its arguments"
             if not abs(found - loss) <= slack[0] + CLOSE * abs(loss):
                 return f"the mean loss of {len(rows)} rows is {found} and with Values {loss}"
-            for i, wanted in enumerate(expected):
-                old, got = (data[i], states[i]), (parameters[i].data, optimizer.state[i])
-                nearby = [
-                    functools.partial(twin.update, data[i], gradient[i] + shift, states[i])
-                    for shift in (slack[1 + i], -slack[1 + i])
-                ]
-                if not _same(old, got, wanted, nearby):
+            got = np.array([(p.data, *state) for p, state in zip(parameters, optimizer.state)])
+            slacks = CLOSE * np.abs(wanted - old) + 4.0 * EPS * (np.abs(wanted) + np.abs(old))
+            for i in np.flatnonzero(~_within(got, wanted, slacks).all(axis=1)):
+                for shift in (slack[1 + i], -slack[1 + i]):  # perhaps it is the gradient's rounding
+                    moved, state = twin.update(data[i], gradient[i] + shift, states[i])
+                    slacks[i] += 2.0 * np.abs(np.array([moved, *state]) - wanted[i])
+                if not _within(got[i], wanted[i], slacks[i]).all():
+                    ways = (" ".join(map(str, numbers.tolist())) for numbers in (old[i], got[i], wanted[i]))
                     return (
-                        f"step {step + 1} by {name} takes parameter {i} and its state from {old} to {got}"
-                        f" and with floats to {wanted}"
-                    )
+                        "step {} by {} takes parameter {} and its state from {} to {}, and with floats to {}"
+                    ).format(step + 1, name, i, *ways)
             states = list(optimizer.state)
         return ""
 
 
-def _same(old: Any, got: Any, wanted: Any, nearby: list[Callable[[], Any]]) -> bool:
-    """Whether updates are the same, relative to how far they go or to what the gradient's rounding changes."""
-    old, got, wanted = ([data, *state] for data, state in (old, got, wanted))
-    near = [CLOSE * abs(w - o) + 4.0 * EPS * (abs(w) + abs(o)) for o, w in zip(old, wanted)]
-    if all(abs(g - w) <= slack or not math.isfinite(w) for g, w, slack in zip(got, wanted, near)):
-        return True
-    others = [[data, *state] for data, state in (update() for update in nearby)]
-    near = [slack + 2.0 * sum(abs(o - w) for o in os) for slack, w, *os in zip(near, wanted, *others)]
-    return all(abs(g - w) <= slack for g, w, slack in zip(got, wanted, near))
+def _within(got: np.ndarray, wanted: np.ndarray, slacks: np.ndarray) -> np.ndarray:
+    return (np.abs(got - wanted) <= slacks) | ~np.isfinite(wanted)
 
 
 def rounding(outputs: Sequence[Value]) -> dict[Value, float]:

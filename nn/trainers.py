@@ -1,7 +1,7 @@
 """What fit() trains with: a Trainer, which counts epochs and goes back, and a stepper, which takes the steps.
 
     stepper.state                   numbers that steps replace: kept, and set again, they undo steps
-    stepper.take(x, y, batch, n)    n steps, each on the next batch of these examples; their losses before them
+    stepper.take(x, y, batch, n)    n steps, each on the next batch of these examples; the loss before each
     stepper.read()                  take the state that the optimizer and its parameters are in
     stepper.write_back()            put the optimizer and its parameters into the stepper's state
 
@@ -31,8 +31,8 @@ from .optim import Optimizer
 
 ENGINES = ("auto", "scalar", "numpy", "native")
 ADVICE = (
-    "something is done that no graph shows, such as a random draw, a look-up by a target or a read of a Value's"
-    " data: engine scalar does it"
+    "something is done that no graph shows, such as a random draw, a look-up by a target or a read of"
+    " a Value's data: engine scalar does it"
 )
 
 
@@ -85,12 +85,12 @@ class Run:
 class Trainer:
     """Trains by a stepper or, from where a verified stepper goes wrong, by Values.
 
-    `verifier` says where; without one the stepper is right. It looks after the first epoch, the second, the
-    fourth and so on, where that takes no more than a share of the time, and at the last. With `strict`,
-    going wrong is a TypeError; else `say` is told, and `reason` has it.
+    `verifier` says where; without one the stepper is right. It looks after 4ᵏ epochs and after the last, and
+    after 2ᵏ epochs where that takes no more than a share of the time. With `strict`, going wrong is
+    a TypeError; else `say` is told, and `reason` has it.
     """
 
-    SHARE = 0.03  # of the time that may go to looking between the first and the last epoch
+    SHARE = 0.03
 
     def __init__(
         self,
@@ -162,7 +162,7 @@ class Trainer:
         return self.failed
 
     def hold(self) -> bool:
-        """Whether the state of now is right; if not, all goes back to the last that was, and on with Values."""
+        """Whether the state of now is right; if not, go back to the last that was, and on with Values."""
         if self.verifier is None or self.verified[0] == len(self.losses):
             return True
         difference = self.verifier.difference(self.stepper)
@@ -172,9 +172,11 @@ class Trainer:
         epoch = len(self.losses)
         self.restore(self.verified)
         self.before = self.now = self.verified
-        text = f"after epoch {epoch} {difference}"
+        text = f"after {epoch} epochs {difference}"
         if self.strict:
-            raise TypeError(f"{text}; the parameters are those before epoch {len(self.losses)}; {ADVICE}")
+            raise TypeError(
+                f"{text}; the parameters are those before epoch {len(self.losses)}. Perhaps {ADVICE}"
+            )
         self.say(f"engine scalar goes on from epoch {len(self.losses)}: {text}")
         self.reason, self.verifier, self.failed, self.pace = text, None, None, 1
         self.stepper = self.values()
@@ -182,7 +184,7 @@ class Trainer:
         return False
 
     def _look(self) -> None:
-        """Hold the stepper to the Values at the last epoch, at powers of 4 and where it takes little of the time."""
+        """Hold the stepper to the Values after 4ᵏ epochs, after the last, and where there is time for it."""
         start, trained = time.perf_counter(), len(self.losses) - self.first
         always = len(self.losses) == self.run.epochs or trained.bit_length() % 2
         if always or self.spent <= self.SHARE * (start - self.run.started):
@@ -421,21 +423,20 @@ def trainer(
         before = verify.states(generators)
         try:
             run = replace(run, Y=_targets(run.Y))
-            stepper, verifier, reason = _compiled(engine, mean, optimizer, run.X, run.Y)
+            stepper, verifier, reason = _compiled(engine, mean, optimizer, run.X, run.Y, generators)
             values = lambda: Values(mean, optimizer)  # noqa: E731
             return Trainer(stepper, run, verifier, values, engine != "auto", say, reason)
         except Exception as error:  # of many kinds, as what is the user's has met no Values or arrays before
+            verify.restore(generators, before)  # model, loss or update may have drawn from one
             if engine != "auto":
                 raise
             reason = verify.one_line(error)
             say(f"engine scalar trains, as no other can: {reason}")
-        finally:
-            verify.restore(generators, before)  # model, loss or update may have drawn from one
     return Trainer(Values(mean, optimizer), run, reason=reason)
 
 
 def _compiled(
-    engine: str, mean: MeanLoss, optimizer: Optimizer, X: np.ndarray, Y: np.ndarray
+    engine: str, mean: MeanLoss, optimizer: Optimizer, X: np.ndarray, Y: np.ndarray, generators: list[Any]
 ) -> tuple[Any, verify.Verifier, str]:
     """A compiled stepper, what verifies it, and why it is not the one that auto would take first."""
     if type(optimizer).step is not Optimizer.step or type(optimizer).zero_grad is not Optimizer.zero_grad:
@@ -452,11 +453,11 @@ def _compiled(
     reading = program.reading("gradient", X, Y)
     if reading.gradient.keys().isdisjoint(optimizer.parameters):
         raise TypeError("the loss depends on no parameter of the optimizer")
-    verifier = verify.Verifier(mean, program, optimizer, X, Y)
+    verifier = verify.Verifier(mean, program, optimizer, X, Y, generators)
 
     def verified(stepper: Any) -> Any:
         if difference := verifier.difference(stepper):
-            raise TypeError(f"{difference}; {ADVICE}")
+            raise TypeError(f"{difference}. Perhaps {ADVICE}")
         return stepper
 
     reason = ""

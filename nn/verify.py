@@ -41,10 +41,19 @@ class Verifier:
     rows spread over targets, inputs and losses, the largest and the smallest of each among them.
     """
 
-    def __init__(self, values: Any, program: Program, optimizer: Optimizer, X: np.ndarray, Y: np.ndarray):
+    def __init__(
+        self,
+        values: Any,
+        program: Program,
+        optimizer: Optimizer,
+        X: np.ndarray,
+        Y: np.ndarray,
+        generators: Sequence[Any],
+    ):
         self.values, self.program, self.optimizer, self.X, self.Y = values, program, optimizer, X, Y
-        self.generators = random_generators()
-        self.most = self.first = 0  # rows to look at
+        self.generators = generators
+        self.most = 0  # rows to look at, but for targets at first
+        self.rows = np.arange(len(X))  # of which `most` are looked at, but for losses
 
     def difference(self, stepper: Any) -> str:
         """The first difference, in words, or "" if there is none.
@@ -88,8 +97,12 @@ class Verifier:
             off = np.flatnonzero(~(np.abs(slopes - gradient) <= slack[1:]))
             if len(off):
                 k = off[0]
-                return f"the gradient of row {i} by parameter {k} is {slopes[k]} and with Values {gradient[k]}"
-            if max(slack[1:]) <= 1e-3 * max(abs(gradient)):  # else rounding decides on which side of a kink it is
+                return (
+                    f"the gradient of row {i} by parameter {k} is {slopes[k]} and with Values {gradient[k]}"
+                )
+            if max(slack[1:]) <= 1e-3 * max(
+                abs(gradient)
+            ):  # else rounding decides on which side of a kink it is
                 kept.append((i, loss, gradient, slack))
         if not kept:
             return ""
@@ -104,17 +117,18 @@ class Verifier:
             order = topological_order(self.values.of_example(self.X[0], self.Y[0]))
             operations = sum(len(v.x) if type(v.x) is tuple else 1 for v in order)
             self.most = min(max(OPERATIONS // operations, 16), 256)
-            repeated = len(np.unique(self.Y, axis=0)) <= n / 2
-            self.first = TARGETS if repeated else self.most
+            if n > self.most:
+                columns = self.X.T[: max(1, 2**20 // n)]  # sorting more would take long
+                inputs = some(
+                    np.unique([row for column in columns for row in spread(column, 8)]), self.most // 2
+                )
+                targets = spread(self.Y, TARGETS)
+                classes = len(targets) < min(TARGETS, n / 2)
+                self.rows = np.union1d(inputs, some(targets, self.most // 2))
+                return np.union1d(self.rows, targets) if classes else self.rows
         if n <= self.most:
-            return np.arange(n)
-        targets = spread(self.Y, self.first)
-        self.first = self.most
-        columns = self.X.T[: max(1, 2**20 // n)]  # sorting more would take long
-        inputs = np.unique([row for column in columns for row in spread(column, 8)])
-        losses = self.program.per_example(self.X, self.Y)
-        few = inputs[np.linspace(0, len(inputs) - 1, self.most // 2).astype(int)]
-        return np.unique([*targets, *few, *spread(losses, self.most // 4)])
+            return self.rows
+        return np.union1d(self.rows, spread(self.program.per_example(self.X, self.Y), self.most // 4))
 
     def _by_values(self, i: int, careful: bool) -> tuple[tuple[float, np.ndarray], np.ndarray]:
         """The loss and gradient of a row, and how far off rounding may take each of them."""
@@ -229,9 +243,14 @@ def rounding(outputs: Sequence[Value]) -> dict[Value, float]:
 
 
 def spread(keys: np.ndarray, most: int) -> np.ndarray:
-    """Rows of the smallest key, the largest and some between, no two of one key: of all keys if they are few."""
+    """Rows of different keys, the smallest and the largest among them: of all keys if they are few."""
     _, first = np.unique(keys, axis=0, return_index=True)
-    return first[np.linspace(0, len(first) - 1, min(len(first), most)).astype(int)]
+    return some(first, most)
+
+
+def some(rows: np.ndarray, most: int) -> np.ndarray:
+    """All rows, or so many of them, the first and the last included."""
+    return rows[np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(int)]
 
 
 # Random generators: NumPy's, which all draw from a BitGenerator, and Python's. Recording would freeze a draw.
@@ -243,12 +262,12 @@ def random_generators() -> list[Any]:
     return [x for x in gc.get_objects() if isinstance(x, kinds) and not isinstance(x, random.SystemRandom)]
 
 
-def states(generators: list[Any]) -> list[bytes]:
+def states(generators: Sequence[Any]) -> list[bytes]:
     """The states of generators, to be compared, or restored."""
     return [pickle.dumps(g.getstate() if isinstance(g, random.Random) else g.state) for g in generators]
 
 
-def restore(generators: list[Any], before: list[bytes]) -> None:
+def restore(generators: Sequence[Any], before: list[bytes]) -> None:
     """Put generators into the states that they had."""
     for g, old, now in zip(generators, before, states(generators)):
         if old != now and isinstance(g, random.Random):

@@ -15,6 +15,7 @@ import gc
 import math
 import pickle
 import random
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,7 +31,7 @@ from .optim import Optimizer
 CLOSE = 1e-9  # relative differences up to this are none, and looking closer would take longer
 EPS, UNITS = 2.0**-52, 64.0  # a unit in the last place, and of how many such errors a difference may come
 OPERATIONS = 50_000  # with Values, for which the number of rows is chosen
-STEPS = 10  # one after the other, as an update may be another in some
+STEPS, LATER_STEPS = 10, 3  # one after the other, as an update may be another in some
 TARGETS = 1000  # each of which is looked at, if they are repeated
 
 
@@ -52,24 +53,30 @@ class Verifier:
     ):
         self.values, self.program, self.optimizer, self.X, self.Y = values, program, optimizer, X, Y
         self.generators = generators
+        self.leaves = list({*optimizer.parameters, *(v for array in program.leaves for v in array.flat)})
+        self.steps, self.seconds = STEPS, 0.0  # to look at, and what that took
         self.most = 0  # rows to look at, but for targets at first
-        self.rows = np.arange(len(X))  # of which `most` are looked at, but for losses
+        self.rows = np.arange(len(X))  # `most` rows, or all; those of certain losses come to them
 
-    def difference(self, stepper: Any) -> str:
-        """The first difference, in words, or "" if there is none.
+    def difference(self, stepper: Any, whole: bool = True) -> str:
+        """The first difference, in words, or "" if there is none; if not `whole`, that of losses alone.
 
         The optimizer is then in the stepper's state, and everything else as it was. An ArithmeticError that
         the compiled program raises too is no difference: training says where.
         """
-        state, grads = stepper.state, [p.grad for p in self.optimizer.parameters]
+        start = time.perf_counter()
+        state, grads = stepper.state, [v.grad for v in self.leaves]
         before = states(self.generators)
-        found = ""
         try:
-            for careful in (False, True):
+            stepper.write_back()
+            rows = self._rows()
+            found = self._in_losses(rows)
+            if whole and not found:
+                found = self._in_gradients(stepper, rows, careful=False)
+            if whole and found:
                 stepper.state = state
                 stepper.write_back()
-                if not (found := self._difference(stepper, careful)):
-                    break
+                found = self._in_gradients(stepper, rows, careful=True)
             return "a random generator moves" if states(self.generators) != before else found
         except ArithmeticError:
             return ""
@@ -77,13 +84,49 @@ class Verifier:
             restore(self.generators, before)
             stepper.state = state
             stepper.write_back()
-            for p, grad in zip(self.optimizer.parameters, grads):
-                p.grad = grad
+            for v, grad in zip(self.leaves, grads):
+                v.grad = grad
+            if whole:
+                self.steps, self.seconds = LATER_STEPS, time.perf_counter() - start
 
-    def _difference(self, stepper: Any, careful: bool) -> str:
+    def _rows(self) -> np.ndarray:
+        """The rows to look at."""
+        n = len(self.X)
+        targets: Any = []
+        if not self.most:
+            order = topological_order(self.values.of_example(self.X[0], self.Y[0]))
+            operations = sum(len(v.x) if type(v.x) is tuple else 1 for v in order)
+            self.most = min(max(OPERATIONS // operations, 16), 256)
+            if n > self.most:
+                columns = self.X.T[: max(1, 2**20 // n)]  # sorting more would take long
+                inputs = np.unique([row for column in columns for row in spread(column, 8)])
+                targets = spread(self.Y, TARGETS)
+                self.rows = np.union1d(some(inputs, self.most // 2), some(targets, self.most // 2))
+                if len(targets) > n / 2:  # numbers, and no classes
+                    targets = []
+        if n <= self.most:
+            return self.rows
+        losses = self.program.per_example(self.X, self.Y)
+        return np.unique([*self.rows, *targets, *spread(losses, self.most // 4)]).astype(int)
+
+    def _in_losses(self, rows: np.ndarray) -> str:
+        """The first difference in the losses of these rows, perhaps of rounding."""
+        for i, found in zip(rows, self.program.per_example(self.X[rows], self.Y[rows])):
+            try:
+                loss = self.values.of_example(self.X[i], self.Y[i])
+            except ArithmeticError:
+                return f"Values raise an error of row {i}"
+            except Exception as error:
+                return f"row {i} with Values: {one_line(error)}"
+            loss = loss.data if isinstance(loss, Value) else loss
+            if not abs(found - loss) <= CLOSE * abs(loss):
+                return f"the loss of row {i} is {found} and with Values {loss}"
+        return ""
+
+    def _in_gradients(self, stepper: Any, rows: np.ndarray, careful: bool) -> str:
         """The first difference; `careful` computes how much of it may be rounding, which takes longer."""
         kept = []
-        for i in self._rows():
+        for i in rows:
             try:
                 (loss, gradient), slack = self._by_values(i, careful)
             except ArithmeticError:
@@ -94,41 +137,16 @@ class Verifier:
             found, slopes = self._compiled(i)
             if not abs(found - loss) <= slack[0]:
                 return f"the loss of row {i} is {found} and with Values {loss}"
-            off = np.flatnonzero(~(np.abs(slopes - gradient) <= slack[1:]))
-            if len(off):
-                k = off[0]
-                return (
-                    f"the gradient of row {i} by parameter {k} is {slopes[k]} and with Values {gradient[k]}"
-                )
-            if max(slack[1:]) <= 1e-3 * max(
-                abs(gradient)
-            ):  # else rounding decides on which side of a kink it is
+            for k in np.flatnonzero(~(np.abs(slopes - gradient) <= slack[1:])):
+                by = f"the gradient of row {i} by parameter {k}"
+                return f"{by} is {slopes[k]} and with Values {gradient[k]}"
+            if max(slack[1:]) <= 1e-3 * max(abs(gradient)):  # else it is at a kink, on either side
                 kept.append((i, loss, gradient, slack))
         if not kept:
             return ""
         rows, losses, gradients, slacks = (np.array(column) for column in zip(*kept))
         slack = np.mean(slacks, axis=0)
         return self._in_steps(stepper, rows, float(np.mean(losses)), np.mean(gradients, axis=0), slack)
-
-    def _rows(self) -> np.ndarray:
-        """The rows to look at."""
-        n = len(self.X)
-        if not self.most:
-            order = topological_order(self.values.of_example(self.X[0], self.Y[0]))
-            operations = sum(len(v.x) if type(v.x) is tuple else 1 for v in order)
-            self.most = min(max(OPERATIONS // operations, 16), 256)
-            if n > self.most:
-                columns = self.X.T[: max(1, 2**20 // n)]  # sorting more would take long
-                inputs = some(
-                    np.unique([row for column in columns for row in spread(column, 8)]), self.most // 2
-                )
-                targets = spread(self.Y, TARGETS)
-                classes = len(targets) < min(TARGETS, n / 2)
-                self.rows = np.union1d(inputs, some(targets, self.most // 2))
-                return np.union1d(self.rows, targets) if classes else self.rows
-        if n <= self.most:
-            return self.rows
-        return np.union1d(self.rows, spread(self.program.per_example(self.X, self.Y), self.most // 4))
 
     def _by_values(self, i: int, careful: bool) -> tuple[tuple[float, np.ndarray], np.ndarray]:
         """The loss and gradient of a row, and how far off rounding may take each of them."""
@@ -143,16 +161,10 @@ class Verifier:
             gradient = np.array([slope.data for slope in slopes])
         else:
             slack = np.zeros(1 + len(parameters))
-            leaves = [v for v in topological_order(loss) if not v.op]
-            before = [v.grad for v in leaves]
             for p in parameters:
                 p.grad = 0.0
-            try:
-                loss.backward()
-                gradient = np.array([p.grad for p in parameters])
-            finally:
-                for v, grad in zip(leaves, before):
-                    v.grad = grad
+            loss.backward()
+            gradient = np.array([p.grad for p in parameters])
         return (loss.data, gradient), np.maximum(slack, CLOSE * np.abs([loss.data, *gradient]))
 
     def _compiled(self, i: int) -> tuple[float, np.ndarray]:
@@ -174,7 +186,7 @@ class Verifier:
         parameters, name = optimizer.parameters, f"{type(optimizer).__name__}.update"
         data, states, steps = [p.data for p in parameters], list(optimizer.state), optimizer.steps
         attributes = dict(vars(twin))
-        for step in range(steps, steps + STEPS):
+        for step in range(steps, steps + self.steps):
             for p, number, g in zip(parameters, data, gradient.tolist()):
                 p.data, p.grad = number, g
             twin.state, twin.steps = list(states), step

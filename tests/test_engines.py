@@ -480,12 +480,12 @@ def test_values_go_on_from_where_they_were_last_the_same(batch_size, capsys):
 
 @pytest.mark.parametrize("engine", COMPILED)
 def test_an_engine_that_was_asked_for_stops_where_it_was_last_right(engine, monkeypatch):
-    monkeypatch.setattr("nn.trainers.Trainer.SHARE", -1.0)  # it looks after 1, 4, 16 and 60 epochs
+    monkeypatch.setattr("nn.trainers.Trainer.SHARE", 1e9)  # it looks after 1, 2, ..., 32 and 60 epochs
     model, fit, settings = trained_by_schedule(engine)
-    with pytest.raises(TypeError, match=r"after 60 epochs the loss of row 0 is .* before epoch 16"):
+    with pytest.raises(TypeError, match=r"after 60 epochs the loss of row 0 is .* before epoch 32"):
         fit(**settings)
-    assert settings["optimizer"].steps == 16
-    same, fit, settings = trained_by_schedule(engine, epochs=16)
+    assert settings["optimizer"].steps == 32
+    same, fit, settings = trained_by_schedule(engine, epochs=32)
     fit(**settings)
     assert np.array_equal(numbers(model), numbers(same))
 
@@ -509,11 +509,11 @@ def test_ctrl_c_leaves_what_has_been_verified(monkeypatch):
             raise KeyboardInterrupt
 
     monkeypatch.setattr("builtins.print", interrupted)
-    monkeypatch.setattr("nn.trainers.Trainer.SHARE", -1.0)
+    monkeypatch.setattr("nn.trainers.Trainer.SHARE", 1e9)
     model, fit, settings = trained_by_schedule("auto", log_every=10)
     history = fit(**settings)
     monkeypatch.undo()
-    same, fit, settings = trained_by_schedule("auto", epochs=16)
+    same, fit, settings = trained_by_schedule("auto", epochs=32)
     assert history.loss == fit(**settings).loss and np.array_equal(numbers(model), numbers(same))
 
 

@@ -458,12 +458,12 @@ def _compiled(
     reading = program.reading("gradient", X, Y)
     if reading.gradient.keys().isdisjoint(optimizer.parameters):
         raise TypeError("the loss depends on no parameter of the optimizer")
-    verifier = verify.Verifier(mean, program, optimizer, X, Y, generators)
 
-    def verified(stepper: Any) -> Any:
+    def verified(stepper: Any) -> tuple[Any, verify.Verifier]:
+        verifier = verify.Verifier(mean, program, optimizer, X, Y, generators)  # anew: it looks most at first
         if difference := verifier.difference(stepper):
             raise TypeError(f"{difference}. Perhaps {ADVICE}")
-        return stepper
+        return stepper, verifier
 
     reason = ""
     if engine == "native" or (engine == "auto" and reading.is_small()):
@@ -476,9 +476,9 @@ def _compiled(
         try:
             slots = len(optimizer.slots)
             kernel = reading.training_kernel(optimizer.parameters, slots, update, optimizer.steps)
-            return verified(MachineCode(kernel, program, optimizer)), verifier, ""
+            return *verified(MachineCode(kernel, program, optimizer)), ""
         except Exception as error:  # the update can perhaps be done on arrays, if it cannot be recorded
             if engine == "native":
                 raise
             reason = verify.one_line(error)
-    return verified(Arrays(program, reading, optimizer)), verifier, reason
+    return *verified(Arrays(program, reading, optimizer)), reason

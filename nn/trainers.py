@@ -424,7 +424,7 @@ def trainer(
     mean = MeanLoss(model, loss)
     reason = ""
     if engine != "scalar":
-        generators = verify.random_generators()
+        generators = verify.random_generators(model, loss, optimizer, run.rng)
         before = verify.states(generators)
         try:
             run = replace(run, Y=_targets(run.Y))

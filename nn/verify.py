@@ -15,8 +15,10 @@ import gc
 import math
 import pickle
 import random
+import sys
 import time
 from collections.abc import Sequence
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,10 @@ CLOSE = 1e-9  # relative differences up to this are none, and looking closer wou
 EPS, UNITS = 2.0**-52, 64.0  # a unit in the last place, and of how many such errors a difference may come
 OPERATIONS = 50_000  # with Values, for which the number of rows is chosen
 STEPS, LATER_STEPS = 10, 3  # one after the other, as an update may be another in some
+LIBRARIES = {"autograd", "nn", "numpy", *sys.stdlib_module_names} - {
+    "__main__"
+}  # without generators of their own
+MOST_OBJECTS = 100_000  # to go through for random generators
 TARGETS = 1000  # each of which is looked at, if they are repeated
 
 
@@ -234,7 +240,7 @@ def _within(got: np.ndarray, wanted: np.ndarray, slacks: np.ndarray) -> np.ndarr
 
 
 def rounding(outputs: Sequence[Value]) -> dict[Value, float]:
-    """By Value, the first-order bound of what a unit of rounding in each operation comes to.
+    """By Value, the bound of what a unit of rounding in each operation comes to.
 
     A sum counts its terms' units, as those of sums in any order. A sign that rounding may turn counts whole.
     """
@@ -247,7 +253,12 @@ def rounding(outputs: Sequence[Value]) -> dict[Value, float]:
             away = sum(error[p] for p, _ in pairs)
             if abs(x - y) < UNITS * away:
                 error[v] = away if v.op == "relu" else 2.0
-        elif v.op in ("add", "sub", "dot", "total"):
+        elif v.op in ("mul", "dot") and v.dx is not None and v.dy is not None:  # and products of the errors
+            xs, ys = (x if isinstance(x, tuple) else (x,) for x in (v.x, v.y))
+            error[v] += sum(error[x] * error[y] for x, y in zip(xs, ys))
+        elif v.op == "pow" and v.dy is None and v.y > 1.0:  # of which the derivative at 0 says nothing
+            error[v] = max(error[v], error[v.x] ** v.y)
+        if v.op in ("add", "sub", "dot", "total"):
             error[v] += EPS * sum(abs(partial * p.data) for p, partial in pairs)
         if v.op:
             error[v] += EPS * abs(v.data)
@@ -268,10 +279,41 @@ def some(rows: np.ndarray, most: int) -> np.ndarray:
 # Random generators: NumPy's, which all draw from a BitGenerator, and Python's. Recording would freeze a draw.
 
 
-def random_generators() -> list[Any]:
-    """All that there are, as a function may reach any."""
+def random_generators(*users: Any) -> list[Any]:
+    """The global ones, and those that functions and objects can reach: by closures, attributes and globals.
+
+    Not gc.get_objects(): another thread's half-made tuple, found by that, breaks.
+    """
+    stack: list[Any] = [random.random, np.random.rand, *users]
+    seen: dict[int, Any] = {}
+    while stack and len(seen) < MOST_OBJECTS:
+        x = stack.pop()
+        if id(x) in seen or isinstance(x, Value | np.ndarray | ModuleType) or type(x) in (float, int, str):
+            continue
+        if isinstance(x, FunctionType | type) and x.__module__.partition(".")[0] in (
+            "autograd",
+            "nn",
+            "numpy",
+        ):
+            continue  # which have none of their own
+        seen[id(x)] = x
+        if isinstance(x, FunctionType):  # its globals are all of a module, of which it uses some
+            names = _names(x.__code__)
+            used = [x.__globals__[name] for name in names if name in x.__globals__]
+            modules = [vars(module) for module in used if isinstance(module, ModuleType)]
+            stack += [*used, *(module[name] for module in modules for name in names if name in module)]
+            stack += [x.__closure__, x.__defaults__, x.__kwdefaults__, x.__dict__]
+        elif callable(x) and hasattr(x, "__self__"):  # of others, NumPy's lead to all of a module
+            stack += [x.__self__, getattr(x, "__func__", None)]
+        elif not hasattr(x, "__code__"):
+            stack += gc.get_referents(x)
     kinds = (BitGenerator, random.Random)
-    return [x for x in gc.get_objects() if isinstance(x, kinds) and not isinstance(x, random.SystemRandom)]
+    return [x for x in seen.values() if isinstance(x, kinds) and not isinstance(x, random.SystemRandom)]
+
+
+def _names(code: CodeType) -> set[str]:
+    """The names of globals and attributes in a function and in those that it defines."""
+    return set(code.co_names).union(*(_names(c) for c in code.co_consts if isinstance(c, CodeType)))
 
 
 def states(generators: Sequence[Any]) -> list[bytes]:

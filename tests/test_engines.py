@@ -556,6 +556,15 @@ def test_rounding_is_no_difference(engine, offset, optimizer):
     assert nn.fit(model, x[:, None], 3.0 * (x - offset) + 1.0, engine=engine, **settings).loss[-1] < 1e-4
 
 
+@pytest.mark.parametrize("square", [lambda e: e**2.0, lambda e: e * e, lambda e: dot([e], [e])])
+@pytest.mark.parametrize("engine", COMPILED)
+def test_the_square_of_rounding_is_no_difference(engine, square):
+    for seed in range(10):  # of which a few end a unit beside 0, on one engine of two
+        model = network(nouts=(2, 1), seed=seed)
+        settings = {"optimizer": nn.SGD(model.parameters(), lr=1.0), "epochs": 1500, "engine": engine}
+        nn.fit(model, X[:2], Y[:2], loss=lambda p, y: square(p - y), **settings)
+
+
 def test_no_line_is_printed_where_nothing_fell_back(capsys):
     for engine in ("scalar", "numpy", "auto"):
         assert trained(engine, 3)[2].reason == ""

@@ -85,9 +85,9 @@ class Run:
 class Trainer:
     """Trains by a stepper or, from where a verified stepper goes wrong, by Values.
 
-    `verifier` says where; without one the stepper is right. It looks after 1, 2, 4, 8, ... epochs where that
-    takes no more than a share of the time, and after the last. With `strict`, going wrong is a TypeError;
-    else `say` is told, and `reason` has it.
+    `verifier` says where; without one the stepper is right. It looks after 1, 2, 4, 8, ... epochs, at losses
+    alone where all would take more than a share of the time, and after the last. With `strict`, going wrong
+    is a TypeError; else `say` is told, and `reason` has it.
     """
 
     SHARE = 0.02
@@ -186,13 +186,13 @@ class Trainer:
     def _look(self, verifier: verify.Verifier) -> None:
         """Hold the stepper to the Values after the last epoch, and where there is time for it.
 
-        Where there is not, only the losses are, after 4ᵏ epochs; and then all, if those are wrong.
+        Where there is not, only the losses are; and then all, if those are wrong.
         """
-        start, epochs = time.perf_counter(), len(self.losses)
+        start = time.perf_counter()
         time_enough = self.spent + verifier.seconds <= self.SHARE * (start - self.run.started)
-        if epochs == self.run.epochs or time_enough:
+        if len(self.losses) == self.run.epochs or time_enough:
             self.hold()
-        elif (epochs - self.first).bit_length() % 2 and verifier.difference(self.stepper, whole=False):
+        elif verifier.difference(self.stepper, whole=False):
             self.hold()
         self.spent += time.perf_counter() - start
 

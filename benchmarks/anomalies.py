@@ -100,7 +100,7 @@ def eager_step(nn, *network):
 def training_step(engine, *network):
     """steps → None, as fit takes them."""
     model, sgd, X, Y = problem(nn, *network)
-    run = Run(X, Y, [], None, np.random.default_rng(0), False)
+    run = Run(X, Y, [], None, np.random.default_rng(0), False, 2**62)
     training = trainer(engine, model, nn.squared_error, sgd, run)
 
     def advance(steps):
@@ -108,7 +108,7 @@ def training_step(engine, *network):
         while len(run.losses) < end:
             training.advance(end - len(run.losses))
 
-    training.pace = 10**9  # all at once
+    training.pace, training.verifier = 10**9, None  # all at once
     return advance
 
 

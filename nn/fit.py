@@ -31,13 +31,15 @@ class History:
     """The course of a training run.
 
     loss: the mean loss of each epoch, as it was before that epoch's updates; accuracy: at the end;
-    seconds: all it took, before a break and after; engine: what trained, "" if nothing did.
+    seconds: all it took, before a break and after; engine: what trained, "" if nothing did, and
+    reason: why no faster one.
     """
 
     loss: list[float]
     accuracy: float = math.nan
     seconds: float = 0.0
     engine: str = ""
+    reason: str = ""
 
 
 def predict(model: Any, X: Any) -> np.ndarray:
@@ -106,6 +108,9 @@ def fit(
     engine: "scalar" records model and loss anew for each example, "numpy" and "native" compile them
     once, as autograd.compile does, and train arrays, which the model gets back every log_every epochs
     and at the end; "auto" takes the fastest of those that work here. A MatrixMLP has an engine of its own.
+    What is compiled is compared with model, loss and update as they are: at the start, now and then, before
+    it is saved and at the end. Where they differ, training goes back to where they did not; "auto" goes on
+    from there with "scalar", and says so in a line on standard error, and the others raise TypeError.
 
     Prints the loss every log_every epochs. progress: a bar on standard error, by default where that
     is a terminal. checkpoint: a file to save the training in at the start, every log_every epochs (a
@@ -145,29 +150,31 @@ def fit(
     training: Trainer | None = None
     try:
         draws = given or size is not None
-        training = trainer(engine, model, loss, optimizer, Run(X, Y, losses, size, rng, draws))
+        run = Run(X, Y, losses, size, rng, draws, epochs)
+        training = trainer(engine, model, loss, optimizer, run, lambda line: say(line, file=sys.stderr))
         while (epoch := len(losses)) < epochs:
             next_log = -(-epoch // every) * every
             training.advance(min(epochs, next_log + 1) - epoch)
             if bar is not None:
                 bar.update(len(losses) - epoch)
-            if len(losses) == next_log + 1:
+            if len(losses) == next_log + 1 and (not checkpoint or training.hold()):
                 if log_every:
                     say(f"epoch {next_log} loss: {losses[next_log]}")
-                training.write_back()
+                training.stepper.write_back()
                 save()
         training.keep()
-        training.write_back()
+        training.stepper.write_back()
         share = accuracy(model, X, Y, loss)
     except KeyboardInterrupt:
         if training:
             training.rewind()
+            training.hold()
         with contextlib.suppress(ArithmeticError):  # the accuracy is then unknown
             share = accuracy(model, X, Y, loss)
     except ArithmeticError as error:
         epoch = len(losses)
         if training:
-            training.rewind_to_finite()
+            epoch = training.rewind_to_finite()
             save()  # or what is saved may be parameters that have overflowed
         in_data = checks.unknown(X=X, Y=Y)
         advice = "" if in_data else ", and a smaller learning rate may keep it finite"
@@ -183,7 +190,8 @@ def fit(
         if bar is not None:
             bar.close()
     save()
-    return History(losses, share, time.perf_counter() - start, training.engine if training else "")
+    seconds = time.perf_counter() - start
+    return History(losses, share, seconds, *((training.engine, training.reason) if training else ()))
 
 
 def _check_model(model: Any) -> None:
@@ -219,7 +227,7 @@ def _check_together(model: Any, X: np.ndarray, Y: np.ndarray, loss: Any, optimiz
         raise ValueError(f"{shapes}, but the model's outputs are {outputs}")
 
 
-def _progress(done: int, epochs: int, wanted: bool | None) -> tuple[Any, Callable[[str], None]]:
+def _progress(done: int, epochs: int, wanted: bool | None) -> tuple[Any, Callable[..., None]]:
     """A progress bar, if there is to be one, and what prints a line beside it."""
     if wanted or (wanted is None and sys.stderr.isatty()):
         try:

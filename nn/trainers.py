@@ -1,25 +1,40 @@
-"""What fit() trains with: the optimizer as it is, or packed in arrays, or a loop in machine code."""
+"""What fit() trains with: a Trainer, which counts epochs and goes back, and a stepper, which takes the steps.
+
+    stepper.state                   numbers that steps replace: kept, and set again, they undo steps
+    stepper.take(x, y, batch, n)    n steps, each on the next batch of these examples; the loss before each
+    stepper.read()                  take the state that the optimizer and its parameters are in
+    stepper.write_back()            put the optimizer and its parameters into the stepper's state
+
+There is one of Values, one of arrays, and one of machine code. The latter two train what was recorded once:
+the Trainer has them verified, and goes on with Values from where they were last right.
+"""
 
 from __future__ import annotations
 
 import copy
 import math
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.random import Generator
 
-from autograd import compile, derive, total
+from autograd import compile, total
 from autograd.program import Program, Reading, pack
+from autograd.program.generators import random_generators, restore, states
 
-from . import checks
+from . import checks, verify
 from .losses import Loss
 from .matrix import MatrixMLP
 from .optim import Optimizer
 
 ENGINES = ("auto", "scalar", "numpy", "native")
+ADVICE = (
+    "something is done that no graph shows, such as a random draw, a look-up by a target or a read of"
+    " a Value's data: engine scalar does it"
+)
 
 
 class MeanLoss:
@@ -34,7 +49,7 @@ class MeanLoss:
         X, Y = checks.examples(X, Y)
         targets = _targets(Y.copy())  # copies, as a model may write into its row
         ys = targets.tolist() if targets.ndim == 1 else targets
-        each = [self.loss(self.model(x), y) for x, y in zip(X.copy(), ys)]
+        each = [self.of_example(x, y) for x, y in zip(X.copy(), ys)]
         try:
             losses = total(each)
         except TypeError:
@@ -44,6 +59,10 @@ class MeanLoss:
         mean = losses * (1.0 / len(X))
         mean.backward()
         return mean.data
+
+    def of_example(self, x: np.ndarray, y: Any) -> Any:
+        """The loss of a row and its target, into which the model may write."""
+        return self.loss(self.model(x), y)
 
 
 def _targets(Y: np.ndarray) -> np.ndarray:
@@ -57,7 +76,7 @@ class Run:
 
     `losses` has the mean loss of each epoch so far, as it was before that epoch's updates. An epoch
     is one step on all examples or, with batch_size, a step for each batch, in an order that rng draws.
-    `draws` says whether rng must be set back with the rest.
+    `draws` says whether rng must be set back with the rest, and `epochs` how many there are to be.
     """
 
     X: np.ndarray
@@ -66,96 +85,192 @@ class Run:
     batch_size: int | None
     rng: Generator
     draws: bool
+    epochs: int
+    started: float = field(default_factory=time.perf_counter)
 
 
 class Trainer:
-    """Trains by `program`, whose backward(x, y) adds to the grads of the optimizer's parameters."""
+    """Trains by a stepper or, from where a verified stepper goes wrong, by Values.
 
-    engine = "scalar"
+    `verifier` says where; without one the stepper is right. It looks after 1, 2, 4, 8, ... epochs, at losses
+    alone where all would take more than a share of the time, and after the last. With `strict`, going wrong
+    is a TypeError; else `say` is told, and `reason` has it.
+    """
 
-    def __init__(self, program: Any, optimizer: Optimizer, run: Run):
-        self.program, self.optimizer = program, optimizer
-        self.X, self.Y, self.losses, self.batch_size = run.X, run.Y, run.losses, run.batch_size
-        self.rng, self.draws = run.rng, run.draws
-        self.before = self.now = self.snapshot()  # as they were before the last epoch, and before this one
+    SHARE = 0.02
+
+    def __init__(
+        self,
+        stepper: Any,
+        run: Run,
+        verifier: verify.Verifier | None = None,
+        values: Callable[[], Any] = lambda: None,
+        strict: bool = False,
+        say: Callable[[str], None] = print,
+        reason: str = "",
+    ):
+        self.stepper, self.run, self.losses, self.reason = stepper, run, run.losses, reason
+        self.verifier, self.values, self.strict, self.say = verifier, values, strict, say
+        self.pace = 1  # epochs at a time: as many as take a twentieth of a second, for Ctrl-C to be heard
+        self.first, self.spent = len(self.losses), 0.0
+        self.failed: int | None = None
+        # As all was when it was last verified, before the last but one call of advance, and before this one.
+        self.verified = self.before = self.now = self.snapshot()
+
+    @property
+    def engine(self) -> str:
+        return self.stepper.engine
 
     def advance(self, epochs: int) -> None:
         """Train for an epoch, or for more up to that many; ArithmeticError if the loss is not finite."""
         self.keep()
-        if self.batch_size is None:
-            self.losses.append(self.step(self.X, self.Y))
+        done = len(self.losses)
+        due = min(self.run.epochs, self.first + (1 << (done - self.first).bit_length()))
+        try:
+            self._train(epochs if self.verifier is None else min(epochs, due - done))
+        except ArithmeticError:
+            self.rewind_to_finite()
+            if self.hold():
+                raise
         else:
-            losses = [self.step(self.X[rows], self.Y[rows]) * len(rows) for rows in self.batches()]
-            self.losses.append(sum(losses) / len(self.X))
+            if self.verifier and len(self.losses) == due:
+                self._look(self.verifier)
 
-    def step(self, x: np.ndarray, y: np.ndarray) -> float:
-        """Take a step on these examples; their mean loss before it."""
-        self.optimizer.zero_grad()
-        loss = self.program.backward(x, y)
-        if not math.isfinite(loss):
-            raise FloatingPointError(f"it is {loss}")
-        self.optimizer.step()
-        return loss
-
-    def batches(self) -> list[np.ndarray]:
-        """The rows of each step of an epoch, in an order that rng draws."""
-        size = self.batch_size or len(self.X)
-        order = self.rng.permutation(len(self.X))
-        return [order[i : i + size] for i in range(0, len(self.X), size)]
+    def _train(self, epochs: int) -> None:
+        X, Y, n, size = self.run.X, self.run.Y, len(self.run.X), self.run.batch_size
+        if size is None:
+            start = time.perf_counter()
+            self.losses.extend(self.stepper.take(X, Y, n, min(epochs, self.pace)))
+            if self.stepper.is_fast and time.perf_counter() - start < 0.05:
+                self.pace *= 2
+        else:
+            order = self.run.rng.permutation(n)
+            losses = list(self.stepper.take(X[order], Y[order], size, -(-n // size)))
+            ends = np.minimum(np.arange(1, len(losses) + 1) * size, n)
+            self.losses.append(float(np.diff(ends, prepend=0) @ losses) / n)
 
     def keep(self) -> None:
         """Count what is now as the end of an epoch."""
         self.before, self.now = self.now, self.snapshot()
 
     def rewind(self) -> None:
-        """Go back to the end of the last whole epoch, the model with it."""
+        """Go back to the end of a whole epoch, the model with it."""
         self.restore(self.now)
-        self.write_back()
 
-    def rewind_to_finite(self) -> None:
-        """Go back to the parameters that had the last loss which is finite, the model with it."""
-        self.restore(self.before)
-        self.write_back()
+    def rewind_to_finite(self) -> int:
+        """Go back to the parameters that had the last loss which is finite; the epoch that had none."""
+        if self.failed is None:
+            self.failed = len(self.losses)
+            epochs = max(self.failed - 1, 0)
+            self.restore(self.now if self.now[0] <= epochs else self.before)
+            if again := max(epochs - len(self.losses), 0):
+                self.losses.extend(self.stepper.take(self.run.X, self.run.Y, len(self.run.X), again))
+            self.stepper.write_back()
+        return self.failed
 
-    # An update makes new data and leaves the old as they are, so that keeping them is enough.
+    def hold(self) -> bool:
+        """Whether the state of now is right; if not, go back to the last that was, and on with Values."""
+        if self.verifier is None or self.verified[0] == len(self.losses):
+            return True
+        difference = self.verifier.difference(self.stepper)
+        if not difference:
+            self.verified = self.snapshot()
+            return True
+        epoch = len(self.losses)
+        self.restore(self.verified)
+        self.before = self.now = self.verified
+        text = f"after {epoch} epochs {difference}"
+        if self.strict:
+            raise TypeError(
+                f"{text}; the parameters are those before epoch {len(self.losses)}. Perhaps {ADVICE}"
+            )
+        self.say(f"engine scalar goes on from epoch {len(self.losses)}: {text}")
+        self.reason, self.verifier, self.failed, self.pace = text, None, None, 1
+        self.stepper = self.values()
+        self.before = self.now = self.snapshot()
+        return False
+
+    def _look(self, verifier: verify.Verifier) -> None:
+        """Hold the stepper to the Values after the last epoch, and where there is time for it.
+
+        Where there is not, only the losses are; and then all, if those are wrong.
+        """
+        start = time.perf_counter()
+        time_enough = self.spent + verifier.seconds <= self.SHARE * (start - self.run.started)
+        if len(self.losses) == self.run.epochs or time_enough:
+            self.hold()
+        elif verifier.difference(self.stepper, whole=False):
+            self.hold()
+        self.spent += time.perf_counter() - start
+
+    # An update makes new numbers and leaves the old as they are, so that keeping them is enough.
 
     def snapshot(self) -> tuple[Any, ...]:
         """How far training has come."""
-        return len(self.losses), self.rng.bit_generator.state if self.draws else None, self.state()
+        random = self.run.rng.bit_generator.state if self.run.draws else None
+        return len(self.losses), random, self.stepper.state
 
     def restore(self, snapshot: tuple[Any, ...]) -> None:
-        """Go back to where a snapshot was taken."""
-        epochs, random, state = snapshot
+        """Go back to where a snapshot was taken, the model too."""
+        epochs, random, self.stepper.state = snapshot
         del self.losses[epochs:]
         if random:
-            self.rng.bit_generator.state = random
-        self.set_state(state)
+            self.run.rng.bit_generator.state = random
+        self.stepper.write_back()
 
+
+class Values:
+    """Steps by `program`, whose backward(x, y) adds to the grads of the optimizer's parameters."""
+
+    engine, is_fast = "scalar", False
+
+    def __init__(self, program: Any, optimizer: Optimizer):
+        self.program, self.optimizer = program, optimizer
+
+    @property
     def state(self) -> Any:
         """The parameters, and what the optimizer keeps."""
         optimizer = self.optimizer
         return [p.data for p in optimizer.parameters], list(optimizer.state), optimizer.steps
 
-    def set_state(self, state: Any) -> None:
-        """Go back to that."""
-        data, self.optimizer.state, self.optimizer.steps = state
+    @state.setter
+    def state(self, state: Any) -> None:
+        data, kept, self.optimizer.steps = state
+        self.optimizer.state = list(kept)
         for p, old in zip(self.optimizer.parameters, data):
             p.data = old
 
+    def take(self, x: np.ndarray, y: np.ndarray, batch: int, steps: int) -> Iterator[float]:
+        for rows in _batches(len(x), batch, steps):
+            self.optimizer.zero_grad()
+            loss = self.program.backward(x[rows], y[rows])
+            if not math.isfinite(loss):
+                raise FloatingPointError(f"it is {loss}")
+            self.optimizer.step()
+            yield loss
+
     def write_back(self) -> None:
-        """Put the model's parameters and its optimizer into the state that training has reached."""
+        """Nothing: the parameters are its state."""
 
 
-class PackedTrainer(Trainer):
-    """Trains one array, of all the optimizer's parameters, by a compiled program in NumPy.
+def _batches(n: int, batch: int, steps: int) -> Iterator[slice]:
+    """The rows of each step, from the first again after the last."""
+    starts = range(0, n, batch)
+    for k in range(steps):
+        yield slice(starts[k % len(starts)], starts[k % len(starts)] + batch)
+
+
+class Arrays:
+    """Steps of one array, of all the optimizer's parameters, by a compiled program in NumPy.
 
     What the optimizer keeps of each parameter is an array too; its twin here updates them.
     """
 
-    engine = "numpy"
+    engine, is_fast = "numpy", True
 
-    def __init__(self, program: Program, reading: Reading, optimizer: Optimizer, run: Run):
-        self.reading, self.original, self.twin = reading, optimizer, copy.copy(optimizer)
+    def __init__(self, program: Program, reading: Reading, optimizer: Optimizer):
+        self.program, self.reading = program, reading
+        self.optimizer, self.twin = optimizer, copy.copy(optimizer)
         place = {p: i for i, p in enumerate(optimizer.parameters)}
         used = [v for leaves in reading.leaves for v in leaves.flat if v in place]
         # In the order in which the program takes them, so that its arrays are slices of this one.
@@ -168,18 +283,35 @@ class PackedTrainer(Trainer):
             moved = np.array([v in place for v in leaves.flat], dtype=bool).reshape(leaves.shape)
             part = slice(start, start := start + int(moved.sum()))
             self.arrays.append((part, now, None if moved.all() else moved))
-        carried = [optimizer.state[i] for i in self.places]
-        self.packed = np.array([v.data for v in self.values]), tuple(map(np.array, zip(*carried)))
-        super().__init__(program, optimizer, run)
+        self.read()
 
-    def advance(self, epochs: int) -> None:
-        with np.errstate(over="raise", divide="raise", invalid="raise"):
-            for _ in range(min(epochs, 100)):  # to set this takes as long as two products of matrices
-                super().advance(1)
+    @property
+    def state(self) -> Any:
+        return self.packed, self.twin.steps
 
-    def step(self, x: np.ndarray, y: np.ndarray) -> float:
-        """Take a step on these examples; their mean loss before it."""
-        numbers, carried = self.packed
+    @state.setter
+    def state(self, state: Any) -> None:
+        self.packed, self.twin.steps = state
+
+    def read(self) -> None:
+        kept = [self.optimizer.state[i] for i in self.places]
+        self.packed = np.array([v.data for v in self.values]), tuple(map(np.array, zip(*kept)))
+        self.twin.steps = self.optimizer.steps
+
+    def take(self, x: np.ndarray, y: np.ndarray, batch: int, steps: int) -> Iterator[float]:
+        losses, error = [], None
+        try:
+            with np.errstate(over="raise", divide="raise", invalid="raise"):
+                for rows in _batches(len(x), batch, steps):
+                    losses.append(self._step(x[rows], y[rows]))
+        except ArithmeticError as found:
+            error = found
+        yield from losses
+        if error:
+            raise error
+
+    def _step(self, x: np.ndarray, y: np.ndarray) -> float:
+        numbers, kept = self.packed
         data = [
             numbers[part].reshape(now.shape) if moved is None else _merged(now, moved, numbers[part])
             for part, now, moved in self.arrays
@@ -198,36 +330,20 @@ class PackedTrainer(Trainer):
         self.twin.steps += 1
         gradient = np.concatenate([*parts, self.unused])
         try:
-            self.packed = self.twin.update(numbers, gradient, carried)
+            self.packed = self.twin.update(numbers, gradient, kept)
         except FloatingPointError:  # the next step says what comes of it, as among Values
             with np.errstate(all="ignore"):
-                self.packed = self.twin.update(numbers, gradient, carried)
+                self.packed = self.twin.update(numbers, gradient, kept)
         return loss
 
-    def one_step(self) -> np.ndarray:
-        """The parameters as a step on all examples would leave them."""
-        now = self.snapshot()
-        with np.errstate(over="raise", divide="raise", invalid="raise"):
-            self.step(self.X, self.Y)
-        numbers = np.empty(len(self.places))
-        numbers[self.places] = self.packed[0]
-        self.restore(now)
-        return numbers
-
-    def state(self) -> Any:
-        return self.packed, self.twin.steps
-
-    def set_state(self, state: Any) -> None:
-        self.packed, self.twin.steps = state
-
     def write_back(self) -> None:
-        numbers, carried = self.packed
+        numbers, kept = self.packed
         for v, number in zip(self.values, numbers.tolist()):
             v.data = number
-        states = zip(*(slot.tolist() for slot in carried)) if carried else [()] * len(self.values)
+        states = zip(*(slot.tolist() for slot in kept)) if kept else [()] * len(self.values)
         for i, state in zip(self.places, states):
-            self.original.state[i] = state
-        self.original.steps = self.twin.steps
+            self.optimizer.state[i] = state
+        self.optimizer.steps = self.twin.steps
 
 
 def _merged(now: np.ndarray, moved: np.ndarray, numbers: np.ndarray) -> np.ndarray:
@@ -237,96 +353,59 @@ def _merged(now: np.ndarray, moved: np.ndarray, numbers: np.ndarray) -> np.ndarr
     return array
 
 
-class NativeTrainer(Trainer):
-    """Trains by a kernel that takes whole training steps (see Reading.training_kernel)."""
+class MachineCode:
+    """Steps by a kernel that takes whole training steps (see Reading.training_kernel)."""
 
-    engine = "native"
+    engine, is_fast = "native", True
 
-    def __init__(self, kernel: Any, program: Program, optimizer: Optimizer, run: Run):
-        self.kernel = kernel
-        data = [p.data for p in optimizer.parameters]
-        carried = [number for state in optimizer.state for number in state]
-        self.numbers = np.array([*data, *carried, optimizer.steps], dtype=float)
-        self.columns = pack([run.X, run.Y])
-        self.pace = 16  # epochs at a time: as many as take a twentieth of a second, for Ctrl-C to be heard
-        super().__init__(program, optimizer, run)
+    def __init__(self, kernel: Any, program: Program, optimizer: Optimizer):
+        self.kernel, self.program, self.optimizer = kernel, program, optimizer
+        self.packed: tuple[Any, ...] = None, None, None
+        self.read()
 
-    def advance(self, epochs: int) -> None:
-        self.keep()
-        n = len(self.X)
-        if self.batch_size is None:
-            start = time.perf_counter()
-            losses, error = self._take(min(epochs, self.pace), n, self.columns)
-            if time.perf_counter() - start < 0.05:
-                self.pace *= 2
-            self.losses += losses
-        else:
-            order = np.concatenate(self.batches())
-            columns = pack([self.X[order], self.Y[order]])
-            losses, error = self._take(-(-n // self.batch_size), self.batch_size, columns)
-            if not error:
-                ends = np.minimum(np.arange(1, len(losses) + 1) * self.batch_size, n)
-                self.losses.append(float(np.diff(ends, prepend=0) @ losses) / n)
-        if error:
-            raise error
+    def read(self) -> None:
+        data = [p.data for p in self.optimizer.parameters]
+        kept = [number for state in self.optimizer.state for number in state]
+        self.state = np.array([*data, *kept, self.optimizer.steps], dtype=float)
 
-    def _take(
-        self, steps: int, batch: int, columns: np.ndarray
-    ) -> tuple[list[float], ArithmeticError | None]:
-        """Take steps; their losses, as far as all was finite, and what then was not."""
-        losses, numbers = np.empty(steps), self.numbers.copy()
-        taken = self.kernel.iterate(columns, len(self.X), batch, numbers, steps, losses)
-        if not _spoilt(self.numbers, numbers):
-            self.numbers = numbers
-            return losses[:taken].tolist(), None if taken == steps else self._error(losses[taken])
+    def take(self, x: np.ndarray, y: np.ndarray, batch: int, steps: int) -> Iterator[float]:
+        if self.packed[0] is not x or self.packed[1] is not y:
+            self.packed = x, y, pack([x, y])
+        columns = self.packed[2]
+        losses, numbers = np.empty(steps), self.state.copy()
+        taken = self.kernel.iterate(columns, len(x), batch, numbers, steps, losses)
+        if not _spoilt(self.state, numbers):
+            self.state = numbers
+            yield from losses[:taken].tolist()
+            if taken < steps:
+                raise self._error(x, y, losses[taken]) or AssertionError
+            return
         for taken in range(steps):  # some step had a finite loss, and led to numbers that are not
-            numbers = self.numbers.copy()
-            if not self.kernel.iterate(columns, len(self.X), batch, numbers, 1, losses[taken:], taken):
-                return losses[:taken].tolist(), self._error(losses[taken])
-            if _spoilt(self.numbers, numbers) and (error := self._error()):
-                return losses[:taken].tolist(), error
-            self.numbers = numbers  # it was the update: the next step says what comes of it
-        return losses.tolist(), None
+            numbers = self.state.copy()
+            if not self.kernel.iterate(columns, len(x), batch, numbers, 1, losses[taken:], taken):
+                raise self._error(x, y, losses[taken]) or AssertionError
+            if _spoilt(self.state, numbers) and (error := self._error(x, y)):
+                raise error
+            self.state = numbers  # it was the update: the next step says what comes of it
+            yield losses[taken].item()
 
-    def _error(self, loss: float | None = None) -> ArithmeticError | None:
+    def _error(self, x: np.ndarray, y: np.ndarray, loss: float | None = None) -> ArithmeticError | None:
         """What is not finite in the loss, or in its gradient, with the numbers as they are now."""
         self.write_back()
         try:
-            self.program.value_and_grad(self.X, self.Y)
+            self.program.value_and_grad(x, y)
         except ArithmeticError as error:
             return error
         return None if loss is None else FloatingPointError(f"it is {loss}")
 
-    def one_step(self) -> np.ndarray:
-        numbers = self.numbers.copy()
-        self.kernel.iterate(self.columns, len(self.X), len(self.X), numbers, 1, np.empty(1))
-        return numbers[: len(self.optimizer.parameters)]
-
-    def rewind_to_finite(self) -> None:
-        if self.batch_size is not None:
-            return super().rewind_to_finite()
-        # The epoch before the last one: from the last snapshot that was taken before it, the way again.
-        epochs = max(len(self.losses) - 1, 0)
-        snapshot = self.now if self.now[0] <= epochs else self.before
-        self.restore(snapshot)
-        if epochs > len(self.losses):
-            self.losses += self._take(epochs - len(self.losses), len(self.X), self.columns)[0]
-        self.write_back()
-
-    def state(self) -> Any:
-        return self.numbers
-
-    def set_state(self, state: Any) -> None:
-        self.numbers = state
-
     def write_back(self) -> None:
         parameters, slots = self.optimizer.parameters, len(self.optimizer.slots)
-        data, rest = self.numbers[: len(parameters)].tolist(), self.numbers[len(parameters) : -1]
+        data, rest = self.state[: len(parameters)].tolist(), self.state[len(parameters) : -1]
         for p, number in zip(parameters, data):
             p.data = number
-        carried = rest.reshape(len(parameters), slots).tolist()
-        self.optimizer.state = [tuple(state) for state in carried]
-        self.optimizer.steps = int(self.numbers[-1])
+        kept = rest.reshape(len(parameters), slots).tolist()
+        self.optimizer.state = [tuple(state) for state in kept]
+        self.optimizer.steps = int(self.state[-1])
 
 
 def _spoilt(before: np.ndarray, after: np.ndarray) -> bool:
@@ -334,40 +413,66 @@ def _spoilt(before: np.ndarray, after: np.ndarray) -> bool:
     return not bool(np.isfinite(after[np.isfinite(before)]).all())
 
 
-def trainer(engine: str, model: Any, loss: Any, optimizer: Optimizer, run: Run) -> Trainer:
+def trainer(
+    engine: str,
+    model: Any,
+    loss: Any,
+    optimizer: Optimizer,
+    run: Run,
+    say: Callable[[str], None] = print,
+) -> Trainer:
     """What trains the model by an engine.
 
     "auto" is machine code where llvmlite is installed and the graph is small, NumPy for whatever else
-    can be compiled, and Values for what cannot. Raises TypeError if another engine cannot.
+    can be compiled, and Values for what cannot: `say` is told why. Raises TypeError if another engine cannot.
     """
     if isinstance(model, MatrixMLP):
-        return Trainer(model, optimizer, run)
+        return Trainer(Values(model, optimizer), run)
+    mean = MeanLoss(model, loss)
+    reason = ""
     if engine != "scalar":
-        random = run.rng.bit_generator.state
+        generators = random_generators(model, loss, optimizer, run.rng)
+        before = states(generators)
         try:
-            return _compiled(engine, model, loss, optimizer, replace(run, Y=_targets(run.Y)))
-        except Exception:  # of many kinds, as what is the user's has met no Values or no arrays before
+            run = replace(run, Y=_targets(run.Y))
+            stepper, verifier, reason = _compiled(engine, mean, optimizer, run.X, run.Y, generators)
+            values = lambda: Values(mean, optimizer)  # noqa: E731
+            return Trainer(stepper, run, verifier, values, engine != "auto", say, reason)
+        except Exception as error:  # of many kinds, as what is the user's has met no Values or arrays before
+            restore(generators, before)  # model, loss or update may have drawn from one
             if engine != "auto":
                 raise
-            run.rng.bit_generator.state = random  # the model may have drawn from it
-    return Trainer(MeanLoss(model, loss), optimizer, run)
+            reason = verify.one_line(error)
+            say(f"engine scalar trains, as no other can: {reason}")
+    return Trainer(Values(mean, optimizer), run, reason=reason)
 
 
-def _compiled(engine: str, model: Any, loss: Any, optimizer: Optimizer, run: Run) -> Trainer:
+def _compiled(
+    engine: str, mean: MeanLoss, optimizer: Optimizer, X: np.ndarray, Y: np.ndarray, generators: list[Any]
+) -> tuple[Any, verify.Verifier, str]:
+    """A compiled stepper, what verifies it, and why it is not the one that auto would take first."""
     if type(optimizer).step is not Optimizer.step or type(optimizer).zero_grad is not Optimizer.zero_grad:
         name = type(optimizer).__name__
         raise TypeError(f"{name} has a step() or zero_grad() of its own: the engine scalar alone runs those")
 
     def loss_of_example(x: Any, y: Any) -> Any:
-        return loss(model(x), y)
+        return mean.loss(mean.model(x), y)
 
     loss_of_example.__name__ = "loss"
     if engine == "native":
         compile(loss_of_example, engine="native")  # or an error that says what is missing
     program = compile(loss_of_example, engine="numpy")
-    reading = program.reading("gradient", run.X, run.Y)
+    reading = program.reading("gradient", X, Y)
     if reading.gradient.keys().isdisjoint(optimizer.parameters):
         raise TypeError("the loss depends on no parameter of the optimizer")
+
+    def verified(stepper: Any) -> tuple[Any, verify.Verifier]:
+        verifier = verify.Verifier(mean, program, optimizer, X, Y, generators)  # anew: it looks most at first
+        if difference := verifier.difference(stepper):
+            raise TypeError(f"{difference}. Perhaps {ADVICE}")
+        return stepper, verifier
+
+    reason = ""
     if engine == "native" or (engine == "auto" and reading.has_code() and reading.is_small()):
         twin = copy.copy(optimizer)
 
@@ -378,53 +483,9 @@ def _compiled(engine: str, model: Any, loss: Any, optimizer: Optimizer, run: Run
         try:
             slots = len(optimizer.slots)
             kernel = reading.training_kernel(optimizer.parameters, slots, update, optimizer.steps)
-            native = NativeTrainer(kernel, program, optimizer, run)
-            _verify(native, model, loss, optimizer)
-            return native
-        except Exception:  # the update can perhaps be done on arrays, if it cannot be recorded
+            return *verified(MachineCode(kernel, program, optimizer)), ""
+        except Exception as error:  # the update can perhaps be done on arrays, if it cannot be recorded
             if engine == "native":
                 raise
-    packed = PackedTrainer(program, reading, optimizer, run)
-    _verify(packed, model, loss, optimizer)
-    return packed
-
-
-def _verify(training: PackedTrainer | NativeTrainer, model: Any, loss: Any, optimizer: Optimizer) -> None:
-    """Hold a compiled trainer to model, loss and update as they are, on a few examples and parameters.
-
-    They may do what cannot be recorded and cannot be noticed: draw random numbers, look a target up,
-    read a Value's data.
-    """
-    program, X, targets = training.program, training.X, training.Y
-    _, first = np.unique(targets, axis=0, return_index=True)
-    rows = np.unique([*first[:4], *np.linspace(0, len(X) - 1, 4).astype(int)])
-    try:
-        examples = zip(X[rows].tolist(), targets[rows].tolist())
-        mean = total([loss(model(x), y) for x, y in examples]) * (1.0 / len(rows))
-        slopes = derive(mean, optimizer.parameters)
-        found, gradient = program.value_and_grad(X[rows], targets[rows])
-        _, whole = program.value_and_grad(X, targets)
-        stepped = training.one_step()
-    except ArithmeticError:
-        return  # training says where
-    by_leaf = [
-        {v: g for vs, gs in zip(program.leaves, grads) for v, g in zip(vs.flat, gs.ravel().tolist())}
-        for grads in (gradient, whole)
-    ]
-    wanted = [mean.data, *(slope.data for slope in slopes)]
-    if not np.allclose([found, *(by_leaf[0].get(p, 0.0) for p in optimizer.parameters)], wanted, 1e-7, 1e-7):
-        raise TypeError(
-            "what was compiled is not this loss of this model: they do something that is not in the graph,"
-            " such as to draw random numbers, look up a target, or read a Value's data. Engine scalar runs it"
-        )
-    twin = copy.copy(optimizer)
-    twin.steps += 1
-    for i in np.unique(np.linspace(0, len(stepped) - 1, 20).astype(int)):
-        p = optimizer.parameters[i]
-        moved, _ = twin.update(p.data, by_leaf[1].get(p, 0.0), optimizer.state[i])
-        close = math.isclose(moved, stepped[i], rel_tol=1e-6, abs_tol=1e-7 + 1e-6 * abs(p.data))
-        if math.isfinite(moved) and not close:
-            raise TypeError(
-                f"{type(optimizer).__name__}.update is not arithmetic on one parameter: the engine"
-                " scalar alone runs it"
-            )
+            reason = verify.one_line(error)
+    return *verified(Arrays(program, reading, optimizer)), reason

@@ -1,6 +1,7 @@
 """fit's engines: they train alike, end alike, and fall back where they must."""
 
 import itertools
+import random
 import sys
 from types import SimpleNamespace
 
@@ -309,3 +310,274 @@ def test_on_a_slow_machine_native_training_is_the_same(monkeypatch):
     expected = trained("native", 40)[2].loss
     monkeypatch.setattr("nn.trainers.time", SimpleNamespace(perf_counter=itertools.count().__next__))
     assert trained("native", 40)[2].loss == expected
+
+
+# A compiled engine is held to the Values. What is right is computed here by hand, or by the scalar engine.
+
+POINTS = np.arange(12.0)[:, None]
+
+
+def line(engine, y, loss, lr=1e-4, epochs=3, optimizer=nn.SGD, **settings):
+    """A line through 0 of slope 1 at first; its parameter, and the history of its training."""
+    w = Value(1.0, "w")
+    sgd = optimizer([w], lr=lr)
+    settings = {"loss": loss, "optimizer": sgd, "epochs": epochs, "engine": engine, **settings}
+    return w, nn.fit(lambda x: w * x[0], POINTS[: len(y)], y, **settings)
+
+
+def huber(p, y):
+    e = p - y
+    return 0.5 * e**2 if abs(e.data) <= 1.0 else abs(e) - 0.5
+
+
+def weighted(p, y):
+    return {9.0: 100.0, 3e-4: 7.0, 9e8: 3.0}.get(y, 1.0) * (p - y) ** 2
+
+
+def frozen(p, y):
+    return (p - y) ** 2 * abs((p - y).data)
+
+
+OUTLIER = np.where(np.arange(12) == 5, 100.0, np.arange(12))
+RARE = np.where(np.arange(12) == 7, 9.0, np.arange(12) % 3)
+TINY = np.where(np.arange(12) == 7, 3e-4, 1e-4)
+
+
+@pytest.mark.parametrize(
+    "y, loss, right",
+    [
+        (OUTLIER, huber, 94.5 / 12),
+        (RARE, weighted, np.mean(np.where(RARE == 9, 100.0, 1.0) * (POINTS[:, 0] - RARE) ** 2)),
+        (1e8 * RARE, weighted, np.mean(np.where(RARE == 9, 3.0, 1.0) * (POINTS[:, 0] - 1e8 * RARE) ** 2)),
+        (OUTLIER, frozen, 95.0**3 / 12),
+    ],
+)
+def test_a_loss_is_what_the_values_do_or_it_is_said_why_not(y, loss, right, capsys):
+    w, history = line("auto", y, loss, lr=1e-12)
+    same, scalar = line("scalar", y, loss, lr=1e-12)
+    assert history.loss[0] == pytest.approx(right, rel=1e-12)
+    assert (history.loss, w.data, history.engine) == (scalar.loss, same.data, "scalar")
+    assert capsys.readouterr().err == f"engine scalar trains, as no other can: {history.reason}\n"
+    for engine in ("numpy", *(["native"] if Kernel else [])):
+        with pytest.raises(TypeError):
+            line(engine, y, loss)
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1e-100, 1e60])
+def test_no_size_of_the_data_hides_a_weight(scale):
+    y = scale * np.arange(1.0, 7.0)
+    loss = lambda p, t: {y[4]: 3.0}.get(t, 1.0) * (p * scale - t) ** 2  # noqa: E731
+    auto, scalar = (line(engine, y, loss, lr=1e-4 / scale**2)[1] for engine in ("auto", "scalar"))
+    assert auto.loss == scalar.loss and auto.reason
+
+
+def test_of_many_rows_every_target_that_is_repeated_is_looked_at():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(3000, 2)), rng.integers(0, 500, 3000).astype(float)
+    y[1234] = 123.5
+    for engine, said in (("auto", True), ("scalar", False)):
+        model = network(nouts=(1,))
+        loss = lambda p, t: {123.5: 5.0}.get(t, 1.0) * (p - t) ** 2  # noqa: E731
+        settings = {"loss": loss, "optimizer": nn.SGD(model.parameters(), lr=1e-9), "epochs": 1}
+        history = nn.fit(model, x, y, engine=engine, **settings)
+        assert bool(history.reason) == said and history.engine == "scalar"
+
+
+@pytest.mark.parametrize("kind", ["captured", "numpy", "python"])
+def test_a_dropout_that_is_rare_is_never_left_out(kind):
+    def train(engine, seed):
+        np.random.seed(seed)
+        random.seed(seed)
+        rng = np.random.default_rng(seed)
+        draw = {"captured": rng.random, "numpy": np.random.randn, "python": random.random}[kind]
+        model = network("tanh", seed=seed)
+        first, second, last = model.layers
+        dropped = lambda x: last(second([h * (0.0 if abs(draw()) < 1e-3 else 1.0) for h in first(x)]))  # noqa: E731
+        settings = {"loss": nn.squared_error, "optimizer": nn.SGD(model.parameters(), lr=0.1), "epochs": 2}
+        return nn.fit(dropped, X, Y, engine=engine, **settings)
+
+    for seed in range(5):
+        auto, scalar = train("auto", seed), train("scalar", seed)
+        assert auto.loss == scalar.loss and "random generator" in auto.reason
+
+
+class Scheduled(nn.SGD):
+    """Its update looks the step up, which recording cannot see."""
+
+    def update(self, data, grad, state):
+        return data - self.lr * SCHEDULE.get(self.steps, 1.0) * grad, (state[0],)
+
+
+SCHEDULE = dict.fromkeys(range(40, 10**4), 3.0)
+
+
+class Decaying(nn.SGD):
+    """Its rate is another at each step, which only the optimizer itself keeps."""
+
+    seen = 0
+
+    def update(self, data, grad, state):
+        if self.seen != self.steps:
+            self.seen, self.lr = self.steps, 0.99 * self.lr
+        return data - self.lr * grad, (state[0],)
+
+
+class OverAll(nn.SGD):
+    """Its update looks at all parameters, of which those before are updated already."""
+
+    def update(self, data, grad, state):
+        size = sum(p.data**2 + p.grad**2 for p in self.parameters)
+        return data - self.lr * grad / size, (state[0],)
+
+
+class InPlace(nn.SGD):
+    """Its update changes its arguments, where they can be changed."""
+
+    def update(self, data, grad, state):
+        data -= self.lr * grad
+        return data, state
+
+
+@pytest.mark.parametrize("optimizer", [Scheduled, Decaying, OverAll, InPlace])
+@pytest.mark.parametrize("engine", ["auto", *COMPILED])
+def test_an_update_is_what_floats_do_or_it_is_said_why_not(engine, optimizer):
+    _, expected, scalar = trained("scalar", 100, optimizer=optimizer, lr=0.01)
+    try:
+        _, found, history = trained(engine, 100, optimizer=optimizer, lr=0.01)
+    except TypeError as error:
+        assert engine != "auto", error
+    else:
+        assert history.loss == pytest.approx(scalar.loss, rel=1e-12) and found.lr == expected.lr
+        assert (engine, optimizer) != ("numpy", InPlace)  # which would spoil what is kept to go back to
+
+
+def test_an_update_that_looks_at_values_is_left_to_values():
+    auto, scalar = (
+        line(e, OUTLIER, nn.squared_error, lr=1.0, optimizer=OverAll)[1] for e in ("auto", "scalar")
+    )
+    assert auto.loss == scalar.loss and "OverAll.update" in auto.reason
+    with pytest.raises(TypeError, match=r"OverAll.update takes parameter 0 .* to nan"):
+        line("numpy", OUTLIER, nn.squared_error, lr=1.0, optimizer=OverAll)
+
+
+def scheduled_loss(optimizer, at):
+    """A loss that is another from some step on, as the optimizer counts them."""
+    return lambda p, y: (p - y) ** 2 * (1.0 if optimizer.steps < at else 2.0)
+
+
+def trained_by_schedule(engine, epochs=60, at=40, lr=0.1, **settings):
+    model = network()
+    adam = nn.Adam(model.parameters(), lr=lr)
+    settings = {
+        "optimizer": adam,
+        "loss": scheduled_loss(adam, at),
+        "rng": np.random.default_rng(3),
+        **settings,
+    }
+    return model, nn.fit, {"model": model, "X": X, "Y": Y, "epochs": epochs, "engine": engine, **settings}
+
+
+@pytest.mark.parametrize("batch_size", [None, 8])
+def test_values_go_on_from_where_they_were_last_the_same(batch_size, capsys):
+    at = 40 if batch_size is None else 120
+    model, fit, settings = trained_by_schedule("auto", at=at, batch_size=batch_size)
+    history = fit(**settings)
+    same, fit, settings = trained_by_schedule("scalar", at=at, batch_size=batch_size)
+    scalar = fit(**settings)
+    assert history.loss == pytest.approx(scalar.loss, rel=1e-9) and len(history.loss) == 60
+    assert numbers(model) == pytest.approx(numbers(same), rel=1e-9)
+    assert history.engine == "scalar" and history.reason.startswith("after 60 epochs the loss of row 0 is")
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("engine", COMPILED)
+def test_an_engine_that_was_asked_for_stops_where_it_was_last_right(engine, monkeypatch):
+    monkeypatch.setattr("nn.trainers.Trainer.SHARE", 1e9)  # it looks after 1, 2, ..., 32 and 60 epochs
+    model, fit, settings = trained_by_schedule(engine)
+    with pytest.raises(TypeError, match=r"after 60 epochs the loss of row 0 is .* before epoch 32"):
+        fit(**settings)
+    assert settings["optimizer"].steps == 32
+    same, fit, settings = trained_by_schedule(engine, epochs=32)
+    fit(**settings)
+    assert np.array_equal(numbers(model), numbers(same))
+
+
+def test_what_is_saved_has_been_verified(tmp_path):
+    _, fit, settings = trained_by_schedule("numpy", log_every=5, checkpoint=tmp_path / "run.npz")
+    with pytest.raises(TypeError, match="after 41 epochs"):
+        fit(**settings)
+    resumed, fit, settings = trained_by_schedule("scalar", resume=tmp_path / "run.npz")
+    assert len(fit(**settings).loss) == 60
+    same, fit, settings = trained_by_schedule("scalar")
+    fit(**settings)
+    assert numbers(resumed) == pytest.approx(numbers(same), rel=1e-9)
+
+
+def test_ctrl_c_leaves_what_has_been_verified(monkeypatch):
+    log_points = itertools.count()
+
+    def interrupted(line, file=sys.stdout):
+        if next(log_points) == 5:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("builtins.print", interrupted)
+    monkeypatch.setattr("nn.trainers.Trainer.SHARE", 1e9)
+    model, fit, settings = trained_by_schedule("auto", log_every=10)
+    history = fit(**settings)
+    monkeypatch.undo()
+    same, fit, settings = trained_by_schedule("auto", epochs=32)
+    assert history.loss == fit(**settings).loss and np.array_equal(numbers(model), numbers(same))
+
+
+def test_a_loss_that_is_not_finite_without_the_values_is_not_believed(monkeypatch):
+    monkeypatch.setattr("nn.trainers.Trainer.SHARE", -1.0)  # it looks after 256 epochs and after 1024
+
+    def train(engine):
+        w = Value(1.0, "w")
+        sgd = nn.SGD([w], lr=2.0)  # its steps triple w, which overflows after 323, or take four tenths of it
+        settings = {"optimizer": sgd, "epochs": 400, "engine": engine}
+        loss = lambda p, y: p * p if sgd.steps < 300 else 0.1 * p * p  # noqa: E731
+        return nn.fit(lambda x: w * x[0], np.ones((1, 1)), [0.0], loss=loss, **settings)
+
+    auto = train("auto")
+    assert auto.loss == pytest.approx(train("scalar").loss, rel=1e-9) and auto.reason
+
+
+@pytest.mark.parametrize("optimizer", [nn.SGD, nn.Adam])
+@pytest.mark.parametrize("offset", [0.0, 1e7])
+@pytest.mark.parametrize("engine", COMPILED)
+def test_rounding_is_no_difference(engine, offset, optimizer):
+    """Trained until the residuals and the gradient are rounding alone, and cancel."""
+    x = offset + np.arange(8.0)
+    a, b = Value(0.9, "a"), Value(offset, "b")
+    model = lambda x: a * (x[0] - offset) + (b - offset)  # noqa: E731
+    settings = {"loss": nn.squared_error, "optimizer": optimizer([a, b], lr=0.05), "epochs": 3000}
+    assert nn.fit(model, x[:, None], 3.0 * (x - offset) + 1.0, engine=engine, **settings).loss[-1] < 1e-4
+
+
+@pytest.mark.parametrize("square", [lambda e: e**2.0, lambda e: e * e, lambda e: dot([e], [e])])
+@pytest.mark.parametrize("engine", COMPILED)
+def test_the_square_of_rounding_is_no_difference(engine, square):
+    for seed in range(10):  # of which a few end a unit beside 0, on one engine of two
+        model = network(nouts=(2, 1), seed=seed)
+        settings = {"optimizer": nn.SGD(model.parameters(), lr=1.0), "epochs": 1500, "engine": engine}
+        nn.fit(model, X[:2], Y[:2], loss=lambda p, y: square(p - y), **settings)
+
+
+def test_no_line_is_printed_where_nothing_fell_back(capsys):
+    for engine in ("scalar", "numpy", "auto"):
+        assert trained(engine, 3)[2].reason == ""
+    matrix = nn.MatrixMLP.from_state_dict(network().state_dict(), "sigmoid")
+    sgd = nn.SGD(matrix.parameters(), lr=0.1)
+    assert nn.fit(matrix, X, Y, loss=nn.squared_error, optimizer=sgd, epochs=2).reason == ""
+    assert capsys.readouterr() == ("", "")
+
+
+def test_gradients_and_parameters_are_as_if_nothing_had_been_looked_at():
+    model = network()
+    parameters = model.parameters()
+    for p in parameters:
+        p.grad = 5.0
+    sgd = nn.SGD(parameters, lr=0.1)
+    nn.fit(model, X, Y, loss=nn.squared_error, optimizer=sgd, epochs=3, engine="numpy")
+    assert {p.grad for p in parameters} == {5.0} and np.isfinite(numbers(model)).all()

@@ -6,11 +6,6 @@ all rows. `row_sum` leads from the former to the latter.
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-import pickle
-import random
-import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,6 +16,7 @@ from ..derive import adjoints
 from ..graph import dependents, parents, topological_order
 from ..tracing import COMPILE, Values, tracing
 from ..value import Constant, Traced, Value, number, settle
+from .generators import random_generators, restore, states
 from .simplify import ROW_SUM, simplify
 
 
@@ -38,7 +34,8 @@ class Recording:
 
     def __init__(self, f: Callable[..., Any], names: Sequence[str], arrays: Sequence[np.ndarray]):
         self.names = names
-        generators = Generators(f)
+        generators = random_generators(f)
+        before = states(generators)
         recorded, errors = [], []
         for row in (0, -1):
             try:
@@ -48,7 +45,8 @@ class Recording:
         if not recorded:
             raise errors[0]
         self.inputs, self.returned, self.listed = recorded[0]
-        if generators.moved():
+        if states(generators) != before:
+            restore(generators, before)
             raise TypeError(
                 "compile records a function once, for all examples, and this one draws random numbers: they"
                 " would be the same for all. Draw them outside, and pass them as an argument"
@@ -182,68 +180,3 @@ def _described(x: Any) -> str:
     if isinstance(x, Value):
         return x.op or repr(x._data)
     return f"{len(x)} operands" if isinstance(x, list | tuple) else repr(x)
-
-
-class Generators:
-    """The random generators in a function's reach, and their states."""
-
-    def __init__(self, f: Any):
-        self._before = [(g, _state(g)) for g in (_PYTHON, _NUMPY, *_generators(f))]
-
-    def moved(self) -> bool:
-        """Whether one has drawn a number since; all are then where they were."""
-        moved = [(g, state) for g, state in self._before if _state(g) != state]
-        for g, state in moved:
-            if isinstance(g, random.Random):
-                g.setstate(state)
-            elif isinstance(g, np.random.RandomState):
-                g.set_state(pickle.loads(state))
-            else:
-                g.bit_generator.state = pickle.loads(state)
-        return bool(moved)
-
-
-def _state(g: Any) -> Any:
-    if isinstance(g, random.Random):
-        return g.getstate()
-    return pickle.dumps(g.get_state() if isinstance(g, np.random.RandomState) else g.bit_generator.state)
-
-
-def _generators(f: Any) -> list[Any]:
-    """Those in f's closure, globals, defaults and attributes, and in what is found there."""
-    found, seen, stack = [], set[int](), [f]
-    while stack and len(seen) < MOST_OBJECTS:
-        x = stack.pop()
-        if id(x) in seen or isinstance(x, _WITHOUT):
-            continue
-        seen.add(id(x))
-        if isinstance(x, (random.Random, np.random.RandomState, np.random.Generator)):
-            found.append(x)
-        elif isinstance(x, types.FunctionType):
-            stack += [x.__defaults__, x.__kwdefaults__]
-            for cell in x.__closure__ or ():
-                with contextlib.suppress(ValueError):  # it is empty
-                    stack.append(cell.cell_contents)
-            codes = [x.__code__]
-            for code in codes:
-                codes += [c for c in code.co_consts if isinstance(c, types.CodeType)]
-                stack += [x.__globals__[name] for name in code.co_names if name in x.__globals__]
-        elif isinstance(x, types.MethodType):
-            stack += [x.__func__, x.__self__]
-        elif isinstance(x, dict):
-            stack += x.values()
-        elif isinstance(x, (list, tuple, set, frozenset)):
-            if not any(isinstance(first, Value) for first in itertools.islice(x, 1)):
-                stack += x
-        elif hasattr(x, "__dict__"):
-            stack.append(vars(x))
-            if type(x).__module__.partition(".")[0] not in ("autograd", "nn", "numpy"):
-                stack += [
-                    m for c in type(x).__mro__ for m in vars(c).values() if isinstance(m, types.FunctionType)
-                ]
-    return found
-
-
-_WITHOUT = (Value, np.ndarray, str, float, int, types.ModuleType, types.BuiltinFunctionType, type, type(None))
-MOST_OBJECTS = 10_000  # among which generators are looked for
-_PYTHON, _NUMPY = random.random.__self__, np.random.random.__self__  # type: ignore[attr-defined]

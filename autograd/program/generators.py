@@ -1,0 +1,68 @@
+"""generators: random ones that a function may draw from. Recording would freeze a draw."""
+
+from __future__ import annotations
+
+import gc
+import pickle
+import random
+from collections.abc import Sequence
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.random import BitGenerator
+
+from ..value import Value
+
+MOST_OBJECTS = 100_000  # to go through
+PLAIN = {bool, float, int, str, type(None), Value}
+LIBRARIES = ("autograd", "nn", "numpy")  # without generators of their own
+
+
+def random_generators(*users: Any) -> list[Any]:
+    """The global ones, and those that functions and objects can reach: by closures, attributes and globals.
+
+    Not gc.get_objects(): another thread's half-made tuple, found by that, breaks.
+    """
+    stack: list[Any] = [random.random, np.random.rand, *users]
+    seen: dict[int, Any] = {}
+    while stack and len(seen) < MOST_OBJECTS:
+        x = stack.pop()
+        if type(x) in PLAIN or id(x) in seen or isinstance(x, (Value, np.ndarray, ModuleType)):
+            continue
+        if isinstance(x, (FunctionType, type)) and x.__module__.partition(".")[0] in LIBRARIES:
+            continue
+        if type(x) in (tuple, list) and x and type(x[0]) is type(x[-1]) is Value:
+            continue  # a vector
+        seen[id(x)] = x
+        if isinstance(x, FunctionType):  # its globals are all of a module, of which it uses some
+            names = _names(x.__code__)
+            used = [x.__globals__[name] for name in names if name in x.__globals__]
+            modules = [vars(module) for module in used if isinstance(module, ModuleType)]
+            stack += [*used, *(module[name] for module in modules for name in names if name in module)]
+            stack += [x.__closure__, x.__defaults__, x.__kwdefaults__, x.__dict__]
+        elif callable(x) and hasattr(x, "__self__"):  # of others, NumPy's lead to all of a module
+            stack += [x.__self__, getattr(x, "__func__", None)]
+        elif not hasattr(x, "__code__"):
+            stack += gc.get_referents(x)
+    kinds = (BitGenerator, random.Random)
+    return [x for x in seen.values() if isinstance(x, kinds) and not isinstance(x, random.SystemRandom)]
+
+
+def _names(code: CodeType) -> set[str]:
+    """The names of globals and attributes in a function and in those that it defines."""
+    return set(code.co_names).union(*(_names(c) for c in code.co_consts if isinstance(c, CodeType)))
+
+
+def states(generators: Sequence[Any]) -> list[bytes]:
+    """The states of generators, to be compared, or restored."""
+    return [pickle.dumps(g.getstate() if isinstance(g, random.Random) else g.state) for g in generators]
+
+
+def restore(generators: Sequence[Any], before: list[bytes]) -> None:
+    """Put generators into the states that they had."""
+    for g, old, now in zip(generators, before, states(generators)):
+        if old != now and isinstance(g, random.Random):
+            g.setstate(pickle.loads(old))
+        elif old != now:
+            g.state = pickle.loads(old)

@@ -72,7 +72,9 @@ def unknown(**arrays: np.ndarray) -> str:
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             at = np.argwhere(~np.isfinite(array))[0].tolist()
-            return f"{name}{at} is {array[tuple(at)]}: "
+            row, *column = at
+            place = ", ".join([name, f"row {row}", *(f"column {i}" for i in column)])
+            return f"{place} is {array[tuple(at)]}: "
     return ""
 
 

@@ -605,7 +605,7 @@ def test_methods_are_compiled_for_each_instance():
     assert (one.loss(x, y), two.loss(x, y)) == (1.25, 5.0)
     two.slope.data = 1.0
     assert two.loss.backward(x, y=y) == 1.25 and two.slope.grad == 2.5
-    assert one.recorded == two.recorded == 1 and one.slope.grad == 0.0
+    assert one.recorded == two.recorded == 2 and one.slope.grad == 0.0
     assert one.loss.__doc__ == "½ (slope · x − y)²." and one.double(x) == Line.double(x) == 3.0
     assert one.network(x[:, None]).shape == (2, 1)
     for twin in (pickle.loads(pickle.dumps(one)).loss, pickle.loads(pickle.dumps(one.loss))):

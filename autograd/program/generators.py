@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import pickle
 import random
+import sys
 from collections.abc import Sequence
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -16,7 +17,7 @@ from ..value import Value
 
 MOST_OBJECTS = 100_000  # to go through
 PLAIN = {bool, float, int, str, type(None), Value}
-LIBRARIES = ("autograd", "nn", "numpy")  # without generators of their own
+LIBRARIES = {"autograd", "nn", "numpy", *sys.stdlib_module_names} - {"__main__"}  # with none of their own
 
 
 def random_generators(*users: Any) -> list[Any]:
@@ -30,7 +31,7 @@ def random_generators(*users: Any) -> list[Any]:
         x = stack.pop()
         if type(x) in PLAIN or id(x) in seen or isinstance(x, (Value, np.ndarray, ModuleType)):
             continue
-        if isinstance(x, (FunctionType, type)) and x.__module__.partition(".")[0] in LIBRARIES:
+        if isinstance(x, (FunctionType, type)) and (x.__module__ or "").partition(".")[0] in LIBRARIES:
             continue
         if type(x) in (tuple, list) and x and type(x[0]) is type(x[-1]) is Value:
             continue  # a vector

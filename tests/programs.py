@@ -53,6 +53,8 @@ def _where(condition: Any, *branches: Any) -> Any:
 
 
 def _where_array(condition: Any, *branches: Any) -> Any:
+    if np.ndim(condition) == 0:  # of leaves
+        return _where(condition, *branches)
     with np.errstate(all="ignore"):  # in the rows that take the other branch
         return np.where(condition, *(branch() if callable(branch) else branch for branch in branches))
 

@@ -17,7 +17,9 @@ def copy(v: Value) -> Value:
     """copy.copy: another Value of the same operands."""
     kind = type(v)
     twin = kind.__new__(kind)
-    twin._data, twin._grad, twin._label, twin.row = v._data, v._grad, v._label, v.row
+    twin._data, twin.grad, twin.row = v._data, getattr(v, "_grad", 0.0), v.row
+    if label := v.label:
+        twin.label = label
     twin.x, twin.y, twin.dx, twin.dy = v.x, v.y, v.dx, v.dy
     if v.__dict__ or len(kind.__mro__) > 2:  # it has fields of its own
         reduced: Any = object.__reduce_ex__(v, 2)

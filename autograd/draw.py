@@ -28,7 +28,7 @@ from typing import Any
 from . import ops
 from .graph import operands, topological_order
 from .locks import new_lock
-from .value import Value
+from .value import Value, grad_of
 
 
 class DrawingError(RuntimeError):
@@ -108,7 +108,7 @@ class _Sketch:
         self.frames = {title: graphviz.Digraph(f"cluster_{i}") for i, title in enumerate(clusters)}
         self.frame_of = {v: self.frames[title] for title in reversed(self.frames) for v in clusters[title]}
         self.legend = graphviz.Digraph("cluster_legend", graph_attr=_LEGEND, node_attr={"fontsize": "10"})
-        self.largest = max((abs(v._grad) for v in order if math.isfinite(v._grad)), default=0.0)
+        self.largest = max((abs(grad_of(v)) for v in order if math.isfinite(grad_of(v))), default=0.0)
         self.names = map("n{}".format, itertools.count())
         self.tail: dict[Any, str] = {}  # of a Value, or a vector of numbers: where its edges start
         self.edges: list[tuple[str, str, dict[str, str]]] = []
@@ -117,7 +117,7 @@ class _Sketch:
 
     def add(self, v: Value, boxed: bool) -> None:
         frame = self.frame_of.get(v, self.picture)
-        look = {"fillcolor": _colour(v._grad, self.largest), "tooltip": _tooltip(_about(v))}
+        look = {"fillcolor": _colour(grad_of(v), self.largest), "tooltip": _tooltip(_about(v))}
         if v.row:
             self.tail[v] = circle = next(self.names)
             symbol, marks = _symbol(v)
@@ -134,7 +134,7 @@ class _Sketch:
             box = next(self.names)
             self.tail[v] = f"{box}:e"
             label = f"{_text(v.label)}|" if v.label else ""
-            frame.node(box, f"{label}{{{_number(v._data)}|{_number(v._grad)}}}", shape="record", **look)
+            frame.node(box, f"{label}{{{_number(v._data)}|{_number(grad_of(v))}}}", shape="record", **look)
             if v.row:
                 self.edges.append((circle, box, {"tooltip": look["tooltip"]}))
 
@@ -244,7 +244,7 @@ def _name(v: Value) -> str:
 
 
 def _about(v: Value) -> str:
-    return f"{_name(v)} = {_number(v._data, '.6g')}, gradient {_number(v._grad, '.6g')}"
+    return f"{_name(v)} = {_number(v._data, '.6g')}, gradient {_number(grad_of(v), '.6g')}"
 
 
 def _number(x: float, form: str = "") -> str:

@@ -71,22 +71,22 @@ def topological_order(*roots: Value, flat: bool = True) -> list[Value]:
             push(v)
             push(None)
             # parents(v), in place: this loop is a quarter of a training step
-            x = v.x
             if v.dx is not None:
+                x = v.x
                 if type(x) is not tuple:
                     push(x)
                 elif not seen.issuperset(x):
                     stack += x
-            elif flat and type(x) not in NUMBERS:
-                push(x)
-            y = v.y
+            elif flat and type(v.x) not in NUMBERS:
+                push(v.x)
             if v.dy is not None:
+                y = v.y
                 if type(y) is not tuple:
                     push(y)
                 elif not seen.issuperset(y):
                     stack += y
-            elif flat and type(y) not in NUMBERS:
-                push(y)
+            elif flat and type(v.y) not in NUMBERS:
+                push(v.y)
     return order
 
 

@@ -23,7 +23,7 @@ class Primitive:
     """A function of one or two operands, with its local derivatives.
 
     An operand is a scalar; those of `dot` and `total`, and the second of `where`, are vectors
-    (sequences of scalars). `zero` is the derivative of a function that is flat: nothing flows back.
+    (sequences of scalars). `flat` stands for the derivative of a step: no gradient flows back.
     """
 
     name: str
@@ -59,9 +59,8 @@ def _row(name: str) -> Primitive:
     return TABLE[name]
 
 
-def zero(*_: Any) -> float:
-    """The derivative of a flat function."""
-    return 0.0
+def flat(*_: Any) -> None:
+    """No derivative, or 0: no gradient flows back to this operand."""
 
 
 def by_hand(name: str) -> Primitive:
@@ -152,21 +151,21 @@ relu     = Primitive("relu",     "relu", lambda x: 0.0 if x <= 0.0 else x, lambd
 softplus = Primitive("softplus", "log(1+eˣ)", _softplus, lambda x: np.logaddexp(x, 0.0),
                      lambda x, out: sigmoid(x))
 abs      = Primitive("abs",      "|x|",  math.fabs, np.abs,  lambda x, out: sign(x))
-sign     = Primitive("sign",     "sgn",  _sign,     np.sign, zero)
-step     = Primitive("step",     "x ⊳ y", _step, _step_arrays, zero, zero)  # of x − y, which may overflow
+sign     = Primitive("sign",     "sgn",  _sign,     np.sign, flat)
+step     = Primitive("step",     "x ⊳ y", _step, _step_arrays, flat, flat)  # of x − y, which may overflow
 maximum  = Primitive("maximum",  "max",  lambda x, y: y if x < y or y != y else x, np.maximum,
                      lambda x, y, out: step(x, y), lambda x, y, out: step(y, x))
 minimum  = Primitive("minimum",  "min",  lambda x, y: y if x > y or y != y else x, np.minimum,
                      lambda x, y, out: step(y, x), lambda x, y, out: step(x, y))
-detach   = Primitive("detach",   "detach", lambda x: x, lambda x: +x, zero)
-less       = Primitive("less",       "x < y", lambda x, y: 1.0 if x < y else 0.0,  np.less, zero, zero)
-less_equal = Primitive("less_equal", "x ≤ y", lambda x, y: 1.0 if x <= y else 0.0, np.less_equal, zero, zero)
-equal      = Primitive("equal",      "x = y", lambda x, y: 1.0 if x == y else 0.0, np.equal, zero, zero)
-logical_and = Primitive("logical_and", "and", min, np.logical_and, zero, zero)
-logical_or  = Primitive("logical_or",  "or",  max, np.logical_or, zero, zero)
-logical_not = Primitive("logical_not", "not", lambda x: 1.0 - x, np.logical_not, zero)
+detach   = Primitive("detach",   "detach", lambda x: x, lambda x: +x, flat)
+less       = Primitive("less",       "x < y", lambda x, y: 1.0 if x < y else 0.0,  np.less, flat, flat)
+less_equal = Primitive("less_equal", "x ≤ y", lambda x, y: 1.0 if x <= y else 0.0, np.less_equal, flat, flat)
+equal      = Primitive("equal",      "x = y", lambda x, y: 1.0 if x == y else 0.0, np.equal, flat, flat)
+logical_and = Primitive("logical_and", "and", min, np.logical_and, flat, flat)
+logical_or  = Primitive("logical_or",  "or",  max, np.logical_or, flat, flat)
+logical_not = Primitive("logical_not", "not", lambda x: 1.0 - x, np.logical_not, flat)
 where    = Primitive("where", "where", lambda x, ys: ys[0] if x else ys[1], lambda x, ys: np.where(x, *ys),
-                     zero, lambda x, ys, out: (where(x, (1.0, 0.0)), where(x, (0.0, 1.0))))
+                     flat, lambda x, ys, out: (where(x, (1.0, 0.0)), where(x, (0.0, 1.0))))
 dot      = Primitive("dot",      "•",    _dot, np.dot, lambda xs, ys, out: ys, lambda xs, ys, out: xs)
 total    = Primitive("total",    "Σ",    lambda xs: sum(xs, 0.0), np.sum, lambda xs, out: [1.0] * len(xs))
 # fmt: on

@@ -165,7 +165,7 @@ def _is_total(row: Primitive) -> bool:
 def _is_regular(row: Primitive, numbers: Any) -> bool:
     try:
         out = row.compute(*numbers)
-        slopes = [slope(*numbers, out) for slope in (row.dx, row.dy) if slope]
+        slopes = [slope(*numbers, out) or 0.0 for slope in (row.dx, row.dy) if slope]
         return all(map(math.isfinite, (out, *slopes)))
     except (ArithmeticError, ValueError):
         return False

@@ -24,7 +24,7 @@ from . import copying, ops
 from .errors import anomaly, gradient_anomaly, no_number
 from .graph import parents, topological_order
 from .locks import new_lock
-from .ops import Primitive, zero
+from .ops import Primitive
 from .tracing import (
     COMPILE,
     Condition,
@@ -87,7 +87,8 @@ class Value:
 
     @data.setter
     def data(self, data: Any) -> None:
-        refuse(self, "sets the data of", COMPILE)
+        if modes:
+            refuse(self, "sets the data of", COMPILE)
         self._data = data if type(data) is float else number(data)
 
     @property
@@ -95,7 +96,7 @@ class Value:
         """The gradient that backward() found."""
         if modes:
             refuse(self, "reads the grad of")
-        return self._grad
+        return grad_of(self)
 
     @grad.setter
     def grad(self, grad: Any) -> None:
@@ -104,7 +105,7 @@ class Value:
     @property
     def label(self) -> str:
         """A name, in drawings, errors and sources."""
-        return self._label
+        return getattr(self, "_label", "")
 
     @label.setter
     def label(self, label: str) -> None:
@@ -139,8 +140,6 @@ class Value:
         out._data = d = self._data + y
         if d - d:
             raise anomaly(ops.add, self, other)
-        out._grad = 0.0
-        out._label = ""
         out.row = _add
         out.x = self
         out.y = other
@@ -159,8 +158,6 @@ class Value:
         out._data = d = self._data - y
         if d - d:
             raise anomaly(ops.sub, self, other)
-        out._grad = 0.0
-        out._label = ""
         out.row = _sub
         out.x = self
         out.y = other
@@ -181,8 +178,6 @@ class Value:
             out._data = d = x * y
             if d - d:
                 raise anomaly(ops.mul, self, other)
-            out._grad = 0.0
-            out._label = ""
             out.row = _mul
             out.x = self
             out.y = other
@@ -253,8 +248,6 @@ class Value:
         out._data = s
         if s - s:
             raise anomaly(ops.sigmoid, self)
-        out._grad = 0.0
-        out._label = ""
         out.row = _sigmoid
         out.x = self
         out.y = None
@@ -269,8 +262,6 @@ class Value:
         out._data = d = 0.0 if x <= 0.0 else x
         if d - d:
             raise anomaly(ops.relu, self)
-        out._grad = 0.0
-        out._label = ""
         out.row = _relu
         out.x = self
         out.y = None
@@ -329,7 +320,7 @@ class Value:
         return format(self._data, form)
 
     def __repr__(self) -> str:
-        return f"Value(data={self._data}, grad={self._grad})"
+        return f"Value(data={self._data}, grad={grad_of(self)})"
 
     @property
     def parents(self) -> tuple[Value, ...]:
@@ -454,6 +445,11 @@ class Value:
                 setattr(cls, name, _REFLECTED[name])
 
 
+def grad_of(v: Value) -> float:
+    """The grad of v: that of a fresh node is not set, as a store would take time."""
+    return getattr(v, "_grad", 0.0)
+
+
 def number(x: Any) -> float:
     """x as a float; TypeError unless it is one real number (or an array that holds just one)."""
     if type(x) is float or type(x) is int:
@@ -514,18 +510,21 @@ def matvec(rows: Iterable[Iterable[Any]], xs: Iterable[Any]) -> list[Value]:
     The nodes share one tuple of operands, which is what makes a layer of neurons fast.
     """
     xs, x_data, x_live = _vector(xs)
-    kind = _kind(Value, xs)
+    kind = _kind(Value, xs) if modes or (xs and type(xs[0]) not in _PLAIN) else Value
     outs = []
     for row in rows:
-        ws, w_data, w_live = _vector(row)
+        ws = tuple(row)
+        try:  # what _vector does with Values, without a call
+            w_data: Sequence[float] = [w._data for w in ws]
+            w_live = True
+        except AttributeError:
+            ws, w_data, w_live = _vector(ws)
         if len(ws) != len(xs):
             raise ValueError(f"dot needs equally many operands on both sides, not {len(ws)} and {len(xs)}")
         out = _new(_kind(kind, ws) if modes else kind)
         out._data = d = sum(map(times, w_data, x_data), 0.0)
         if d - d:
             raise anomaly(ops.dot, ws, xs)
-        out._grad = 0.0
-        out._label = ""
         out.row = _dot
         out.x = ws
         out.y = xs
@@ -549,7 +548,7 @@ def _vector(xs: Iterable[Any]) -> tuple[tuple[Any, ...], Sequence[float], bool]:
     All are Values or none is: a number among Values becomes a leaf.
     """
     xs = tuple(xs)
-    if xs and isinstance(xs[0], Value):
+    if xs and type(xs[0]) is not float:
         try:
             return xs, [x._data for x in xs], True
         except AttributeError:
@@ -594,12 +593,12 @@ def _binary(primitive: Primitive, x: Any, y: Any) -> Any:
         d = primitive.compute(a, b)
     except _UNDEFINED as cause:
         raise anomaly(primitive, x, y, cause) from None
-    if x_live and primitive.dx is not zero:
+    if x_live:
         try:
             dx = primitive.dx(a, b, d)
         except _UNDEFINED:
             dx = math.nan  # there is none; backward() says so if it gets here
-    if y_live and primitive.dy is not zero:
+    if y_live:
         try:
             dy = primitive.dy(a, b, d)  # type: ignore[misc]
         except _UNDEFINED:
@@ -616,20 +615,16 @@ def _unary(primitive: Primitive, x: Value) -> Value:
         d = primitive.compute(a)
     except _UNDEFINED as cause:
         raise anomaly(primitive, x, None, cause) from None
-    dx = None
-    if primitive.dx is not zero:
-        try:
-            dx = primitive.dx(a, d)
-        except _UNDEFINED:
-            dx = math.nan
+    try:
+        dx = primitive.dx(a, d)
+    except _UNDEFINED:
+        dx = math.nan
     return _node(primitive, d, x, None, dx, None, type(x))
 
 
 def _node(primitive: Primitive, data: float, x: Any, y: Any, dx: Any, dy: Any, kind: type[Value]) -> Value:
-    out = _new(kind if kind is not Constant else Value)
+    out = _new(kind)
     out._data = data
-    out._grad = 0.0
-    out._label = ""
     out.row = primitive
     out.x = x
     out.y = y
@@ -678,6 +673,7 @@ def _missing() -> None:
 
 
 _new = Value.__new__
+_PLAIN: set[type] = {Value, float}
 _UNDEFINED = (ArithmeticError, ValueError)  # what Python's float arithmetic and math raise
 _FLOAT = {float}
 _exp = math.exp
@@ -696,6 +692,9 @@ class Constant(Value):
     """A number among the Values of a vector: compile() takes it for a number, and other leaves for live."""
 
     __slots__ = ()
+
+
+_PLAIN.add(Constant)
 
 
 class Traced(Value):
@@ -731,6 +730,3 @@ def settle(outputs: Iterable[Any]) -> list[Value]:
                 v.__class__ = Value  # type: ignore[assignment]
                 found.append(v)
     return found
-
-
-_PLAIN = {Value, Constant, float}

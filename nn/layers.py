@@ -179,7 +179,7 @@ def _outputs(neurons: list[Neuron], x: Any) -> list[Value]:
     nin = len(first.w)
     try:
         # An array as a list of floats, as Values compute with those faster than with NumPy's.
-        inputs = x if type(x) is list else x.tolist() if isinstance(x, np.ndarray) else tuple(x)
+        inputs = tuple(x.tolist() if isinstance(x, np.ndarray) else x)
         given = len(inputs)
     except TypeError:
         raise TypeError(f"this takes a sequence of {nin} inputs, not {type(x).__name__}") from None

@@ -34,13 +34,14 @@ def _loss(
             ps, ys = sequence(prediction), sequence(target)
             if len(ps) != len(ys):
                 raise ValueError(f"the prediction has {len(ps)} outputs and the target {len(ys)}")
-            checks = [check for y in ys if (check := checked(y)) is not None]
-            losses = [*map(of_one, ps, ys), *checks]
-            return losses[0] if len(losses) == 1 else total(losses)
+            checks = [check for y in ys if (check := checked(y)) is not None] if takes else []
+            if len(ps) == 1 and not checks:
+                return of_one(ps[0], ys[0])
+            return total([*map(of_one, ps, ys), *checks])
 
         def checked(y: Any) -> Any:
             """ValueError for a wrong target; of one that compile records, a Value that is infinite for it."""
-            fine = not takes or takes(y)
+            fine = takes(y)  # type: ignore[misc]
             if isinstance(fine, Condition):
                 with contextlib.suppress(ArithmeticError):  # it is wrong in the row that is recorded
                     return where(fine, 0.0, math.inf)

@@ -49,7 +49,8 @@ class MeanLoss:
         X, Y = checks.examples(X, Y)
         targets = _targets(Y.copy())  # copies, as a model may write into its row
         ys = targets.tolist() if targets.ndim == 1 else targets
-        each = [self.of_example(x, y) for x, y in zip(X.copy(), ys)]
+        model, loss = self.model, self.loss
+        each = [loss(model(x), y) for x, y in zip(X.copy(), ys)]
         try:
             losses = total(each)
         except TypeError:

@@ -333,7 +333,7 @@ def _differentiate(output: Value, inputs: set[Value], seed: float) -> None:
             needed[v] = None
     order = list(needed)
     with value.backward_lock:
-        before = [v._grad for v in order]
+        before = [value.grad_of(v) for v in order]
         try:
             for v in order:
                 v._grad = 0.0

@@ -35,8 +35,9 @@ def gradient_anomaly(v: Value, order: list[Value]) -> ArithmeticError:
     """The error for a gradient that came out infinite or NaN at v, reached from order's last node."""
     for child in order:
         for p, d in operands(child):
-            if p is v and not math.isfinite(child._grad * d):
-                size = f"{d}, times a gradient of {child._grad}" if math.isfinite(d) else "not finite"
+            grad = getattr(child, "_grad", 0.0)
+            if p is v and d is not None and not math.isfinite(grad * d):
+                size = f"{d}, times a gradient of {grad}" if math.isfinite(d) else "not finite"
                 return derivative_anomaly(child, v, size)
     said = f"backward: the gradients that reach {_shown(v)} overflow when added"
     return OverflowError(f"{said}{_user_line()}")

@@ -29,7 +29,6 @@ import numpy as np
 
 from . import ops
 from .derive import adjoints, pushforward
-from .graph import topological_order
 from .tracing import TRANSFORM, Values, modes, tracing
 from .value import Constant, Traced, Value, number, settle
 
@@ -149,11 +148,10 @@ class Call:
             self.outputs = [x if isinstance(x, Value) else number(x) for x in numbers_in(self.result)]
         except TypeError:
             raise TypeError(f"{self.name} returned {self.result!r:.80}, and not Values or numbers") from None
-        self.settled = settle([*self.variables, *self.outputs])
+        self.settled, leaves = settle([*self.variables, *self.outputs])
         known = set(self.variables)
-        order = topological_order(*(x for x in self.outputs if isinstance(x, Value)))
         self.live = any(isinstance(x, Value) for x in self.given) or any(
-            not v.row and v not in known and not isinstance(v, Constant) for v in order
+            v not in known and not isinstance(v, Constant) for v in leaves
         )
 
     def gradient(self, output: Any) -> list[Any]:

@@ -37,6 +37,8 @@ from .tracing import (
     refuse,
 )
 
+_subclasses: list[str] = []  # of users: where there are none, operands need not be looked at
+
 
 class Value:
     """A scalar in a computation graph.
@@ -71,7 +73,8 @@ class Value:
         self.dy: Any = None
         if isinstance(children, str):  # Value(2.0, "w")
             label, children = children, ()
-        self.label = label
+        if label:
+            self.label = label
         if children:
             self.x = tuple(children)
             if not all(isinstance(child, Value) for child in self.x) or not isinstance(op, str):
@@ -96,7 +99,10 @@ class Value:
         """The gradient that backward() found."""
         if modes:
             refuse(self, "reads the grad of")
-        return grad_of(self)
+        try:
+            return self._grad
+        except AttributeError:
+            return 0.0
 
     @grad.setter
     def grad(self, grad: Any) -> None:
@@ -436,6 +442,8 @@ class Value:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Give a subclass the fast operators, so that they return it: those above, with cls for Value."""
         super().__init_subclass__(**kwargs)
+        if cls.__module__ != __name__:
+            _subclasses.append(cls.__qualname__)
         names = {**globals(), "Value": cls}
         for name, method in _FAST.items():
             if getattr(getattr(cls, name), "__code__", None) is method.__code__:
@@ -510,7 +518,7 @@ def matvec(rows: Iterable[Iterable[Any]], xs: Iterable[Any]) -> list[Value]:
     The nodes share one tuple of operands, which is what makes a layer of neurons fast.
     """
     xs, x_data, x_live = _vector(xs)
-    kind = _kind(Value, xs) if modes or (xs and type(xs[0]) not in _PLAIN) else Value
+    kind = _kind(Value, xs) if modes or _subclasses else Value
     outs = []
     for row in rows:
         ws = tuple(row)
@@ -521,7 +529,7 @@ def matvec(rows: Iterable[Iterable[Any]], xs: Iterable[Any]) -> list[Value]:
             ws, w_data, w_live = _vector(ws)
         if len(ws) != len(xs):
             raise ValueError(f"dot needs equally many operands on both sides, not {len(ws)} and {len(xs)}")
-        out = _new(_kind(kind, ws) if modes else kind)
+        out = _new(_kind(kind, ws) if modes or _subclasses else kind)
         out._data = d = sum(map(times, w_data, x_data), 0.0)
         if d - d:
             raise anomaly(ops.dot, ws, xs)
@@ -537,9 +545,9 @@ def matvec(rows: Iterable[Iterable[Any]], xs: Iterable[Any]) -> list[Value]:
 def total(xs: Iterable[Any]) -> Value:
     """Σ xᵢ as one node; xs are Values or numbers."""
     xs, data, live = _vector(xs)
-    return _node(
-        ops.total, sum(data, 0.0), xs, None, [1.0] * len(xs) if live else None, None, _kind(Value, xs)
-    )
+    kind = _kind(Value, xs) if modes or _subclasses else Value
+    slopes = [1.0] * len(xs) if live else None
+    return _node(ops.total, sum(data, 0.0), xs, None, slopes, None, kind)
 
 
 def _vector(xs: Iterable[Any]) -> tuple[tuple[Any, ...], Sequence[float], bool]:
@@ -563,28 +571,33 @@ def _vector(xs: Iterable[Any]) -> tuple[tuple[Any, ...], Sequence[float], bool]:
 
 
 def _kind(kind: type[Value], xs: Sequence[Any]) -> type[Value]:
-    """The class of what is computed from a vector: a subclass, if one is there (in eager code, first)."""
-    if modes:
-        return next((type(x) for x in xs if type(x) not in _PLAIN), kind)
-    return kind if not xs or type(xs[0]) in _PLAIN else type(xs[0])
+    """The class of what is computed from these operands: a subclass of Value's, if one is there."""
+    for x in xs:
+        if type(x) not in _PLAIN and isinstance(x, Value):
+            return type(x)
+    return kind
+
+
+def _special(primitive: Primitive, operands: tuple[Any, ...]) -> tuple[tuple[Any, ...], type[Value]]:
+    """Where functions are traced, or Value has subclasses: the operands to take, and the result's class."""
+    if branches:
+        operands = harmless(primitive, operands)
+    return operands, _kind(Value, operands)
 
 
 def _binary(primitive: Primitive, x: Any, y: Any) -> Any:
     """The node of primitive(x, y); NotImplemented if one is neither a Value nor a number."""
-    if branches:
-        x, y = harmless(primitive, (x, y))
+    kind = Value
+    if modes or _subclasses:
+        (x, y), kind = _special(primitive, (x, y))
     dx = dy = None
-    kind: Any = Value
     try:
         if x_live := isinstance(x, Value):
             a = x._data
-            kind = type(x)
         else:
             a = x = _scalar(x)
         if y_live := isinstance(y, Value):
             b = y._data
-            if kind is Value or kind is Constant:
-                kind = type(y)
         else:
             b = y = _scalar(y)
     except TypeError:
@@ -608,8 +621,9 @@ def _binary(primitive: Primitive, x: Any, y: Any) -> Any:
 
 def _unary(primitive: Primitive, x: Value) -> Value:
     """The node of primitive(x)."""
-    if branches:
-        (x,) = harmless(primitive, (x,))
+    kind = Value
+    if modes or _subclasses:
+        (x,), kind = _special(primitive, (x,))
     a = x._data
     try:
         d = primitive.compute(a)
@@ -619,7 +633,7 @@ def _unary(primitive: Primitive, x: Value) -> Value:
         dx = primitive.dx(a, d)
     except _UNDEFINED:
         dx = math.nan
-    return _node(primitive, d, x, None, dx, None, type(x))
+    return _node(primitive, d, x, None, dx, None, kind)
 
 
 def _node(primitive: Primitive, data: float, x: Any, y: Any, dx: Any, dy: Any, kind: type[Value]) -> Value:
@@ -716,17 +730,21 @@ class Traced(Value):
         return object.__hash__(self)
 
 
-def settle(outputs: Iterable[Any]) -> list[Value]:
-    """Make plain Values of the Traced ones in outputs' graph, when tracing ends; which those were."""
+def settle(outputs: Iterable[Any]) -> tuple[list[Value], list[Value]]:
+    """Make plain Values of the Traced ones in outputs' graph, when tracing ends; those, and the leaves."""
     found: list[Value] = []
+    leaves: list[Value] = []
     seen = set[int]()  # and no Values: their class says whether they can be in a set
     stack = [x for x in outputs if isinstance(x, Value)]
     while stack:
         v = stack.pop()
         if id(v) not in seen:
             seen.add(id(v))
-            stack += parents(v)
+            if v.row is None:
+                leaves.append(v)
+            else:
+                stack += parents(v)
             if type(v) is Traced:
                 v.__class__ = Value  # type: ignore[assignment]
                 found.append(v)
-    return found
+    return found, leaves

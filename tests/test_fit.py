@@ -281,8 +281,8 @@ def test_a_number_that_is_unknown_is_named_before_what_comes_of_it():
     x, y = np.where(X > 0.95, np.nan, X), np.where(Y > 0.5, np.inf, Y)
     for engine in ("auto", "scalar"):
         for data, said in (
-            ((x, Y), r"X, row 1, column 1 is nan: the loss"),
-            ((X, y), r"Y, row 1, column 0 is inf: the loss"),
+            ((x, Y), "X, row 1, column 1 is nan"),
+            ((X, y), "Y, row 1, column 0 is inf"),
         ):
             with pytest.raises(ArithmeticError, match=f"^{said}: the loss") as error:
                 training()[1](1, *data, engine=engine)

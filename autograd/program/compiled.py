@@ -27,7 +27,7 @@ import numpy as np
 
 from .. import tracing, value
 from ..errors import gradient_anomaly
-from ..graph import collector_off, operands, parents, topological_order
+from ..graph import collector_off, dependents, operands, topological_order
 from ..locks import new_lock
 from ..value import Value, number
 from .reading import Kernel, Reading
@@ -327,10 +327,8 @@ class _Memory:
 
 def _differentiate(output: Value, inputs: set[Value], seed: float) -> None:
     """Raise what output.backward() would, but for gradients that lead to the inputs alone."""
-    needed: dict[Value, None] = {}
-    for v in topological_order(output):
-        if (not v.row and v not in inputs) or not needed.keys().isdisjoint(parents(v)):
-            needed[v] = None
+    graph = topological_order(output)
+    needed = dependents(graph, (v for v in graph if v.row is None and v not in inputs))
     order = list(needed)
     with value.backward_lock:
         before = [value.grad_of(v) for v in order]
@@ -342,7 +340,7 @@ def _differentiate(output: Value, inputs: set[Value], seed: float) -> None:
                 if not math.isfinite(v._grad):
                     raise gradient_anomaly(v, order)
                 for p, partial in operands(v):
-                    if partial is not None:
+                    if partial is not None and p in needed:
                         p._grad += v._grad * partial
         finally:
             for v, grad in zip(order, before):

@@ -398,7 +398,7 @@ def _node_axes(parts: list[Part], n: int) -> Axes:
     kept = []
     for part in parts:
         for array, where in part:
-            columns = [r[:, 0] for _, r in _ranked(array, where) if r.any() and not np.diff(r).any()]
+            columns = [r[:, 0] for _, r in _ranked(array, where) if r.any() and (r == r[:, :1]).all()]
             kept.append((len(columns), bool(array) and array.by_row, columns))
     kept.sort(key=lambda entry: entry[:2], reverse=True)
     for choice in ([c for *_, columns in kept for c in columns], *(columns for *_, columns in kept)):
@@ -416,7 +416,7 @@ def _aligned(part: Part) -> tuple[Part, Axes]:
         order = np.lexsort((*(where for _, where in part), first), axis=1)
         sorted_part = [(array, np.take_along_axis(where, order, axis=1)) for array, where in part]
         columns = [r for array, where in sorted_part for _, r in _ranked(array, where)]
-        axes = _independent([r[0] for r in columns if not np.diff(r, axis=0).any()], n)
+        axes = _independent([r[0] for r in columns if (r == r[:1]).all()], n)
         if axes is not None:
             return sorted_part, axes
     return part, [np.arange(n)]
@@ -432,7 +432,7 @@ def _operand(array: Array, where: np.ndarray, nodes: Axes, along: Axes) -> Opera
             continue
         label = _label(ranks, nodes, along)
         start, step = int(values[0]), int(values[1] - values[0])
-        if label is None or label in labels or (np.diff(values) != step).any():
+        if label is None or label in labels or (values[1:] - values[:-1] != step).any():
             grid, grid_labels = _grid(where, nodes, along)
             return Operand(array, grid, grid_labels)
         whole = len(values) == length

@@ -51,9 +51,8 @@ class Recording:
                 "compile records a function once, for all examples, and this one draws random numbers: they"
                 " would be the same for all. Draw them outside, and pass them as an argument"
             )
-        _check_own_primitives(self.returned)
-        for inputs, returned, _ in recorded[1:]:
-            _compare(self.inputs, self.returned, inputs, returned)
+        inputs, returned, _ = recorded[-1]
+        _compare(self.inputs, self.returned, inputs, returned)
         became = simplify(self.returned)  # before it is differentiated: equal Values are one from here on
         self.outputs = [became.get(v, v) for v in self.returned]
         self.rows = Value(1.0, label="N")
@@ -131,22 +130,21 @@ def _recorded(
     return inputs, outputs, listed
 
 
-def _check_own_primitives(outputs: list[Any]) -> None:
-    """Hold primitives that are not the table's, and so not tested, to be the same of floats and of arrays."""
-    order = topological_order(*(v for v in outputs if isinstance(v, Value)))
-    own = {v.row for v in order} - {None, *ops.TABLE.values()}
-    for v in order if own else ():
-        if v.row in own:
-            operands = [x._data if isinstance(x, Value) else x for x in (v.x, v.y) if x is not None]
-            of_arrays = v.row.numpy(*(np.array([x]) for x in operands))
-            if not np.allclose(of_arrays, v._data, rtol=1e-9, atol=1e-300, equal_nan=True):
-                raise ValueError(
-                    f"the primitive {v.op} gives {v._data} of floats and of arrays {of_arrays}, at {operands}"
-                )
+def _check_own(v: Value) -> None:
+    """Hold a primitive that is not the table's, and so not tested, to be the same of floats and of arrays."""
+    operands = [x._data if isinstance(x, Value) else x for x in (v.x, v.y) if x is not None]
+    of_arrays = v.row.numpy(*(np.array([x]) for x in operands))
+    if not np.allclose(of_arrays, v._data, rtol=1e-9, atol=1e-300, equal_nan=True):
+        raise ValueError(
+            f"the primitive {v.op} gives {v._data} of floats and of arrays {of_arrays}, at {operands}"
+        )
 
 
 def _compare(inputs: Any, outputs: list[Any], other_inputs: Any, other_outputs: list[Any]) -> None:
-    """Raise TypeError if two recordings of a function, of two rows, are not the same graph."""
+    """Raise TypeError if two recordings of a function, of two rows, are not the same graph.
+
+    One recording is compared with itself, for the sake of its primitives.
+    """
     leaves = {v: w for a, b in zip(inputs, other_inputs) for v, w in zip(a.flat, b.flat)}
     stack: list[tuple[Any, Any]] = [(outputs, other_outputs)]
     found: dict[Value, Value] = {}
@@ -157,17 +155,20 @@ def _compare(inputs: Any, outputs: list[Any], other_inputs: Any, other_outputs: 
                 stack += zip(v, w)
                 continue
         elif not isinstance(v, Value) or not isinstance(w, Value):
-            if v is w or v == w or (v != v and w != w):
+            if v is w or (type(v) is type(w) is float and (v == w or (v != v and w != w))):
                 continue
         elif v in found:
             if found[v] is w:
                 continue
-        elif v.row is w.row:
+        else:
+            if v.row not in _ROWS:
+                _check_own(v)
             found[v] = w
-            if v.row:
+            if v.row is w.row is not None:
                 stack += ((v.x, w.x), (v.y, w.y))
                 continue
-            if leaves.get(v, v) is w or (v not in leaves and v._data == w._data):  # or made by f itself
+            # Leaves that f makes itself, of equal numbers, are the same too.
+            if v.row is w.row and (leaves.get(v, v) is w or (v not in leaves and v._data == w._data)):
                 continue
         raise TypeError(
             "compile records a function for all examples, and for two of them this one gave two programs,"
@@ -180,3 +181,6 @@ def _described(x: Any) -> str:
     if isinstance(x, Value):
         return x.op or repr(x._data)
     return f"{len(x)} operands" if isinstance(x, list | tuple) else repr(x)
+
+
+_ROWS = {None, *ops.TABLE.values()}

@@ -23,6 +23,7 @@ from ..value import Constant, Value, dot, total
 ROW_SUM = Primitive("row_sum", "Σₙ", lambda x: x, np.sum, lambda x, out: 1.0)
 PRIMITIVES = {**TABLE, ROW_SUM.name: ROW_SUM}
 SUMS = (ops.add, ops.sub, ops.neg, ops.total, ops.dot)
+NEG, DIV = ops.neg, ops.div
 LINEAR = (ops.add, ops.sub, ops.neg, ops.mul, ops.div)
 
 
@@ -212,7 +213,7 @@ class _Rewriting:
     def _is_plain(self, xs: tuple[Any, ...], ys: tuple[Any, ...] | None) -> bool:
         """Whether a dot or a total has no term that could be written otherwise, and no term twice."""
         for x in (*xs, *(ys or ())):
-            if _number(x) or x.row is ops.neg or (ys and self.share(x)):
+            if _number(x) or x.row is NEG or (ys and x.row is DIV and self.share(x)):
                 return False
         return len(set(map(frozenset, zip(xs, ys)) if ys else xs)) == len(xs)
 

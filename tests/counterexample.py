@@ -84,7 +84,7 @@ def extreme(choose):
 
 
 def where(condition, *branches):
-    branch = branches[0 if condition else 1]
+    branch = branches[0 if condition & 1 else 1]
     return branch() if callable(branch) else branch
 
 

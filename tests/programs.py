@@ -48,7 +48,7 @@ def _array(xs: Any) -> np.ndarray:
 
 
 def _where(condition: Any, *branches: Any) -> Any:
-    branch = branches[0 if condition else 1]
+    branch = branches[0 if condition & 1 else 1]  # ~True is −2 among Python's bools
     return branch() if callable(branch) else branch
 
 

@@ -8,7 +8,7 @@
     loss.backward(X, Y)  # the same; adds its gradient to the parameters' grads
     print(loss.source)  # the matrix program that the scalars turned out to be
 
-The function runs once, and its graph is simplified, lifted to arrays and written as NumPy source, or,
+The function is recorded, and its graph simplified, lifted to arrays and written as NumPy source, or,
 where llvmlite is installed and the graph is small, compiled to machine code.
 """
 
@@ -45,9 +45,10 @@ def compile(f: Any = None, *, reduce: str = "mean", engine: str = "auto") -> Any
     `outputs`, as nn's models have, is a list too. Values that f takes from elsewhere are live: read at
     every call. A method in a class is compiled for each instance.
 
-    f runs once for each new shape of a row, and what it does then is the program: it may not compare
-    Values or take their float(), and what it draws at random, or reads from a Value's `data`, stays
-    what it was then. Overflow is sought in sums and products as they are computed here, which near
+    f runs twice for each new shape of a row, on the first row and the last, and the graph is the program.
+    While it runs, a comparison of Values gives a condition for `where`, and `x.data` is `x.detach()`. TypeError
+    says where f branches on Values, reads their grads, draws random numbers or looks a number up, or where
+    the two graphs differ. Overflow is sought in sums and products as they are computed here, which near
     the largest float may be another than the row's, and is found even where what follows would mask it.
 
     reduce: "mean" or "sum" of the rows. engine: "numpy", "native" (machine code, with the extra

@@ -46,10 +46,10 @@ def compile(f: Any = None, *, reduce: str = "mean", engine: str = "auto") -> Any
     every call. A method in a class is compiled for each instance.
 
     f runs twice for each new shape of a row, on the first row and the last, and the graph is the program.
-    While it runs, a comparison of Values gives a condition for `where`, and `x.data` is `x.detach()`. TypeError
-    says where f branches on Values, reads their grads, draws random numbers or looks a number up, or where
-    the two graphs differ. Overflow is sought in sums and products as they are computed here, which near
-    the largest float may be another than the row's, and is found even where what follows would mask it.
+    While it runs, a comparison of Values gives a condition for `where`, and `x.data` is `x.detach()`.
+    TypeError says where f branches on Values, reads their grads, draws random numbers or looks a number up,
+    or where the two graphs differ. Overflow is sought in sums and products as they are computed here, which
+    near the largest float may be another than the row's, and is found even where what follows would mask it.
 
     reduce: "mean" or "sum" of the rows. engine: "numpy", "native" (machine code, with the extra
     `native`), or "auto", native where that is installed and the graph is small.

@@ -15,7 +15,6 @@ import ctypes
 import functools
 import math
 import os
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -36,7 +35,6 @@ CACHE_LINE = 8  # numbers
 PADDING = 8  # numbers after each column, which the vector that has the last row may read
 LARGEST_POWER = 16  # of those that are multiplied out: within a relative 4e-15
 INLINED = 16  # calls of exp and so on: they get faster by a tenth, but LLVM slower
-FRAME = 16_384  # bytes of stack that machine code needs, besides 32 for each output
 MOST_SUMS = 4096  # LLVM takes long for what follows from them
 ON_STACK = 40  # sums, above which they are in memory that a caller lends: on the stack a step is faster
 MOST_OPERATIONS = 100_000  # LLVM takes time as the square of their number: minutes for these
@@ -131,17 +129,8 @@ class Kernel:
         return taken
 
     def _check(self, columns: np.ndarray, n: int, state: np.ndarray) -> None:
-        """ValueError for what the code would read beyond, MemoryError for a stack that is too small for it.
-
-        The code has nothing but addresses, and Python knows no limit of a thread but what it asked for.
-        """
-        outputs, inputs, size = self._sizes
-        needed, there = FRAME + 32 * outputs, threading.stack_size()
-        if 0 < there < needed and threading.current_thread() is not threading.main_thread():
-            raise MemoryError(
-                f"this machine code needs about {needed:,} bytes of stack, and threads have {there:,} here:"
-                " start them with a larger threading.stack_size()"
-            )
+        """ValueError for what the code, which has nothing but addresses, would read beyond."""
+        _, inputs, size = self._sizes
         for array, shape in ((columns, (inputs, *columns.shape[1:])), (state, (size,))):
             if array.dtype != np.float64 or array.shape != shape or not array.flags.c_contiguous:
                 found = f"{array.dtype} {array.shape}"

@@ -32,6 +32,8 @@ def copy(v: Value) -> Value:
 def deepcopy(v: Value, memo: dict[int, Any]) -> Value:
     """copy.deepcopy: the graph again, parents first, so that a copy finds its operands' copies."""
     for node in topological_order(v):
+        if hasattr(node.dx, "function"):
+            raise TypeError(f"{node.op!r} was made by hand: its _backward knows the original operands alone")
         if id(node) not in memo:
             memo[id(node)] = twin = copy(node)
             twin.x = _copied(node.x, memo)

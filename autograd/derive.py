@@ -16,6 +16,7 @@ from typing import Any
 
 from .errors import derivative_anomaly
 from .graph import dependents, topological_order
+from .tracing import branches
 from .value import Value, dot, total
 
 
@@ -93,7 +94,9 @@ def _partials(v: Value, wanted: Any) -> Iterator[tuple[Value, Any]]:
             partials, recorded = (partials,), (recorded,)
         for p, partial, at_recording in zip(vector, partials, recorded):
             if p in wanted:
-                if (partial._data if isinstance(partial, Value) else partial) != at_recording:
+                # (In a branch of `where`, the recorded one may be that of other harmless operands.)
+                number = partial._data if isinstance(partial, Value) else partial
+                if number != at_recording and not branches:
                     raise ValueError(f"a leaf's data were changed after {v!r} was recorded: record it again")
                 yield p, partial
 

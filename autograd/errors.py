@@ -35,7 +35,7 @@ def gradient_anomaly(v: Value, order: list[Value]) -> ArithmeticError:
     """The error for a gradient that came out infinite or NaN at v, reached from order's last node."""
     for child in order:
         for p, d in operands(child):
-            grad = getattr(child, "_grad", 0.0)
+            grad = child._grad
             if p is v and d is not None and not math.isfinite(grad * d):
                 size = f"{d}, times a gradient of {grad}" if math.isfinite(d) else "not finite"
                 return derivative_anomaly(child, v, size)

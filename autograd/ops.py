@@ -51,12 +51,8 @@ class Primitive:
 
     def __reduce__(self) -> Any:
         if TABLE.get(self.name) is self:
-            return _row, (self.name,)
-        return object.__reduce_ex__(self, 2)
-
-
-def _row(name: str) -> Primitive:
-    return TABLE[name]
+            return self.name  # pickled as the global of this module
+        return Primitive, (self.name, self.symbol, self.compute, self.numpy, self.dx, self.dy)
 
 
 def flat(*_: Any) -> None:

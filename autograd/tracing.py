@@ -39,9 +39,11 @@ def tracing(mode: int) -> Iterator[None]:
         yield
 
 
-def untraced() -> contextlib.AbstractContextManager[None]:
+@contextlib.contextmanager
+def untraced() -> Iterator[None]:
     """This thread in eager mode: programs that a traced function calls are on their own."""
-    return _entry(modes, 0)
+    with _entry(modes, 0), _entry(branches, None):
+        yield
 
 
 @contextlib.contextmanager
@@ -98,6 +100,16 @@ class Condition:
         other = other.value if isinstance(other, Condition) else float(other)
         return Condition(self.value._record(row, self.value, other))
 
+    def __eq__(self, other: Any) -> Any:
+        both, neither = self._with(ops.logical_and, other), (~self)._with(ops.logical_and, _not(other))
+        return both if both is NotImplemented else both | neither
+
+    def __ne__(self, other: Any) -> Any:
+        equal = self.__eq__(other)
+        return equal if equal is NotImplemented else ~equal
+
+    __hash__ = None  # type: ignore[assignment]
+
     def __bool__(self) -> bool:
         raise refusal(self.value, "branches on", True)
 
@@ -123,8 +135,16 @@ class Condition:
             return branch()
 
 
+def _not(other: Any) -> Any:
+    return ~other if isinstance(other, Condition) else not other if isinstance(other, bool) else other
+
+
 def _as_number(name: str) -> Any:
-    return lambda self, other: getattr(self.choose(1.0, 0.0), name)(other)
+    def method(self: Condition, other: Any) -> Any:
+        number = other.choose(1.0, 0.0) if isinstance(other, Condition) else other
+        return getattr(self.choose(1.0, 0.0), name)(number)
+
+    return method
 
 
 for _name in "__add__ __radd__ __sub__ __rsub__ __mul__ __rmul__".split():
@@ -138,8 +158,13 @@ def harmless(row: Primitive, operands: tuple[Any, ...]) -> tuple[Any, ...]:
     gradient 0 that reaches it stays 0.
     """
     condition = branches.get(get_ident())
-    if condition is None or _is_total(row):
+    if condition is None:
         return operands
+    if _is_total(row):  # finite, unless a row's data are NaN or large
+        data = [hasattr(x, "_record") and x.row is None and x.traced for x in operands]
+        return tuple(
+            condition._choice(condition, x, 1.0) if is_data else x for x, is_data in zip(operands, data)
+        )
     live = [hasattr(operand, "_record") for operand in operands]
     for replaced in (live, [True] * len(live)):  # and of x / 0, the 0 too
         for x in POINTS:
@@ -159,7 +184,7 @@ def _is_total(row: Primitive) -> bool:
     """Whether it is finite, with its derivatives, at all numbers of ordinary size."""
     ordinary = (-1e3, -1.0, 0.0, 1.0, 1e3)
     places = [(x, y) for x in ordinary for y in ordinary] if row.dy else [(x,) for x in ordinary]
-    return all(_is_regular(row, numbers) for numbers in places)
+    return row in (ops.dot, ops.total) or all(_is_regular(row, numbers) for numbers in places)
 
 
 def _is_regular(row: Primitive, numbers: Any) -> bool:
@@ -167,7 +192,7 @@ def _is_regular(row: Primitive, numbers: Any) -> bool:
         out = row.compute(*numbers)
         slopes = [slope(*numbers, out) or 0.0 for slope in (row.dx, row.dy) if slope]
         return all(map(math.isfinite, (out, *slopes)))
-    except (ArithmeticError, ValueError):
+    except Exception:  # a user's own may raise anything there
         return False
 
 
@@ -194,15 +219,20 @@ def array_ufunc(ufunc: Any, method: str, inputs: Any, kwargs: dict[str, Any]) ->
         return function(*(x.item() if isinstance(x, np.generic) else x for x in inputs))
     arrays = list(map(_as_array, inputs))
     if function:
-        return _viewed(np.frompyfunc(function, len(arrays), 1)(*arrays), *inputs)
+        result = np.frompyfunc(function, len(arrays), 1)(*arrays)
+        if ufunc in _COMPARISONS and all(isinstance(x, bool) for x in result.flat):
+            return result.astype(bool)  # a mask
+        return _viewed(result, *inputs)
     if any(hasattr(out, "_record") for out in kwargs.get("out", ())):
         raise TypeError(f"numpy.{ufunc.__name__} cannot write into a Value")
+    kwargs = {name: np.asarray(x) if isinstance(x, Values) else x for name, x in kwargs.items()}
     if "out" in kwargs:
         kwargs["out"] = tuple(map(np.asarray, kwargs["out"]))
     try:
         return _viewed(getattr(ufunc, method)(*arrays, **kwargs), *inputs)
-    except TypeError as error:
-        if not str(error).startswith(("loop of ufunc", "ufunc '")):
+    except (TypeError, AttributeError) as error:
+        missing = f"no attribute '{ufunc.__name__}'"
+        if not str(error).startswith(("loop of ufunc", "ufunc '")) and not str(error).endswith(missing):
             raise
     known = sorted(row.__name__ for row in _BY_UFUNC)
     raise TypeError(f"numpy.{ufunc.__name__} does not take Values: there are {', '.join(known)}")
@@ -239,11 +269,11 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     Raises TypeError for any other condition.
     """
     if isinstance(condition, np.bool_ | int) and -2 <= condition <= 1:
-        condition = (
-            condition & 1
-        )  # ~True is −2, and the last bit of all that ~, & and | make of bools is right
-        branch = a if condition else b
-        return branch() if callable(branch) else branch
+        taken = condition & 1  # ~True is −2: the last bit of all that ~, & and | make of bools is right
+        branch = a if taken else b
+        if callable(a) or callable(b) or not any(isinstance(x, list | tuple | np.ndarray) for x in (a, b)):
+            return branch() if callable(branch) else branch
+        return np.where(bool(taken), _as_array(a), _as_array(b))  # of the shape that both have
     if isinstance(condition, Condition):
         return condition.choose(a, b)
     given = np.asarray(condition)

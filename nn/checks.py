@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
+from autograd.program.compiled import first_of
+
 
 def whole(name: str, n: Any) -> int:
     """A whole number above 0; ValueError if not."""
@@ -69,13 +71,8 @@ def numbers(name: str, x: Any) -> np.ndarray:
 
 def unknown(**arrays: np.ndarray) -> str:
     """The first number of the arrays that is not finite, as the beginning of a sentence; "" if all are."""
-    for name, array in arrays.items():
-        if not np.isfinite(array).all():
-            at = np.argwhere(~np.isfinite(array))[0].tolist()
-            row, *column = at
-            place = ", ".join([name, f"row {row}", *(f"column {i}" for i in column)])
-            return f"{place} is {array[tuple(at)]}: "
-    return ""
+    found = first_of(arrays, lambda array: ~np.isfinite(array))
+    return f"{found}: " if found else ""
 
 
 def column(name: str, x: np.ndarray) -> str:

@@ -120,7 +120,7 @@ def _walk(root: Any) -> Iterator[tuple[str, Any]]:
 def _array(x: Any) -> np.ndarray | None:
     """x as an array, if it is one of parameters alone, or a nest of sequences that can be."""
     if isinstance(x, Value):
-        return None if x.op else np.array(x, dtype=object)
+        return np.array(x, dtype=object) if _is_parameter(x) else None
     if isinstance(x, np.ndarray):
         return x if x.dtype == object and x.size and all(map(_is_parameter, x.flat)) else None
     if not isinstance(x, SEQUENCES) or not x:
@@ -137,7 +137,7 @@ def _array(x: Any) -> np.ndarray | None:
 
 
 def _is_parameter(x: Any) -> bool:
-    return isinstance(x, Value) and not x.op
+    return isinstance(x, Value) and x.row is None
 
 
 def _names_its_own(x: Module) -> bool:

@@ -198,9 +198,8 @@ class Trainer:
         """
         start = time.perf_counter()
         time_enough = self.spent + verifier.seconds <= self.SHARE * (start - self.run.started)
-        if len(self.losses) == self.run.epochs or time_enough:
-            self.hold()
-        elif verifier.difference(self.stepper, whole=False):
+        last = len(self.losses) == self.run.epochs
+        if last or time_enough or verifier.difference(self.stepper, whole=False):
             self.hold()
         self.spent += time.perf_counter() - start
 
@@ -456,13 +455,9 @@ def _compiled(
         name = type(optimizer).__name__
         raise TypeError(f"{name} has a step() or zero_grad() of its own: the engine scalar alone runs those")
 
-    def loss_of_example(x: Any, y: Any) -> Any:
-        return mean.loss(mean.model(x), y)
-
-    loss_of_example.__name__ = "loss"
     if engine == "native":
-        compile(loss_of_example, engine="native")  # or an error that says what is missing
-    program = compile(loss_of_example, engine="numpy")
+        compile(mean.of_example, engine="native")  # or an error that says what is missing
+    program = compile(mean.of_example, engine="numpy")
     reading = program.reading("gradient", X, Y)
     if reading.gradient.keys().isdisjoint(optimizer.parameters):
         raise TypeError("the loss depends on no parameter of the optimizer")

@@ -237,10 +237,11 @@ class Program:
         return [program for program in found if program.rows and program.outputs]
 
 
-def programs(max_depth: int = 6, max_width: int = 4, smooth: bool = False) -> Any:
+def programs(max_depth: int = 6, max_width: int = 4, smooth: bool = False, wide: bool = False) -> Any:
     """A Hypothesis strategy of Programs of at most `max_depth` layers of at most `max_width` steps.
 
-    If `smooth`, they have no kinks, and numbers of one size.
+    If `smooth`, they have no kinks. If `wide`, half of the numbers in half of the programs are of a size from
+    1e-18 to 2e8, so that what is added or compared is often of very different sizes.
     """
     from hypothesis import strategies as st  # here: the rest of this module does without
 
@@ -249,31 +250,34 @@ def programs(max_depth: int = 6, max_width: int = 4, smooth: bool = False) -> An
         def below(n: int) -> int:
             return draw(st.integers(0, n - 1))
 
-        return _program(
-            below, lambda: draw(st.floats(-2.0, 2.0, allow_subnormal=False)), max_depth, max_width, smooth
-        )
+        def real() -> float:
+            return draw(st.floats(-2.0, 2.0, allow_subnormal=False))
+
+        return _program(below, real, max_depth, max_width, smooth, wide)
 
     return drawn()
 
 
 def random_program(
-    rng: np.random.Generator, max_depth: int = 6, max_width: int = 4, smooth: bool = False
+    rng: np.random.Generator,
+    max_depth: int = 6,
+    max_width: int = 4,
+    smooth: bool = False,
+    wide: bool = False,
 ) -> Program:
     """A Program as programs() has them."""
-    return _program(
-        lambda n: int(rng.integers(n)), lambda: float(rng.uniform(-2.0, 2.0)), max_depth, max_width, smooth
-    )
+
+    def below(n: int) -> int:
+        return int(rng.integers(n))
+
+    return _program(below, lambda: float(rng.uniform(-2.0, 2.0)), max_depth, max_width, smooth, wide)
 
 
 def _program(
-    below: Callable[[int], int], real: Callable[[], float], depth: int, width: int, smooth: bool
+    below: Callable[[int], int], real: Callable[[], float], depth: int, width: int, smooth: bool, wide: bool
 ) -> Program:
-    """below(n) draws from range(n), real() from −2 to 2: which is all that is drawn.
-
-    In half of the programs, half of the numbers are of a size from 1e-18 to 2e8, so that what is added or
-    compared is often of very different sizes.
-    """
-    wide = below(2) == 1
+    """below(n) draws from range(n), real() from −2 to 2: which is all that is drawn."""
+    wide = wide and below(2) == 1
 
     def sized() -> float:
         return real() * 10.0 ** (below(27) - 18) if wide and below(2) == 1 else real()

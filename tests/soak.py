@@ -73,7 +73,7 @@ def main() -> int:
         while time.monotonic() < end and seed - first < arguments.programs:
             names = [name for name in [*ENGINES, *INSTALLED] if seed % SLOW.get(name, 1) == 0]
             rng = np.random.default_rng(seed)
-            program = random_program(rng, max_depth=int(rng.integers(1, 13)), max_width=6)
+            program = random_program(rng, max_depth=int(rng.integers(1, 13)), max_width=6, wide=True)
             try:
                 said, differences = fault(program, names)
             except Undecided:

@@ -247,6 +247,40 @@ def test_a_branch_not_taken_raises_nothing_and_spoils_no_gradient(engine):
         autograd.compile(lambda x: where(x * 1e300 > 1.0, x, 0.0), engine=engine)(np.array([1.0, 1e10]))
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_data_of_a_branch_not_taken_may_be_anything(engine):
+    w = Value(0.7)
+    for f, x, right in (
+        (lambda x: where(x == x, lambda: w * x, 0.0), [1.0, math.nan, 3.0], 4.0),
+        (lambda x: where(abs(x) < 1e100, lambda: w * (x * x), 0.0), [1e200, 2.0], 4.0),
+        (lambda x: where(x == x, lambda: autograd.dot([w, w], [x, 2.0 * x]), w), [math.nan, 2.0], 7.0),
+    ):
+        w.grad = 0.0
+        autograd.compile(f, engine=engine, reduce="sum").backward(np.array(x))
+        assert w.grad == right
+    twice = autograd.compile(lambda x: where(x > 0.0, lambda: grad(grad(lambda t: t.sqrt()))(x), 0.0))
+    assert twice.per_example(np.array([-2.0, 4.0])).tolist() == [0.0, -1.0 / 32.0]
+    inner = autograd.compile(lambda x: [x.sqrt(), x])
+    outer = autograd.compile(lambda x: where(x > 0.0, lambda: x * inner(np.array([4.0, 9.0]))[0, 0], 0.0))
+    assert outer.per_example(np.array([-2.0, 1.0])).tolist() == [0.0, 2.0]
+    assert inner(np.array([4.0, 9.0])).tolist() == [2.5, 6.5]
+
+
+def test_conditions_are_compared_and_counted_as_bools_are():
+    x, y = np.array([1.0, -1.0, 1.0]), np.array([1.0, -1.0, -1.0])
+    for f, right in (
+        (lambda x, y: where((x > 0) == (y > 0), 1.0, 2.0), [1.0, 1.0, 2.0]),
+        (lambda x, y: where((x > 0) != (y > 0), 1.0, 2.0), [2.0, 2.0, 1.0]),
+        (lambda x, y: (x > 0) + (y > 0) + 0.0 * x, [2.0, 0.0, 1.0]),
+    ):
+        assert autograd.compile(f).per_example(x, y).tolist() == right
+    with pytest.raises(TypeError, match="unhashable"):
+        autograd.compile(lambda x: {True: 3.0}.get(x > 0, 1.0) * x)(x)
+    a = np.array([3.0, -4.0, 0.5])
+    assert grad(lambda a: np.sum(~(a > 0) * a))(a).tolist() == [0.0, 1.0, 0.0]  # masks are masks
+    assert grad(lambda a: np.sum(a[a > 0]))(a).tolist() == [1.0, 0.0, 1.0]
+
+
 def test_conditions_and_branches_that_cannot_be_are_refused():
     x = Value(1.0)
     with pytest.raises(TypeError, match="where takes a condition, such as x > 0, not Value"):
@@ -259,6 +293,7 @@ def test_conditions_and_branches_that_cannot_be_are_refused():
 
 def test_where_and_maximum_of_arrays_and_lists():
     x = Value(3.0)
+    assert where(x > 0, 1.0, [2.0, x]).tolist() == [1.0, 1.0]  # as compiled code has it
     assert where(x > 0, 1.0, 2.0) == 1.0 and where(False, lambda: 1 / 0, x) is x
     assert where(np.array([True, False]), [1.0, 2.0], x).tolist() == [1.0, x]
     assert where([x > 0, x < 0], np.array([x, x]), 0.5).tolist() == [3.0, 0.5]
@@ -301,6 +336,19 @@ def test_a_primitive_of_ones_own_is_known_to_every_reading(engine):
     assert derive(sinc(w), [w])[0].data == pytest.approx((math.cos(2.0) - math.sin(2.0) / 2.0) / 2.0)
     assert hessian(lambda x: hypot(x, 4.0))(3.0) == pytest.approx(16.0 / 125.0)
     assert "sinc" in autograd.draw(sinc(w)).source
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_derivative_of_a_primitive_may_choose_and_may_not_branch(engine):
+    def leaky(slope):
+        return Primitive("leaky", "l", lambda x: max(x, 0.1 * x), lambda x: np.maximum(x, 0.1 * x), slope)
+
+    chooses = leaky(lambda x, out: where(x > 0.0, 1.0, 0.1))
+    w = Value(0.7)
+    held_to_eager(lambda x: chooses(w * x), (1.0, -2.0, -3.0), engine, [w])
+    branches = leaky(lambda x, out: 1.0 if x > 0.0 else 0.1)
+    with pytest.raises(TypeError, match="this branches on"):
+        autograd.compile(lambda x: branches(w * x), engine=engine).backward(np.array([1.0, -2.0]))
 
 
 def test_one_named_like_another_is_not_taken_for_it():

@@ -6,6 +6,7 @@ import gc
 import pickle
 import random
 import sys
+from collections import deque
 from collections.abc import Sequence
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -17,7 +18,7 @@ from ..value import Value
 
 MOST_OBJECTS = 100_000  # to go through
 PLAIN = {bool, float, int, str, type(None), Value}
-LIBRARIES = {"autograd", "nn", "numpy", *sys.stdlib_module_names} - {"__main__"}  # with none of their own
+LIBRARIES = {"autograd", "nn", "numpy", *sys.stdlib_module_names}  # with none of their own
 
 
 def random_generators(*users: Any) -> list[Any]:
@@ -25,11 +26,15 @@ def random_generators(*users: Any) -> list[Any]:
 
     Not gc.get_objects(): another thread's half-made tuple, found by that, breaks.
     """
-    stack: list[Any] = [random.random, np.random.rand, *users]
+    stack: deque[Any] = deque([random.random, np.random.rand, *users])  # the nearest come first
     seen: dict[int, Any] = {}
     while stack and len(seen) < MOST_OBJECTS:
-        x = stack.pop()
-        if type(x) in PLAIN or id(x) in seen or isinstance(x, (Value, np.ndarray, ModuleType)):
+        x = stack.popleft()
+        if type(x) in PLAIN or id(x) in seen or isinstance(x, (Value, ModuleType)):
+            continue
+        if isinstance(x, np.ndarray):
+            if x.dtype == object and x.size and not isinstance(x.flat[0], Value):
+                stack += x.ravel().tolist()
             continue
         if isinstance(x, (FunctionType, type)) and (x.__module__ or "").partition(".")[0] in LIBRARIES:
             continue

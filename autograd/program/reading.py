@@ -44,14 +44,14 @@ class Reading:
         elif kind == "value":
             self._outputs = [recording.result(reduce)]
         else:
-            result, self.gradient, self._adjoints = recording.gradient(reduce)
+            with tracing(COMPILE):  # so that a user's own derivative may choose, and may not branch
+                result, self.gradient, self._adjoints = recording.gradient(reduce)
             self._outputs = [result]
         # All that computes with the Values is done here, while they have the data of the recording.
         wanted = (*self._outputs, *self.gradient.values())
         became = simplify(wanted, self._inputs, recording.rows) if kind != "rows" else {}
         self._became = {v: became.get(v, v) for v in (*wanted, *became)}
         self._functions: dict[bool, Callable[..., Any]] = {}
-        self._kernel: Any = None
         self._lock = new_lock()
 
     @computed_once
@@ -86,7 +86,7 @@ class Reading:
             return False
         if self._engine == "auto" and self.is_small():
             with contextlib.suppress(NotImplementedError):
-                return self.kernel() is not None
+                return bool(self.kernel)
         return self._engine == "native"
 
     def data(self) -> list[np.ndarray]:
@@ -124,7 +124,7 @@ class Reading:
         """The outputs for these rows and what the leaves hold now, by machine code."""
         n = len(arrays[0])
         state = np.array([v._data for leaves in self.leaves for v in leaves.flat], dtype=float)
-        out = self.kernel().evaluate(pack(arrays), n, state)
+        out = self.kernel.evaluate(pack(arrays), n, state)
         shapes = [array.shape for array in self._lifted[2]]
         if self.kind == "rows":
             out = out if out.ndim > 1 else np.repeat(out[:, None], n, axis=1)
@@ -135,13 +135,11 @@ class Reading:
             start += math.prod(shape)
         return outputs
 
+    @computed_once
     def kernel(self) -> Any:
         """The machine code; NotImplementedError if there is none for a primitive."""
-        with self._lock:
-            if self._kernel is None:
-                state = [v for leaves in self.leaves for v in leaves.flat]
-                self._kernel = Kernel(self._scalars(state), self._inputs, state, self.recording.rows)
-            return self._kernel
+        state = [v for leaves in self.leaves for v in leaves.flat]
+        return Kernel(self._scalars(state), self._inputs, state, self.recording.rows)
 
     def training_kernel(
         self, parameters: Sequence[Value], slots: int, update: Callable[..., Any], steps: int

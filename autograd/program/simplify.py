@@ -93,10 +93,6 @@ RULES: list[tuple[str, str, Rewrite]] = [
                                         and x.y is to.rows and x.x),
     ("Σₙ u = u N",          "row_sum", lambda to, x, _: to.shared(x) and to("mul", x, to.rows)),
     ("Σₙ −x = −Σₙ x",       "row_sum", lambda to, x, _: to.once(x, "neg") and to("neg", to("row_sum", x.x))),
-    ("Σₙ x + u = Σₙ x + Σₙ u", "row_sum", lambda to, x, _: to.once(x, "add") and to.half_shared(x)
-                                        and to("add", to("row_sum", x.x), to("row_sum", x.y))),
-    ("Σₙ x − u = Σₙ x − Σₙ u", "row_sum", lambda to, x, _: to.once(x, "sub") and to.half_shared(x)
-                                        and to("sub", to("row_sum", x.x), to("row_sum", x.y))),
     ("Σₙ u x = u Σₙ x",     "row_sum", lambda to, x, _: to.once(x, "mul") and to.shared(x.x)
                                         and to("mul", x.x, to("row_sum", x.y))),
     ("Σₙ x u = u Σₙ x",     "row_sum", lambda to, x, _: to.once(x, "mul") and to.shared(x.y)
@@ -201,10 +197,6 @@ class _Rewriting:
     def shared(self, x: Any) -> bool:
         """Whether x is the same for all rows."""
         return x not in self.by_row
-
-    def half_shared(self, x: Value) -> bool:
-        """Whether an operand is the same for all rows: two that are not may cancel in each row alone."""
-        return self.shared(x.x) or self.shared(x.y)
 
     def share(self, x: Any) -> bool:
         """Whether x is a number divided by the number of rows."""

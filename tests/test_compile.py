@@ -398,6 +398,10 @@ def test_a_difference_is_not_torn_into_sums_that_cancel(engine):
     program.backward(x, y)
     assert w.grad == pytest.approx(math.fsum(x - y) / 1000.0, rel=1e-9)
     assert autograd.compile(lambda x, y: (x - y) + 1e-18 * w, engine=engine)(x[:1], x[:1]) == 3e-19
+    small = autograd.compile(
+        lambda a, x, y: (x + y) + (a - 1.0 * a), engine=engine
+    )  # (a sum that is added, too)
+    assert small(np.array([1.7e9]), np.array([1e-8]), np.array([2e-8])) == pytest.approx(3e-8, rel=1e-15)
     logits = np.array([40.0, 35.0])  # softplus(z) − z is small for each, and their sums are large
     loss = autograd.compile(lambda z: z.softplus() - z + 0.0 * w, engine=engine)(logits)
     assert loss == np.mean(np.logaddexp(logits, 0.0) - logits)

@@ -215,7 +215,7 @@ class _Rewriting:
 
     def _sum(self, op: Any, x: Any, y: Any) -> Any:
         """A sum, of all the terms of the sums that only it uses."""
-        if op is ops.dot and self._is_plain(x, y):
+        if op is ops.dot and x and self._is_plain(x, y):
             return self(op, x, y)
         plus: list[tuple[Any, ...]] = []
         minus: list[tuple[Any, ...]] = []
@@ -228,8 +228,12 @@ class _Rewriting:
                 terms = x if op is ops.total else (x,) if y is None else (x, y)
                 for i, term in reversed(list(enumerate(terms))):
                     flip = negative != (op is ops.neg or (op is ops.sub and i == 1))
-                    chained = isinstance(term, Value) and term in self.inner
-                    stack.append((term.row, term.x, term.y, flip) if chained else ("term", term, None, flip))
+                    if isinstance(term, Value) and term in self.inner:
+                        if i == 0 or op is ops.total:
+                            stack.append((term.row, term.x, term.y, flip))
+                            continue
+                        term = self._sum(term.row, term.x, term.y)  # a sum that is added is one quantity
+                    stack.append(("term", term, None, flip))
             else:
                 if op == "product":
                     plain = self._is_plain((x,), (y,))

@@ -192,14 +192,18 @@ class Trainer:
         return False
 
     def _look(self, verifier: verify.Verifier) -> None:
-        """Hold the stepper to the Values after the last epoch, and where there is time for it.
+        """Hold the stepper to the Values after the last epoch, and before that where there is time for it.
 
-        Where there is not, only the losses are; and then all, if those are wrong.
+        Where there is time for the losses alone, those are compared; and then all, if those are wrong.
         """
         start = time.perf_counter()
-        time_enough = self.spent + verifier.seconds <= self.SHARE * (start - self.run.started)
+        time_left = self.SHARE * (start - self.run.started) - self.spent
         last = len(self.losses) == self.run.epochs
-        if last or time_enough or verifier.difference(self.stepper, whole=False):
+        if (
+            last
+            or verifier.seconds <= time_left
+            or (verifier.losses_seconds <= time_left and verifier.difference(self.stepper, whole=False))
+        ):
             self.hold()
         self.spent += time.perf_counter() - start
 

@@ -52,7 +52,8 @@ class Verifier:
         self.values, self.program, self.optimizer, self.X, self.Y = values, program, optimizer, X, Y
         self.generators = generators
         self.leaves = list({*optimizer.parameters, *(v for array in program.leaves for v in array.flat)})
-        self.steps, self.seconds = STEPS, 0.0  # to look at, and what that took
+        self.steps = STEPS  # to look at
+        self.seconds = self.losses_seconds = 0.0  # the time that the last look took, and its losses
         self.most = 0  # rows to look at, but for targets at first
         self.rows = np.arange(len(X))  # `most` rows, or all; those of certain losses come to them
 
@@ -69,6 +70,7 @@ class Verifier:
             stepper.write_back()
             rows = self._rows()
             found = self._in_losses(rows)
+            self.losses_seconds = time.perf_counter() - start
             if whole and not found:
                 found = self._in_gradients(stepper, rows, careful=False)
             if whole and found:

@@ -6,7 +6,7 @@
 `compute` works on floats, `numpy` on arrays. `dx` and `dy` are the local derivatives with respect
 to the first and second operand, given the operands and the result; they use operators and
 primitives only, so that one line serves floats, Values and arrays. Whoever reads a graph reads the
-row that each node keeps: a name is for people, and two rows may share it.
+row that each node keeps, and never its name: two rows may share one.
 """
 
 import math

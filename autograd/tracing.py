@@ -125,7 +125,7 @@ class Condition:
         return choice(a, b)
 
     def _branch(self, branch: Any) -> Any:
-        """The result of a branch that may be a function, which is recorded so that it does no harm."""
+        """The result of a branch; a function is recorded so that it does no harm in other rows."""
         if not callable(branch):
             return branch
         outer = branches.get(get_ident())
@@ -152,10 +152,9 @@ for _name in "__add__ __radd__ __sub__ __rsub__ __mul__ __rmul__".split():
 
 
 def harmless(row: Primitive, operands: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Operands of a primitive in a branch of `where`: numbers that it takes, in the rows of other branches.
+    """Operands of a primitive in a branch of `where`, replaced by safe numbers in the rows of other branches.
 
-    Whatever is computed there is finite, with finite derivatives, so that it raises nothing, and the
-    gradient 0 that reaches it stays 0.
+    All that is computed there is then finite, raises nothing, and passes back a gradient of 0.
     """
     condition = branches.get(get_ident())
     if condition is None:

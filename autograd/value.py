@@ -663,14 +663,14 @@ def _compared(of_floats: Any, row: Primitive, x: Value, y: Any, swap: bool = Fal
 
 
 def _original(error: BaseException) -> BaseException:
-    """The error that Python made a SystemError of, as a function of C's went on in spite of it."""
+    """The original error, which CPython wrapped in SystemError because C code went on after it."""
     while isinstance(error, SystemError) and error.__cause__ is not None:
         error = error.__cause__
     return error
 
 
 class _ByHand:
-    """In the place of local derivatives: to go through them runs the `_backward` that was written by hand."""
+    """Stands in `dx` for local derivatives: iterating it runs the `_backward` written by hand."""
 
     __slots__ = ("function",)
 
@@ -714,9 +714,10 @@ _PLAIN.add(Constant)
 
 
 class Traced(Value):
-    """A Value that a function was given which is compiled or differentiated, or that it computed of those.
+    """A Value given to, or computed in, a function that is compiled or differentiated.
 
-    It knows that in every thread, and is no key: a look-up by its number would find none.
+    Threads that the function starts see that too. A dict takes it for no key, as a look-up by its number
+    would miss.
     """
 
     __slots__ = ()
@@ -750,7 +751,7 @@ class Traced(Value):
 
 
 def settle(outputs: Iterable[Any]) -> tuple[list[Value], list[Value]]:
-    """Make plain Values of the Traced ones in outputs' graph, when tracing ends; those, and the leaves."""
+    """Turn the Traced nodes of the outputs' graph into plain Values; return those nodes and all leaves."""
     found: list[Value] = []
     leaves: list[Value] = []
     seen = set[int]()  # and no Values: their class says whether they can be in a set

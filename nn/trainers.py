@@ -1,4 +1,4 @@
-"""What fit() trains with: a Trainer, which counts epochs and goes back, and a stepper, which takes the steps.
+"""The Trainer of fit(), which counts epochs and goes back, and its stepper, which takes the steps.
 
     stepper.state                   numbers that steps replace: kept, and set again, they undo steps
     stepper.take(x, y, batch, n)    n steps, each on the next batch of these examples; the loss before each

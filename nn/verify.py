@@ -1,6 +1,6 @@
 """Verifier: whether what was compiled does what model, loss and update do with Values and floats.
 
-    verifier = Verifier(MeanLoss(model, loss), program, optimizer, X, Y)
+    verifier = Verifier(MeanLoss(model, loss), program, optimizer, X, Y, generators)
     verifier.difference(stepper)  # "", or in words: "the loss of row 5 is 9801.0 and with Values 99.5"
 
 A function may do what its graph does not show: draw random numbers, look a target up, read a Value's data.
@@ -241,7 +241,7 @@ def _within(got: np.ndarray, wanted: np.ndarray, slacks: np.ndarray) -> np.ndarr
 
 
 def rounding(outputs: Sequence[Value]) -> dict[Value, float]:
-    """By Value, the bound of what a unit of rounding in each operation comes to.
+    """For each Value, a bound of the error from one rounding unit in every operation.
 
     A sum counts its terms' units, as those of sums in any order. A sign that rounding may turn counts whole.
     """

@@ -1,4 +1,4 @@
-"""generators: random ones that a function may draw from. Recording would freeze a draw."""
+"""generators: the random generators that a function can reach. Recording would freeze their draws."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """record: a function of one example as a graph of Values, and what compile() computes from that graph.
 
-A Value that depends on an input stands for one number a row of the data; any other is the same for
-all rows. `row_sum` leads from the former to the latter.
+A Value that depends on an input has one number for each row; any other Value has one number for all rows.
+`row_sum` turns the first kind into the second.
 """
 
 from __future__ import annotations
@@ -172,8 +172,8 @@ def _compare(inputs: Any, outputs: list[Any], other_inputs: Any, other_outputs: 
                 continue
         raise TypeError(
             "compile records a function for all examples, and for two of them this one gave two programs,"
-            f" with {_described(v)} in one and {_described(w)} in the other: it does what no graph has,"
-            " such as to look a number up, or to count its calls"
+            f" with {_described(v)} in one and {_described(w)} in the other: it depends on what is in no"
+            " graph, such as a look-up by number or a count of its calls"
         )
 
 

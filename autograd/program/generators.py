@@ -30,27 +30,30 @@ def random_generators(*users: Any) -> list[Any]:
     seen: dict[int, Any] = {}
     while stack and len(seen) < MOST_OBJECTS:
         x = stack.popleft()
-        if type(x) in PLAIN or id(x) in seen or isinstance(x, (Value, ModuleType)):
+        try:
+            if type(x) in PLAIN or id(x) in seen or isinstance(x, (Value, ModuleType)):
+                continue
+            if isinstance(x, np.ndarray):
+                if x.dtype == object and x.size and not isinstance(x.flat[0], Value):
+                    stack += x.ravel().tolist()
+                continue
+            if isinstance(x, (FunctionType, type)) and (x.__module__ or "").partition(".")[0] in LIBRARIES:
+                continue
+            if type(x) in (tuple, list) and x and type(x[0]) is type(x[-1]) is Value:
+                continue  # a vector
+            seen[id(x)] = x
+            if isinstance(x, FunctionType):  # its globals are all of a module, of which it uses some
+                names = _names(x.__code__)
+                used = [x.__globals__[name] for name in names if name in x.__globals__]
+                modules = [vars(module) for module in used if isinstance(module, ModuleType)]
+                stack += [*used, *(module[name] for module in modules for name in names if name in module)]
+                stack += [x.__closure__, x.__defaults__, x.__kwdefaults__, x.__dict__]
+            elif callable(x) and hasattr(x, "__self__"):  # of others, NumPy's lead to all of a module
+                stack += [x.__self__, getattr(x, "__func__", None)]
+            elif not hasattr(x, "__code__"):
+                stack += gc.get_referents(x)
+        except Exception:  # of an object that loads itself when it is looked at, and cannot
             continue
-        if isinstance(x, np.ndarray):
-            if x.dtype == object and x.size and not isinstance(x.flat[0], Value):
-                stack += x.ravel().tolist()
-            continue
-        if isinstance(x, (FunctionType, type)) and (x.__module__ or "").partition(".")[0] in LIBRARIES:
-            continue
-        if type(x) in (tuple, list) and x and type(x[0]) is type(x[-1]) is Value:
-            continue  # a vector
-        seen[id(x)] = x
-        if isinstance(x, FunctionType):  # its globals are all of a module, of which it uses some
-            names = _names(x.__code__)
-            used = [x.__globals__[name] for name in names if name in x.__globals__]
-            modules = [vars(module) for module in used if isinstance(module, ModuleType)]
-            stack += [*used, *(module[name] for module in modules for name in names if name in module)]
-            stack += [x.__closure__, x.__defaults__, x.__kwdefaults__, x.__dict__]
-        elif callable(x) and hasattr(x, "__self__"):  # of others, NumPy's lead to all of a module
-            stack += [x.__self__, getattr(x, "__func__", None)]
-        elif not hasattr(x, "__code__"):
-            stack += gc.get_referents(x)
     kinds = (BitGenerator, random.Random)
     return [x for x in seen.values() if isinstance(x, kinds) and not isinstance(x, random.SystemRandom)]
 

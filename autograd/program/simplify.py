@@ -24,7 +24,7 @@ ROW_SUM = Primitive("row_sum", "Σₙ", lambda x: x, np.sum, lambda x, out: 1.0)
 PRIMITIVES = {**TABLE, ROW_SUM.name: ROW_SUM}
 SUMS = (ops.add, ops.sub, ops.neg, ops.total, ops.dot)
 NEG, DIV = ops.neg, ops.div
-LINEAR = (ops.add, ops.sub, ops.neg, ops.mul, ops.div)
+LINEAR = (ops.neg, ops.mul, ops.div)  # what a row_sum moves into
 
 
 def simplify(

@@ -121,7 +121,7 @@ class _Sketch:
         if v.row:
             self.tail[v] = circle = next(self.names)
             symbol, marks = _symbol(v)
-            shape = _CIRCLE if len(symbol) < 6 else _PILL
+            shape = _CIRCLE if len(symbol) < (6 if " " in symbol else 5) else _PILL  # spaces are narrow
             frame.node(circle, _text(symbol), fontsize="15" if len(symbol) == 1 else "11", **look, **shape)
             pairs = list(zip(_operands(v), marks))
             # ordering=in stacks operands in the order of their edges, from below if in a frame

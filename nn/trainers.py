@@ -369,7 +369,7 @@ class MachineCode:
 
     def read(self) -> None:
         data = [p.data for p in self.optimizer.parameters]
-        kept = [number for state in self.optimizer.state for number in state]
+        kept = np.array(self.optimizer.state, dtype=float).T.ravel()  # slot by slot
         self.state = np.array([*data, *kept, self.optimizer.steps], dtype=float)
 
     def take(self, x: np.ndarray, y: np.ndarray, batch: int, steps: int) -> Iterator[float]:
@@ -407,7 +407,7 @@ class MachineCode:
         data, rest = self.state[: len(parameters)].tolist(), self.state[len(parameters) : -1]
         for p, number in zip(parameters, data):
             p.data = number
-        kept = rest.reshape(len(parameters), slots).tolist()
+        kept = rest.reshape(slots, len(parameters)).T.tolist()
         self.optimizer.state = [tuple(state) for state in kept]
         self.optimizer.steps = int(self.state[-1])
 

@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip("llvmlite", reason="llvmlite is not installed")
 
+import autograd
 import nn
 from autograd import Value, dot, total
 from autograd.ops import CONDITIONS, TABLE
@@ -224,24 +225,34 @@ def test_threads_share_a_kernel():
 
 
 def test_threads_with_little_stack():
-    rng, trained = np.random.default_rng(0), []
+    rng, results = np.random.default_rng(0), {}
     X, Y = rng.normal(size=(20, 10)), rng.normal(size=20)
 
     def train(engine):
         model = nn.MLP(10, [72, 1], activation="tanh", rng=np.random.default_rng(0))
         adam = nn.Adam(model.parameters(), lr=0.01)
         settings = {"loss": nn.squared_error, "optimizer": adam, "epochs": 3, "engine": engine}
-        trained.append(nn.fit(model, X, Y, **settings).loss)
+        results[train, engine] = nn.fit(model, X, Y, **settings).loss
+
+    def wide(x):  # needs more than 2,000 vectors at once
+        xs = [x[i % 10] * float(i) + x[(i * 7 + 1) % 10] for i in range(2000)]
+        return total(xs[i * 977 % 2000] * xs[(i * 31 + 5) % 2000] for i in range(2000))
+
+    def evaluate(engine):
+        results[evaluate, engine] = autograd.compile(wide, engine=engine).per_example(X)
 
     before = threading.stack_size(128 * 1024)
     try:
-        for engine in ("numpy", "native"):
-            thread = threading.Thread(target=train, args=(engine,))
-            thread.start()
-            thread.join()
+        for job in (train, evaluate):
+            for engine in ("numpy", "native"):
+                thread = threading.Thread(target=job, args=(engine,))
+                thread.start()
+                thread.join()
+            native, numpy = results[job, "native"], results[job, "numpy"]
+            assert native == pytest.approx(numpy, rel=1e-10)
+        assert threading.stack_size(128 * 1024) == 128 * 1024  # as it was
     finally:
         threading.stack_size(before)
-    assert trained[1] == pytest.approx(trained[0], rel=1e-10)
 
 
 def test_pack():

@@ -15,6 +15,7 @@ import ctypes
 import functools
 import math
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ from llvmlite import ir
 
 from .. import ops
 from ..graph import parents
+from ..locks import new_lock
 from ..ops import CONDITIONS, Primitive
 from ..value import Value
 from .masking import masked
@@ -36,6 +38,7 @@ PADDING = 8  # numbers after each column, which the vector that has the last row
 LARGEST_POWER = 16  # of those that are multiplied out: within a relative 4e-15
 INLINED = 16  # calls of exp and so on: they get faster by a tenth, but LLVM slower
 MOST_SUMS = 4096  # LLVM takes long for what follows from them
+SMALL_STACK, MAIN_STACK = 1 << 15, 1 << 20  # bytes for which any thread, and the main one, has room
 ON_STACK = 40  # sums, above which they are in memory that a caller lends: on the stack a step is faster
 MOST_OPERATIONS = 100_000  # LLVM takes time as the square of their number: minutes for these
 DEEPEST = 50  # expression that is computed for several outputs at once
@@ -60,6 +63,7 @@ class Kernel:
         self._uniform = [k for k, v in enumerate(outputs) if v not in code.by_row]
         self._sizes = len(outputs), len(columns), len(state)
         self._scratch = CACHE_LINE + code.scratch  # numbers
+        self._stack = 2 * code.stack  # LLVM may compute in another order
         self._engine = _compiled(str(code.module))  # it must live as long as the code
         self._evaluate = self._function("evaluate", None)
         self._iterate = self._function("iterate", ctypes.c_int64)
@@ -68,7 +72,9 @@ class Kernel:
         """By address: arguments are whole numbers, or pointers as whole numbers."""
         function = ctypes.CFUNCTYPE(result)(self._engine.get_function_address(name))
         function.argtypes = [ctypes.c_int64] * {"evaluate": 7, "iterate": 10}[name]
-        return function
+        if self._stack <= SMALL_STACK:
+            return function
+        return functools.partial(_with_stack, self._stack, function)
 
     def evaluate(self, columns: np.ndarray, n: int, state: np.ndarray) -> np.ndarray:
         """The outputs for the first n rows of what pack() made, and the state's numbers.
@@ -139,6 +145,22 @@ class Kernel:
             raise ValueError(f"there are no {n} rows in columns of shape {columns.shape}, padding excepted")
 
 
+def _with_stack(size: int, function: Callable[..., int], *arguments: int) -> int:
+    """A call with so many bytes of stack: other threads than the main one may have less, and crash."""
+    if threading.current_thread() is threading.main_thread() and size <= MAIN_STACK:
+        return function(*arguments)
+    results: list[int] = []
+    thread = threading.Thread(target=lambda: results.append(function(*arguments)))
+    with _stack_lock:
+        before = threading.stack_size(MAIN_STACK + size // 4096 * 4096)
+        try:
+            thread.start()
+        finally:
+            threading.stack_size(before)
+    thread.join()
+    return results[0]
+
+
 def _address(array: np.ndarray) -> int:
     return array.__array_interface__["data"][0]  # half the time of array.ctypes.data
 
@@ -193,6 +215,7 @@ class _Code:
         self.module, self.lanes = ir.Module(), _lanes()
         self.vector = ir.VectorType(DOUBLE, self.lanes)
         self.scratch = 0
+        self.stack = self._bytes_alive()
         self.slots: dict[Value, Any] = {}  # where scalars are in memory
         self.scalars: dict[Value, Any] = {}
         self.vectors: dict[Any, Any] = {}  # and, after the rows, of tuples of scalars
@@ -219,6 +242,13 @@ class _Code:
                 self.by_row.add(v)
         if not self.late.isdisjoint(self.by_row):
             raise NotImplementedError("there is no machine code for rows that depend on a sum over rows")
+        # What the rows do not need comes after them too: until then it would take registers.
+        early = {p for v in self.by_row for p in parents(v)} - self.by_row
+        for v in reversed(self.order):
+            if v in early:
+                early.update(parents(v))
+            elif v.row and v not in self.by_row:
+                self.late.add(v)
         # In the order of the outputs that follow from them, for _alike, and those of outputs[0] last.
         seen, stack = set(), [*self.outputs[:1], *reversed(self.outputs[1:])]
         while stack:
@@ -231,6 +261,18 @@ class _Code:
                     stack += parents(v)[::-1]
         if len(self.sums) > MOST_SUMS:
             raise NotImplementedError(f"there is no machine code for {len(self.sums)} sums over rows")
+
+    def _bytes_alive(self) -> int:
+        """The most memory that is needed at once: what finds no register is on the stack."""
+        alive, size, most = set[Value](), 0, 0
+        for v in reversed(self.order):
+            for p in {*parents(v)} - alive:
+                alive.add(p)
+                size += 8 * self.lanes if p in self.by_row else 8
+            most = max(most, size)
+            if v in alive and v.row:
+                size -= 8 * self.lanes if v in self.by_row else 8
+        return most
 
     def _summed(self, v: Value) -> bool:
         return v.row is ROW_SUM and v.x in self.by_row
@@ -350,8 +392,9 @@ class _Code:
         for k in singles:
             if self.outputs[k] not in self.by_row:
                 b.store(self._scalar(self.outputs[k]), b.gep(out, [b.mul(width, INT64(k))]))
-        for k, group in groups:
-            self._store(self._together(group), out, INT64(k))
+        self.places = {group: (out, INT64(k)) for k, group in groups}
+        for _, group in groups:
+            self._together(group)
 
     def _alike(self, group: tuple[Any, ...], depth: int = 0) -> Any:
         """How these scalars, as many as there are lanes, can be computed as one vector; "" if not at all."""
@@ -373,6 +416,8 @@ class _Code:
     def _together(self, group: tuple[Any, ...]) -> Any:
         if group not in self.vectors:
             self.vectors[group] = self._made_together(group, self.ways[group])
+            if group in self.places:  # at once, as registers are few
+                self._store(self.vectors[group], *self.places[group])
         return self.vectors[group]
 
     def _made_together(self, group: tuple[Any, ...], way: Any) -> Any:
@@ -738,6 +783,7 @@ def _compiled(text: str) -> Any:
     return engine
 
 
+_stack_lock = new_lock()
 # A fork waits until no thread is in LLVM, which llvmlite's lock says: LLVM's locks cannot be renewed.
 _llvm_lock = getattr(llvm.ffi.lib, "_lock", None)
 if _llvm_lock and hasattr(os, "register_at_fork"):

@@ -147,21 +147,21 @@ class Reading:
         """Machine code for whole training steps, the optimizer's update among it.
 
         update(data, grad, state, step) gives a parameter's next data and state, of `slots` numbers. The
-        kernel's state holds the parameters' data, then the slots of each, then the steps taken so far.
+        kernel's state holds the parameters' data, then their first slots, and so on, then the steps taken.
         """
         taken = Value(float(steps))
         carried = [tuple(Value(0.0) for _ in range(slots)) for _ in parameters]
         step = taken + 1.0
-        data, states = [], []
+        data, kept = [], []
         with tracing(COMPILE):
             for p, state in zip(parameters, carried):
                 grad = self.gradient.get(p, 0.0)
                 moved, new = update(p, grad if isinstance(grad, Value) else Value(grad), state, step)
                 data.append(moved)
-                states += new
-        outputs = [self._outputs[0], *data, *states, step]
+                kept.append(new)
+        outputs = [self._outputs[0], *data, *_by_slot(kept), step]
         became = simplify(outputs, self._inputs, self.recording.rows)
-        leaves = [*parameters, *(v for state in carried for v in state), taken]
+        leaves = [*parameters, *_by_slot(carried), taken]
         return Kernel([became.get(v, v) for v in outputs], self._inputs, leaves, self.recording.rows)
 
     def is_small(self) -> bool:
@@ -175,3 +175,8 @@ class Reading:
     def _order(self) -> list[Value]:
         scalars = self._scalars(self.recording.leaves)
         return topological_order(*(v for v in scalars if isinstance(v, Value)))
+
+
+def _by_slot(states: Iterable[Sequence[Any]]) -> list[Any]:
+    """The first slot of each parameter, then the second: machine code reads neighbours as one vector."""
+    return [number for slot in zip(*states) for number in slot]

@@ -20,7 +20,7 @@ def copy(v: Value) -> Value:
     twin._data, twin.grad, twin.row = v._data, getattr(v, "_grad", 0.0), v.row
     if label := v.label:
         twin.label = label
-    twin.x, twin.y, twin.dx, twin.dy = v.x, v.y, v.dx, v.dy
+    twin.x, twin.y, twin._dx, twin._dy = v.x, v.y, v._dx, v._dy
     if v.__dict__ or len(kind.__mro__) > 2:  # it has fields of its own
         reduced: Any = object.__reduce_ex__(v, 2)
         for part in filter(None, reduced[2]):  # the dict that it may have, and the slots
@@ -32,7 +32,7 @@ def copy(v: Value) -> Value:
 def deepcopy(v: Value, memo: dict[int, Any]) -> Value:
     """copy.deepcopy: the graph again, parents first, so that a copy finds its operands' copies."""
     for node in topological_order(v):
-        if hasattr(node.dx, "function"):
+        if hasattr(node._dx, "function"):
             raise TypeError(f"{node.op!r} was made by hand: its _backward knows the original operands alone")
         if id(node) not in memo:
             memo[id(node)] = twin = copy(node)

@@ -80,7 +80,7 @@ def pushforward(tangents: Iterable[tuple[Value, Any]], outputs: Iterable[Any]) -
 def _partials(v: Value, wanted: Any) -> Iterator[tuple[Value, Any]]:
     """v's wanted operands, each with ∂v/∂operand as a Value or a number."""
     given = (v.x,) if v.y is None else (v.x, v.y)
-    for operand, recorded, row in ((v.x, v.dx, v.row.dx), (v.y, v.dy, v.row.dy)) if v.row else ():
+    for operand, recorded, row in ((v.x, v._dx, v.row.dx), (v.y, v._dy, v.row.dy)) if v.row else ():
         if recorded is None:
             continue
         vector = operand if type(operand) is tuple else (operand,)

@@ -192,7 +192,7 @@ class _Sketch:
 def _operands(v: Value) -> list[tuple[Any, Any]]:
     """v's operands, with the local derivatives; those of a dot product in turn: w[0], x[0], w[1], ..."""
     pairs = list(operands(v))
-    if v.row is ops.dot and v.dx is not None and v.dy is not None:
+    if v.row is ops.dot and v._dx is not None and v._dy is not None:
         pairs[::2], pairs[1::2] = pairs[: len(pairs) // 2], pairs[len(pairs) // 2 :]
     return pairs
 

@@ -31,7 +31,7 @@ def operands(v: Value) -> Iterator[tuple[Any, Any]]:
 
     A vector of numbers is one operand.
     """
-    for operand, partials in ((v.x, v.dx), (v.y, v.dy)):
+    for operand, partials in ((v.x, v._dx), (v.y, v._dy)):
         if type(operand) is tuple and partials is not None:
             known = type(partials) in (list, tuple)  # not so if they are in a `_backward` written by hand
             yield from zip(operand, partials if known else itertools.repeat(math.nan))
@@ -43,14 +43,14 @@ def parents(v: Value) -> tuple[Value, ...]:
     """The Values among v's operands, in order."""
     x, y = v.x, v.y
     if type(x) is tuple:
-        xs = x if v.dx is not None else ()
+        xs = x if v._dx is not None else ()
     else:
-        xs = (x,) if v.dx is not None or type(x) not in NUMBERS else ()
+        xs = (x,) if v._dx is not None or type(x) not in NUMBERS else ()
     if y is None:
         return xs
     if type(y) is tuple:
-        return xs + y if v.dy is not None else xs
-    return (*xs, y) if v.dy is not None or type(y) not in NUMBERS else xs
+        return xs + y if v._dy is not None else xs
+    return (*xs, y) if v._dy is not None or type(y) not in NUMBERS else xs
 
 
 def topological_order(*roots: Value, flat: bool = True) -> list[Value]:
@@ -71,7 +71,7 @@ def topological_order(*roots: Value, flat: bool = True) -> list[Value]:
             push(v)
             push(None)
             # parents(v), in place: this loop is a quarter of a training step
-            if v.dx is not None:
+            if v._dx is not None:
                 x = v.x
                 if type(x) is not tuple:
                     push(x)
@@ -79,7 +79,7 @@ def topological_order(*roots: Value, flat: bool = True) -> list[Value]:
                     stack += x
             elif flat and type(v.x) not in NUMBERS:
                 push(v.x)
-            if v.dy is not None:
+            if v._dy is not None:
                 y = v.y
                 if type(y) is not tuple:
                     push(y)

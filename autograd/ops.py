@@ -9,9 +9,11 @@ primitives only, so that one line serves floats, Values and arrays. Whoever read
 row that each node keeps, and never its name: two rows may share one.
 """
 
+import functools
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from numbers import Real
 from operator import mul as times
 from typing import Any
 
@@ -33,6 +35,10 @@ class Primitive:
     dx: Callable[..., Any]
     dy: Callable[..., Any] | None = None
 
+    def __post_init__(self) -> None:
+        if "TABLE" in globals() and not isinstance(self.compute, functools.partial):  # a user's
+            object.__setattr__(self, "compute", functools.partial(_float, self.name, self.compute))
+
     def __call__(self, *operands: Any) -> Any:
         """Compute on numbers, apply to arrays, record on Values and arrays of Values.
 
@@ -53,6 +59,14 @@ class Primitive:
         if TABLE.get(self.name) is self:
             return self.name  # pickled as the global of this module
         return Primitive, (self.name, self.symbol, self.compute, self.numpy, self.dx, self.dy)
+
+
+def _float(name: str, compute: Callable[..., Any], *numbers: float) -> float:
+    """A user's compute, whose result is a float: a float32 would turn the whole graph to single precision."""
+    out = compute(*numbers)
+    if not isinstance(out, Real):
+        raise TypeError(f"compute of the primitive {name!r} gives a number for numbers, not {out!r:.80}")
+    return float(out)
 
 
 def flat(*_: Any) -> None:

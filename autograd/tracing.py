@@ -75,13 +75,14 @@ def refuse(v: Any, use: str, mode: int = TRANSFORM) -> None:
 class Condition:
     """A comparison of Values that differs from row to row: `where` takes it, and &, | and ~ combine it.
 
-    Arithmetic takes it as 1 or 0, as it does bools. `value` is its node in the graph.
+    Arithmetic takes it as 1 or 0, as it does bools. `value` is its node in the graph. `inverted` says whether
+    Python's bools would give −2 and −1 here, as ~True and ~False are.
     """
 
-    __slots__ = ("value",)
+    __slots__ = ("value", "inverted")
 
-    def __init__(self, value: Any):
-        self.value = value
+    def __init__(self, value: Any, inverted: bool = False):
+        self.value, self.inverted = value, inverted
 
     def __and__(self, other: Any) -> Condition:
         return self._with(ops.logical_and, other)
@@ -92,21 +93,15 @@ class Condition:
     __rand__, __ror__ = __and__, __or__
 
     def __invert__(self) -> Condition:
-        return Condition(self.value._record(ops.logical_not, self.value))
+        return Condition(self.value._record(ops.logical_not, self.value), not self.inverted)
 
     def _with(self, row: Primitive, other: Any) -> Condition:
         if not isinstance(other, Condition | bool | np.bool_):
             return NotImplemented
+        inverted = [self.inverted, isinstance(other, Condition) and other.inverted]
         other = other.value if isinstance(other, Condition) else float(other)
-        return Condition(self.value._record(row, self.value, other))
-
-    def __eq__(self, other: Any) -> Any:
-        both, neither = self._with(ops.logical_and, other), (~self)._with(ops.logical_and, _not(other))
-        return both if both is NotImplemented else both | neither
-
-    def __ne__(self, other: Any) -> Any:
-        equal = self.__eq__(other)
-        return equal if equal is NotImplemented else ~equal
+        of_both = all(inverted) if row is ops.logical_and else any(inverted)
+        return Condition(self.value._record(row, self.value, other), of_both)
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -135,20 +130,24 @@ class Condition:
             return branch()
 
 
-def _not(other: Any) -> Any:
-    return ~other if isinstance(other, Condition) else not other if isinstance(other, bool) else other
+def _as_number(x: Any) -> Any:
+    """1 for a condition that holds, 0 for another; x itself where it is none."""
+    if not isinstance(x, Condition):
+        return x
+    if x.inverted:
+        raise refusal(x.value, "computes with", True)
+    return x.choose(1.0, 0.0)
 
 
-def _as_number(name: str) -> Any:
-    def method(self: Condition, other: Any) -> Any:
-        number = other.choose(1.0, 0.0) if isinstance(other, Condition) else other
-        return getattr(self.choose(1.0, 0.0), name)(number)
-
-    return method
+def _of_numbers(name: str) -> Any:
+    return lambda self, *others: getattr(_as_number(self), name)(*map(_as_number, others))
 
 
-for _name in "__add__ __radd__ __sub__ __rsub__ __mul__ __rmul__".split():
-    setattr(Condition, _name, _as_number(_name))
+for _name in (
+    "add radd sub rsub mul rmul truediv rtruediv pow rpow neg pos abs"
+    " eq ne lt le gt ge float int round format"
+).split():
+    setattr(Condition, f"__{_name}__", _of_numbers(f"__{_name}__"))
 
 
 def harmless(row: Primitive, operands: tuple[Any, ...]) -> tuple[Any, ...]:

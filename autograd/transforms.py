@@ -184,7 +184,7 @@ class Call:
                 v.__class__ = Traced
         for v, x in zip(self.variables, self.given):
             if isinstance(x, Value):
-                v.row, v.x, v.y, v.dx = ops.mul, x, 1.0, 1.0
+                v.row, v.x, v.y, v._dx = ops.mul, x, 1.0, 1.0
             else:
                 v.__class__ = Constant
 

@@ -59,7 +59,7 @@ class Value:
     Raises TypeError unless `data` is one real number.
     """
 
-    __slots__ = ("_data", "_grad", "_label", "row", "x", "y", "dx", "dy", "__dict__")
+    __slots__ = ("_data", "_grad", "_label", "row", "x", "y", "_dx", "_dy", "__dict__")
 
     traced = False
 
@@ -69,8 +69,8 @@ class Value:
         self.row: Any = None
         self.x: Any = None
         self.y: Any = None
-        self.dx: Any = None
-        self.dy: Any = None
+        self._dx: Any = None
+        self._dy: Any = None
         if isinstance(children, str):  # Value(2.0, "w")
             label, children = children, ()
         if label:
@@ -79,7 +79,7 @@ class Value:
             self.x = tuple(children)
             if not all(isinstance(child, Value) for child in self.x) or not isinstance(op, str):
                 raise TypeError(f"children are Values and op is a name, not {children!r:.80} and {op!r:.80}")
-            self.row, self.dx = ops.by_hand(op), _ByHand()
+            self.row, self._dx = ops.by_hand(op), _ByHand()
 
     @property
     def data(self) -> Any:
@@ -120,6 +120,20 @@ class Value:
         self._label = label
 
     @property
+    def dx(self) -> Any:
+        """The local derivative ∂self/∂x."""
+        if modes:
+            refuse(self, "reads the derivative of", COMPILE)
+        return self._dx
+
+    @property
+    def dy(self) -> Any:
+        """The local derivative ∂self/∂y."""
+        if modes:
+            refuse(self, "reads the derivative of", COMPILE)
+        return self._dy
+
+    @property
     def op(self) -> str:
         """The name of the primitive that computed it; "" for a leaf."""
         return self.row.name if self.row else ""
@@ -149,8 +163,8 @@ class Value:
         out.row = _add
         out.x = self
         out.y = other
-        out.dx = 1.0
-        out.dy = dy
+        out._dx = 1.0
+        out._dy = dy
         return out
 
     def __sub__(self, other: Any) -> Value:
@@ -167,8 +181,8 @@ class Value:
         out.row = _sub
         out.x = self
         out.y = other
-        out.dx = 1.0
-        out.dy = dy
+        out._dx = 1.0
+        out._dy = dy
         return out
 
     def __mul__(self, other: Any) -> Value:
@@ -187,8 +201,8 @@ class Value:
             out.row = _mul
             out.x = self
             out.y = other
-            out.dx = y
-            out.dy = dy
+            out._dx = y
+            out._dy = dy
             return out
         except SystemError as error:  # NumPy's dot multiplies on after an error: it is raised again
             raise _original(error) from None
@@ -257,8 +271,8 @@ class Value:
         out.row = _sigmoid
         out.x = self
         out.y = None
-        out.dx = s * (1.0 - s)
-        out.dy = None
+        out._dx = s * (1.0 - s)
+        out._dy = None
         return out
 
     def relu(self) -> Value:
@@ -271,8 +285,8 @@ class Value:
         out.row = _relu
         out.x = self
         out.y = None
-        out.dx = 1.0 if x > 0.0 else 0.0
-        out.dy = None
+        out._dx = 1.0 if x > 0.0 else 0.0
+        out._dy = None
         return out
 
     def softplus(self) -> Value:
@@ -290,7 +304,9 @@ class Value:
 
     def __ne__(self, other: Any) -> Any:
         equal = self.__eq__(other)
-        return ~equal if isinstance(equal, Condition) else equal if equal is NotImplemented else not equal
+        if isinstance(equal, Condition):
+            return Condition((~equal).value)
+        return equal if equal is NotImplemented else not equal
 
     def __lt__(self, other: Any) -> Any:
         return _compared(operator.lt, ops.less, self, other)
@@ -355,7 +371,7 @@ class Value:
                     g = v._grad
                     if g - g:
                         raise gradient_anomaly(v, order)
-                    dx = v.dx
+                    dx = v._dx
                     if dx is not None:
                         x = v.x
                         if type(x) is tuple:
@@ -363,7 +379,7 @@ class Value:
                                 p._grad += g * d
                         else:
                             x._grad += g * dx
-                    dy = v.dy
+                    dy = v._dy
                     if dy is not None:
                         y = v.y
                         if type(y) is tuple:
@@ -429,15 +445,15 @@ class Value:
     @property
     def _backward(self) -> Callable[[], Any]:
         """The function of an operation made by hand, for code written for micrograd."""
-        return self.dx.function if isinstance(self.dx, _ByHand) else lambda: None
+        return self._dx.function if isinstance(self._dx, _ByHand) else lambda: None
 
     @_backward.setter
     def _backward(self, function: Callable[[], Any]) -> None:
-        if not isinstance(self.dx, _ByHand):
+        if not isinstance(self._dx, _ByHand):
             raise TypeError(
                 "_backward is for a Value made by hand, Value(data, (x, y), name): it has parents"
             )
-        self.dx.function = function
+        self._dx.function = function
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Give a subclass the fast operators, so that they return it: those above, with cls for Value."""
@@ -536,8 +552,8 @@ def matvec(rows: Iterable[Iterable[Any]], xs: Iterable[Any]) -> list[Value]:
         out.row = _dot
         out.x = ws
         out.y = xs
-        out.dx = x_data if w_live else None
-        out.dy = w_data if x_live else None
+        out._dx = x_data if w_live else None
+        out._dy = w_data if x_live else None
         outs.append(out)
     return outs
 
@@ -644,8 +660,8 @@ def _node(primitive: Primitive, data: float, x: Any, y: Any, dx: Any, dy: Any, k
     out.row = primitive
     out.x = x
     out.y = y
-    out.dx = dx
-    out.dy = dy
+    out._dx = dx
+    out._dy = dy
     if data - data:  # NaN, and so true, just where data is not finite
         raise anomaly(primitive, x, y)
     return out

@@ -55,7 +55,7 @@ class MeanLoss:
             losses = total(each)
         except TypeError:
             raise TypeError(f"the loss of one example is one Value, not {each[0]!r:.80}") from None
-        if losses.dx is None:
+        if losses._dx is None:
             raise TypeError("the loss is a number, and not a Value: it depends on no parameter")
         mean = losses * (1.0 / len(X))
         mean.backward()

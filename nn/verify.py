@@ -254,10 +254,10 @@ def rounding(outputs: Sequence[Value]) -> dict[Value, float]:
             away = sum(error[p] for p, _ in pairs)
             if abs(x - y) < UNITS * away:
                 error[v] = away if v.op == "relu" else 2.0
-        elif v.op in ("mul", "dot") and v.dx is not None and v.dy is not None:  # and products of the errors
+        elif v.op in ("mul", "dot") and v._dx is not None and v._dy is not None:  # and products of the errors
             xs, ys = (x if isinstance(x, tuple) else (x,) for x in (v.x, v.y))
             error[v] += sum(error[x] * error[y] for x, y in zip(xs, ys))
-        elif v.op == "pow" and v.dy is None and v.y > 1.0:  # of which the derivative at 0 says nothing
+        elif v.op == "pow" and v._dy is None and v.y > 1.0:  # of which the derivative at 0 says nothing
             error[v] = max(error[v], error[v.x] ** v.y)
         if v.op in ("add", "sub", "dot", "total"):
             error[v] += EPS * sum(abs(partial * p.data) for p, partial in pairs)

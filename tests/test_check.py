@@ -225,7 +225,7 @@ def test_small_errors_are_found_at_all_scales_and_places(error, monkeypatch):
 def test_a_local_derivative_that_was_set_by_hand_is_checked():
     def f(x):
         y = x.sin()
-        y.dx *= 1.0 + 1e-9
+        y._dx *= 1.0 + 1e-9
         return y
 
     with pytest.raises(AssertionError, match=r"bounds$"):

@@ -615,6 +615,8 @@ def test_methods_are_compiled_for_each_instance():
     for twin in (pickle.loads(pickle.dumps(one)).loss, pickle.loads(pickle.dumps(one.loss))):
         assert twin(x, y) == 1.25
     assert copy.deepcopy(one.loss)(x, y) == 1.25 and pickle.loads(pickle.dumps(Line.loss)) is Line.loss
+    with pytest.raises(TypeError, match="add '__weakref__'"):
+        type("Tight", (), {"__slots__": (), "double": autograd.compile(lambda self, x: 2.0 * x)})().double(x)
     loss, gone = one.loss, weakref.ref(one)
     del one
     assert loss(x, y) == 1.25  # it is alive as long as what is bound to it

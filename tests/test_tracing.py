@@ -272,8 +272,14 @@ def test_conditions_are_compared_and_counted_as_bools_are():
         (lambda x, y: where((x > 0) == (y > 0), 1.0, 2.0), [1.0, 1.0, 2.0]),
         (lambda x, y: where((x > 0) != (y > 0), 1.0, 2.0), [2.0, 2.0, 1.0]),
         (lambda x, y: (x > 0) + (y > 0) + 0.0 * x, [2.0, 0.0, 1.0]),
+        (lambda x, y: where((x > 0) == 1, 1.0, 2.0), [1.0, 2.0, 1.0]),
+        (lambda x, y: (x > 0) / 2 - abs(-(y > 0)) ** 2 + (x != y), [-0.5, 0.0, 1.5]),
+        (lambda x, y: x * (~(x > 0) & (y < 0) | (x > 0) & ~(y > 0)), [0.0, -1.0, 1.0]),
     ):
         assert autograd.compile(f).per_example(x, y).tolist() == right
+    for f in (lambda x: ~(x > 0) * x, lambda x: (~(x > 0) | (x > 2)) + x, lambda x: (~(x > 0) == 1) * x):
+        with pytest.raises(TypeError, match="among Python's bools ~True is −2"):  # as 3 * ~True is −6
+            autograd.compile(f)(x)
     with pytest.raises(TypeError, match="unhashable"):
         autograd.compile(lambda x: {True: 3.0}.get(x > 0, 1.0) * x)(x)
     a = np.array([3.0, -4.0, 0.5])
@@ -336,6 +342,16 @@ def test_a_primitive_of_ones_own_is_known_to_every_reading(engine):
     assert derive(sinc(w), [w])[0].data == pytest.approx((math.cos(2.0) - math.sin(2.0) / 2.0) / 2.0)
     assert hessian(lambda x: hypot(x, 4.0))(3.0) == pytest.approx(16.0 / 125.0)
     assert "sinc" in autograd.draw(sinc(w)).source
+    for computes, said in (
+        (np.float32, ""),
+        (lambda x: "text", "'own' gives a number for numbers, not 'text'"),
+    ):
+        own = Primitive("own", "o", computes, np.abs, lambda x, out: 1.0)
+        if said:
+            with pytest.raises(TypeError, match=said):
+                own(w)
+        else:
+            assert type((own(w) * w).data) is float  # and not single precision
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -115,7 +115,13 @@ class Program:
         bound, key = Program(bind(self._f, instance, owner), self._reduce, self._engine), id(instance)
         with self._memory.lock:
             if key not in self._of_instances:
-                weakref.finalize(instance, self._of_instances.pop, key).atexit = False
+                try:
+                    weakref.finalize(instance, self._of_instances.pop, key).atexit = False
+                except TypeError:
+                    raise TypeError(
+                        "compile keeps a program for each object: add '__weakref__' to the __slots__ of"
+                        f" {type(instance).__name__}"
+                    ) from None
                 self._of_instances[key] = bound._memory
             bound._memory = self._of_instances[key]
         return bound

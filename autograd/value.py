@@ -634,7 +634,16 @@ def _binary(primitive: Primitive, x: Any, y: Any) -> Any:
             dy = primitive.dy(a, b, d)  # type: ignore[misc]
         except _UNDEFINED:
             dy = math.nan
-    return _node(primitive, d, x, y, dx, dy, kind)
+    out = _new(kind)  # as _node does, whose call would take a tenth of the time
+    out._data = d
+    out.row = primitive
+    out.x = x
+    out.y = y
+    out._dx = dx
+    out._dy = dy
+    if d - d:
+        raise anomaly(primitive, x, y)
+    return out
 
 
 def _unary(primitive: Primitive, x: Value) -> Value:
@@ -651,7 +660,16 @@ def _unary(primitive: Primitive, x: Value) -> Value:
         dx = primitive.dx(a, d)
     except _UNDEFINED:
         dx = math.nan
-    return _node(primitive, d, x, None, dx, None, kind)
+    out = _new(kind)
+    out._data = d
+    out.row = primitive
+    out.x = x
+    out.y = None
+    out._dx = dx
+    out._dy = None
+    if d - d:
+        raise anomaly(primitive, x)
+    return out
 
 
 def _node(primitive: Primitive, data: float, x: Any, y: Any, dx: Any, dy: Any, kind: type[Value]) -> Value:

@@ -20,7 +20,7 @@ import autograd
 import nn
 from autograd import Value, derive, dot, draw, matvec, total
 from autograd.ops import TABLE
-from autograd.program.lift import Array, Operand, is_whole
+from autograd.program.arrays import Gather, Rows, Select
 from autograd.program.reading import Kernel
 from autograd.transforms import data_of
 
@@ -333,12 +333,12 @@ def test_leaves_that_meet_no_array_lie_as_given():
         assert [array.shape for array in p.leaves] == [shape]
 
 
-def test_an_operand_is_whole_if_it_is_the_array_as_it_is():
-    array, every = Array(0, "leaf", (2, 2), False), slice(None)
-    assert is_whole(Operand(array, (every, every), (0, 1)))
-    assert not is_whole(Operand(array, (every, every), (1, 0)))
-    assert not is_whole(Operand(array, (slice(0, 1), every), (0, 1)))
-    assert not is_whole(Operand(array, np.array([[1, 0], [2, 3]]), (0, 1)))
+def test_a_view_is_whole_if_it_is_the_array_as_it_is():
+    array, every = Rows((2, 2), False), slice(None)
+    assert Select(array, (0, 1), (every, every)).is_whole
+    assert not Select(array, (1, 0), (every, every)).is_whole
+    assert not Select(array, (0, 1), (slice(0, 1), every)).is_whole
+    assert not Gather(array, (0, 1), np.array([[1, 0], [2, 3]])).is_whole
 
 
 def test_gradients_lie_as_their_leaves_do():

@@ -14,50 +14,33 @@ import itertools
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from .. import ops
 from ..graph import parents, topological_order
-from ..ops import Primitive
-from ..value import Constant, Value
+from ..value import Constant as Number
+from ..value import Value
+from .arrays import (
+    Array,
+    Constant,
+    Contract,
+    Gather,
+    Input,
+    Leaf,
+    Map,
+    Rows,
+    Select,
+    Spread,
+    Stack,
+    View,
+    coordinates,
+    whole,
+)
 from .simplify import COMMUTATIVE, ROW_SUM
 
 NUMBER, LEAF = -2, -1  # in a signature, instead of an array's number: a constant; a leaf in no array yet
-
-
-@dataclass(eq=False, slots=True)
-class Array:
-    """Scalars as one array, of `shape`, or of that shape for every row of the data if `by_row`.
-
-    It is the primitive `op` of the operands in its one term; for `dot` and `total`, the sum of its `terms`,
-    products of operands and, if it comes first, a number. Any other `op` is a word. `data` has a constant's
-    numbers, an input's place among the arguments, or the Values of live leaves. A "stack" is its terms
-    (operand, length) end to end, in the order of `data`.
-    """
-
-    number: int
-    op: Any  # a Primitive or a word
-    shape: tuple[int, ...]
-    by_row: bool
-    terms: list[tuple[Any, ...]] = field(default_factory=list)
-    data: Any = None
-
-
-@dataclass(eq=False, slots=True)
-class Operand:
-    """Elements of an array, laid along axes of the result.
-
-    `index` has a slice or a number for each axis of the array; or it is an array of positions in the
-    flattened array. `labels` says where what is left lies: along an axis of the result, by its place,
-    or along one of the axes beyond those, over which is summed.
-    """
-
-    array: Array
-    index: Any
-    labels: tuple[int, ...]
 
 
 class Lifted:
@@ -71,6 +54,7 @@ class Lifted:
         self, outputs: Iterable[Value], inputs: Sequence[np.ndarray], leaves: Iterable[Value], rows: Value
     ):
         self.arrays: list[Array] = []
+        self._numbers: dict[Array, int] = {}  # their places there
         self.places: dict[Value, tuple[Array, int]] = {}
         order = topological_order(*outputs)[::-1]  # in which first operands come before second ones
         known = {rows, *(v for leaves in inputs for v in leaves.flat)}
@@ -87,52 +71,48 @@ class Lifted:
                 if not operands:
                     self._ready.append(v)
         for i, leaves in enumerate(inputs):
-            self._place(self._new("input", leaves.shape, True, data=i), leaves.ravel())
-        self._place(self._new("rows", (), False), [rows])
+            self._place(self._new(Input(leaves.shape, True, i)), leaves.ravel())
+        self._place(self._new(Rows((), False)), [rows])
         self._form_all()
         for v in order:
             if v not in self.places and not isinstance(
-                v, Constant
+                v, Number
             ):  # a leaf that is an output, and meets nothing
                 self._place_leaf_array((), [v])
 
     def stacked(self, shape: Sequence[int], members: Sequence[Any], by_row: bool = False) -> Array:
         """An array of `shape` of Values and numbers; `by_row`: with rows, even if those are all equal."""
-        array = self._stacked(shape, members)
+        array = self._stacked(tuple(shape), members)
         if by_row and not array.by_row:
-            operand = Operand(array, (slice(None),) * len(array.shape), tuple(range(len(array.shape))))
-            return self._new("copy", shape, True, [(operand,)])
+            return self._new(Spread(array.shape, True, whole(array)))
         return array
 
-    def _stacked(self, shape: Sequence[int], members: Sequence[Any]) -> Array:
-        shape = tuple(shape)
-        axes = [ranks for ranks in _coordinates(np.arange(len(members)), shape) if ranks.any()]
+    def _stacked(self, shape: tuple[int, ...], members: Sequence[Any]) -> Array:
+        axes = [ranks for ranks in coordinates(np.arange(len(members)), shape) if ranks.any()]
         chosen: dict[Array | None, list[int]] = {}  # which members are in each array, or are numbers
         for i, v in enumerate(members):
             chosen.setdefault(self.places[v][0] if isinstance(v, Value) else None, []).append(i)
         if list(chosen) == [None]:
-            return self._new("constant", shape, False, data=np.reshape(members, shape))
-        terms = []
+            return self._new(Constant(shape, False, np.reshape(members, shape)))
+        pieces = []
         for array, which in chosen.items():
             if array is None:
-                array = self._new("constant", [len(which)], False, data=np.array([members[i] for i in which]))
+                array = self._new(Constant((len(which),), False, np.array([members[i] for i in which])))
                 where = np.arange(len(which))
             else:
                 where = np.array([self.places[members[i]][1] for i in which])
             if len(chosen) == 1:
-                operand = _operand(array, where[:, None], axes, [])
-                if array.shape == shape and is_whole(operand):
+                view = _view(array, where[:, None], axes, [])
+                if array.shape == shape and view.is_whole:
                     return array
-                return self._new("copy", shape, array.by_row, [(operand,)])
-            terms.append((_operand(array, where[:, None], [np.arange(len(which))], []), len(which)))
-        by_row = any(operand.array.by_row for operand, _ in terms)
+                return self._new(Spread(shape, array.by_row, view))
+            pieces.append((_view(array, where[:, None], [np.arange(len(which))], []), len(which)))
+        by_row = any(view.array.by_row for view, _ in pieces)
         order = np.argsort(np.concatenate(list(chosen.values())))
-        return self._new("stack", shape, by_row, terms, data=order)
+        return self._new(Stack(shape, by_row, pieces, order))
 
-    def _new(
-        self, op: Primitive | str, shape: Sequence[int], by_row: bool, terms: Any = (), data: Any = None
-    ) -> Array:
-        array = Array(len(self.arrays), op, tuple(shape), by_row, list(terms), data)
+    def _new(self, array: Array) -> Array:
+        self._numbers[array] = len(self.arrays)
         self.arrays.append(array)
         return array
 
@@ -178,7 +158,7 @@ class Lifted:
         if isinstance(x, float):
             return NUMBER
         place = self.places.get(x)
-        return LEAF if place is None else place[0].number
+        return LEAF if place is None else self._numbers[place[0]]
 
     def _parts(self, group: list[Value]) -> list[list[list[tuple[Any, ...]]]]:
         """The terms of a group's Values: a part for each kind, in it a row for each Value."""
@@ -203,21 +183,29 @@ class Lifted:
         for part in parts:
             part, along = _aligned(part)
             term = [
-                self._constant(where, nodes, along) if array is None else _operand(array, where, nodes, along)
+                self._constant(where, nodes, along) if array is None else _view(array, where, nodes, along)
                 for array, where in part
             ]
-            labels = {label for x in term if isinstance(x, Operand) for label in x.labels}
+            labels = {label for x in term if isinstance(x, View) for label in x.axes}
             repeats = math.prod(n for i, n in enumerate(_lengths(along), len(nodes)) if i not in labels)
             terms.append(tuple(term) if repeats == 1 else (float(repeats), *term))
-        by_row = v.row is not ROW_SUM and any(array.by_row for part in parts for array, _ in part if array)
-        labels = {label for term in terms for x in term if isinstance(x, Operand) for label in x.labels}
+        labels = {label for term in terms for x in term if isinstance(x, View) for label in x.axes}
         if nodes and labels.isdisjoint(range(len(nodes))):
-            array = self._new(v.row, (), by_row, terms)  # they are all the same
+            array = self._computed(v.row, (), terms)  # they are all the same
             for same in group:
                 self._place(array, [same])
         else:
             members = [group[i] for i in np.argsort(_positions(nodes))] if nodes else group
-            self._place(self._new(v.row, shape, by_row, terms), members)
+            self._place(self._computed(v.row, shape, terms), members)
+
+    def _computed(self, row: Any, shape: tuple[int, ...], terms: list[tuple[Any, ...]]) -> Array:
+        """A new array: a row of the table, sums of products, or a sum over the rows."""
+        by_row = any(x.array.by_row for term in terms for x in term if isinstance(x, View))
+        if row is ROW_SUM:
+            return self._new(Contract(shape, False, terms, over_rows=True))
+        if row in (ops.dot, ops.total):
+            return self._new(Contract(shape, by_row, terms))
+        return self._new(Map(shape, by_row, row, terms[0]))
 
     def _by_number(self, group: list[Value]) -> list[list[Value]]:
         """The group itself, or, if operands are there with several numbers, a group for each number."""
@@ -241,13 +229,8 @@ class Lifted:
                 term.append(x)
             else:
                 array, position = self.places[x]
-                index: list[Any] = []
-                for length in reversed(array.shape):
-                    position, coordinate = divmod(position, length)
-                    index.append(coordinate)
-                term.append(Operand(array, tuple(index[::-1]), ()))
-        by_row = v.row is not ROW_SUM and any(x.array.by_row for x in term if isinstance(x, Operand))
-        self._place(self._new(v.row, (), by_row, [tuple(term)]), [v])
+                term.append(Select(array, (), coordinates(position, array.shape)))
+        self._place(self._computed(v.row, (), [tuple(term)]), [v])
 
     def _located(self, rows: list[list[tuple[Any, ...]]]) -> Part:
         """For each operand of a part's terms, the array it is in and, by Value and term, where."""
@@ -266,9 +249,7 @@ class Lifted:
         grid, labels = _grid(numbers, nodes, along)
         if not labels:
             return float(grid)
-        return Operand(
-            self._new("constant", grid.shape, False, data=grid), (slice(None),) * grid.ndim, labels
-        )
+        return Select(self._new(Constant(grid.shape, False, grid)), labels, (slice(None),) * grid.ndim)
 
     # Which live leaves form an array
 
@@ -320,7 +301,7 @@ class Lifted:
     def _place_leaf_array(self, shape: Sequence[int], leaves: list[Value]) -> None:
         data = np.empty(len(leaves), dtype=object)
         data[:] = leaves
-        self._place(self._new("leaf", shape, False, data=data.reshape(tuple(shape))), leaves)
+        self._place(self._new(Leaf(tuple(shape), False, data.reshape(tuple(shape)))), leaves)
 
 
 # Coordinates. An axis is a column of ranks, 0, 1, ...: for each of an array's Values, or for each term
@@ -333,7 +314,7 @@ Part = list[tuple[Any, np.ndarray]]
 
 def _terms(v: Value) -> Sequence[tuple[Any, ...]]:
     if v.row is ops.where:
-        return [(v.x, *(y._data if isinstance(y, Constant) else y for y in v.y))]
+        return [(v.x, *(y._data if isinstance(y, Number) else y for y in v.y))]
     operands = (v.x,) if v.y is None else (v.x, v.y)
     return list(zip(*operands)) if isinstance(v.x, tuple) else (operands,)
 
@@ -350,24 +331,11 @@ def _without_ones(*lengths: int) -> tuple[int, ...]:
 def _ranked(array: Any, where: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     """For each axis of an array, the coordinates at which it is used, sorted, and which of them by use."""
     found = []
-    for length, column in zip(array.shape, _coordinates(where, array.shape)) if array else ():
+    for length, column in zip(array.shape, coordinates(where, array.shape)) if array else ():
         used = np.zeros(length, dtype=bool)
         used[column] = True
         found.append((np.flatnonzero(used), (np.cumsum(used) - 1)[column]))
     return found
-
-
-# Not by np.unravel_index: some versions of NumPy give wrong coordinates for arrays of several axes and
-# more than 8192 numbers.
-
-
-def _coordinates(where: np.ndarray, shape: tuple[int, ...]) -> list[np.ndarray]:
-    """For each axis of an array of that shape, the coordinates of these positions."""
-    columns = []
-    for length in reversed(shape):
-        where, column = np.divmod(where, length)
-        columns.append(column)
-    return columns[::-1]
 
 
 def _positions(axes: Axes) -> np.ndarray:
@@ -422,7 +390,7 @@ def _aligned(part: Part) -> tuple[Part, Axes]:
     return part, [np.arange(n)]
 
 
-def _operand(array: Array, where: np.ndarray, nodes: Axes, along: Axes) -> Operand:
+def _view(array: Array, where: np.ndarray, nodes: Axes, along: Axes) -> View:
     """The elements of an array that lie at the given positions, by Value and term, along these axes."""
     index: list[Any] = []
     labels: list[int] = []
@@ -434,11 +402,11 @@ def _operand(array: Array, where: np.ndarray, nodes: Axes, along: Axes) -> Opera
         start, step = int(values[0]), int(values[1] - values[0])
         if label is None or label in labels or (values[1:] - values[:-1] != step).any():
             grid, grid_labels = _grid(where, nodes, along)
-            return Operand(array, grid, grid_labels)
+            return Gather(array, grid_labels, grid)
         whole = len(values) == length
         index.append(slice(None) if whole else slice(start, int(values[-1]) + 1, step if step > 1 else None))
         labels.append(label)
-    return Operand(array, tuple(index), tuple(labels))
+    return Select(array, tuple(labels), tuple(index))
 
 
 def _label(ranks: np.ndarray, nodes: Axes, along: Axes) -> int | None:
@@ -466,9 +434,3 @@ def _grid(numbers: np.ndarray, nodes: Axes, along: Axes) -> tuple[np.ndarray, tu
         else:
             labels.append(axis)
     return grid.reshape([shape[axis] for axis in labels]), tuple(labels)
-
-
-def is_whole(operand: Operand) -> bool:
-    """Whether an operand is the array as it is, each axis along that of the result."""
-    whole = isinstance(operand.index, tuple) and all(i == slice(None) for i in operand.index)
-    return whole and operand.labels == tuple(range(len(operand.array.shape)))

@@ -13,8 +13,11 @@ from ..graph import collector_off, topological_order
 from ..locks import computed_once, new_lock
 from ..tracing import COMPILE, tracing
 from ..value import Value
-from .emit import Source
-from .lift import Array, Lifted
+from .array_api import RESERVED, Source
+from .arrays import Array, Leaf
+from .lift import Lifted
+from .names import Names, name
+from .plan import plan
 from .record import Recording
 from .simplify import simplify
 
@@ -56,17 +59,17 @@ class Reading:
 
     @computed_once
     @collector_off()
-    def _lifted(self) -> tuple[Lifted, list[Array], list[Array]]:
+    def _lifted(self) -> tuple[Lifted, list[Leaf], list[Array]]:
         """The arrays, those among them of live leaves, and the outputs."""
         recording, scalars = self.recording, self._scalars(self.recording.leaves)
         values = [v for v in scalars if isinstance(v, Value)]
         lifted = Lifted(values, recording.inputs, recording.leaves, recording.rows)
-        leaves = [array for array in lifted.arrays if array.op == "leaf"]
+        leaves = [array for array in lifted.arrays if isinstance(array, Leaf)]
         shape = (len(self._outputs),) if recording.listed else ()
         n = len(self._outputs)
         outputs = [lifted.stacked(shape, scalars[:n], by_row=self.kind == "rows")]
         for array in leaves if self.kind == "gradient" else ():
-            outputs.append(lifted.stacked(array.shape, self._scalars(array.data.flat)[n:]))
+            outputs.append(lifted.stacked(array.shape, self._scalars(array.values.flat)[n:]))
         return lifted, leaves, outputs
 
     def _scalars(self, leaves: Iterable[Value]) -> list[Any]:
@@ -77,7 +80,7 @@ class Reading:
     @property
     def leaves(self) -> list[np.ndarray]:
         """The live leaves, as arrays of Values."""
-        return [array.data for array in self._lifted[1]]
+        return [array.values for array in self._lifted[1]]
 
     @computed_once
     def native(self) -> bool:
@@ -95,11 +98,17 @@ class Reading:
 
     def source(self, fast: bool = False, watched: bool = False) -> Source:
         """The program for every array module or, if `fast` or `watched`, for NumPy alone (see Source)."""
-        lifted, leaves, (result, *gradient) = self._lifted
-        pairs = [(self._became.get(v), self._became.get(adjoint)) for v, adjoint in self._adjoints.items()]
+        lifted, leaves, outputs = self._lifted
+        places, became = lifted.places, self._became
+        scalars = [(became.get(v), became.get(adjoint)) for v, adjoint in self._adjoints.items()]
+        pairs = [(places[v][0], places[g][0]) for v, g in scalars if v in places and g in places]
         titles = {"rows": f"{self._name}_of_rows", "value": self._name, "gradient": f"{self._name}_gradient"}
-        names = titles[self.kind], self._name
-        return Source(*names, lifted, self.recording.names, leaves, result, gradient, pairs, fast, watched)
+        names = Names(RESERVED)
+        title = names.unique(titles[self.kind])
+        arguments = [names.unique(argument) for argument in self.recording.names]
+        planned = plan(outputs)
+        name(planned, names, arguments, leaves, self._name, pairs)
+        return Source(title, planned, names, arguments, leaves, fast, watched)
 
     @collector_off()
     def function(self, xp: Any, fast: bool = False, watched: bool = False) -> Callable[..., Any]:

@@ -1,0 +1,473 @@
+"""array_api: planned arrays as Python source, for NumPy and every library with the array API standard.
+
+A line for each array that is used again, or that has a name of its own; what is used once stands
+where it is used. The source defines `program(xp)`, which returns the function for array module xp.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import ops
+from ..ops import TABLE, Primitive
+from .arrays import (
+    Array,
+    Constant,
+    Contract,
+    Gather,
+    Input,
+    Leaf,
+    Map,
+    Rows,
+    Select,
+    Spread,
+    Stack,
+    View,
+    size,
+)
+from .names import Names
+from .plan import Plan, watched
+
+# How a primitive is written, if not as xp.name(x): an operator with its precedence, or a helper.
+OPERATORS = {
+    ops.add: ("+", 1),
+    ops.sub: ("-", 1),
+    ops.mul: ("*", 3),
+    ops.div: ("/", 3),
+    ops.pow: ("**", 5),
+    ops.neg: ("-", 4),
+    ops.less: ("<", -3),
+    ops.less_equal: ("<=", -3),
+    ops.equal: ("==", -3),
+    ops.logical_and: ("&", -1),
+    ops.logical_or: ("|", -2),
+    ops.logical_not: ("~", 4),
+}
+ATOM, MATMUL = 6, 2  # a product of matrices stands in parentheses among other products
+
+# Helpers never overflow, and let NaN pass, like the rows of the table.
+HELPERS = {
+    "sigmoid": """
+def sigmoid(z):
+    e = xp.exp(-xp.abs(z))
+    return xp.where(z >= 0.0, 1.0, e) / (1.0 + e)
+""",
+    "relu": """
+def relu(z):
+    return xp.where(z <= 0.0, 0.0, z)
+""",
+    "softplus": """
+def softplus(z):
+    return xp.where(z <= 0.0, 0.0, z) + xp.log1p(xp.exp(-xp.abs(z)))
+""",
+    "maximum": """
+def maximum(x, y):
+    return xp.where((x < y) | (y != y), y, x)
+""",
+    "minimum": """
+def minimum(x, y):
+    return xp.where((x > y) | (y != y), y, x)
+""",
+    "step": """
+def step(x, y):
+    one, nan = xp.asarray(1.0, dtype=xp.float64), xp.asarray(xp.nan, dtype=xp.float64)
+    return xp.where(x > y, one, xp.where(x < y, 0.0, xp.where(x == y, 0.5, nan)))
+""",
+    # Of the libraries, those that follow the standard have its take; torch indexes as NumPy does.
+    "take": """
+def take(x, positions):
+    return xp.take(x, positions, axis=-1) if hasattr(xp, "__array_api_version__") else x[..., positions]
+""",
+    # Where NumPy raises what is invalid, ∞ − ∞ raises; isfinite would take four times as long.
+    "finite": """
+def finite(z):
+    z - z
+    return z
+""",
+    # pow can hide NaN as well as infinity, so NaN is added for watched operands.
+    "power": """
+def power(x, y, watch_x, watch_y):
+    out = x**y
+    out = out + (x - x) if watch_x else out
+    return out + (y - y) if watch_y else out
+""",
+}
+# For NumPy, fewer calls, and numbers that need not be converted at each; where something overflows on the
+# way, the program runs again with those above.
+FAST = {
+    **HELPERS,
+    "sigmoid": """
+def sigmoid(z, one=xp.asarray(1.0)):
+    e = xp.exp(-z)
+    e += one
+    return one / e
+""",
+    "relu": """
+def relu(z, zero=xp.asarray(0.0)):
+    return xp.maximum(z, zero)
+""",
+    "take": """
+def take(x, positions):
+    return x[..., positions]
+""",
+    "maximum": "maximum = xp.maximum",
+    "minimum": "minimum = xp.minimum",
+    "step": """
+def step(x, y):
+    return xp.heaviside(x - y, 0.5)
+""",
+}
+Text = tuple[str, int]  # an expression and its precedence
+
+
+RESERVED = {"xp", "N", "program", "constants", "__debug__", *HELPERS}
+
+
+class Source:
+    """A Python function of planned arrays, as text: one rule for each kind of array.
+
+    It takes the `arguments` and then the arrays of `leaves`, and returns a tuple of the plan's outputs.
+    `constants` has numbers too many to be written out, and functions of primitives that are not the table's.
+    `fast` is for NumPy alone; `watch`, for NumPy where it raises what is invalid, stops at infinities that
+    would be masked.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        planned: Plan,
+        names: Names,
+        arguments: Sequence[str],
+        leaves: Sequence[Array],
+        fast: bool = False,
+        watch: bool = False,
+    ):
+        self._title, self._arguments, self._leaves = title, arguments, leaves
+        self._names, self._fast = names, fast
+        self.constants: list[Any] = []
+        self.lines: dict[Array, str] = {}  # of the arrays that have one
+        self._own: dict[Primitive, str] = {}
+        self._numbers: dict[str, str] = {}
+        self._setup: list[str] = []
+        self._lines: list[str] = []
+        self._helpers: dict[str, None] = {}
+        self._uses = planned.uses
+        self._unnoticed = planned.unnoticed if watch else set()
+        self._texts: dict[Array, Text] = {}
+        self._plain: set[Array] = set()  # those whose texts are Python's numbers
+        for array in planned.arrays:
+            if self._is_plain(array):
+                self._plain.add(array)
+            self._write(array)
+        self._returned = [self._as_array(array, self._texts[array])[0] for array in planned.outputs]
+
+    def text(self) -> str:
+        """The source: a function program(xp) that returns the function."""
+        helpers = FAST if self._fast else HELPERS
+        parameters = ", ".join([*self._arguments, *(self._names.of[leaf] for leaf in self._leaves)])
+        body = [
+            *self._lines,
+            f"return {', '.join(self._returned)}" + ("," if len(self._returned) == 1 else ""),
+        ]
+        if any(re.search(r"\bN\b", line.partition("  #")[0]) for line in body):
+            body.insert(0, f"N = {self._arguments[0]}.shape[0]")
+        inner = [helpers[name].strip() for name in self._helpers]
+        if self._setup:
+            inner.insert(0, "\n".join(self._setup))
+        inner.append("\n    ".join([f"def {self._title}({parameters}):", *body]))
+        inner.append(f"return {self._title}")
+        blocks = "\n\n".join(inner).replace("\n", "\n    ").replace("    \n", "\n")
+        return f"def program(xp{', constants' if self.constants else ''}):\n    {blocks}\n"
+
+    def _is_plain(self, array: Array) -> bool:
+        known = not isinstance(array, Input | Leaf) and not array.shape
+        return known and all(view.array in self._plain for view in array.views)
+
+    def _as_array(self, array: Array, text: Text) -> Text:
+        return (f"xp.asarray({text[0]}, dtype=xp.float64)", ATOM) if array in self._plain else text
+
+    # Statements
+
+    def _write(self, array: Array) -> None:
+        """Write an array's line, or keep its expression for the one place where it is used."""
+        text, precedence = self._expression(array)
+        if not array.terms:
+            self._texts[array] = text, precedence
+            return
+        name = self._names.of.get(array, "")
+        if not name and self._uses[array] == 1 and len(text) <= 60:
+            self._texts[array] = (text, precedence)
+            return
+        name = name or self._names.unique(self._names.proposed.get(array, "t"))
+        shape = _shape(array)
+        note = f"  # {_tuple(shape)}" if shape else ""
+        self._lines.append(f"{name} = {text}{note}")
+        self.lines[array] = self._lines[-1]
+        self._texts[array] = (name, ATOM)
+
+    def _constant(self, numbers: np.ndarray, kind: str = "float64") -> Text:
+        if numbers.ndim == 0:
+            return _literal(float(numbers))
+        name = self._names.unique("c")
+        if numbers.size <= 16:
+            given = re.sub(r"\bnan\b", "xp.nan", re.sub(r"\binf\b", "xp.inf", str(numbers.tolist())))
+        else:
+            given = f"constants[{len(self.constants)}]"
+            self.constants.append(numbers)
+        self._setup.append(f"{name} = xp.asarray({given}, dtype=xp.{kind})")
+        return name, ATOM
+
+    def _number(self, literal: str) -> str:
+        """A number as an array, made once."""
+        if literal not in self._numbers:
+            self._numbers[literal] = self._names.unique("c")
+            self._setup.append(f"{self._numbers[literal]} = xp.asarray({literal}, dtype=xp.float64)")
+        return self._numbers[literal]
+
+    # Expressions by the kind of array. Labels are the axes of its text: "N" for the rows, then numbers.
+
+    @functools.singledispatchmethod
+    def _expression(self, array: Array) -> Text:
+        """An array's expression; of an input or a leaf, its name."""
+        return self._names.of[array], ATOM
+
+    @_expression.register
+    def _(self, array: Rows) -> Text:
+        return "N", ATOM
+
+    @_expression.register
+    def _(self, array: Constant) -> Text:
+        return self._constant(array.numbers)
+
+    @_expression.register
+    def _(self, array: Map) -> Text:
+        row, axes = array.row, _axes(array)
+        texts = [
+            self._spread(*self._viewed(x), axes) if isinstance(x, View) else _literal(x)
+            for x in array.operands
+        ]
+        watch = watched(array, self._unnoticed)
+        if watch and row is ops.pow:
+            self._helpers["power"] = None
+            return f"power({texts[0][0]}, {texts[1][0]}, {0 in watch}, {1 in watch})", ATOM
+        for i in watch:
+            self._helpers["finite"] = None
+            texts[i] = f"finite({texts[i][0]})", ATOM
+        if row is ops.detach:
+            return texts[0]
+        if row is ops.where:
+            if not any(isinstance(x, View) for x in array.operands[1:]):  # one of them has to be an array
+                texts[1] = self._number(texts[1][0]), ATOM
+            return f"xp.where({', '.join(text for text, _ in texts)})", ATOM
+        if row in OPERATORS:
+            return _operation(row, *texts)
+        return f"{self._function(row)}({', '.join(text for text, _ in texts)})", ATOM
+
+    @_expression.register
+    def _(self, array: Spread) -> Text:
+        text = self._spread(*self._viewed(array.view), _axes(array))
+        long = {axis for axis, n in enumerate(array.shape) if n > 1}
+        if long <= set(array.view.axes) and array.view.array.by_row == array.by_row:
+            return text
+        text = self._as_array(array.view.array, text)
+        return f"xp.broadcast_to({text[0]}, {_tuple(_shape(array))})", ATOM
+
+    @_expression.register
+    def _(self, array: Contract) -> Text:
+        axes, texts = _axes(array), []
+        for term in array.products:
+            numbers = [_literal(x) for x in term if not isinstance(x, View)]
+            text = self._contraction([self._viewed(x) for x in term if isinstance(x, View)], axes)
+            texts.append(_operation(ops.mul, numbers[0], text) if numbers else text)
+        out = texts[0]
+        for text in texts[1:]:
+            if len(out[0]) > 1000:  # Python's parser has its limits
+                self._lines.append(f"{(name := self._names.unique('t'))} = {out[0]}")
+                out = name, ATOM
+            out = _operation(ops.add, out, text)
+        return out
+
+    @_expression.register
+    def _(self, array: Stack) -> Text:
+        rows = ["N"] if array.by_row else []
+        pieces = []
+        for view, n in array.pieces:
+            text, precedence, labels = self._viewed(view)
+            if 0 not in labels:
+                text = f"{_in(self._as_array(view.array, (text, precedence)), ATOM)}[..., None]"
+            if (array.by_row and "N" not in labels) or (0 not in labels and n > 1):
+                text = f"xp.broadcast_to({text}, {_tuple([*rows, n])})"
+            pieces.append(text)
+        text = f"xp.concat([{', '.join(pieces)}], axis=-1)"
+        if (array.order != np.arange(len(array.order))).any():
+            text = self._take(text, array.order)
+        if len(array.shape) > 1:
+            text = f"xp.reshape({text}, {_tuple(_shape(array))})"
+        return text, ATOM
+
+    def _function(self, row: Primitive) -> str:
+        """The name of a primitive's function: one of xp's, a helper, or a user's own."""
+        if TABLE.get(row.name) is not row:
+            if row not in self._own:
+                self._own[row] = self._names.unique(row.name)
+                self._setup.append(f"{self._own[row]} = constants[{len(self.constants)}]")
+                self.constants.append(row.numpy)
+            return self._own[row]
+        if row.name in HELPERS:
+            self._helpers[row.name] = None
+            return row.name
+        return f"xp.{row.name}"
+
+    def _contraction(self, operands: list[tuple[str, int, list[Any]]], axes: list[Any]) -> Text:
+        """The product of one or two operands, summed over the labels that are not among `axes`."""
+        if len(operands) == 1:
+            labels = operands[0][2]
+            return self._spread(*self._summed_over(operands[0], [l for l in labels if l not in axes]), axes)
+        a, b = (
+            self._summed_over(this, [l for l in this[2] if l not in axes and l not in other[2]])
+            for this, other in (operands, operands[::-1])
+        )
+        both = [l for l in a[2] if l in b[2]]
+        summed = [l for l in both if l not in axes]
+        if not summed:
+            return _operation(ops.mul, self._spread(*a, axes), self._spread(*b, axes))
+        first = [l for l in axes if l in a[2] or l in b[2]][:1]
+        if first and first[0] not in a[2]:
+            a, b = b, a
+        rest_a, rest_b = ([l for l in this[2] if l not in both] for this in (a, b))
+        if not rest_b and a[2] == both + rest_a:
+            # A vector and a matrix: from this side it needs no transpose.
+            a, b, rest_a, rest_b = b, a, rest_b, rest_a
+        shared = [l for l in both if l in axes]
+        if len(summed) == 1 and len(rest_b) <= 1 and not shared:
+            left, right = self._transposed(a, rest_a + summed), self._transposed(b, summed + rest_b)
+            labels = rest_a + rest_b
+        elif len(summed) == 1 and len(rest_a) == len(rest_b) == 1:
+            left = self._transposed(a, shared + rest_a + summed)
+            right = self._transposed(b, shared + summed + rest_b)
+            labels = shared + rest_a + rest_b
+        elif not shared and rest_a and rest_b:
+            where = ", ".join(str(tuple(this[2].index(l) for l in summed)) for this in (a, b))
+            return self._spread(f"xp.tensordot({a[0]}, {b[0]}, ({where}))", ATOM, rest_a + rest_b, axes)
+        else:
+            kept = [l for l in axes if l in a[2] or l in b[2]]
+            product = _operation(ops.mul, self._spread(*a, kept + summed), self._spread(*b, kept + summed))
+            return self._spread(*self._summed_over((*product, kept + summed), summed), axes)
+        if self._fast and not shared and len(rest_a) < 2:
+            return self._spread(f"{_in(left, ATOM)}.dot({right[0]})", ATOM, labels, axes)
+        return self._spread(f"{_in(left, ATOM)} @ {_in(right, ATOM)}", MATMUL, labels, axes)
+
+    def _summed_over(
+        self, operand: tuple[str, int, list[Any]], summed: list[Any]
+    ) -> tuple[str, int, list[Any]]:
+        text, _, labels = operand
+        if not summed:
+            return operand
+        where = [labels.index(l) for l in summed]
+        axis = "" if len(where) == len(labels) else f", axis={where[0] if len(where) == 1 else tuple(where)}"
+        return f"xp.sum({text}{axis})", ATOM, [l for l in labels if l not in summed]
+
+    def _viewed(self, view: View) -> tuple[str, int, list[Any]]:
+        """The elements that a view takes of its array, with the labels of their axes."""
+        array = view.array
+        text, precedence = self._texts[array]
+        rows = ["N"] if array.by_row else []
+        labels = [*rows, *view.axes]
+        if isinstance(view, Select):
+            if view.takes_all:
+                return text, precedence, labels
+            parts = [":"] * len(rows) + [_slice(i) for i in view.index]
+            return f"{_in((text, precedence), ATOM)}[{', '.join(parts)}]", ATOM, labels
+        assert isinstance(view, Gather)
+        positions = view.positions
+        if len(array.shape) != 1:
+            text, precedence = f"xp.reshape({text}, {_tuple([*rows, size(array)])})", ATOM
+        start, length = int(positions.flat[0]), positions.size
+        if (positions.ravel() != np.arange(start, start + length)).any():
+            taken = self._take(text, positions)
+        elif length < size(array):
+            taken = f"{_in((text, precedence), ATOM)}[{':, ' if rows else ''}{start}:{start + length}]"
+        else:
+            taken = text
+        if positions.ndim > 1:
+            taken = f"xp.reshape({taken}, {_tuple([*rows, *positions.shape])})"
+        return taken, ATOM, labels
+
+    def _take(self, text: str, positions: np.ndarray) -> str:
+        self._helpers["take"] = None
+        return f"take({text}, {self._constant(positions.ravel(), 'int64')[0]})"
+
+    def _spread(self, text: str, precedence: int, labels: list[Any], axes: list[Any]) -> Text:
+        """A text whose axes are `labels`, to be broadcast along `axes`, of which they are some."""
+        if labels == axes:
+            return text, precedence
+        text, precedence = self._transposed((text, precedence, labels), [l for l in axes if l in labels])
+        first = min((axes.index(l) for l in labels), default=len(axes))
+        index = [":" if l in labels else "None" for l in axes[first:]]
+        if "None" in index:
+            return f"{_in((text, precedence), ATOM)}[{', '.join(index)}]", ATOM
+        return text, precedence
+
+    def _transposed(self, operand: tuple[str, int, list[Any]], order: list[Any]) -> Text:
+        text, precedence, labels = operand
+        if order == labels:
+            return text, precedence
+        text = _in((text, precedence), ATOM)
+        if len(labels) == 2:
+            return f"{text}.T", ATOM
+        if order[:-2] == labels[:-2]:
+            return f"{text}.mT", ATOM
+        where = tuple(labels.index(l) for l in order)
+        return f"xp.moveaxis({text}, {where}, {tuple(range(len(where)))})", ATOM
+
+
+def _axes(array: Array) -> list[Any]:
+    return [*(["N"] if array.by_row else []), *range(len(array.shape))]
+
+
+def _shape(array: Array) -> list[Any]:
+    return [*(["N"] if array.by_row else []), *array.shape]
+
+
+def _tuple(items: Sequence[Any]) -> str:
+    return f"({', '.join(map(str, items))}{',' * (len(items) == 1)})"
+
+
+def _slice(i: Any) -> str:
+    if isinstance(i, int):
+        return str(i)
+    return f"{i.start or ''}:{'' if i.stop is None else i.stop}" + (f":{i.step}" if i.step else "")
+
+
+def _literal(x: float) -> Text:
+    if math.isfinite(x):
+        return repr(x), OPERATORS[ops.neg][1] if repr(x).startswith("-") else ATOM
+    return (
+        ("xp.nan", ATOM)
+        if math.isnan(x)
+        else ("xp.inf", ATOM)
+        if x > 0
+        else ("-xp.inf", OPERATORS[ops.neg][1])
+    )
+
+
+def _operation(op: Any, *texts: Text) -> Text:
+    """An operator between texts, in the order of evaluation that the graph has."""
+    symbol, precedence = OPERATORS[op]
+    if len(texts) == 1:
+        return f"{symbol}{_in(texts[0], precedence)}", precedence
+    left, right = texts
+    if op is ops.pow:
+        return f"{_in(left, ATOM)} ** {_in(right, ATOM)}", precedence
+    return f"{_in(left, precedence)} {symbol} {_in(right, precedence + 1)}", precedence
+
+
+def _in(text: Text, precedence: int) -> str:
+    """A text as it stands where nothing that binds less may."""
+    return text[0] if text[1] >= precedence else f"({text[0]})"

@@ -1,0 +1,290 @@
+"""arrays: the program of arrays that lift finds in a graph of scalars, and that printers write down.
+
+    z[i] = Σⱼ w[i,j] x[j]        Contract((2,), True, [(w[:, :] along (0, 1), x[:] along (1,))])
+    h[i] = tanh(z[i] + b[i])     two Maps, of the rows `add` and `tanh`
+
+Axes are numbers: those of an array's shape count from 0, and those that are summed over go on from there.
+A view lays elements of an array along such axes: x[1:] along (1,) is x[1 + j]. An array that varies by row
+has its shape for each row of the data.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..ops import Primitive
+
+
+@dataclass(eq=False, slots=True)
+class Array:
+    """An array of a program: `shape`, for every row of the data if `by_row`."""
+
+    shape: tuple[int, ...]
+    by_row: bool
+
+    @property
+    def terms(self) -> Sequence[tuple[Any, ...]]:
+        """Tuples of views and numbers, that it is computed from."""
+        return ()
+
+    @property
+    def views(self) -> list[View]:
+        """The views that it is computed from."""
+        return [x for term in self.terms for x in term if isinstance(x, View)]
+
+
+@dataclass(eq=False, slots=True)
+class Input(Array):
+    """An argument, by its place."""
+
+    argument: int
+
+
+@dataclass(eq=False, slots=True)
+class Leaf(Array):
+    """Live leaves: an array of Values, of that shape."""
+
+    values: np.ndarray
+
+
+@dataclass(eq=False, slots=True)
+class Rows(Array):
+    """The number of rows."""
+
+
+@dataclass(eq=False, slots=True)
+class Constant(Array):
+    """Numbers of the program, of that shape."""
+
+    numbers: np.ndarray
+
+
+@dataclass(eq=False, slots=True)
+class Map(Array):
+    """A row of the table, element by element: of views or numbers along the axes of the result."""
+
+    row: Primitive
+    operands: tuple[Any, ...]
+
+    @property
+    def terms(self) -> Sequence[tuple[Any, ...]]:
+        return (self.operands,)
+
+
+@dataclass(eq=False, slots=True)
+class Contract(Array):
+    """A sum of products, summed over all axes beyond the result's and, if `over_rows`, over the rows.
+
+    A product is of one view or two and, if it comes first, a number.
+    """
+
+    products: Sequence[tuple[Any, ...]]
+    over_rows: bool = False
+
+    @property
+    def terms(self) -> Sequence[tuple[Any, ...]]:
+        return self.products
+
+
+@dataclass(eq=False, slots=True)
+class Spread(Array):
+    """A view, the same along those of the result's axes that it lacks."""
+
+    view: View
+
+    @property
+    def terms(self) -> Sequence[tuple[Any, ...]]:
+        return ((self.view,),)
+
+
+@dataclass(eq=False, slots=True)
+class Stack(Array):
+    """Views of several arrays end to end, so many elements of each; `order` says which of them come where."""
+
+    pieces: Sequence[tuple[View, int]]
+    order: np.ndarray
+
+    @property
+    def terms(self) -> Sequence[tuple[Any, ...]]:
+        return [(view,) for view, _ in self.pieces]
+
+
+@dataclass(eq=False, slots=True)
+class View:
+    """Elements of an array, laid along axes of a result, or along axes that are summed over."""
+
+    array: Array
+    axes: tuple[int, ...]
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """How long it is along each of its axes."""
+        raise NotImplementedError
+
+    def entry(self, at: Mapping[int, int]) -> tuple[int, ...]:
+        """The index, into its array, of its element at these coordinates by axis."""
+        raise NotImplementedError
+
+    def shown(self, name: str, letters: Sequence[str]) -> str:
+        """Its element, in letters for the axes."""
+        raise NotImplementedError
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is the array as it is, each axis along that of the result."""
+        return False
+
+
+@dataclass(eq=False, slots=True)
+class Select(View):
+    """A slice or a number for each axis of the array."""
+
+    index: tuple[int | slice, ...]
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        return tuple(len(range(n)[i]) for n, i in zip(self.array.shape, self.index) if isinstance(i, slice))
+
+    def entry(self, at: Mapping[int, int]) -> tuple[int, ...]:
+        axes = iter(self.axes)
+        pairs = zip(self.array.shape, self.index)
+        return tuple(range(n)[i][at[next(axes)]] if isinstance(i, slice) else i for n, i in pairs)
+
+    def shown(self, name: str, letters: Sequence[str]) -> str:
+        axes, parts = iter(self.axes), []
+        for i in self.index:
+            if isinstance(i, slice):
+                letter = letters[next(axes)]
+                step = f"{i.step}{letter}" if i.step else letter
+                parts.append(f"{i.start} + {step}" if i.start else step)
+            else:
+                parts.append(str(i))
+        return f"{name}[{', '.join(parts)}]" if parts else name
+
+    @property
+    def is_whole(self) -> bool:
+        return self.takes_all and self.axes == tuple(range(len(self.array.shape)))
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether it has every element of the array."""
+        return all(i == slice(None) for i in self.index)
+
+
+@dataclass(eq=False, slots=True)
+class Gather(View):
+    """An array of positions in the flattened array, with an axis for each of the view's."""
+
+    positions: np.ndarray
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        return self.positions.shape
+
+    def entry(self, at: Mapping[int, int]) -> tuple[int, ...]:
+        position = int(self.positions[tuple(at[axis] for axis in self.axes)])
+        return coordinates(position, self.array.shape)
+
+    def shown(self, name: str, letters: Sequence[str]) -> str:
+        return f"{name}[positions[{', '.join(letters[axis] for axis in self.axes)}]]"
+
+
+# Not by np.unravel_index: some versions of NumPy give wrong coordinates for arrays of several axes and
+# more than 8192 numbers.
+
+
+def coordinates(position: Any, shape: Sequence[int]) -> tuple[Any, ...]:
+    """For each axis of an array of that shape, the coordinate of a position, or of an array of them."""
+    found = []
+    for length in reversed(shape):
+        position, coordinate = divmod(position, length)
+        found.append(coordinate)
+    return tuple(found[::-1])
+
+
+def whole(array: Array) -> Select:
+    """The view of all of an array, along its own axes."""
+    n = len(array.shape)
+    return Select(array, tuple(range(n)), (slice(None),) * n)
+
+
+def reached(outputs: Sequence[Array]) -> list[Array]:
+    """The arrays that outputs are computed from, operands first: all for the first, then for the last, ..."""
+    found: dict[Array, None] = {}
+    stack = [(array, False) for array in [*outputs[1:], outputs[0]]]
+    while stack:
+        array, done = stack.pop()
+        if done:
+            found[array] = None
+        elif array not in found:
+            stack.append((array, True))
+            stack += [(view.array, False) for view in reversed(array.views)]
+    return list(found)
+
+
+@dataclass
+class Element:
+    """How an entry of an array is computed: a row of the table of one term, or the sum of several products.
+
+    `row` is None for a sum. The factors of a term are numbers, and entries: an array and an index into it.
+    """
+
+    row: Primitive | None
+    terms: list[tuple[Any, ...]]
+
+
+def element(array: Array, index: Sequence[int]) -> Element:
+    """How an entry of an array is computed, from numbers and entries of others; no terms for data."""
+    if isinstance(array, Constant):
+        return Element(None, [(float(array.numbers[tuple(index)]),)])
+    if isinstance(array, Stack):
+        position = 0
+        for length, i in zip(array.shape, index):
+            position = position * length + i
+        position = int(array.order[position])
+        for view, n in array.pieces:
+            if position < n:
+                return Element(None, [((view.array, view.entry({0: position})),)])
+            position -= n
+    terms = []
+    for term in array.terms:
+        lengths = {a: n for x in term if isinstance(x, View) for a, n in zip(x.axes, x.lengths)}
+        summed = sorted(axis for axis in lengths if axis >= len(array.shape))
+        for along in itertools.product(*(range(lengths[axis]) for axis in summed)):
+            at = {**dict(enumerate(index)), **dict(zip(summed, along))}
+            terms.append(tuple((x.array, x.entry(at)) if isinstance(x, View) else x for x in term))
+    return Element(array.row if isinstance(array, Map) else None, terms)
+
+
+def shown(array: Array, name_of: Callable[[Array], str]) -> str:
+    """The array's definition, element by element: "z[i] = Σj w[i, j] x[j]"; letters stand for axes."""
+    axes = [axis for view in array.views for axis in view.axes]
+    letters = [*"ijklmnopqrstuvw", *(f"i{axis}" for axis in range(max([len(array.shape), *axes])))]
+
+    def text(x: Any) -> str:
+        return x.shown(name_of(x.array), letters) if isinstance(x, View) else f"{x:g}"
+
+    left = name_of(array) + (f"[{', '.join(letters[: len(array.shape)])}]" if array.shape else "")
+    if isinstance(array, Map):
+        return f"{left} = {array.row.name}({', '.join(map(text, array.operands))})"
+    parts = []
+    for term in array.terms:
+        summed = sorted({a for x in term if isinstance(x, View) for a in x.axes if a >= len(array.shape)})
+        signs = [
+            *(["N"] if isinstance(array, Contract) and array.over_rows else []),
+            *(letters[a] for a in summed),
+        ]
+        parts.append(" ".join([*([f"Σ{','.join(signs)}"] if signs else []), *map(text, term)]))
+    joined = " + ".join(parts) if not isinstance(array, Stack) else ", ".join(parts)
+    return f"{left} = {joined}" if parts else left
+
+
+def size(array: Array) -> int:
+    """How many numbers an array has, for each row if it varies by row."""
+    return math.prod(array.shape)

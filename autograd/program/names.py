@@ -1,0 +1,94 @@
+"""names: what the arrays of a program are called.
+
+Leaves take the name that their labels share; what is affine in w1 is z1, and what follows it h1; the adjoint
+of z1 is delta1, and the gradient by w1 is grad_w1.
+"""
+
+from __future__ import annotations
+
+import keyword
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from .. import ops
+from .arrays import Array, Contract, Input, Leaf, Map
+from .plan import Plan
+
+ACTIVATIONS = (ops.sigmoid, ops.tanh, ops.relu, ops.softplus)
+
+
+class Names:
+    """Names in one namespace: those of arrays that have a role, and any that are asked for."""
+
+    def __init__(self, taken: Iterable[str]):
+        self._taken = set(taken)
+        self._repeats: Counter[str] = Counter()
+        self.of: dict[Array, str] = {}
+        self.proposed: dict[Array, str] = {}  # for arrays that have a name only where they have a line
+
+    def unique(self, name: str) -> str:
+        """The name, or one that begins with it: an identifier that is not taken, and is from now on."""
+        name = unicodedata.normalize("NFKC", name)  # as Python reads it
+        name = "".join(c if f"_{c}".isidentifier() else "_" for c in name)
+        name = f"_{name}" if not name.isidentifier() or keyword.iskeyword(name) else name
+        unique = name
+        while unique in self._taken:
+            self._repeats[name] += 1
+            unique = f"{name}_{self._repeats[name] + 1}"
+        self._taken.add(unique)
+        return unique
+
+
+def name(
+    planned: Plan,
+    names: Names,
+    arguments: Sequence[str],
+    leaves: Sequence[Array],
+    result: str,
+    adjoints: Iterable[tuple[Array, Array]],
+) -> Names:
+    """Name the arrays of a plan by their roles; `adjoints` has arrays and those of their adjoints."""
+    of = names.of
+    errors: list[Array] = []  # of predictions
+    layers: dict[Array, str] = {}  # what is affine in a leaf array w1, and what follows: its "1"
+    for array in planned.arrays:
+        if isinstance(array, Input):
+            of[array] = arguments[array.argument]
+    for i, leaf in enumerate(leaves, 1):
+        of[leaf] = names.unique(_shared_label(leaf) or f"w{i}")
+    for array in planned.arrays:
+        row = array.row if isinstance(array, Map) else None
+        operands = [view.array for view in array.views]
+        by = [of[p] for p in operands if isinstance(p, Leaf)]
+        before = [layers[p] for p in operands if p in layers]
+        if isinstance(array, Contract) and array.by_row and by and any(len(t) > 1 for t in array.products):
+            digits = re.search(r"\d+$", by[0])
+            layers[array] = digits[0] if digits else str(len(set(layers.values())) + 1)
+        elif row is ops.add and by and before:
+            layers[array] = before[0]
+        elif row is ops.sub and before and any(isinstance(p, Input) for p in operands):
+            errors.append(array)
+        elif row in ACTIVATIONS and before:
+            h = f"h{before[0]}"
+            of[array] = names.unique(f"{row.name}{before[0]}" if h in names._taken else h)
+    deltas: dict[Array, str] = {}
+    for array, adjoint in adjoints:
+        if array in layers:
+            deltas.setdefault(adjoint, f"delta{layers[array]}")
+    first, *gradient = planned.outputs
+    roles = [(first, result), *zip(gradient, (f"grad_{of[leaf]}" for leaf in leaves))]
+    for array, role in [*roles, *deltas.items()]:
+        if array.terms and array not in of:
+            of[array] = names.unique(role)
+    names.proposed = {array: f"z{digit}" for array, digit in layers.items()}
+    names.proposed.update(dict.fromkeys(errors, "error"))
+    return names
+
+
+def _shared_label(leaf: Any) -> str:
+    """The name that the labels of an array of leaves share: "w1" of "w1[0,0]", "w1[0,1]", ..."""
+    found = {v.label.partition("[")[0] for v in leaf.values.flat}
+    return found.pop() if len(found) == 1 else ""

@@ -1,0 +1,80 @@
+"""plan: the arrays that outputs need, operands first, and what a printer has to know of each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from .. import ops
+from ..ops import CONDITIONS
+from .arrays import Array, Contract, Input, Leaf, Map, Spread, Stack, View, reached
+from .masking import masked
+
+
+@dataclass
+class Plan:
+    """The `outputs`, and all `arrays` that they need, operands first, and how many views there are of each.
+
+    `unnoticed` has the arrays that may be infinite without a flag of the processor.
+    """
+
+    outputs: list[Array]
+    arrays: list[Array]
+    uses: Counter[Array]
+    unnoticed: set[Array]
+
+
+def plan(outputs: Sequence[Array]) -> Plan:
+    """Plan these outputs; a product that is only summed over the rows becomes a part of that sum."""
+    uses = Counter(view.array for array in reached(outputs) for view in array.views)
+    for array in reached(outputs):
+        if isinstance(array, Contract) and array.over_rows and len(array.products) == 1:
+            view = array.products[0][-1]
+            if (
+                len(array.products[0]) == 1
+                and _is_inner(view.array)
+                and view.is_whole
+                and uses[view.array] == 1
+            ):
+                array.products = view.array.terms  # one product of matrices, with the rows summed over too
+    arrays = reached(outputs)
+    uses = Counter(view.array for array in arrays for view in array.views)
+    return Plan(list(outputs), arrays, uses, _unnoticed(arrays))
+
+
+def _is_inner(array: Array) -> bool:
+    """Whether an array is a sum of products, each of which varies by row."""
+    products = isinstance(array, Contract) or (isinstance(array, Map) and array.row is ops.mul)
+    return products and all(any(isinstance(x, View) and x.array.by_row for x in term) for term in array.terms)
+
+
+def watched(array: Array, unnoticed: set[Array]) -> list[int]:
+    """Which of a Map's operands may have infinities that it would mask."""
+    if not isinstance(array, Map):
+        return []
+    pairs = enumerate(zip(masked(array.row), array.operands))
+    return [i for i, (masks, x) in pairs if masks and isinstance(x, View) and x.array in unnoticed]
+
+
+def _unnoticed(arrays: Iterable[Array]) -> set[Array]:
+    """The arrays of results that may be infinite without a flag: in BLAS, or by what the data were."""
+    found, data = set[Array](), set[Array]()
+    for array in arrays:  # operands come first
+        if isinstance(array, Map) and array.row in CONDITIONS:
+            continue
+        copied = isinstance(array, Spread | Stack)
+        if isinstance(array, Input | Leaf) or (
+            copied and data.issuperset(view.array for view in array.views)
+        ):
+            data.add(array)
+            continue
+        without = watched(array, found)
+        rest = [x for term in array.terms for i, x in enumerate(term) if i not in without]
+        sources = {x.array for x in rest if isinstance(x, View)}
+        sums = isinstance(array, Contract) and (
+            array.over_rows or any(len(term) > 1 for term in array.products)
+        )
+        if sums or not (sources.isdisjoint(data) and sources.isdisjoint(found)):
+            found.add(array)
+    return found

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.random import Generator
 
 from autograd import compile, total
-from autograd.program import Program, Reading, pack
+from autograd.program import Program, Variant, pack
 from autograd.program.generators import random_generators, restore, states
 
 from . import checks, verify
@@ -272,18 +272,18 @@ class Arrays:
 
     engine, is_fast = "numpy", True
 
-    def __init__(self, program: Program, reading: Reading, optimizer: Optimizer):
-        self.program, self.reading = program, reading
+    def __init__(self, program: Program, variant: Variant, optimizer: Optimizer):
+        self.program, self.variant = program, variant
         self.optimizer, self.twin = optimizer, copy.copy(optimizer)
         place = {p: i for i, p in enumerate(optimizer.parameters)}
-        used = [v for leaves in reading.leaves for v in leaves.flat if v in place]
+        used = [v for leaves in variant.leaves for v in leaves.flat if v in place]
         # In the order in which the program takes them, so that its arrays are slices of this one.
         self.values = list(dict.fromkeys([*used, *optimizer.parameters]))
         self.places = [place[v] for v in self.values]
         self.unused = np.zeros(len(self.values) - len(used))
         self.arrays: list[tuple[slice, np.ndarray, np.ndarray | None]] = []  # of the program
         start = 0
-        for leaves, now in zip(reading.leaves, reading.data()):
+        for leaves, now in zip(variant.leaves, variant.data()):
             moved = np.array([v in place for v in leaves.flat], dtype=bool).reshape(leaves.shape)
             part = slice(start, start := start + int(moved.sum()))
             self.arrays.append((part, now, None if moved.all() else moved))
@@ -321,7 +321,7 @@ class Arrays:
             for part, now, moved in self.arrays
         ]
         try:
-            result, *grads = self.reading.run_numpy((x, y), data, fast=True)
+            result, *grads = self.variant.run_numpy((x, y), data, fast=True)
             loss = float(result)
         except FloatingPointError:
             loss = math.nan
@@ -358,7 +358,7 @@ def _merged(now: np.ndarray, moved: np.ndarray, numbers: np.ndarray) -> np.ndarr
 
 
 class MachineCode:
-    """Steps by a kernel that takes whole training steps (see Reading.training_kernel)."""
+    """Steps by a kernel that takes whole training steps (see Variant.training_kernel)."""
 
     engine, is_fast = "native", True
 
@@ -462,8 +462,8 @@ def _compiled(
     if engine == "native":
         compile(mean.of_example, engine="native")  # or an error that says what is missing
     program = compile(mean.of_example, engine="numpy")
-    reading = program.reading("gradient", X, Y)
-    if reading.gradient.keys().isdisjoint(optimizer.parameters):
+    variant = program.variant("gradient", X, Y)
+    if variant.scalars.gradient.keys().isdisjoint(optimizer.parameters):
         raise TypeError("the loss depends on no parameter of the optimizer")
 
     def verified(stepper: Any) -> tuple[Any, verify.Verifier]:
@@ -473,7 +473,7 @@ def _compiled(
         return stepper, verifier
 
     reason = ""
-    if engine == "native" or (engine == "auto" and reading.has_code() and reading.is_small()):
+    if engine == "native" or (engine == "auto" and variant.has_code() and variant.is_small()):
         twin = copy.copy(optimizer)
 
         def update(data: Any, grad: Any, state: Any, step: Any) -> Any:
@@ -482,10 +482,10 @@ def _compiled(
 
         try:
             slots = len(optimizer.slots)
-            kernel = reading.training_kernel(optimizer.parameters, slots, update, optimizer.steps)
+            kernel = variant.training_kernel(optimizer.parameters, slots, update, optimizer.steps)
             return *verified(MachineCode(kernel, program, optimizer)), ""
         except Exception as error:  # the update can perhaps be done on arrays, if it cannot be recorded
             if engine == "native":
                 raise
             reason = verify.one_line(error)
-    return *verified(Arrays(program, reading, optimizer)), reason
+    return *verified(Arrays(program, variant, optimizer)), reason

@@ -20,7 +20,7 @@ from programs import ARRAYS, PLAIN, VALUES, Program, folded
 
 import autograd
 from autograd import Value, derive, dot, total
-from autograd.program.reading import Kernel
+from autograd.program.variant import Kernel
 
 # "outputs" (rows, outputs); "loss" (1,); its "gradient" by leaf; its "slope" (1,) in the program's
 # direction; "second", the slope's gradient, which is the Hessian times the direction.

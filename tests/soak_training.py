@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a plain check
 
 import nn
 from autograd import Value, maximum, total
-from autograd.program.reading import Kernel, Reading
+from autograd.program.variant import Kernel, Reading
 
 ENGINES = (
     "auto",

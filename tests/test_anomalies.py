@@ -16,7 +16,7 @@ import autograd
 import nn
 from autograd import Value, derive, dot, maximum, minimum, total
 from autograd.ops import TABLE
-from autograd.program.reading import Kernel
+from autograd.program.variant import Kernel
 
 inf = math.inf
 NATIVE = pytest.param("native", marks=pytest.mark.skipif(Kernel is None, reason="llvmlite is not installed"))

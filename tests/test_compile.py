@@ -21,7 +21,7 @@ import nn
 from autograd import Value, derive, dot, draw, matvec, total
 from autograd.ops import TABLE
 from autograd.program.arrays import Gather, Rows, Select
-from autograd.program.reading import Kernel
+from autograd.program.variant import Kernel
 from autograd.transforms import data_of
 
 ENGINES = [

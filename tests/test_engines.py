@@ -10,7 +10,7 @@ import pytest
 
 import nn
 from autograd import Value, dot
-from autograd.program.reading import Kernel
+from autograd.program.variant import Kernel
 
 NATIVE = pytest.param("native", marks=pytest.mark.skipif(Kernel is None, reason="llvmlite is not installed"))
 COMPILED = ["numpy", NATIVE]

@@ -5,6 +5,7 @@ import itertools
 import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,26 +16,26 @@ import autograd
 import nn
 from autograd import Value, dot, total
 from autograd.ops import CONDITIONS, TABLE
-from autograd.program import native
+from autograd.program import PASSES, native
 from autograd.program.native import PADDING, Kernel, pack
-from autograd.program.record import ROW_SUM, Recording
-from autograd.program.simplify import simplify
+from autograd.program.record import Call
+from autograd.program.simplify import ROW_SUM
+from autograd.program.variant import through
 
 inf, nan = math.inf, math.nan
 
 
 def recorded(f, *arrays):
-    """The mean of f over the rows, its gradient and f itself, simplified; and the recording."""
-    r = Recording(f, [f"x{i}" for i in range(len(arrays))], arrays)
-    result, gradient, _ = r.gradient("mean")
-    wanted = [result, *(gradient.get(v, 0.0) for v in r.leaves), r.outputs[0]]
-    became = simplify(wanted, inputs(r), r.rows)
-    loss, *gradient, each = (became.get(v, v) for v in wanted)
-    return loss, gradient, each, r
+    """The mean of f over the rows, its gradient, and f itself; and all of the first as scalars."""
+    call = Call(f, [f"x{i}" for i in range(len(arrays))], arrays, "f", "mean")
+    scalars = through(PASSES, call, "record", "simplify")
+    of_all = through(PASSES, replace(scalars, kind="gradient"), "differentiate", "simplify again")
+    loss, *gradient = of_all.wanted()
+    return loss, gradient, scalars.outputs[0], of_all
 
 
 def inputs(r):
-    return [v for leaves in r.inputs for v in leaves.flat]
+    return r.input_leaves
 
 
 def lab(n):

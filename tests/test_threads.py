@@ -17,7 +17,7 @@ import autograd
 import nn
 from autograd import Value, derive, dot, draw, total
 from autograd.draw import _one_at_a_time as draw_lock
-from autograd.program import pack
+from autograd.program import PASSES, pack
 from autograd.program.lift import Lifted
 from autograd.value import backward_lock
 
@@ -265,16 +265,15 @@ def test_a_fork_within_a_function_that_is_compiled_leaves_the_collector_on():
 def test_one_program_is_compiled_while_another_is():
     inside, done = threading.Event(), threading.Event()
 
-    class Slow(Lifted):
-        def __init__(self, *args):
-            if threading.current_thread() is not threading.main_thread():
-                inside.set()
-                assert done.wait(60.0)
-            super().__init__(*args)
+    def slow(scalars):
+        if threading.current_thread() is not threading.main_thread():
+            inside.set()
+            assert done.wait(60.0)
+        return Lifted(scalars)
 
     first, second = (autograd.compile(lambda x: x * 2.0, engine="numpy") for _ in range(2))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("autograd.program.reading.Lifted", Slow)
+        patch.setitem(PASSES, "lift", slow)
         thread = threading.Thread(target=lambda: first(np.ones(2)), daemon=True)
         thread.start()
         assert inside.wait(60.0)

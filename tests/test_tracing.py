@@ -10,7 +10,7 @@ import pytest
 import autograd
 from autograd import Value, check_gradients, derive, grad, hessian, maximum, minimum, value_and_grad, where
 from autograd.ops import Primitive, cos, sign
-from autograd.program.reading import Kernel
+from autograd.program.variant import Kernel
 
 ENGINES = ["numpy", pytest.param("native", marks=pytest.mark.skipif(Kernel is None, reason="no llvmlite"))]
 

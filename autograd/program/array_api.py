@@ -32,7 +32,7 @@ from .arrays import (
     size,
 )
 from .names import Names
-from .plan import Plan, watched
+from .plan import watched
 
 # How a primitive is written, if not as xp.name(x): an operator with its precedence, or a helper.
 OPERATORS = {
@@ -126,30 +126,21 @@ def step(x, y):
 Text = tuple[str, int]  # an expression and its precedence
 
 
-RESERVED = {"xp", "N", "program", "constants", "__debug__", *HELPERS}
-
-
 class Source:
     """A Python function of planned arrays, as text: one rule for each kind of array.
 
-    It takes the `arguments` and then the arrays of `leaves`, and returns a tuple of the plan's outputs.
+    It takes the arguments and then the arrays of the leaves, and returns a tuple of the outputs, or of the
+    arrays `returned`.
     `constants` has numbers too many to be written out, and functions of primitives that are not the table's.
     `fast` is for NumPy alone; `watch`, for NumPy where it raises what is invalid, stops at infinities that
     would be masked.
     """
 
     def __init__(
-        self,
-        title: str,
-        planned: Plan,
-        names: Names,
-        arguments: Sequence[str],
-        leaves: Sequence[Array],
-        fast: bool = False,
-        watch: bool = False,
+        self, names: Names, fast: bool = False, watch: bool = False, returned: Sequence[Array] | None = None
     ):
-        self._title, self._arguments, self._leaves = title, arguments, leaves
-        self._names, self._fast = names, fast
+        planned, self._names, self._fast = names.plan, names.copy(), fast
+        self._leaves = planned.lifted.leaves
         self.constants: list[Any] = []
         self.lines: dict[Array, str] = {}  # of the arrays that have one
         self._own: dict[Primitive, str] = {}
@@ -165,23 +156,24 @@ class Source:
             if self._is_plain(array):
                 self._plain.add(array)
             self._write(array)
-        self._returned = [self._as_array(array, self._texts[array])[0] for array in planned.outputs]
+        outputs = planned.lifted.outputs if returned is None else returned
+        self._returned = [self._as_array(array, self._texts[array])[0] for array in outputs]
 
-    def text(self) -> str:
+    def __str__(self) -> str:
         """The source: a function program(xp) that returns the function."""
         helpers = FAST if self._fast else HELPERS
-        parameters = ", ".join([*self._arguments, *(self._names.of[leaf] for leaf in self._leaves)])
+        parameters = ", ".join([*self._names.arguments, *(self._names.of[leaf] for leaf in self._leaves)])
         body = [
             *self._lines,
             f"return {', '.join(self._returned)}" + ("," if len(self._returned) == 1 else ""),
         ]
         if any(re.search(r"\bN\b", line.partition("  #")[0]) for line in body):
-            body.insert(0, f"N = {self._arguments[0]}.shape[0]")
+            body.insert(0, f"N = {self._names.arguments[0]}.shape[0]")
         inner = [helpers[name].strip() for name in self._helpers]
         if self._setup:
             inner.insert(0, "\n".join(self._setup))
-        inner.append("\n    ".join([f"def {self._title}({parameters}):", *body]))
-        inner.append(f"return {self._title}")
+        inner.append("\n    ".join([f"def {self._names.title}({parameters}):", *body]))
+        inner.append(f"return {self._names.title}")
         blocks = "\n\n".join(inner).replace("\n", "\n    ").replace("    \n", "\n")
         return f"def program(xp{', constants' if self.constants else ''}):\n    {blocks}\n"
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -275,14 +275,19 @@ def shown(array: Array, name_of: Callable[[Array], str]) -> str:
         return f"{left} = {array.row.name}({', '.join(map(text, array.operands))})"
     parts = []
     for term in array.terms:
-        summed = sorted({a for x in term if isinstance(x, View) for a in x.axes if a >= len(array.shape)})
-        signs = [
-            *(["N"] if isinstance(array, Contract) and array.over_rows else []),
-            *(letters[a] for a in summed),
-        ]
-        parts.append(" ".join([*([f"Σ{','.join(signs)}"] if signs else []), *map(text, term)]))
-    joined = " + ".join(parts) if not isinstance(array, Stack) else ", ".join(parts)
-    return f"{left} = {joined}" if parts else left
+        summed = {axis for x in term if isinstance(x, View) for axis in x.axes if axis >= len(array.shape)}
+        over = ["N"] if isinstance(array, Contract) and array.over_rows else []
+        over += [letters[axis] for axis in sorted(summed)]
+        parts.append(" ".join([*([f"Σ{','.join(over)}"] if over else []), *map(text, term)]))
+    joined = (", " if isinstance(array, Stack) else " + ").join(parts)
+    return f"{left} = {joined or type(array).__name__.lower()}"
+
+
+def listing(arrays: Iterable[Array], outputs: Iterable[Array], names: Mapping[Array, str] = {}) -> str:
+    """A line for each array, element by element; arrays without a name are t0, t1, ..."""
+    called = {array: names.get(array, f"t{i}") for i, array in enumerate(arrays)}
+    lines = [shown(array, called.__getitem__) for array in called]
+    return "\n".join([*lines, f"return {', '.join(called[array] for array in outputs)}"])
 
 
 def size(array: Array) -> int:

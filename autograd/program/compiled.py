@@ -21,6 +21,7 @@ import math
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,8 +31,10 @@ from ..errors import gradient_anomaly
 from ..graph import collector_off, dependents, operands, topological_order
 from ..locks import new_lock
 from ..value import Value, number
-from .reading import Kernel, Reading
-from .record import Recording, example, outputs_of
+from .array_api import Source
+from .record import Call, example, outputs_of
+from .scalars import Scalars
+from .variant import Kernel, Passes, Variant, through
 
 ENGINES = ("auto", "numpy", "native")
 
@@ -68,6 +71,8 @@ class Program:
     eager code makes an error of it. Arrays that a call returns are the caller's own.
     """
 
+    passes: Passes  # see the package
+
     def __init__(self, f: Any, reduce: str = "mean", engine: str = "auto"):
         if not callable(f) or isinstance(f, Program):
             what = "one that is compiled already" if callable(f) else f"{f!r:.80}"
@@ -86,8 +91,8 @@ class Program:
 
     def __call__(self, *arrays: Any, **named: Any) -> Any:
         """The mean (or sum) over the rows, a float; of a list of outputs, an array with a row for each."""
-        reading, (result,) = self._run("value", arrays, named)
-        return result if reading.recording.listed else float(result)
+        variant, (result,) = self._run("value", arrays, named)
+        return result if variant.listed else float(result)
 
     def per_example(self, *arrays: Any, **named: Any) -> np.ndarray:
         """What f gives for each row: shape (N,), or (N, outputs)."""
@@ -100,9 +105,9 @@ class Program:
 
     def backward(self, *arrays: Any, **named: Any) -> float:
         """The mean (or sum); adds its gradient to the grad of every live leaf."""
-        reading, (result, *gradient) = self._run("gradient", arrays, named)
+        variant, (result, *gradient) = self._run("gradient", arrays, named)
         with value.backward_lock:
-            for leaves, grads in zip(reading.leaves, gradient):
+            for leaves, grads in zip(variant.leaves, gradient):
                 for v, grad in zip(leaves.flat, grads.ravel().tolist()):
                     v._grad += grad
         return float(result)
@@ -139,13 +144,28 @@ class Program:
     @property
     def source(self) -> str:
         """The program as Python source: its result and, of a scalar, the gradient by leaf array."""
-        return self._latest().source().text()
+        return str(Source(self._latest().names))
+
+    def show(self, stage: str = "print") -> None:
+        """Print what a pass gives for what was recorded last: "record", "simplify", ..., "lift", "print".
+
+        autograd.program.PASSES has them all. f is recorded anew, with its leaves as they are now.
+        """
+        if stage not in self.passes:
+            raise ValueError(f"unknown pass {stage!r}; there are {', '.join(self.passes)}")
+        latest, key = self._latest(), self._latest_key()
+        shown: Any = self._call_of(self._memory.samples[key], key)
+        for name, each in self.passes.items():
+            shown = each(replace(shown, kind=latest.kind) if name == "differentiate" else shown)
+            if name == stage:
+                break
+        print(shown)
 
     @property
     def graph(self) -> Any:
         """The graph that f recorded: its output, which can be drawn, or a list of them."""
-        recording = self._latest().recording
-        return recording.returned if recording.listed else recording.returned[0]
+        recording = self._memory.recordings[self._latest_key()]
+        return recording.outputs if recording.listed else recording.outputs[0]
 
     def function(self, xp: Any) -> Callable[..., tuple[Any, ...]]:
         """The function of `source` for an array module: numpy, torch, jax.numpy, ...
@@ -155,9 +175,9 @@ class Program:
         """
         return self._latest().function(xp)
 
-    def reading(self, kind: str, *arrays: Any) -> Reading:
-        """What is computed for arrays like these: "rows", "value" or "gradient" (see Reading)."""
-        return self._reading(kind, *self._checked(arrays, {}))
+    def variant(self, kind: str, *arrays: Any) -> Variant:
+        """The variant for arrays like these: "rows", "value" or "gradient" (see Variant)."""
+        return self._variant(kind, *self._checked(arrays, {}))
 
     def __repr__(self) -> str:
         return f"<Program of {getattr(self._f, '__qualname__', self._f)}>"
@@ -171,14 +191,17 @@ class Program:
             return getattr, (self._f.__self__, found._f.__name__)
         return self.__qualname__ if found is self else (Program, (self._f, self._reduce, self._engine))
 
-    def _latest(self) -> Reading:
-        """What `source` shows, of what was recorded last."""
+    def _latest_key(self) -> Any:
+        """The key of what was recorded last."""
+        if not self._memory.recordings:
+            raise RuntimeError("this program has recorded nothing yet: call it with data first")
+        return next(reversed(self._memory.recordings))
+
+    def _latest(self) -> Variant:
+        """The variant that `source` shows, of what was recorded last."""
         with self._memory.lock:
-            if not self._memory.recordings:
-                raise RuntimeError("this program has recorded nothing yet: call it with data first")
-            key = next(reversed(self._memory.recordings))
-            readings = self._memory.readings
-            return readings.get((key, "gradient")) or readings[key, "rows"]
+            key, variants = self._latest_key(), self._memory.variants
+            return variants.get((key, "gradient")) or variants[key, "rows"]
 
     def _checked(self, given: Sequence[Any], named: Mapping[str, Any]) -> tuple[list[np.ndarray], Any]:
         """The arrays of a call, and a key: the shapes of their rows, and the names of the last if by name."""
@@ -206,29 +229,35 @@ class Program:
 
         return call if last else self._call, [*argument_names(self._call, first), *last]
 
-    def _reading(self, kind: str, arrays: Sequence[np.ndarray], key: Any) -> Reading:
+    def _call_of(self, arrays: Sequence[np.ndarray], key: Any) -> Call:
+        """f and these arrays, as the first pass takes them."""
+        name = getattr(self._f, "__name__", type(self._f).__name__.lower())
+        f, names = self._named(key, len(arrays))
+        return Call(f, names, arrays, name if name.isidentifier() else "result", self._reduce)
+
+    def _variant(self, kind: str, arrays: Sequence[np.ndarray], key: Any) -> Variant:
         """What was recorded for rows of these shapes; f is recorded if it has not been."""
         memory = self._memory
-        reading = memory.readings.get((key, kind))
-        if reading is None:
+        variant = memory.variants.get((key, kind))
+        if variant is None:
             with memory.lock:
-                reading = memory.readings.get((key, kind))
-                if reading is None and (key not in memory.recordings or not memory.recordings[key].listed):
+                variant = memory.variants.get((key, kind))
+                if variant is None and (key not in memory.recordings or not memory.recordings[key].listed):
                     self._record(arrays, key, kind)
-                    reading = memory.readings.get((key, kind))
-        if reading is None:
+                    variant = memory.variants.get((key, kind))
+        if variant is None:
             raise TypeError("this program returns a list of outputs: it has no mean, and no gradient")
-        return reading
+        return variant
 
     @collector_off()
     def _record(self, arrays: Sequence[np.ndarray], key: Any, kind: str) -> None:
         if max(a.ndim for a in arrays) > 3:
             raise ValueError(f"{_shapes(arrays)}: a row is a number, a vector or a matrix")
-        name = getattr(self._f, "__name__", type(self._f).__name__.lower())
-        name = name if name.isidentifier() else "result"
-        f, names = self._named(key, len(arrays))
+        call = self._call_of(arrays, key)
+        names = call.names
         try:
-            recording = Recording(f, names, arrays)
+            recording = through(self.passes, call, "record")
+            simplified = through(self.passes, recording, "simplify")
         except ArithmeticError as error:
             raise _of_row(0, error, names, arrays) from error
         except ValueError as error:
@@ -236,54 +265,55 @@ class Program:
         made = {}
         for each in ("rows", "value", "gradient") if not recording.listed else ("rows",):
             try:
-                made[key, each] = Reading(each, recording, self._reduce, name, self._engine)
+                made[key, each] = Variant(each, simplified, self._engine, self.passes)
             except ArithmeticError as error:
                 if each == kind:  # else it is made again when it is asked for, perhaps of another row
                     self._replay(kind, arrays, key, [0])
                     raise _of_row(0, error, names, arrays) from error
         if recording.listed:
             made[key, "value"] = made[key, "rows"]
-        self._memory.readings.update(made)
+        self._memory.variants.update(made)
         self._memory.recordings[key] = recording
+        self._memory.samples[key] = [array[[0, -1]] for array in arrays]
 
     def _run(
         self, kind: str, given: Sequence[Any], named: Mapping[str, Any]
-    ) -> tuple[Reading, Sequence[Any]]:
-        """A reading and its outputs for these arrays."""
+    ) -> tuple[Variant, Sequence[Any]]:
+        """A variant and its outputs for these arrays."""
         if not tracing.modes:
             return self._evaluated(kind, *self._checked(given, named))
         # This is within a function that is compiled or differentiated itself: live leaves would lose that.
         with tracing.untraced():
             arrays, key = self._checked(given, named)
-            reading = self._reading(kind, arrays, key)
-            live = [v for leaves in reading.leaves for v in leaves.flat]
+            variant = self._variant(kind, arrays, key)
+            live = [v for leaves in variant.leaves for v in leaves.flat]
         for v in live:
             tracing.refuse(v, "runs a program over")
         with tracing.untraced():
             return self._evaluated(kind, arrays, key)
 
-    def _evaluated(self, kind: str, arrays: Sequence[np.ndarray], key: Any) -> tuple[Reading, Sequence[Any]]:
-        reading = self._reading(kind, arrays, key)
-        kind = reading.kind
-        if reading.native:
-            outputs = _tried(reading.run_native, arrays)
+    def _evaluated(self, kind: str, arrays: Sequence[np.ndarray], key: Any) -> tuple[Variant, Sequence[Any]]:
+        variant = self._variant(kind, arrays, key)
+        kind = variant.kind
+        if variant.native:
+            outputs = _tried(variant.run_native, arrays)
             if outputs is not None:
-                return reading, outputs
-            self._explain(kind, arrays, key, reading.run_native)
-        data = reading.data()
-        outputs = _tried(functools.partial(_raising, reading, data, True), arrays)
+                return variant, outputs
+            self._explain(kind, arrays, key, variant.run_native)
+        data = variant.data()
+        outputs = _tried(functools.partial(_raising, variant, data, True), arrays)
         if outputs is None:
-            with_care = functools.partial(_raising, reading, data, False)
+            with_care = functools.partial(_raising, variant, data, False)
             self._explain(kind, arrays, key, with_care, nan_alone=True)
             outputs = _tried(with_care, arrays)
         if outputs is None:
             self._explain(kind, arrays, key, with_care)
             with np.errstate(all="ignore"):
-                outputs = reading.run_numpy(arrays, data, fast=False)
+                outputs = variant.run_numpy(arrays, data, fast=False)
             # Infinities in the result of rows that do not fail were among the data.
             if not _finite(outputs) and (kind != "rows" or np.isnan(outputs[0]).any()):
                 raise OverflowError("the result of each row is finite, but they overflow when added")
-        return reading, [_own(outputs[0], arrays)] if kind == "rows" else outputs
+        return variant, [_own(outputs[0], arrays)] if kind == "rows" else outputs
 
     def _explain(
         self,
@@ -324,12 +354,13 @@ class Program:
 
 
 class _Memory:
-    """Recordings by key (see Program._checked), readings by that and kind, and the lock of both."""
+    """Recordings, and rows for them, by key (see Program._checked); variants by key and kind; a lock."""
 
     def __init__(self) -> None:
         self.lock = new_lock()
-        self.recordings: dict[Any, Recording] = {}
-        self.readings: dict[Any, Reading] = {}
+        self.recordings: dict[Any, Scalars] = {}
+        self.samples: dict[Any, list[np.ndarray]] = {}
+        self.variants: dict[Any, Variant] = {}
 
 
 def _differentiate(output: Value, inputs: set[Value], seed: float) -> None:
@@ -408,9 +439,9 @@ def _shapes(arrays: Sequence[np.ndarray]) -> str:
 
 @np.errstate(over="raise", divide="raise", invalid="raise")  # as a decorator it takes a third of the time
 def _raising(
-    reading: Reading, data: Sequence[np.ndarray], fast: bool, arrays: Sequence[np.ndarray]
+    variant: Variant, data: Sequence[np.ndarray], fast: bool, arrays: Sequence[np.ndarray]
 ) -> Sequence[Any]:
-    return reading.run_numpy(arrays, data, fast)
+    return variant.run_numpy(arrays, data, fast)
 
 
 def _tried(run: Callable[..., Any], arrays: Sequence[np.ndarray]) -> Any:

@@ -36,28 +36,45 @@ from .arrays import (
     Stack,
     View,
     coordinates,
+    listing,
     whole,
 )
+from .scalars import Scalars
 from .simplify import COMMUTATIVE, ROW_SUM
 
 NUMBER, LEAF = -2, -1  # in a signature, instead of an array's number: a constant; a leaf in no array yet
 
 
 class Lifted:
-    """The arrays of outputs' graph, operands first; `places[v]` is the array of v and its position there.
+    """The arrays of a graph of scalars, operands first; `places[v]` is the array of v and its position there.
 
-    `inputs` has an array of leaves for each argument; `leaves` are the live ones, in the order that
-    their arrays are to have; `rows` stands for the number of rows.
+    `leaves` has the arrays of live leaves; `outputs` the array of f's outputs or of the result, and then, if
+    it is wanted, the gradient: an array of the same shape for each of `leaves`.
     """
 
-    def __init__(
-        self, outputs: Iterable[Value], inputs: Sequence[np.ndarray], leaves: Iterable[Value], rows: Value
-    ):
+    def __init__(self, scalars: Scalars):
+        self.scalars = scalars
+        self._find(scalars)
+        self.leaves = [array for array in self.arrays if isinstance(array, Leaf)]
+        outputs, by_row = scalars.outputs, scalars.kind == "rows" and scalars.by_row
+        shape = (len(outputs),) if scalars.listed else ()
+        self.outputs = [self.stacked(shape, outputs, by_row)]
+        for leaf in self.leaves if scalars.kind == "gradient" else ():
+            members = [scalars.gradient.get(v, 0.0) for v in leaf.values.flat]
+            self.outputs.append(self.stacked(leaf.shape, members))
+
+    def __str__(self) -> str:
+        return listing(self.arrays, self.outputs)
+
+    def _find(self, scalars: Scalars) -> None:
+        """Put every scalar into an array."""
+        values = [v for v in scalars.wanted() if isinstance(v, Value)]
+        inputs, leaves, rows = scalars.inputs, scalars.leaves, scalars.rows
         self.arrays: list[Array] = []
         self._numbers: dict[Array, int] = {}  # their places there
         self.places: dict[Value, tuple[Array, int]] = {}
-        order = topological_order(*outputs)[::-1]  # in which first operands come before second ones
-        known = {rows, *(v for leaves in inputs for v in leaves.flat)}
+        order = topological_order(*values)[::-1]  # in which first operands come before second ones
+        known = {rows, *scalars.input_leaves}
         self._rank = {v: i for i, v in enumerate(leaves)}
         self._users: dict[Value, list[Value]] = {v: [] for v in [*known, *order]}
         self._missing: dict[Value, int] = {}  # how many of its operands are in no array; leaves do not count
@@ -70,8 +87,8 @@ class Lifted:
                 self._missing[v] = len(operands)
                 if not operands:
                     self._ready.append(v)
-        for i, leaves in enumerate(inputs):
-            self._place(self._new(Input(leaves.shape, True, i)), leaves.ravel())
+        for i, array in enumerate(inputs):
+            self._place(self._new(Input(array.shape, scalars.by_row, i)), array.ravel())
         self._place(self._new(Rows((), False)), [rows])
         self._form_all()
         for v in order:
@@ -79,6 +96,11 @@ class Lifted:
                 v, Number
             ):  # a leaf that is an output, and meets nothing
                 self._place_leaf_array((), [v])
+
+    def array_of(self, v: Any) -> Array | None:
+        """The array that a scalar is in; None for numbers and what is not computed."""
+        place = self.places.get(v) if isinstance(v, Value) else None
+        return place and place[0]
 
     def stacked(self, shape: Sequence[int], members: Sequence[Any], by_row: bool = False) -> Array:
         """An array of `shape` of Values and numbers; `by_row`: with rows, even if those are all equal."""

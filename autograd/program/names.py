@@ -6,28 +6,42 @@ of z1 is delta1, and the gradient by w1 is grad_w1.
 
 from __future__ import annotations
 
+import copy
 import keyword
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 from .. import ops
-from .arrays import Array, Contract, Input, Leaf, Map
+from .arrays import Array, Contract, Input, Leaf, Map, listing
 from .plan import Plan
 
 ACTIVATIONS = (ops.sigmoid, ops.tanh, ops.relu, ops.softplus)
 
 
-class Names:
-    """Names in one namespace: those of arrays that have a role, and any that are asked for."""
+# Names that printers use for themselves.
+RESERVED = {"xp", "N", "program", "constants", "__debug__", "take", "finite", "power"}
+RESERVED |= {"sigmoid", "relu", "softplus", "maximum", "minimum", "step"}
 
-    def __init__(self, taken: Iterable[str]):
-        self._taken = set(taken)
+
+class Names:
+    """The names of a plan, in one namespace: those of arrays that have a role, and any that are asked for.
+
+    `of` has the names of arrays; `proposed` those that arrays have only if they have a line.
+    """
+
+    def __init__(self, plan: Plan):
+        self.plan = plan
+        self._taken = set(RESERVED)
         self._repeats: Counter[str] = Counter()
+        self.title = ""
+        self.arguments: list[str] = []
         self.of: dict[Array, str] = {}
-        self.proposed: dict[Array, str] = {}  # for arrays that have a name only where they have a line
+        self.proposed: dict[Array, str] = {}
+
+    def __str__(self) -> str:
+        return listing(self.plan.arrays, self.plan.lifted.outputs, {**self.proposed, **self.of})
 
     def unique(self, name: str) -> str:
         """The name, or one that begins with it: an identifier that is not taken, and is from now on."""
@@ -41,23 +55,31 @@ class Names:
         self._taken.add(unique)
         return unique
 
+    def is_free(self, name: str) -> bool:
+        """Whether nothing has that name."""
+        return name not in self._taken
 
-def name(
-    planned: Plan,
-    names: Names,
-    arguments: Sequence[str],
-    leaves: Sequence[Array],
-    result: str,
-    adjoints: Iterable[tuple[Array, Array]],
-) -> Names:
-    """Name the arrays of a plan by their roles; `adjoints` has arrays and those of their adjoints."""
+    def copy(self) -> Names:
+        """The same names, to which a printer may add."""
+        twin = copy.copy(self)
+        twin._taken, twin._repeats = set(self._taken), Counter(self._repeats)
+        return twin
+
+
+def name(planned: Plan) -> Names:
+    """Name the arrays of a plan by their roles."""
+    lifted, scalars = planned.lifted, planned.lifted.scalars
+    names = Names(planned)
+    title = {"rows": "{}_of_rows", "value": "{}", "gradient": "{}_gradient"}[scalars.kind]
+    names.title = names.unique(title.format(scalars.title))
+    names.arguments = [names.unique(argument) for argument in scalars.names]
     of = names.of
     errors: list[Array] = []  # of predictions
     layers: dict[Array, str] = {}  # what is affine in a leaf array w1, and what follows: its "1"
     for array in planned.arrays:
         if isinstance(array, Input):
-            of[array] = arguments[array.argument]
-    for i, leaf in enumerate(leaves, 1):
+            of[array] = names.arguments[array.argument]
+    for i, leaf in enumerate(lifted.leaves, 1):
         of[leaf] = names.unique(_shared_label(leaf) or f"w{i}")
     for array in planned.arrays:
         row = array.row if isinstance(array, Map) else None
@@ -73,13 +95,14 @@ def name(
             errors.append(array)
         elif row in ACTIVATIONS and before:
             h = f"h{before[0]}"
-            of[array] = names.unique(f"{row.name}{before[0]}" if h in names._taken else h)
+            of[array] = names.unique(h if names.is_free(h) else f"{row.name}{before[0]}")
+    result, *gradient = lifted.outputs
+    roles = [(result, scalars.title), *zip(gradient, (f"grad_{of[leaf]}" for leaf in lifted.leaves))]
     deltas: dict[Array, str] = {}
-    for array, adjoint in adjoints:
-        if array in layers:
-            deltas.setdefault(adjoint, f"delta{layers[array]}")
-    first, *gradient = planned.outputs
-    roles = [(first, result), *zip(gradient, (f"grad_{of[leaf]}" for leaf in leaves))]
+    for v, adjoint in scalars.adjoints.items():
+        layer, of_adjoint = lifted.array_of(scalars.latest(v)), lifted.array_of(scalars.latest(adjoint))
+        if layer in layers and of_adjoint:  # neither is a number, or simplified away
+            deltas.setdefault(of_adjoint, f"delta{layers[layer]}")
     for array, role in [*roles, *deltas.items()]:
         if array.terms and array not in of:
             of[array] = names.unique(role)

@@ -3,44 +3,44 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .. import ops
 from ..ops import CONDITIONS
-from .arrays import Array, Contract, Input, Leaf, Map, Spread, Stack, View, reached
+from .arrays import Array, Contract, Input, Leaf, Map, Spread, Stack, View, listing, reached
+from .lift import Lifted
 from .masking import masked
 
 
 @dataclass
 class Plan:
-    """The `outputs`, and all `arrays` that they need, operands first, and how many views there are of each.
+    """The `arrays` that the outputs of `lifted` need, operands first, and how many views there are of each.
 
     `unnoticed` has the arrays that may be infinite without a flag of the processor.
     """
 
-    outputs: list[Array]
+    lifted: Lifted
     arrays: list[Array]
     uses: Counter[Array]
     unnoticed: set[Array]
 
+    def __str__(self) -> str:
+        return listing(self.arrays, self.lifted.outputs)
 
-def plan(outputs: Sequence[Array]) -> Plan:
-    """Plan these outputs; a product that is only summed over the rows becomes a part of that sum."""
-    uses = Counter(view.array for array in reached(outputs) for view in array.views)
-    for array in reached(outputs):
-        if isinstance(array, Contract) and array.over_rows and len(array.products) == 1:
-            view = array.products[0][-1]
-            if (
-                len(array.products[0]) == 1
-                and _is_inner(view.array)
-                and view.is_whole
-                and uses[view.array] == 1
-            ):
-                array.products = view.array.terms  # one product of matrices, with the rows summed over too
-    arrays = reached(outputs)
+
+def plan(lifted: Lifted) -> Plan:
+    """Plan the outputs; a product that is only summed over the rows becomes a part of that sum."""
+    arrays = reached(lifted.outputs)
     uses = Counter(view.array for array in arrays for view in array.views)
-    return Plan(list(outputs), arrays, uses, _unnoticed(arrays))
+    for array in arrays:
+        if isinstance(array, Contract) and array.over_rows and len(array.products) == 1:
+            (*number, view) = array.products[0]
+            if not number and view.is_whole and uses[view.array] == 1 and _is_inner(view.array):
+                array.products = view.array.terms  # a product of matrices, with the rows summed over too
+    arrays = reached(lifted.outputs)
+    uses = Counter(view.array for array in arrays for view in array.views)
+    return Plan(lifted, arrays, uses, _unnoticed(arrays))
 
 
 def _is_inner(array: Array) -> bool:

@@ -1,98 +1,62 @@
-"""record: a function of one example as a graph of Values, and what compile() computes from that graph.
-
-A Value that depends on an input has one number for each row; any other Value has one number for all rows.
-`row_sum` turns the first kind into the second.
-"""
+"""record: a function of one example as a graph of scalars."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .. import ops
-from ..derive import adjoints
-from ..graph import dependents, parents, topological_order
 from ..tracing import COMPILE, Values, tracing
-from ..value import Constant, Traced, Value, number, settle
+from ..value import Traced, Value, number, settle
 from .generators import random_generators, restore, states
-from .simplify import ROW_SUM, simplify
+from .scalars import Scalars
 
 
-class Recording:
-    """f's graph for one example: the first row of `arrays`, whose leading axis is the examples.
+@dataclass
+class Call:
+    """A function of one example, and arrays for its arguments, whose leading axis is the examples."""
 
-    `inputs` has an array of leaves for each argument, `returned` is what f returned, and whether it
-    was a list is `listed`; `outputs` is the same simplified. `leaves` are the other leaves: those are
-    live. `rows` stands for the number of examples, and `by_row` holds the Values that depend on an input.
+    f: Callable[..., Any]
+    names: Sequence[str]
+    arrays: Sequence[np.ndarray]
+    title: str
+    reduce: str
+
+    def __str__(self) -> str:
+        rows = [f"{name} {array.shape[1:]}" for name, array in zip(self.names, self.arrays)]
+        return f"{self.title} of one of {len(self.arrays[0])} rows: {', '.join(rows)}"
+
+
+def record(call: Call) -> Scalars:
+    """f's graph for one example, the first row.
 
     f runs twice, for the first row and for the last, as whatever the graph does not show may differ there.
     Raises TypeError where it does, where f branches on Values, reads their grads or draws random numbers, and
     where it returns something else than a Value or a list of Values (numbers will do).
     """
-
-    def __init__(self, f: Callable[..., Any], names: Sequence[str], arrays: Sequence[np.ndarray]):
-        self.names = names
-        generators = random_generators(f)
-        before = states(generators)
-        recorded, errors = [], []
-        for row in (0, -1):
-            try:
-                recorded.append(_recorded(f, names, arrays, row))
-            except ArithmeticError as error:  # of this row: another may do
-                errors.append(error)
-        if not recorded:
-            raise errors[0]
-        self.inputs, self.returned, self.listed = recorded[0]
-        if states(generators) != before:
-            restore(generators, before)
-            raise TypeError(
-                "compile records a function once, for all examples, and this one draws random numbers: they"
-                " would be the same for all. Draw them outside, and pass them as an argument"
-            )
-        inputs, returned, _ = recorded[-1]
-        _compare(self.inputs, self.returned, inputs, returned)
-        became = simplify(self.returned)  # before it is differentiated: equal Values are one from here on
-        self.outputs = [became.get(v, v) for v in self.returned]
-        self.rows = Value(1.0, label="N")
-        self.order = topological_order(*(v for v in self.outputs if isinstance(v, Value)))
-        self.by_row = {v for array in self.inputs for v in array.flat}
-        # From the end, they come in the order in which f uses them.
-        leaves = [v for v in reversed(self.order) if not v.row and not isinstance(v, Constant)]
-        self.leaves = [v for v in leaves if v not in self.by_row]
-        self.by_row.update(dependents(self.order, self.by_row))
-
-    def gradient(self, reduce: str) -> tuple[Any, dict[Value, Any], dict[Value, Any]]:
-        """The result, its gradient by leaf, and its adjoints by Value: Values or numbers.
-
-        Differentiated row by row down to what is the same for all rows, there summed over the rows,
-        and so down to the leaves.
-        """
-        output = self.outputs[0]
-        if not isinstance(output, Value):
-            return self.result(reduce), {}, {}
-        if output not in self.by_row:
-            gradient = adjoints({output: 1.0 if reduce == "mean" else self.rows}, self.leaves)
-            return self.result(reduce), gradient, gradient
-        share = output / self.rows if reduce == "mean" else output
-        order = [v for v in self.order if v in self.by_row]
-        if share is not output:
-            order.append(share)
-        inside = {*order, self.rows}
-        ends = dict.fromkeys(p for v in order for p in parents(v) if p not in inside)
-        found = adjoints({share: 1.0}, ends, order)
-        gradient = adjoints({v: self.row_sum(found[v]) for v in ends if v in found}, self.leaves)
-        return self.row_sum(share), gradient, {**gradient, **found}
-
-    def result(self, reduce: str) -> Any:
-        """The mean or the sum of the output over the rows."""
-        total = self.row_sum(self.outputs[0])
-        return total / self.rows if reduce == "mean" else total
-
-    def row_sum(self, x: Any) -> Value:
-        """The sum of x over the rows."""
-        return Value._record(ROW_SUM, x) if isinstance(x, Value) else x * self.rows
+    generators = random_generators(call.f)
+    before = states(generators)
+    recorded, errors = [], []
+    for row in (0, -1):
+        try:
+            recorded.append(_recorded(call.f, call.names, call.arrays, row))
+        except ArithmeticError as error:  # of this row: another may do
+            errors.append(error)
+    if not recorded:
+        raise errors[0]
+    inputs, outputs, listed = recorded[0]
+    if states(generators) != before:
+        restore(generators, before)
+        raise TypeError(
+            "compile records a function once, for all examples, and this one draws random numbers: they"
+            " would be the same for all. Draw them outside, and pass them as an argument"
+        )
+    other_inputs, other_outputs, _ = recorded[-1]
+    _compare(inputs, outputs, other_inputs, other_outputs)
+    return Scalars(call.title, call.names, inputs, outputs, listed, call.reduce)
 
 
 def example(name: str, row: Any, kind: type[Value] = Value) -> np.ndarray:

@@ -1,0 +1,47 @@
+"""differentiate: the mean or the sum over the rows, and its gradient, as scalars of all rows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from ..derive import adjoints
+from ..graph import dependents, parents, topological_order
+from ..tracing import COMPILE, tracing
+from ..value import Value
+from .scalars import Scalars
+from .simplify import ROW_SUM
+
+
+def differentiate(scalars: Scalars) -> Scalars:
+    """What `kind` names, as scalars: each Value that does not depend on the data is one number for all rows.
+
+    The gradient is differentiated row by row down to what is the same for all rows, there summed over the
+    rows, and so down to the leaves.
+    """
+    if scalars.kind == "rows":
+        return scalars
+    (output, *_), rows = scalars.outputs, scalars.rows
+    mean = scalars.reduce == "mean"
+    total = row_sum(output, rows) if scalars.by_row else output
+    result = total / rows if scalars.by_row and mean else total
+    if scalars.kind == "value" or not isinstance(output, Value):
+        return replace(scalars, outputs=[result])
+    order = topological_order(output)
+    by_row = dependents(order, scalars.input_leaves) if scalars.by_row else {}
+    with tracing(COMPILE):  # so that a user's own derivative may choose, and may not branch
+        if output not in by_row:
+            gradient = adjoints({output: 1.0 if mean or not scalars.by_row else rows}, scalars.leaves)
+            return replace(scalars, outputs=[result], gradient=gradient, adjoints=gradient)
+        share = output / rows if mean else output
+        inside = [*by_row, *([share] if mean else [])]
+        known = {*inside, rows}
+        ends = dict.fromkeys(p for v in inside for p in parents(v) if p not in known)
+        found = adjoints({share: 1.0}, ends, inside)
+        gradient = adjoints({v: row_sum(found[v], rows) for v in ends if v in found}, scalars.leaves)
+    return replace(scalars, outputs=[row_sum(share, rows)], gradient=gradient, adjoints={**gradient, **found})
+
+
+def row_sum(x: Any, rows: Value) -> Any:
+    """The sum of x over the rows."""
+    return Value._record(ROW_SUM, x) if isinstance(x, Value) else x * rows

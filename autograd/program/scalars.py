@@ -1,0 +1,107 @@
+"""scalars: the graph of Values that the first passes work on, up to the arrays that lift finds in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from ..graph import parents, topological_order
+from ..value import Constant, Value
+from .simplify import simplify
+
+
+@dataclass
+class Scalars:
+    """Outputs as a graph of scalars: of one example, until they are differentiated.
+
+    `inputs` has an array of leaves for each argument, called by one of `names`; they stand for one number a
+    row if `by_row`, and `rows` for the number of rows. The other leaves are live: `leaves`, in the order in
+    which f uses them. `listed` says whether f returned a list.
+
+    `kind` says what is computed: "rows", f's outputs for each row; "value", their mean or sum (`reduce`); or
+    "gradient", that and its `gradient` by leaf, a Value or number. `adjoints` has the derivatives by other
+    Values too. `became` has, for each time that the graph was simplified, what its Values were turned into.
+    """
+
+    title: str
+    names: Sequence[str]
+    inputs: list[np.ndarray]
+    outputs: list[Any]
+    listed: bool
+    reduce: str = "mean"
+    kind: str = "rows"
+    by_row: bool = True
+    rows: Value = field(default_factory=lambda: Value(1.0, label="N"))
+    gradient: dict[Value, Any] = field(default_factory=dict)
+    adjoints: dict[Value, Any] = field(default_factory=dict)
+    became: list[dict[Value, Any]] = field(default_factory=list)
+    leaves: list[Value] = field(default_factory=list)
+
+    @property
+    def input_leaves(self) -> list[Value]:
+        """The leaves that stand for data."""
+        return [v for array in self.inputs for v in array.flat]
+
+    def wanted(self, leaves: Iterable[Value] | None = None) -> list[Any]:
+        """The outputs, and if it is wanted the gradient by each of the leaves: Values and numbers."""
+        leaves = (self.leaves if leaves is None else leaves) if self.kind == "gradient" else ()
+        return [*self.outputs, *(self.gradient.get(v, 0.0) for v in leaves)]
+
+    def order(self) -> list[Value]:
+        """Every Value that is wanted or needed for that, operands first."""
+        return topological_order(*(v for v in self.wanted() if isinstance(v, Value)))
+
+    def live_leaves(self) -> list[Value]:
+        """The leaves that are neither data nor numbers of the program, in the order in which f uses them."""
+        known = set(self.input_leaves)
+        leaves = [v for v in reversed(self.order()) if v.row is None and not isinstance(v, Constant)]
+        return [v for v in leaves if v not in known]
+
+    def latest(self, v: Any) -> Any:
+        """What a Value of the recording, or of a later graph, has become: a Value or a number."""
+        for became in self.became:
+            v = became.get(v, v)
+        return v
+
+    def adjoint(self, v: Value) -> Any:
+        """The derivative by a Value of the recording, a Value or a number; None where it is not computed."""
+        return self.latest(self.adjoints.get(self.became[0].get(v, v)))
+
+    def __str__(self) -> str:
+        order = self.order()
+        names = {v: v.label or f"v{i}" for i, v in enumerate(order)}
+
+        def text(x: Any) -> str:
+            if isinstance(x, tuple):
+                return f"[{', '.join(map(text, x))}]"
+            if isinstance(x, Constant) or not isinstance(x, Value):
+                return f"{x._data if isinstance(x, Value) else x:g}"
+            return names[x]
+
+        lines = [
+            f"{names[v]} = {v.op}({', '.join(text(x) for x in (v.x, v.y) if x is not None)})"
+            for v in order
+            if parents(v)
+        ]
+        lines.append(f"return {', '.join(map(text, self.outputs))}")
+        if self.kind == "gradient":
+            lines += [f"∂ by {names.get(v, v.label)}: {text(self.gradient.get(v, 0.0))}" for v in self.leaves]
+        return "\n".join(lines)
+
+
+def simplified(scalars: Scalars) -> Scalars:
+    """The same outputs, gradient and adjoints from fewer Values."""
+    wanted = [*scalars.outputs, *scalars.gradient.values()]
+    differentiated = bool(scalars.became)  # or else equal Values are one from here on
+    by_row = scalars.input_leaves if differentiated and scalars.by_row else ()
+    became = simplify(wanted, by_row, scalars.rows if differentiated else None)
+    after = replace(
+        scalars,
+        outputs=[became.get(v, v) for v in scalars.outputs],
+        gradient={v: became.get(g, g) for v, g in scalars.gradient.items()},
+        became=[*scalars.became, became],
+    )
+    return after if differentiated else replace(after, leaves=after.live_leaves())

@@ -1,0 +1,158 @@
+"""variant: one thing to compute from a recording, in NumPy and in machine code."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ..graph import collector_off
+from ..locks import computed_once, new_lock
+from ..tracing import COMPILE, tracing
+from ..value import Value
+from .array_api import Source
+from .lift import Lifted
+from .names import Names
+from .scalars import Scalars
+from .simplify import simplify
+
+try:
+    from .native import Kernel, has_code, pack
+except ImportError:  # there is no llvmlite
+    Kernel = has_code = pack = None  # type: ignore[assignment, misc]
+
+SMALL = 2000  # scalar operations, for which LLVM is fast enough and machine code is faster than NumPy
+
+
+Passes = dict[str, Callable[[Any], Any]]  # see the package
+
+
+class Variant:
+    """What f gives for each row ("rows"), the mean or sum of that ("value"), or that and its "gradient".
+
+    Raises ArithmeticError where the gradient is not finite in the row that was recorded.
+    """
+
+    def __init__(self, kind: str, recorded: Scalars, engine: str, passes: Passes):
+        self.kind, self.listed, self._engine, self._passes = kind, recorded.listed, engine, passes
+        # All that computes with the Values is done here, while they have the data of the recording.
+        recorded = replace(recorded, kind=kind)
+        self.scalars: Scalars = through(passes, recorded, "differentiate", "simplify again")
+        self._functions: dict[bool, Callable[..., Any]] = {}
+        self._lock = new_lock()
+
+    @computed_once
+    @collector_off()
+    def names(self) -> Names:
+        """The arrays, planned and named."""
+        return through(self._passes, self.scalars, "lift", "plan", "name")
+
+    @property
+    def lifted(self) -> Lifted:
+        """The arrays of the scalars."""
+        return self.names.plan.lifted
+
+    @property
+    def leaves(self) -> list[np.ndarray]:
+        """The live leaves, as arrays of Values."""
+        return [array.values for array in self.lifted.leaves]
+
+    @computed_once
+    def native(self) -> bool:
+        """Whether it is to run as machine code: not with primitives of a user's own, which have none."""
+        if self._engine == "numpy" or not self.has_code():
+            return False
+        if self._engine == "auto" and self.is_small():
+            with contextlib.suppress(NotImplementedError):
+                return bool(self.kernel)
+        return self._engine == "native"
+
+    def data(self) -> list[np.ndarray]:
+        """What the live leaves hold now."""
+        return [np.array([v._data for v in leaves.flat]).reshape(leaves.shape) for leaves in self.leaves]
+
+    @collector_off()
+    def function(self, xp: Any, **options: Any) -> Callable[..., Any]:
+        """The source's function for an array module; see Source for the options."""
+        source = Source(self.names, **options)
+        namespace: dict[str, Any] = {}
+        exec(str(source), namespace)
+        return namespace["program"](xp, *([source.constants] if source.constants else []))
+
+    def run_numpy(
+        self, arrays: Sequence[np.ndarray], data: Sequence[np.ndarray], fast: bool
+    ) -> Sequence[Any]:
+        """The outputs for these rows and these data of the leaves; NumPy is to raise what is invalid."""
+        function = self._functions.get(fast)
+        if function is None:
+            function = self._functions[fast] = self.function(np, fast=fast, watch=True)
+        return function(*arrays, *data)
+
+    def run_native(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The outputs for these rows and what the leaves hold now, by machine code."""
+        n = len(arrays[0])
+        state = np.array([v._data for leaves in self.leaves for v in leaves.flat], dtype=float)
+        out = self.kernel.evaluate(pack(arrays), n, state)
+        shapes = [array.shape for array in self.lifted.outputs]
+        if self.kind == "rows":
+            out = out if out.ndim > 1 else np.repeat(out[:, None], n, axis=1)
+            return [np.ascontiguousarray(out.T).reshape(n, *shapes[0])]
+        outputs, start = [], 0
+        for shape in shapes:
+            outputs.append(out[start : start + math.prod(shape)].reshape(shape))
+            start += math.prod(shape)
+        return outputs
+
+    @computed_once
+    def kernel(self) -> Any:
+        """The machine code; NotImplementedError if there is none for a primitive."""
+        state = [v for leaves in self.leaves for v in leaves.flat]
+        scalars = self.scalars
+        return Kernel(scalars.wanted(state), scalars.input_leaves, state, scalars.rows)
+
+    def training_kernel(
+        self, parameters: Sequence[Value], slots: int, update: Callable[..., Any], steps: int
+    ) -> Any:
+        """Machine code for whole training steps, the optimizer's update among it.
+
+        update(data, grad, state, step) gives a parameter's next data and state, of `slots` numbers. The
+        kernel's state holds the parameters' data, then their first slots, and so on, then the steps taken.
+        """
+        scalars, taken = self.scalars, Value(float(steps))
+        carried = [tuple(Value(0.0) for _ in range(slots)) for _ in parameters]
+        step = taken + 1.0
+        data, kept = [], []
+        with tracing(COMPILE):
+            for p, state in zip(parameters, carried):
+                grad = scalars.gradient.get(p, 0.0)
+                moved, new = update(p, grad if isinstance(grad, Value) else Value(grad), state, step)
+                data.append(moved)
+                kept.append(new)
+        outputs = [scalars.outputs[0], *data, *_by_slot(kept), step]
+        became = simplify(outputs, scalars.input_leaves, scalars.rows)
+        leaves = [*parameters, *_by_slot(carried), taken]
+        return Kernel([became.get(v, v) for v in outputs], scalars.input_leaves, leaves, scalars.rows)
+
+    def is_small(self) -> bool:
+        """Whether machine code is worth the time that LLVM takes for it."""
+        return sum(len(v.x) if type(v.x) is tuple else 1 for v in self.scalars.order()) <= SMALL
+
+    def has_code(self) -> bool:
+        """Whether there is machine code for each primitive here."""
+        return Kernel is not None and all(has_code(v.row) for v in self.scalars.order() if v.row)
+
+
+def through(passes: Passes, stage: Any, *names: str) -> Any:
+    """What these passes make of a stage, one after the other."""
+    for name in names:
+        stage = passes[name](stage)
+    return stage
+
+
+def _by_slot(states: Iterable[Sequence[Any]]) -> list[Any]:
+    """The first slot of each parameter, then the second: machine code reads neighbours as one vector."""
+    return [number for slot in zip(*states) for number in slot]

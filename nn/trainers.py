@@ -23,7 +23,7 @@ from numpy.random import Generator
 
 from autograd import compile, total
 from autograd.program import Program, Variant, pack
-from autograd.program.generators import random_generators, restore, states
+from autograd.program.reachable import random_generators, restore, states
 
 from . import checks, verify
 from .losses import Loss

@@ -22,7 +22,7 @@ import numpy as np
 from autograd import Value, derive
 from autograd.graph import operands, topological_order
 from autograd.program import Program
-from autograd.program.generators import restore, states
+from autograd.program.reachable import restore, states
 
 from .optim import Optimizer
 

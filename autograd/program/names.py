@@ -1,7 +1,7 @@
 """names: what the arrays of a program are called.
 
-Leaves take the name that their labels share; what is affine in w1 is z1, and what follows it h1; the adjoint
-of z1 is delta1, and the gradient by w1 is grad_w1.
+Leaves take the name that their labels share, or the first and the last: w1_w4. Arrays that are affine in w1
+are z1, and activations of those h1; the adjoint of z1 is delta1, and the gradient by w1 is grad_w1.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import keyword
 import re
 import unicodedata
 from collections import Counter
-from typing import Any
 
 from .. import ops
+from ..graph import topological_order
+from ..value import Value
 from .arrays import Array, Contract, Input, Leaf, Map, listing
 from .plan import Plan
 
@@ -34,6 +35,8 @@ class Names:
     def __init__(self, plan: Plan):
         self.plan = plan
         self._taken = set(RESERVED)
+        self._stems = {v: plan.lifted.scalars.label(v).partition("[")[0] for v in plan.lifted.scalars.leaves}
+        self._labels = set(self._stems.values())  # learners know leaves by them: no other array has one
         self._repeats: Counter[str] = Counter()
         self.title = ""
         self.arguments: list[str] = []
@@ -41,23 +44,36 @@ class Names:
         self.proposed: dict[Array, str] = {}
 
     def __str__(self) -> str:
-        return listing(self.plan.arrays, self.plan.lifted.outputs, {**self.proposed, **self.of})
+        names = self.copy()
+        proposed = {array: names.unique(name) for array, name in self.proposed.items()}
+        return listing(self.plan.arrays, self.plan.lifted.outputs, {**proposed, **self.of})
 
-    def unique(self, name: str) -> str:
+    def unique(self, name: str, is_label: bool = False) -> str:
         """The name, or one that begins with it: an identifier that is not taken, and is from now on."""
         name = unicodedata.normalize("NFKC", name)  # as Python reads it
         name = "".join(c if f"_{c}".isidentifier() else "_" for c in name)
         name = f"_{name}" if not name.isidentifier() or keyword.iskeyword(name) else name
         unique = name
-        while unique in self._taken:
+        while unique in self._taken or (unique in self._labels and not is_label):
             self._repeats[name] += 1
             unique = f"{name}_{self._repeats[name] + 1}"
         self._taken.add(unique)
         return unique
 
+    def of_leaf(self, leaf: Leaf, number: int) -> str:
+        """The name of an array of leaves, by their labels; the labels of others are taken."""
+        stems = self.stems(leaf)
+        if len(stems) == 1:
+            return self.unique(stems[0] or f"w{number}", is_label=bool(stems[0]))
+        return self.unique(f"{stems[0]}_{stems[-1]}" if all(stems) else f"w{number}")
+
+    def stems(self, leaf: Leaf) -> list[str]:
+        """The names in the labels of an array of leaves: "w1" of "w1[0,0]", "w1[0,1]", ..."""
+        return list(dict.fromkeys(self._stems[v] for v in leaf.values.flat))
+
     def is_free(self, name: str) -> bool:
         """Whether nothing has that name."""
-        return name not in self._taken
+        return name not in self._taken and name not in self._labels
 
     def copy(self) -> Names:
         """The same names, to which a printer may add."""
@@ -80,14 +96,18 @@ def name(planned: Plan) -> Names:
         if isinstance(array, Input):
             of[array] = names.arguments[array.argument]
     for i, leaf in enumerate(lifted.leaves, 1):
-        of[leaf] = names.unique(_shared_label(leaf) or f"w{i}")
+        of[leaf] = names.of_leaf(leaf, i)
+    recorded = topological_order(*(v for v in scalars.became[0].values() if isinstance(v, Value)))
+    forward = {lifted.array_of(scalars.latest(v)) for v in recorded}  # and not a product of the way back
     for array in planned.arrays:
         row = array.row if isinstance(array, Map) else None
         operands = [view.array for view in array.views]
-        by = [of[p] for p in operands if isinstance(p, Leaf)]
+        by = [p for p in operands if isinstance(p, Leaf)]
         before = [layers[p] for p in operands if p in layers]
-        if isinstance(array, Contract) and array.by_row and by and any(len(t) > 1 for t in array.products):
-            digits = re.search(r"\d+$", by[0])
+        if array not in forward:
+            continue
+        if isinstance(array, Contract) and by and len(by) < len(operands):
+            digits = re.search(r"\d+$", of[by[0]]) if len(names.stems(by[0])) == 1 else None
             layers[array] = digits[0] if digits else str(len(set(layers.values())) + 1)
         elif row is ops.add and by and before:
             layers[array] = before[0]
@@ -109,9 +129,3 @@ def name(planned: Plan) -> Names:
     names.proposed = {array: f"z{digit}" for array, digit in layers.items()}
     names.proposed.update(dict.fromkeys(errors, "error"))
     return names
-
-
-def _shared_label(leaf: Any) -> str:
-    """The name that the labels of an array of leaves share: "w1" of "w1[0,0]", "w1[0,1]", ..."""
-    found = {v.label.partition("[")[0] for v in leaf.values.flat}
-    return found.pop() if len(found) == 1 else ""

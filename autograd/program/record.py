@@ -11,7 +11,7 @@ import numpy as np
 from .. import ops
 from ..tracing import COMPILE, Values, tracing
 from ..value import Traced, Value, number, settle
-from .generators import random_generators, restore, states
+from .reachable import parameter_names, random_generators, restore, states
 from .scalars import Scalars
 
 
@@ -56,7 +56,10 @@ def record(call: Call) -> Scalars:
         )
     other_inputs, other_outputs, _ = recorded[-1]
     _compare(inputs, outputs, other_inputs, other_outputs)
-    return Scalars(call.title, call.names, inputs, outputs, listed, call.reduce)
+    scalars = Scalars(call.title, call.names, inputs, outputs, listed, call.reduce)
+    if not all(v.label for v in scalars.live_leaves()):
+        scalars.labels = parameter_names(call.f)
+    return scalars
 
 
 def example(name: str, row: Any, kind: type[Value] = Value) -> np.ndarray:

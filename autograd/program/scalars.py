@@ -39,6 +39,7 @@ class Scalars:
     adjoints: dict[Value, Any] = field(default_factory=dict)
     became: list[dict[Value, Any]] = field(default_factory=list)
     leaves: list[Value] = field(default_factory=list)
+    labels: dict[Value, str] = field(default_factory=dict)  # of leaves without one
 
     @property
     def input_leaves(self) -> list[Value]:
@@ -70,9 +71,13 @@ class Scalars:
         """The derivative by a Value of the recording, a Value or a number; None where it is not computed."""
         return self.latest(self.adjoints.get(self.became[0].get(v, v)))
 
+    def label(self, v: Value) -> str:
+        """The label of a leaf, its own or that of the Module that holds it; "" if it has none."""
+        return v.label or self.labels.get(v, "")
+
     def __str__(self) -> str:
         order = self.order()
-        names = {v: v.label or f"v{i}" for i, v in enumerate(order)}
+        names = {v: self.label(v) or f"v{i}" for i, v in enumerate(order)}
 
         def text(x: Any) -> str:
             if isinstance(x, tuple):
@@ -88,7 +93,9 @@ class Scalars:
         ]
         lines.append(f"return {', '.join(map(text, self.outputs))}")
         if self.kind == "gradient":
-            lines += [f"∂ by {names.get(v, v.label)}: {text(self.gradient.get(v, 0.0))}" for v in self.leaves]
+            lines += [
+                f"∂ by {names.get(v, self.label(v))}: {text(self.gradient.get(v, 0.0))}" for v in self.leaves
+            ]
         return "\n".join(lines)
 
 

@@ -56,6 +56,8 @@ RULES: list[tuple[str, str, Rewrite]] = [
     ("−(−x) = x",           "neg", lambda to, x, _: _op(x, "neg") and x.x),
     ("−(c x) = (−c) x",     "neg", lambda to, x, _: _scaled(x) and to("mul", -x.x, x.y)),
     ("−(x − y) = y − x",    "neg", lambda to, x, _: _op(x, "sub") and to("sub", x.y, x.x)),
+    ("−((x − y) / z) = (y − x) / z", "neg", lambda to, x, _: _op(x, "div") and _op(x.x, "sub")
+                                        and to("div", to("sub", x.x.y, x.x.x), x.y)),
     ("x c = c x",           "mul", lambda to, x, y: _number(y) and to("mul", y, x)),
     ("1 x = x",             "mul", lambda to, x, y: _is(x, 1.0) and y),
     ("−1 x = −x",           "mul", lambda to, x, y: _is(x, -1.0) and to("neg", y)),

@@ -1,4 +1,4 @@
-"""generators: the random generators that a function can reach. Recording would freeze their draws."""
+"""reachable: objects that a function can reach: random generators, and Modules that name parameters."""
 
 from __future__ import annotations
 
@@ -22,11 +22,34 @@ LIBRARIES = {"autograd", "nn", "numpy", *sys.stdlib_module_names}  # with none o
 
 
 def random_generators(*users: Any) -> list[Any]:
-    """The global ones, and those that functions and objects can reach: by closures, attributes and globals.
+    """The global random generators, and those that functions and objects can reach."""
+    kinds = (BitGenerator, random.Random)
+    found = reachable(random.random, np.random.rand, *users)
+    return [x for x in found if isinstance(x, kinds) and not isinstance(x, random.SystemRandom)]
+
+
+def parameter_names(*users: Any) -> dict[Value, str]:
+    """Labels for the parameters of the Modules that functions can reach: "norm_bias[2]".
+
+    They are the ends of the names that the nearest Module has for them: of layers.1.norm.bias, "norm_bias".
+    """
+    labels: dict[Value, str] = {}
+    for x in reachable(*users):
+        if not isinstance(x, type) and callable(getattr(x, "named_parameters", None)):
+            for name, array in x.named_parameters():
+                words = [word for word in name.split(".") if not word.isdigit()]
+                for index, v in np.ndenumerate(array):
+                    place = f"[{','.join(map(str, index))}]" if index else ""
+                    labels.setdefault(v, "_".join(words[-2:]) + place)
+    return labels
+
+
+def reachable(*users: Any) -> list[Any]:
+    """The objects that functions and objects lead to, by closures, attributes and globals, the nearest first.
 
     Not gc.get_objects(): another thread's half-made tuple, found by that, breaks.
     """
-    stack: deque[Any] = deque([random.random, np.random.rand, *users])  # the nearest come first
+    stack: deque[Any] = deque(users)
     seen: dict[int, Any] = {}
     while stack and len(seen) < MOST_OBJECTS:
         x = stack.popleft()
@@ -54,8 +77,7 @@ def random_generators(*users: Any) -> list[Any]:
                 stack += gc.get_referents(x)
         except Exception:  # of an object that loads itself when it is looked at, and cannot
             continue
-    kinds = (BitGenerator, random.Random)
-    return [x for x in seen.values() if isinstance(x, kinds) and not isinstance(x, random.SystemRandom)]
+    return list(seen.values())
 
 
 def _names(code: CodeType) -> set[str]:

@@ -35,7 +35,7 @@ def parameter_names(*users: Any) -> dict[Value, str]:
     """
     labels: dict[Value, str] = {}
     for x in reachable(*users):
-        if not isinstance(x, type) and callable(getattr(x, "named_parameters", None)):
+        if callable(getattr(type(x), "named_parameters", None)):
             for name, array in x.named_parameters():
                 words = [word for word in name.split(".") if not word.isdigit()]
                 for index, v in np.ndenumerate(array):

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 import re
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 import autograd
 import nn
 from autograd import Value
-from autograd.program import PASSES
+from autograd.graph import topological_order
+from autograd.ops import TABLE
+from autograd.program import PASSES, Place, matrices
 
 X, Y = np.random.default_rng(0).normal(size=(5, 2)), np.arange(5.0)
 
@@ -29,7 +32,6 @@ def shown(program, stage):
 
 def mazur(w):
     def loss(x, t):
-        out = [(w[4 * k] * x[0] + w[4 * k + 1] * x[1] + 0.1).sigmoid() for k in range(1)]
         h = [(w[2 * k] * x[0] + w[2 * k + 1] * x[1] + w[8]).sigmoid() for k in range(2)]
         out = [(w[4 + 2 * k] * h[0] + w[5 + 2 * k] * h[1] + w[9]).sigmoid() for k in range(2)]
         return 0.5 * (t[0] - out[0]) ** 2 + 0.5 * (t[1] - out[1]) ** 2
@@ -104,3 +106,87 @@ def test_no_array_has_the_label_of_a_leaf():
     source = source_of(f, X)
     assert not re.search(r"^ *(h1|t|delta1) =", source, re.MULTILINE)
     assert {"h1", "t", "delta1"} <= set(re.search(r"_gradient\((.*)\)", source)[1].split(", "))
+
+
+def elements_agree(m, numbers):
+    """Each entry of each array, computed from the entries that it is said to be computed from."""
+    rows = max((len(numbers[a.name]) for a in m.arrays if a.by_row), default=1)
+
+    def number(x, i):
+        if not isinstance(x, Place):
+            return x
+        if x.array == "N":
+            return float(rows)
+        array = by_name[x.array]
+        return x.sign * numbers[x.array][(i, *x.index) if array.by_row else x.index]
+
+    by_name = {a.name: a for a in m.arrays}
+    computed = 0
+    for a in m.arrays:
+        for index in np.ndindex(a.shape):
+            e = m.element(a.name, index)
+            for i in range(rows) if a.by_row else [0]:
+                if e.row:
+                    found = TABLE[e.row].compute(*(number(x, i) for x in e.terms[0]))
+                elif e.terms:
+                    over = range(rows) if e.over_rows else [i]
+                    found = sum(math.prod(number(x, k) for x in term) for term in e.terms for k in over)
+                else:
+                    continue
+                computed += 1
+                entry = numbers[a.name][(i, *index) if a.by_row else index]
+                assert found == pytest.approx(entry, rel=1e-9, abs=1e-12), (a.name, index)
+    return computed
+
+
+def test_matrices_of_one_example_are_the_textbooks():
+    names = "w1 w2 w3 w4 w5 w6 w7 w8 b1 b2".split()
+    w = [Value(x, name) for x, name in zip((0.15, 0.2, 0.25, 0.3, 0.4, 0.45, 0.5, 0.55, 0.35, 0.6), names)]
+    x, t = [Value(0.05, "i1"), Value(0.1, "i2")], [Value(0.01), Value(0.99)]
+    loss = mazur(w)(x, t)
+    m = matrices(loss, {"x": x, "t": t})
+    numbers = m.run()
+    assert numbers["h1"] == pytest.approx([0.593269992, 0.596884378], abs=1e-9)
+    assert numbers["h2"] == pytest.approx([0.75136507, 0.772928465], abs=1e-9)
+    assert numbers["loss"] == pytest.approx(0.298371109, abs=1e-9)
+    assert numbers["delta2"][0] == pytest.approx(0.138498562, abs=1e-9)
+    assert numbers["grad_w5_w8"][0, 0] == pytest.approx(0.082167041, abs=1e-9)
+    assert numbers["grad_w1_w4"][0, 0] == pytest.approx(0.000438568, abs=1e-9)
+    assert elements_agree(m, numbers) > 40
+    loss.backward()
+    found = {"place": 0, "adjoint": 0}
+    for v in topological_order(loss):
+        for what, place, right in (("place", m.place(v), v.data), ("adjoint", m.adjoint_place(v), v.grad)):
+            if place:
+                found[what] += 1
+                assert place.sign * numbers[place.array][place.index] == pytest.approx(right, rel=1e-12)
+    assert found["place"] >= 25 and found["adjoint"] >= 20
+    assert m.adjoint_place(w[4]) == Place("grad_w5_w8", (0, 0)) and m.place(w[4]) == Place("w5_w8", (0, 0))
+    with pytest.raises(IndexError, match="shape"):
+        m.element("h1", (2,))
+
+
+def test_matrices_of_a_program_have_its_numbers():
+    model = nn.MLP(2, [3, 1], activation="tanh")
+    w = [[Value(0.1 * i - 0.2 * j) for j in range(3)] for i in range(2)]
+
+    def attention(x):  # with a softmax over three positions
+        q = [sum(w[0][j] * x[i, j] for j in range(3)) for i in range(3)]
+        e = [[(q[i] * x[j, 0]).exp() for j in range(3)] for i in range(3)]
+        return sum(e[i][j] / sum(e[i]) * w[1][j] * x[j, 1] for i in range(3) for j in range(3))
+
+    images = np.random.default_rng(1).normal(size=(4, 3, 3))
+    for f, arrays in ((lambda x, y: nn.squared_error(model(x), y), (X, Y)), (attention, (images,))):
+        program = autograd.compile(f, engine="numpy")
+        loss, gradient = program.value_and_grad(*arrays)
+        m = program.matrices
+        numbers = m.run(*arrays)
+        assert m.source == program.source and elements_agree(m, numbers) > 20
+        output = m.place(program.graph)
+        assert output is None or np.mean(numbers[output.array]) == pytest.approx(loss)
+        for leaves, grads in zip(program.leaves, gradient):
+            for index, v in np.ndenumerate(leaves):
+                place = m.adjoint_place(v)
+                assert numbers[place.array][place.index] == pytest.approx(grads[index], rel=1e-12)
+        lines = [a.line for a in m.arrays if a.line]
+        assert lines and all(line in m.source for line in lines)

@@ -5,18 +5,22 @@ Passes lead from the function to its source. Each is a function of what the one 
 shape of a row, and runs the source; machine code is made of the scalars before `lift`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
+from ..value import Value
 from .array_api import Source
 from .compiled import Program, compile
 from .differentiate import differentiate
 from .lift import Lifted
+from .matrices import Matrices, Place
 from .names import name
 from .plan import plan
 from .record import record
-from .scalars import simplified
-from .variant import Variant, pack
+from .scalars import Scalars, simplified
+from .variant import Variant, pack, through
 
 PASSES: dict[str, Callable[[Any], Any]] = {
     "record": record,  # f runs on a row: a graph of scalars, of one example
@@ -30,4 +34,18 @@ PASSES: dict[str, Callable[[Any], Any]] = {
 }
 Program.passes = PASSES
 
-__all__ = ["PASSES", "Program", "Variant", "compile", "pack"]
+
+def matrices(output: Value, data: Mapping[str, Any] = {}) -> Matrices:
+    """The matrix program of one example: of a Value's graph as it is, and of its gradient.
+
+    `data` has leaves of the graph that are no parameters, by the name that their array is to have.
+
+        x = [Value(0.05), Value(0.10)]
+        print(matrices(loss(x), {"x": x}).source)
+    """
+    arrays = [np.array(leaves, dtype=object) for leaves in data.values()]
+    scalars = Scalars("loss", list(data), arrays, [output], False, kind="gradient", by_row=False)
+    return Matrices(through(PASSES, scalars, *list(PASSES)[1:-1]))
+
+
+__all__ = ["PASSES", "Matrices", "Place", "Program", "Variant", "compile", "matrices", "pack"]

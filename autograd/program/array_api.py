@@ -139,10 +139,10 @@ class Source:
     def __init__(
         self, names: Names, fast: bool = False, watch: bool = False, returned: Sequence[Array] | None = None
     ):
-        planned, self._names, self._fast = names.plan, names.copy(), fast
+        planned, self.names, self._fast = names.plan, names.copy(), fast
         self._leaves = planned.lifted.leaves
         self.constants: list[Any] = []
-        self.lines: dict[Array, str] = {}  # of the arrays that have one
+        self.lines: dict[Array, tuple[str, str]] = {}  # names and lines of the arrays that have one
         self._own: dict[Primitive, str] = {}
         self._numbers: dict[str, str] = {}
         self._setup: list[str] = []
@@ -162,18 +162,18 @@ class Source:
     def __str__(self) -> str:
         """The source: a function program(xp) that returns the function."""
         helpers = FAST if self._fast else HELPERS
-        parameters = ", ".join([*self._names.arguments, *(self._names.of[leaf] for leaf in self._leaves)])
+        parameters = ", ".join([*self.names.arguments, *(self.names.of[leaf] for leaf in self._leaves)])
         body = [
             *self._lines,
             f"return {', '.join(self._returned)}" + ("," if len(self._returned) == 1 else ""),
         ]
         if any(re.search(r"\bN\b", line.partition("  #")[0]) for line in body):
-            body.insert(0, f"N = {self._names.arguments[0]}.shape[0]")
+            body.insert(0, f"N = {self.names.arguments[0]}.shape[0]")
         inner = [helpers[name].strip() for name in self._helpers]
         if self._setup:
             inner.insert(0, "\n".join(self._setup))
-        inner.append("\n    ".join([f"def {self._names.title}({parameters}):", *body]))
-        inner.append(f"return {self._names.title}")
+        inner.append("\n    ".join([f"def {self.names.title}({parameters}):", *body]))
+        inner.append(f"return {self.names.title}")
         blocks = "\n\n".join(inner).replace("\n", "\n    ").replace("    \n", "\n")
         return f"def program(xp{', constants' if self.constants else ''}):\n    {blocks}\n"
 
@@ -192,21 +192,21 @@ class Source:
         if not array.terms:
             self._texts[array] = text, precedence
             return
-        name = self._names.of.get(array, "")
+        name = self.names.of.get(array, "")
         if not name and self._uses[array] == 1 and len(text) <= 60:
             self._texts[array] = (text, precedence)
             return
-        name = name or self._names.unique(self._names.proposed.get(array, "t"))
+        name = name or self.names.unique(self.names.proposed.get(array, "t"))
         shape = _shape(array)
         note = f"  # {_tuple(shape)}" if shape else ""
         self._lines.append(f"{name} = {text}{note}")
-        self.lines[array] = self._lines[-1]
+        self.lines[array] = name, self._lines[-1]
         self._texts[array] = (name, ATOM)
 
     def _constant(self, numbers: np.ndarray, kind: str = "float64") -> Text:
         if numbers.ndim == 0:
             return _literal(float(numbers))
-        name = self._names.unique("c")
+        name = self.names.unique("c")
         if numbers.size <= 16:
             given = re.sub(r"\bnan\b", "xp.nan", re.sub(r"\binf\b", "xp.inf", str(numbers.tolist())))
         else:
@@ -218,7 +218,7 @@ class Source:
     def _number(self, literal: str) -> str:
         """A number as an array, made once."""
         if literal not in self._numbers:
-            self._numbers[literal] = self._names.unique("c")
+            self._numbers[literal] = self.names.unique("c")
             self._setup.append(f"{self._numbers[literal]} = xp.asarray({literal}, dtype=xp.float64)")
         return self._numbers[literal]
 
@@ -227,7 +227,7 @@ class Source:
     @functools.singledispatchmethod
     def _expression(self, array: Array) -> Text:
         """An array's expression; of an input or a leaf, its name."""
-        return self._names.of[array], ATOM
+        return self.names.of[array], ATOM
 
     @_expression.register
     def _(self, array: Rows) -> Text:
@@ -280,7 +280,7 @@ class Source:
         out = texts[0]
         for text in texts[1:]:
             if len(out[0]) > 1000:  # Python's parser has its limits
-                self._lines.append(f"{(name := self._names.unique('t'))} = {out[0]}")
+                self._lines.append(f"{(name := self.names.unique('t'))} = {out[0]}")
                 out = name, ATOM
             out = _operation(ops.add, out, text)
         return out
@@ -307,7 +307,7 @@ class Source:
         """The name of a primitive's function: one of xp's, a helper, or a user's own."""
         if TABLE.get(row.name) is not row:
             if row not in self._own:
-                self._own[row] = self._names.unique(row.name)
+                self._own[row] = self.names.unique(row.name)
                 self._setup.append(f"{self._own[row]} = constants[{len(self.constants)}]")
                 self.constants.append(row.numpy)
             return self._own[row]

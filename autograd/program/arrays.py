@@ -10,7 +10,6 @@ has its shape for each row of the data.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -226,40 +225,6 @@ def reached(outputs: Sequence[Array]) -> list[Array]:
             stack.append((array, True))
             stack += [(view.array, False) for view in reversed(array.views)]
     return list(found)
-
-
-@dataclass
-class Element:
-    """How an entry of an array is computed: a row of the table of one term, or the sum of several products.
-
-    `row` is None for a sum. The factors of a term are numbers, and entries: an array and an index into it.
-    """
-
-    row: Primitive | None
-    terms: list[tuple[Any, ...]]
-
-
-def element(array: Array, index: Sequence[int]) -> Element:
-    """How an entry of an array is computed, from numbers and entries of others; no terms for data."""
-    if isinstance(array, Constant):
-        return Element(None, [(float(array.numbers[tuple(index)]),)])
-    if isinstance(array, Stack):
-        position = 0
-        for length, i in zip(array.shape, index):
-            position = position * length + i
-        position = int(array.order[position])
-        for view, n in array.pieces:
-            if position < n:
-                return Element(None, [((view.array, view.entry({0: position})),)])
-            position -= n
-    terms = []
-    for term in array.terms:
-        lengths = {a: n for x in term if isinstance(x, View) for a, n in zip(x.axes, x.lengths)}
-        summed = sorted(axis for axis in lengths if axis >= len(array.shape))
-        for along in itertools.product(*(range(lengths[axis]) for axis in summed)):
-            at = {**dict(enumerate(index)), **dict(zip(summed, along))}
-            terms.append(tuple((x.array, x.entry(at)) if isinstance(x, View) else x for x in term))
-    return Element(array.row if isinstance(array, Map) else None, terms)
 
 
 def shown(array: Array, name_of: Callable[[Array], str]) -> str:

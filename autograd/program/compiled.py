@@ -32,6 +32,7 @@ from ..graph import collector_off, dependents, operands, topological_order
 from ..locks import new_lock
 from ..value import Value, number
 from .array_api import Source
+from .matrices import Matrices
 from .record import Call, example, outputs_of
 from .scalars import Scalars
 from .variant import Kernel, Passes, Variant, through
@@ -160,6 +161,11 @@ class Program:
             if name == stage:
                 break
         print(shown)
+
+    @property
+    def matrices(self) -> Matrices:
+        """The arrays of `source`: where a Value is in them, and what each entry is computed from."""
+        return Matrices(self._latest().names)
 
     @property
     def graph(self) -> Any:

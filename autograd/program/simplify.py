@@ -48,6 +48,7 @@ Rewrite = Callable[["_Rewriting", Any, Any], Any]
 RULES: list[tuple[str, str, Rewrite]] = [
     ("x + 0 = x",           "add", lambda to, x, y: _is(y, 0.0) and x),
     ("0 + x = x",           "add", lambda to, x, y: _is(x, 0.0) and y),
+    ("x + x = 2 x",         "add", lambda to, x, y: x is y and to("mul", 2.0, x)),
     ("x + (−y) = x − y",    "add", lambda to, x, y: _op(y, "neg") and to("sub", x, y.x)),
     ("(−x) + y = y − x",    "add", lambda to, x, y: _op(x, "neg") and to("sub", y, x.x)),
     ("x − 0 = x",           "sub", lambda to, x, y: _is(y, 0.0) and x),

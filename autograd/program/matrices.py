@@ -1,0 +1,151 @@
+"""matrices: which entry of which array a scalar is, and what that is computed from.
+
+m = program.matrices  # of what was recorded last
+print(m.source)
+m.place(h)  # Place(array="h1", index=(2,), sign=1.0), of a Value of program.graph
+m.element("h1", (2,))  # Element(row="sigmoid", terms=[(("z1", (2,)),)])
+m.run(X, Y)["h1"]  # its numbers
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..value import Value, number
+from .array_api import Source
+from .arrays import Array, Constant, Contract, Map, Rows, Stack, View, coordinates
+from .names import Names
+
+
+class NamedArray(NamedTuple):
+    """An array of a program: for each row of the data if `by_row`. `line` is "" where it has none."""
+
+    name: str
+    shape: tuple[int, ...]
+    by_row: bool
+    line: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """An entry of an array, by the array's name: `sign` is -1.0 where it holds the negative."""
+
+    array: str
+    index: tuple[int, ...]
+    sign: float = 1.0
+
+
+@dataclass
+class Element:
+    """How an entry is computed: by a row of the table from one term, or, without a row, as a sum of products.
+
+    The factors of a term are numbers and Places; `over_rows` says that the sum is over the rows too.
+    """
+
+    row: str
+    terms: list[tuple[Any, ...]]
+    over_rows: bool = False
+
+
+class Matrices:
+    """The arrays of one program, by name, and where Values are in them."""
+
+    def __init__(self, names: Names):
+        self._plan, self._names = names.plan, names
+        printed = Source(names)
+        self.source = str(printed)
+        self._name: dict[Array, str] = {**names.of}
+        self._name |= {array: name for array, (name, _) in printed.lines.items()}
+        self.arrays: list[NamedArray] = []
+        free = printed.names
+        for array in self._plan.arrays:
+            if not isinstance(array, Rows | Constant):
+                name = self._name.get(array) or free.unique(names.proposed.get(array, "t"))
+                self._name[array] = name
+                line = printed.lines.get(array, ("", ""))[1]
+                self.arrays.append(NamedArray(name, array.shape, array.by_row, line))
+        self._array = {name: array for array, name in self._name.items()}
+
+    def place(self, v: Value) -> Place | None:
+        """Where a Value of the recording is; None if it became a number, or a part of another formula."""
+        scalars = self._plan.lifted.scalars
+        return self._place(scalars.latest(v))
+
+    def adjoint_place(self, v: Value) -> Place | None:
+        """Where the derivative by a Value of the recording is; None if it is not computed by itself."""
+        scalars, lifted = self._plan.lifted.scalars, self._plan.lifted
+        for leaf, gradient in zip(lifted.leaves, lifted.outputs[1:]):
+            for index, other in np.ndenumerate(leaf.values):
+                if other is v and gradient in self._name:
+                    return Place(self._name[gradient], index)
+        return self._place(scalars.adjoint(v))
+
+    def _place(self, v: Any) -> Place | None:
+        places, sign = self._plan.lifted.places, 1.0
+        if isinstance(v, Value) and self._in_program(v) is None and v.op == "neg":
+            v, sign = v.x, -1.0  # signs are moved to the end: the program may have the negative alone
+        array = self._in_program(v)
+        if array is None:
+            return None
+        return Place(self._name[array], coordinates(places[v][1], array.shape), sign)
+
+    def _in_program(self, v: Any) -> Array | None:
+        array = self._plan.lifted.array_of(v)
+        return array if array in self._name else None
+
+    def element(self, name: str, index: Sequence[int] = ()) -> Element:
+        """How an entry of an array is computed; data and leaves have no terms."""
+        array = self._array[name]
+        if len(index) != len(array.shape) or not all(0 <= i < n for i, n in zip(index, array.shape)):
+            raise IndexError(f"{name} has the shape {array.shape}, and no entry {tuple(index)}")
+        if isinstance(array, Stack):
+            position = int(array.order.reshape(array.shape)[tuple(index)])
+            for view, n in array.pieces:
+                if position < n:
+                    return Element("", [(self._factor(view, {0: position}),)])
+                position -= n
+        terms = []
+        for term in array.terms:
+            lengths = {a: n for x in term if isinstance(x, View) for a, n in zip(x.axes, x.lengths)}
+            summed = sorted(axis for axis in lengths if axis >= len(array.shape))
+            for along in itertools.product(*(range(lengths[axis]) for axis in summed)):
+                at = {**dict(enumerate(index)), **dict(zip(summed, along))}
+                terms.append(tuple(self._factor(x, at) for x in term))
+        row = array.row.name if isinstance(array, Map) else ""
+        return Element(row, terms, isinstance(array, Contract) and array.over_rows)
+
+    def _factor(self, x: Any, at: Mapping[int, int]) -> Any:
+        if not isinstance(x, View):
+            return x
+        entry = x.entry(at)
+        if isinstance(x.array, Constant):
+            return float(x.array.numbers[entry])
+        return Place("N" if isinstance(x.array, Rows) else self._name[x.array], entry)
+
+    def run(self, *data: Any) -> dict[str, np.ndarray]:
+        """Every array by name, for these data: an array for each argument, with rows where there are rows.
+
+        Without arguments, a program of one example takes the numbers that it was recorded with.
+        """
+        scalars, arrays = self._plan.lifted.scalars, [self._array[array.name] for array in self.arrays]
+        if not data and not scalars.by_row:
+            data = tuple(scalars.inputs)
+        source = Source(self._names, returned=arrays)
+        namespace: dict[str, Any] = {}
+        exec(str(source), namespace)
+        function = namespace["program"](np, *([source.constants] if source.constants else []))
+        leaves = [leaf.values for leaf in self._plan.lifted.leaves]
+        results = function(*map(_numbers, data), *map(_numbers, leaves))
+        return {array.name: np.asarray(x) for array, x in zip(self.arrays, results)}
+
+
+def _numbers(array: Any) -> np.ndarray:
+    """An array as floats, those of Values among them."""
+    array = np.asarray(array)
+    numbers = [x._data if isinstance(x, Value) else number(x) for x in array.ravel().tolist()]
+    return np.array(numbers).reshape(array.shape)

@@ -18,7 +18,7 @@ import pytest
 
 import autograd
 import nn
-from autograd import Value, derive, dot, draw, matvec, total
+from autograd import Value, derive, dot, draw, hessian, matvec, total
 from autograd.ops import TABLE
 from autograd.program.arrays import Gather, Rows, Select
 from autograd.program.variant import Kernel
@@ -911,7 +911,6 @@ def test_saturated_activations_are_no_error():
         ((np.ones((3, 2)), np.ones(4)), ValueError, r"\(3, 2\), \(4,\)"),
         ((np.ones((3, 4)), np.ones(3)), ValueError, r"\(3, 4\), \(3,\): this takes 2 inputs"),
         ((np.ones((0, 2)), np.ones(0)), ValueError, r"\(0, 2\), \(0,\)"),
-        ((np.ones((2, 2, 2, 2)), np.ones(2)), ValueError, "a number, a vector or a matrix"),
         ((np.ones((3, 2)), ["a", "b", "c"]), TypeError, "^y, row 0 is .a., and no real number"),
         (([[1, 2], [3]], np.ones(2)), ValueError, "differ in length"),
         ((1.0, 2.0), ValueError, "a row for each example"),
@@ -924,13 +923,56 @@ def test_data_that_does_not_fit_is_refused_with_all_shapes(arrays, error, said):
         autograd.compile(lambda x, y: nn.squared_error(model(x), y))(*arrays)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_functions_without_data_and_data_of_many_axes(engine):
+    w = leaves(2)
+    p = autograd.compile(lambda: (w[0] * w[1]).exp() + w[0] ** 2, engine=engine)
+    x, y = (v.data for v in w)
+    value, slopes = math.exp(x * y) + x * x, [y * math.exp(x * y) + 2.0 * x, x * math.exp(x * y)]
+    assert p() == p.per_example() == pytest.approx(value)
+    found, gradient = p.value_and_grad()
+    by_leaf = {v: g.item() for v, g in zip((a.item() for a in p.leaves), gradient)}
+    assert found == pytest.approx(value) and [by_leaf[v] for v in w] == pytest.approx(slopes)
+    assert p.backward() == pytest.approx(value) and [v.grad for v in w] == pytest.approx(slopes)
+    assert "N" not in p.source and autograd.compile(lambda: 3.0, reduce="sum")() == 3.0
+    with pytest.raises(FloatingPointError, match=r"^log\(0.0\) is undefined, at test_compile"):
+        autograd.compile(lambda: (w[0] - w[0]).log(), engine=engine)()
+    images = RNG.normal(size=(4, 2, 3, 2, 2))
+    p = autograd.compile(lambda a: np.sum(a * a) * w[0], engine=engine)
+    assert p.per_example(images) == pytest.approx(np.sum(images**2, axis=(1, 2, 3, 4)) * x)
+    assert p.value_and_grad(images)[1][0] == pytest.approx(np.sum(images**2) / 4)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_outputs_of_any_form(engine):
+    w, data = leaves(2), RNG.normal(size=(3, 2))
+    of_rows = [[Value(a), Value(b)] for a, b in data]
+    f = lambda x: hessian(lambda z: (z[0] * z[1] * w[0]).sin())(x)  # noqa: E731
+    found = autograd.compile(f, engine=engine).per_example(data)
+    assert found.shape == (3, 2, 2)
+    for x, matrix in zip(data, found):
+        np.testing.assert_allclose(matrix, [[v.data for v in row] for row in f(x)], rtol=1e-12)
+    f = lambda x: (x[0] * w[0], [x[0] * w[1], [x[1], 2.0]], np.array([[x[0]], [w[0]]]))  # noqa: E731
+    loss, (products, pairs), column = autograd.compile(f, engine=engine)(data)
+    assert products.shape == loss.shape == (3,) and pairs.shape == (3, 2) and column.shape == (3, 2, 1)
+    for i, row in enumerate(of_rows):
+        a, (b, c), d = f(row)
+        assert (loss[i], products[i], *pairs[i]) == pytest.approx((a.data, b.data, c[0].data, 2.0))
+        assert column[i, :, 0] == pytest.approx([row[0].data, w[0].data]) and d.shape == (2, 1)
+    with pytest.raises(TypeError, match=r"returns shape \(2,\) for one example, and \(3,\) for another"):
+        lengths = iter((2, 3))
+        autograd.compile(lambda x: [x] * next(lengths))(np.ones(2))
+
+
 def test_wrong_arguments_are_refused():
     for call, said in (
         (lambda: autograd.compile(3), "takes a function"),
         (lambda: autograd.compile(abs, reduce="max"), "mean"),
         (lambda: autograd.compile(abs, engine="gpu"), "auto, numpy, native"),
         (lambda: autograd.compile(abs).source, "call it with data first"),
-        (lambda: autograd.compile(lambda x: [[x]])(np.ones(2)), r"not \[\[Value"),
+        (lambda: autograd.compile(lambda x: {0: x})(np.ones(2)), r"not {0: Value"),
+        (lambda: autograd.compile(lambda x, y: x)(), "no arrays"),
+        (lambda: autograd.compile(lambda x: (x, [x, x])).value_and_grad(np.ones(2)), "list of outputs"),
         (lambda: autograd.compile(lambda x: [])(np.ones(2)), r"not \[\]"),
     ):
         with pytest.raises((TypeError, ValueError, RuntimeError), match=said):

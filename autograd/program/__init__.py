@@ -44,7 +44,7 @@ def matrices(output: Value, data: Mapping[str, Any] = {}) -> Matrices:
         print(matrices(loss(x), {"x": x}).source)
     """
     arrays = [np.array(leaves, dtype=object) for leaves in data.values()]
-    scalars = Scalars("loss", list(data), arrays, [output], False, kind="gradient", by_row=False)
+    scalars = Scalars("loss", list(data), arrays, [output], (), kind="gradient", by_row=False)
     return Matrices(through(PASSES, scalars, *list(PASSES)[1:-1]))
 
 

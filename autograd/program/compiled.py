@@ -34,7 +34,7 @@ from ..value import Value, number
 from .array_api import Source
 from .matrices import Matrices
 from .record import Call, example, outputs_of
-from .scalars import Scalars
+from .scalars import Scalars, formed
 from .variant import Kernel, Passes, Variant, through
 
 ENGINES = ("auto", "numpy", "native")
@@ -92,12 +92,16 @@ class Program:
 
     def __call__(self, *arrays: Any, **named: Any) -> Any:
         """The mean (or sum) over the rows, a float; of a list of outputs, an array with a row for each."""
-        variant, (result,) = self._run("value", arrays, named)
-        return result if variant.listed else float(result)
+        variant, results = self._run("value", arrays, named)
+        return formed(variant.scalars.form, iter(results)) if variant.listed else float(results[0])
 
-    def per_example(self, *arrays: Any, **named: Any) -> np.ndarray:
-        """What f gives for each row: shape (N,), or (N, outputs)."""
-        return self._run("rows", arrays, named)[1][0]
+    def per_example(self, *arrays: Any, **named: Any) -> Any:
+        """What f gives for each row: shape (N,) or, if f returns an array or nested lists, (N, ...).
+
+        A list or tuple of parts with several shapes gives one of such arrays. Without data there is no N.
+        """
+        variant, results = self._run("rows", arrays, named)
+        return formed(variant.scalars.form, iter(results))
 
     def value_and_grad(self, *arrays: Any, **named: Any) -> tuple[float, list[np.ndarray]]:
         """The mean (or sum), and its gradient: an array for each of `leaves`. Nothing is written."""
@@ -221,7 +225,9 @@ class Program:
         else:
             arrays = [_array(name, a) for name, a in zip(self._named(tuple(named), len(given))[1], given)]
         shapes = [a.shape for a in arrays]
-        if not arrays or not all(shapes) or len({shape[0] for shape in shapes}) > 1 or not shapes[0][0]:
+        if not arrays and _takes_arguments(self._call):
+            shapes = [()]
+        if not all(shapes) or len({shape[0] for shape in shapes}) > 1 or (shapes and not shapes[0][0]):
             raise ValueError(f"{_shapes(arrays)}: they need a row for each example, and as many of them")
         return arrays, (*[shape[1:] for shape in shapes], *named)
 
@@ -257,8 +263,6 @@ class Program:
 
     @collector_off()
     def _record(self, arrays: Sequence[np.ndarray], key: Any, kind: str) -> None:
-        if max(a.ndim for a in arrays) > 3:
-            raise ValueError(f"{_shapes(arrays)}: a row is a number, a vector or a matrix")
         call = self._call_of(arrays, key)
         names = call.names
         try:
@@ -317,9 +321,9 @@ class Program:
             with np.errstate(all="ignore"):
                 outputs = variant.run_numpy(arrays, data, fast=False)
             # Infinities in the result of rows that do not fail were among the data.
-            if not _finite(outputs) and (kind != "rows" or np.isnan(outputs[0]).any()):
+            if not _finite(outputs) and (kind != "rows" or any(np.isnan(x).any() for x in outputs)):
                 raise OverflowError("the result of each row is finite, but they overflow when added")
-        return variant, [_own(outputs[0], arrays)] if kind == "rows" else outputs
+        return variant, [_own(output, arrays) for output in outputs] if kind == "rows" else outputs
 
     def _explain(
         self,
@@ -330,6 +334,8 @@ class Program:
         nan_alone: bool = False,
     ) -> None:
         """Raise for the first row that fails by NaN among its data or, if that is not all, by anything."""
+        if not arrays:
+            return self._replay(kind, arrays, key, [0])
         numbers = _with_nan(arrays)
         if len(numbers):
             failing = _failing(run, [array[numbers] for array in arrays])
@@ -342,7 +348,7 @@ class Program:
     ) -> None:
         """Compute these rows with Values, up to the first error."""
         f, names = self._named(key, len(arrays))
-        share = 1.0 / len(arrays[0]) if self._reduce == "mean" else 1.0
+        share = 1.0 / len(arrays[0]) if arrays and self._reduce == "mean" else 1.0
         for i in rows:
             try:
                 inputs = [example(name, a[i]) for name, a in zip(names, arrays)]
@@ -486,6 +492,8 @@ def _of_row(
     i: int, error: ArithmeticError, names: Sequence[str], arrays: Sequence[np.ndarray]
 ) -> ArithmeticError:
     """The error of row i, with the place of NaN among its data if that is what was not finite."""
+    if not arrays:
+        return type(error)(str(error))
     nan = first_of({name: array[i : i + 1] for name, array in zip(names, arrays)}, np.isnan, i)
     return type(error)(f"{nan if nan and 'not finite' in str(error) else f'row {i}'}: {error}")
 
@@ -509,6 +517,17 @@ def _finite(outputs: Sequence[Any]) -> bool:
     flat = numbers[0] if len(numbers) == 1 else np.concatenate(numbers)
     # Looked at first, as it takes a fifth of the time: it is finite unless a number is above 1e154.
     return math.isfinite(flat.dot(flat)) or bool(np.isfinite(flat).all())
+
+
+def _takes_arguments(f: Callable[..., Any]) -> bool:
+    """Whether f cannot be called without any."""
+    try:
+        inspect.signature(f).bind()
+    except TypeError:
+        return True
+    except ValueError:  # of builtins, which have no signature
+        return False
+    return False
 
 
 def argument_names(f: Callable[..., Any], n: int) -> list[str]:

@@ -39,7 +39,7 @@ from .arrays import (
     listing,
     whole,
 )
-from .scalars import Scalars
+from .scalars import Scalars, shapes_of
 from .simplify import COMMUTATIVE, ROW_SUM
 
 NUMBER, LEAF = -2, -1  # in a signature, instead of an array's number: a constant; a leaf in no array yet
@@ -48,20 +48,28 @@ NUMBER, LEAF = -2, -1  # in a signature, instead of an array's number: a constan
 class Lifted:
     """The arrays of a graph of scalars, operands first; `places[v]` is the array of v and its position there.
 
-    `leaves` has the arrays of live leaves; `outputs` the array of f's outputs or of the result, and then, if
-    it is wanted, the gradient: an array of the same shape for each of `leaves`.
+    `leaves` has the arrays of live leaves; `results` those of f's outputs, or of the mean; and `gradient`, if
+    it is wanted, an array of the same shape for each of `leaves`.
     """
 
     def __init__(self, scalars: Scalars):
         self.scalars = scalars
         self._find(scalars)
         self.leaves = [array for array in self.arrays if isinstance(array, Leaf)]
-        outputs, by_row = scalars.outputs, scalars.kind == "rows" and scalars.by_row
-        shape = (len(outputs),) if scalars.listed else ()
-        self.outputs = [self.stacked(shape, outputs, by_row)]
-        for leaf in self.leaves if scalars.kind == "gradient" else ():
-            members = [scalars.gradient.get(v, 0.0) for v in leaf.values.flat]
-            self.outputs.append(self.stacked(leaf.shape, members))
+        outputs, by_row = iter(scalars.outputs), scalars.kind == "rows" and scalars.by_row
+        self.results = [
+            self.stacked(shape, list(itertools.islice(outputs, math.prod(shape))), by_row)
+            for shape in shapes_of(scalars.form)
+        ]
+        self.gradient = [
+            self.stacked(leaf.shape, [scalars.gradient.get(v, 0.0) for v in leaf.values.flat])
+            for leaf in (self.leaves if scalars.kind == "gradient" else [])
+        ]
+
+    @property
+    def outputs(self) -> list[Array]:
+        """The results, and then the gradient by leaf array."""
+        return [*self.results, *self.gradient]
 
     def __str__(self) -> str:
         return listing(self.arrays, self.outputs)

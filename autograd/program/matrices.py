@@ -79,7 +79,7 @@ class Matrices:
     def adjoint_place(self, v: Value) -> Place | None:
         """Where the derivative by a Value of the recording is; None if it is not computed by itself."""
         scalars, lifted = self._plan.lifted.scalars, self._plan.lifted
-        for leaf, gradient in zip(lifted.leaves, lifted.outputs[1:]):
+        for leaf, gradient in zip(lifted.leaves, lifted.gradient):
             for index, other in np.ndenumerate(leaf.values):
                 if other is v and gradient in self._name:
                     return Place(self._name[gradient], index)

@@ -116,8 +116,8 @@ def name(planned: Plan) -> Names:
         elif row in ACTIVATIONS and before:
             h = f"h{before[0]}"
             of[array] = names.unique(h if names.is_free(h) else f"{row.name}{before[0]}")
-    result, *gradient = lifted.outputs
-    roles = [(result, scalars.title), *zip(gradient, (f"grad_{of[leaf]}" for leaf in lifted.leaves))]
+    roles = [(array, scalars.title) for array in lifted.results]
+    roles += zip(lifted.gradient, (f"grad_{of[leaf]}" for leaf in lifted.leaves))
     deltas: dict[Array, str] = {}
     for v, adjoint in scalars.adjoints.items():
         layer, of_adjoint = lifted.array_of(scalars.latest(v)), lifted.array_of(scalars.latest(adjoint))

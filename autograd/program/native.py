@@ -176,7 +176,7 @@ def pack(arrays: Iterable[Any]) -> np.ndarray:
     Each array has the same number of rows N > 0. The result is of shape (numbers, N + padding).
     """
     parts = [np.asarray(array, dtype=float) for array in arrays]
-    n = len(parts[0])
+    n = len(parts[0]) if parts else 1
     sizes = [math.prod(part.shape[1:]) for part in parts]
     columns = np.empty((sum(sizes), -(-n // CACHE_LINE) * CACHE_LINE + PADDING))
     start = 0

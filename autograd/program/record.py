@@ -12,7 +12,7 @@ from .. import ops
 from ..tracing import COMPILE, Values, tracing
 from ..value import Traced, Value, number, settle
 from .reachable import parameter_names, random_generators, restore, states
-from .scalars import Scalars
+from .scalars import Nest, Scalars
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Call:
 
     def __str__(self) -> str:
         rows = [f"{name} {array.shape[1:]}" for name, array in zip(self.names, self.arrays)]
-        return f"{self.title} of one of {len(self.arrays[0])} rows: {', '.join(rows)}"
+        return f"{self.title} of one row: {', '.join(rows) or 'without data'}"
 
 
 def record(call: Call) -> Scalars:
@@ -47,16 +47,18 @@ def record(call: Call) -> Scalars:
             errors.append(error)
     if not recorded:
         raise errors[0]
-    inputs, outputs, listed = recorded[0]
+    inputs, outputs, form = recorded[0]
     if states(generators) != before:
         restore(generators, before)
         raise TypeError(
             "compile records a function once, for all examples, and this one draws random numbers: they"
             " would be the same for all. Draw them outside, and pass them as an argument"
         )
-    other_inputs, other_outputs, _ = recorded[-1]
+    other_inputs, other_outputs, other_form = recorded[-1]
+    if form != other_form:
+        raise TypeError(f"this function returns shape {form} for one example, and {other_form} for another")
     _compare(inputs, outputs, other_inputs, other_outputs)
-    scalars = Scalars(call.title, call.names, inputs, outputs, listed, call.reduce)
+    scalars = Scalars(call.title, call.names, inputs, outputs, form, call.reduce, by_row=bool(inputs))
     if not all(v.label for v in scalars.live_leaves()):
         scalars.labels = parameter_names(call.f)
     return scalars
@@ -70,31 +72,45 @@ def example(name: str, row: Any, kind: type[Value] = Value) -> np.ndarray:
     return array
 
 
-def outputs_of(f: Callable[..., Any], inputs: Sequence[np.ndarray]) -> tuple[list[Any], bool]:
-    """What f gives for one example, Values and numbers, and whether it gives a list."""
+def outputs_of(f: Callable[..., Any], inputs: Sequence[np.ndarray]) -> tuple[list[Any], Any]:
+    """What f gives for one example, Values and numbers, and their form (see Scalars)."""
     # Copies, as f may write into a row.
     result = f(*(array.copy().view(Values) if array.ndim else array.item() for array in inputs))
-    if isinstance(result, np.ndarray):
-        result = result.tolist()
-    listed = isinstance(result, list | tuple)
+    outputs: list[Any] = []
     try:
-        outputs = [x if isinstance(x, Value) else number(x) for x in (result if listed else [result])]
+        form = _form(result, outputs)
     except TypeError:
         outputs = []
     if not outputs:
-        raise TypeError(f"a compiled function returns a Value or a list of Values, not {result!r:.80}")
-    return outputs, listed
+        raise TypeError(
+            f"a compiled function returns a Value, or lists, tuples or arrays of Values, not {result!r:.80}"
+        )
+    return outputs, form
+
+
+def _form(result: Any, outputs: list[Any]) -> Any:
+    """The form of a result, whose Values and numbers are added to `outputs`."""
+    if isinstance(result, np.ndarray):
+        outputs += [x if isinstance(x, Value) else number(x) for x in result.ravel().tolist()]
+        return result.shape
+    if not isinstance(result, list | tuple):
+        outputs.append(result if isinstance(result, Value) else number(result))
+        return ()
+    forms = [_form(part, outputs) for part in result]
+    if all(type(form) is tuple and form == forms[0] for form in forms):
+        return (len(forms), *(forms[0] if forms else ()))
+    return Nest(list if isinstance(result, list) else tuple, forms)
 
 
 def _recorded(
     f: Callable[..., Any], names: Sequence[str], arrays: Sequence[np.ndarray], row: int
-) -> tuple[list[np.ndarray], list[Any], bool]:
-    """The leaves for a row, what f gives for them, and whether that is a list."""
+) -> tuple[list[np.ndarray], list[Any], Any]:
+    """The leaves for a row, and what f gives for them: its Values and numbers, and their form."""
     inputs = [example(name, array[row], Traced) for name, array in zip(names, arrays)]
     with tracing(COMPILE):
-        outputs, listed = outputs_of(f, inputs)
+        outputs, form = outputs_of(f, inputs)
     settle([*outputs, *(v for array in inputs for v in array.flat)])
-    return inputs, outputs, listed
+    return inputs, outputs, form
 
 
 def _check_own(v: Value) -> None:

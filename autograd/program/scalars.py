@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,13 +13,37 @@ from ..value import Constant, Value
 from .simplify import simplify
 
 
+class Nest(NamedTuple):
+    """The form of a list or tuple of parts with several shapes."""
+
+    kind: Callable[..., Any]
+    forms: list[Any]
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """The shapes of its parts, and of theirs, in order."""
+        return [shape for form in self.forms for shape in shapes_of(form)]
+
+
+def shapes_of(form: Any) -> list[tuple[int, ...]]:
+    """The shapes of the arrays in a form."""
+    return form.shapes if isinstance(form, Nest) else [form]
+
+
+def formed(form: Any, arrays: Iterator[np.ndarray]) -> Any:
+    """The arrays in this form."""
+    if not isinstance(form, Nest):
+        return next(arrays)
+    return form.kind([formed(each, arrays) for each in form.forms])
+
+
 @dataclass
 class Scalars:
     """Outputs as a graph of scalars: of one example, until they are differentiated.
 
     `inputs` has an array of leaves for each argument, called by one of `names`; they stand for one number a
     row if `by_row`, and `rows` for the number of rows. The other leaves are live: `leaves`, in the order in
-    which f uses them. `listed` says whether f returned a list.
+    which f uses them. `form` is the shape of f's result or, if that has parts of several shapes, their Nest.
 
     `kind` says what is computed: "rows", f's outputs for each row; "value", their mean or sum (`reduce`); or
     "gradient", that and its `gradient` by leaf, a Value or number. `adjoints` has the derivatives by other
@@ -30,7 +54,7 @@ class Scalars:
     names: Sequence[str]
     inputs: list[np.ndarray]
     outputs: list[Any]
-    listed: bool
+    form: Any
     reduce: str = "mean"
     kind: str = "rows"
     by_row: bool = True
@@ -40,6 +64,11 @@ class Scalars:
     became: list[dict[Value, Any]] = field(default_factory=list)
     leaves: list[Value] = field(default_factory=list)
     labels: dict[Value, str] = field(default_factory=dict)  # of leaves without one
+
+    @property
+    def listed(self) -> bool:
+        """Whether f returned more than a Value or a number."""
+        return self.form != ()
 
     @property
     def input_leaves(self) -> list[Value]:

@@ -94,17 +94,16 @@ class Variant:
 
     def run_native(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The outputs for these rows and what the leaves hold now, by machine code."""
-        n = len(arrays[0])
+        n = len(arrays[0]) if arrays else 1
         state = np.array([v._data for leaves in self.leaves for v in leaves.flat], dtype=float)
         out = self.kernel.evaluate(pack(arrays), n, state)
-        shapes = [array.shape for array in self.lifted.outputs]
-        if self.kind == "rows":
-            out = out if out.ndim > 1 else np.repeat(out[:, None], n, axis=1)
-            return [np.ascontiguousarray(out.T).reshape(n, *shapes[0])]
+        rows: tuple[int, ...] = ()
+        if self.kind == "rows" and self.scalars.by_row:
+            out, rows = out if out.ndim > 1 else np.repeat(out[:, None], n, axis=1), (n,)
         outputs, start = [], 0
-        for shape in shapes:
-            outputs.append(out[start : start + math.prod(shape)].reshape(shape))
-            start += math.prod(shape)
+        for shape in [array.shape for array in self.lifted.outputs]:
+            part = out[start : (start := start + math.prod(shape))]
+            outputs.append(np.ascontiguousarray(part.T).reshape((*rows, *shape)))
         return outputs
 
     @computed_once

@@ -44,10 +44,10 @@ def compile(f: Any = None, *, reduce: str = "mean", engine: str = "auto") -> Any
     """f, a function of one example, as a Program over data sets; also a decorator.
 
     f takes an argument for each array that the program is called with, by place or by name: a Value where
-    the array has shape (N,), an array of Values of shape (k,) for (N, k), of shape (k, m) for (N, k, m). It
-    returns a Value, or a list of them if it is only evaluated; one output of an object with a method
-    `outputs`, as nn's models have, is a list too. Values that f takes from elsewhere are live: read at
-    every call. A method in a class is compiled for each instance.
+    the array has shape (N,), an array of Values of shape (k,) for (N, k), of shape (k, m) for (N, k, m), ...
+    It returns a Value or, if it is only evaluated, lists, tuples or arrays of them; one output of an object
+    with a method `outputs`, as nn's models have, is a list too. Values that f takes from elsewhere are live:
+    read at every call. A method in a class is compiled for each instance.
 
     f runs twice for each new shape of a row, on the first row and the last, and the graph is the program.
     While it runs, a comparison of Values gives a condition for `where`, and `x.data` is `x.detach()`.

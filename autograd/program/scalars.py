@@ -130,8 +130,10 @@ class Scalars:
 
 def simplified(scalars: Scalars) -> Scalars:
     """The same outputs, gradient and adjoints from fewer Values."""
-    wanted = [*scalars.outputs, *scalars.gradient.values()]
     differentiated = bool(scalars.became)  # or else equal Values are one from here on
+    if differentiated and scalars.kind == "rows":
+        return scalars  # there is nothing new
+    wanted = [*scalars.outputs, *scalars.gradient.values()]
     by_row = scalars.input_leaves if differentiated and scalars.by_row else ()
     became = simplify(wanted, by_row, scalars.rows if differentiated else None)
     after = replace(

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import operator
 import sys
@@ -27,6 +28,7 @@ from .locks import new_lock
 from .ops import Primitive
 from .tracing import (
     COMPILE,
+    TRANSFORM,
     Condition,
     array_function,
     array_ufunc,
@@ -747,6 +749,9 @@ class Constant(Value):
 _PLAIN.add(Constant)
 
 
+_indices = itertools.count(1)
+
+
 class Traced(Value):
     """A Value given to, or computed in, a function that is compiled or differentiated.
 
@@ -757,6 +762,19 @@ class Traced(Value):
     __slots__ = ()
 
     traced = True
+    is_index: int  # which of all that were taken for one
+
+    def __index__(self) -> int:
+        """A whole number of the data, as an index: compile finds the elements for all (see lookup.py)."""
+        leaf: Any = self.x if self.row is ops.detach else self
+        if leaf.row is not None or mode_of(self) == TRANSFORM:
+            raise no_number(self)
+        if not leaf._data.is_integer():
+            raise TypeError(f"an index is a whole number, and {leaf.label} is {leaf._data}")
+        leaf.is_index = next(_indices)
+        return int(leaf._data)
+
+    __int__ = __index__
 
     # By rows of the table: in a branch of `where`, the operands are to be harmless.
 

@@ -964,6 +964,60 @@ def test_outputs_of_any_form(engine):
         autograd.compile(lambda x: [x] * next(lengths))(np.ones(2))
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_numbers_of_a_row_as_indices(engine):
+    E = [[Value(RNG.normal(), f"E[{i},{j}]") for j in range(3)] for i in range(5)]
+    W = [[Value(RNG.normal(), f"W[{i},{j}]") for j in range(3)] for i in range(4)]
+    shift = [0.0, -0.5, 0.0, 2.0]
+
+    def f(symbols, x, target):  # tables of leaves, of numbers and of results
+        e = [a + x * b for a, b in zip(E[int(symbols[0])], E[int(symbols[1])])]
+        exps = [sum(w * a for w, a in zip(row, e)).exp() for row in W]
+        return (exps[int(target)] / sum(exps)).log() + shift[int(target)] * E[0][0]
+
+    symbols, x, target = RNG.integers(5, size=(7, 2)), RNG.normal(size=7), RNG.integers(4, size=7)
+    p = autograd.compile(f, engine=engine)
+    expected = total([f(*row) for row in zip(symbols, x, target)]) / 7.0
+    expected.backward()
+    value, gradient = p.value_and_grad(symbols, x, target)
+    assert value == pytest.approx(expected.data, rel=1e-12) and len(gradient) == len(p.leaves)
+    for array, grads in zip(p.leaves, gradient):
+        assert grads.ravel() == pytest.approx([v.grad for v in array.flat], rel=1e-9, abs=1e-12)
+    for wrong, said in ((5, "row 2, column 1 is 5, .* from 0 to 4"), (-1, "is -1"), (0.5, "is 0.5")):
+        bad = symbols.astype(float)
+        bad[2, 1] = wrong
+        with pytest.raises(IndexError, match=said):
+            p(bad, x, target)
+    with pytest.raises(IndexError, match="row 0: target is 9, and there is no such element"):
+        autograd.compile(f)(symbols, x, np.full(7, 9))
+    p = autograd.compile(lambda i: 1.0 / W[int(i)][0], engine=engine)
+    assert p.per_example([1, 2])[1] == pytest.approx(1.0 / W[2][0].data)
+    W[3][0].data = 0.0
+    with pytest.raises(ArithmeticError, match=r"row 1: div\(1.0, W\[3,0\]=0.0\) is undefined"):
+        p([0, 3])
+
+
+def test_indices_that_decide_more_than_an_element_are_refused():
+    w = leaves(3)
+    for f, said in (
+        (lambda i: sum(w[: int(i)], 0.0), r"int\(i\) is for an index.* does not end"),
+        (lambda i: w[int(i)] if int(i) < 2 else w[int(i)] * 2.0, "other ways"),
+        (lambda i: [w, w, w[::-1]][int(i)][int(i)], ""),
+        (lambda i: w[int(i * 2.0)], "a Value is no float"),
+    ):
+        if not said:  # an element all the same
+            assert autograd.compile(f).per_example(np.arange(3.0))[2] == w[0].data
+            continue
+        with pytest.raises(TypeError, match=said):
+            autograd.compile(f)(np.array([0.0, 1.0, 2.0]))
+    with pytest.raises(TypeError, match="two indices together"):
+        autograd.compile(lambda i, j: [w, w[::-1], w][int(i)][int(j)])(np.arange(2.0), np.arange(2.0))
+    with pytest.raises(TypeError, match=r"a whole number, and i is 0\.5"):
+        autograd.compile(lambda i: w[i])(np.array([0.5]))
+    with pytest.raises(TypeError, match="a Value is no float"):
+        autograd.grad(lambda x: w[int(x)] * x)(1.0)
+
+
 def test_wrong_arguments_are_refused():
     for call, said in (
         (lambda: autograd.compile(3), "takes a function"),

@@ -30,7 +30,7 @@ from .. import tracing, value
 from ..errors import gradient_anomaly
 from ..graph import collector_off, dependents, operands, topological_order
 from ..locks import new_lock
-from ..value import Value, number
+from ..value import Traced, Value, number
 from .array_api import Source
 from .matrices import Matrices
 from .record import Call, example, outputs_of
@@ -50,8 +50,8 @@ def compile(f: Any = None, *, reduce: str = "mean", engine: str = "auto") -> Any
     read at every call. A method in a class is compiled for each instance.
 
     f runs twice for each new shape of a row, on the first row and the last, and the graph is the program.
-    While it runs, a comparison of Values gives a condition for `where`, and `x.data` is `x.detach()`.
-    TypeError says where f branches on Values, reads their grads, draws random numbers or looks a number up,
+    While it runs, a comparison of Values gives a condition for `where`, and `x.data` is `x.detach()`. Whole
+    numbers of a row are indices, as in table[int(x)]: f then runs for each of their values. TypeError says where f branches on Values, reads their grads, draws random numbers or looks a number up,
     or where the two graphs differ. Overflow is sought in sums and products as they are computed here, which
     near the largest float may be another than the row's, and is found even where what follows would mask it.
 
@@ -259,6 +259,11 @@ class Program:
                     variant = memory.variants.get((key, kind))
         if variant is None:
             raise TypeError("this program returns a list of outputs: it has no mean, and no gradient")
+        for (argument, index), n in variant.scalars.indices.items():
+            column = arrays[argument][(slice(None), *index)]
+            for row in np.flatnonzero(~np.isin(column, range(n)))[:1].tolist():
+                place, x = _place(variant.scalars.names[argument], row, *index), column[row]
+                raise IndexError(f"{place} is {x:g}, and an index here is a whole number from 0 to {n - 1}")
         return variant
 
     @collector_off()
@@ -351,7 +356,7 @@ class Program:
         share = 1.0 / len(arrays[0]) if arrays and self._reduce == "mean" else 1.0
         for i in rows:
             try:
-                inputs = [example(name, a[i]) for name, a in zip(names, arrays)]
+                inputs = [example(name, a[i], Traced) for name, a in zip(names, arrays)]
                 outputs, _ = outputs_of(f, inputs)
                 for x in outputs:
                     x = x._data if isinstance(x, Value) else x

@@ -248,7 +248,8 @@ class Lifted:
                 return [group]
             numbers.setdefault(fixed, []).append(v)
             others.add(tuple([x for x in term if not isinstance(x, float)]))
-        return [group] if len(others) == len(group) else list(numbers.values())
+        grid = len(numbers) > 2 and len(others) * len(numbers) == len(group)  # of all with all
+        return [group] if grid or len(others) == len(group) else list(numbers.values())
 
     def _form_one(self, v: Value) -> None:
         """Make an array of one Value, as _form would, but for the time that NumPy takes."""
@@ -392,14 +393,17 @@ def _independent(columns: Iterable[np.ndarray], n: int) -> Axes | None:
 
 
 def _node_axes(parts: list[Part], n: int) -> Axes:
-    """The axes of an array of n Values: those of their operands along which no sum runs."""
-    kept = []
+    """The axes of an array of n Values: those of their operands along which no sum runs, or of numbers."""
+    kept, numbers = [], []
     for part in parts:
         for array, where in part:
+            if array is None and (where == where[:, :1]).all():
+                numbers.append(np.unique(where[:, 0], return_inverse=True)[1])
             columns = [r[:, 0] for _, r in _ranked(array, where) if r.any() and (r == r[:, :1]).all()]
             kept.append((len(columns), bool(array) and array.by_row, columns))
     kept.sort(key=lambda entry: entry[:2], reverse=True)
-    for choice in ([c for *_, columns in kept for c in columns], *(columns for *_, columns in kept)):
+    every = [c for *_, columns in kept for c in columns]
+    for choice in (every, [*every, *numbers], *(columns for *_, columns in kept)):
         axes = _independent(choice, n)
         if axes is not None:
             return axes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from .. import ops
 from ..tracing import COMPILE, Values, tracing
 from ..value import Traced, Value, number, settle
+from .lookup import Place, with_lookups
 from .reachable import parameter_names, random_generators, restore, states
 from .scalars import Nest, Scalars
 
@@ -39,12 +40,16 @@ def record(call: Call) -> Scalars:
     """
     generators = random_generators(call.f)
     before = states(generators)
-    recorded, errors = [], []
+    recorded, errors, indices = [], [], dict[Place, float]()
     for row in (0, -1):
         try:
-            recorded.append(_recorded(call.f, call.names, call.arrays, row))
+            recorded.append(_recorded(call, row, indices))
         except ArithmeticError as error:  # of this row: another may do
             errors.append(error)
+            continue
+        inputs: Any = recorded[0][0]
+        places = [(a, i) for a, array in enumerate(inputs) for i, v in np.ndenumerate(array) if is_index(v)]
+        indices = {(a, i): inputs[a][i]._data for a, i in places}  # the same in the other row
     if not recorded:
         raise errors[0]
     inputs, outputs, form = recorded[0]
@@ -58,7 +63,13 @@ def record(call: Call) -> Scalars:
     if form != other_form:
         raise TypeError(f"this function returns shape {form} for one example, and {other_form} for another")
     _compare(inputs, outputs, other_inputs, other_outputs)
+    if indices:
+        row = -1 if errors else 0
+        again = lambda numbers: _recorded(call, row, {**indices, **numbers})[:2]  # noqa: E731
+        outputs, counts = with_lookups(again, inputs, outputs, list(indices))
     scalars = Scalars(call.title, call.names, inputs, outputs, form, call.reduce, by_row=bool(inputs))
+    if indices:
+        scalars.indices = counts
     if not all(v.label for v in scalars.live_leaves()):
         scalars.labels = parameter_names(call.f)
     return scalars
@@ -103,14 +114,30 @@ def _form(result: Any, outputs: list[Any]) -> Any:
 
 
 def _recorded(
-    f: Callable[..., Any], names: Sequence[str], arrays: Sequence[np.ndarray], row: int
+    call: Call, row: int, numbers: Mapping[Place, float]
 ) -> tuple[list[np.ndarray], list[Any], Any]:
-    """The leaves for a row, and what f gives for them: its Values and numbers, and their form."""
-    inputs = [example(name, array[row], Traced) for name, array in zip(names, arrays)]
-    with tracing(COMPILE):
-        outputs, form = outputs_of(f, inputs)
+    """The leaves for a row, with other numbers at some places; f's Values and numbers; and their form."""
+    inputs = [example(name, array[row], Traced) for name, array in zip(call.names, call.arrays)]
+    for (argument, index), x in numbers.items():
+        inputs[argument][index]._data = x
+    try:
+        with tracing(COMPILE):
+            outputs, form = outputs_of(call.f, inputs)
+    except IndexError as error:
+        latest = max((v for array in inputs for v in array.flat), key=is_index)
+        if not is_index(latest):
+            raise
+        where = "the last row" if row else "row 0"
+        raise IndexError(
+            f"{where}: {latest.label} is {latest._data:g}, and there is no such element"
+        ) from error
     settle([*outputs, *(v for array in inputs for v in array.flat)])
     return inputs, outputs, form
+
+
+def is_index(v: Value) -> int:
+    """Whether, and when, a leaf was taken for an index."""
+    return getattr(v, "is_index", 0)
 
 
 def _check_own(v: Value) -> None:

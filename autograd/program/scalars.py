@@ -63,6 +63,9 @@ class Scalars:
     adjoints: dict[Value, Any] = field(default_factory=dict)
     became: list[dict[Value, Any]] = field(default_factory=list)
     leaves: list[Value] = field(default_factory=list)
+    indices: dict[Any, int] = field(
+        default_factory=dict
+    )  # places in the inputs, and how many values each has
     labels: dict[Value, str] = field(default_factory=dict)  # of leaves without one
 
     @property

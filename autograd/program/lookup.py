@@ -1,0 +1,197 @@
+"""lookup: numbers of a row as indices, table[x], found by recording a function for each of their values.
+
+Python's lists give one element for one number, so that a recording has table[3] where x is 3. The function is
+recorded for every x from 0 on, until there is no such element: where two recordings differ, by elements
+alone, the graph gets Σₖ [x = k] table[k]. Its derivative by table[k] is summed over the rows where x is k.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import ops
+from ..value import Constant, Value, dot, total
+
+MOST_VALUES = 1000
+
+Place = tuple[int, tuple[int, ...]]  # of an index among the inputs: an argument, and where in its row
+
+
+def with_lookups(
+    record: Callable[[dict[Place, float]], tuple[list[np.ndarray], list[Any]]],
+    inputs: list[np.ndarray],
+    outputs: list[Any],
+    places: Sequence[Place],
+) -> tuple[list[Any], dict[Place, int]]:
+    """The outputs with table[x] for any x at these places, and how many values each place may have.
+
+    record(numbers) gives inputs and outputs for the same row, but for other numbers at some places.
+    Raises TypeError where the graphs differ by more than elements, or an index has no end.
+    """
+    graph = _Graphs(inputs)
+    base = graph.add(inputs, outputs)
+    known = set(range(len(graph.made)))
+    recordings, origin = [base], []
+    for place in places:
+        for k in range(MOST_VALUES):
+            try:
+                recordings.append(graph.add(*record({place: float(k)})))
+            except IndexError:
+                break
+            origin.append((place, k))
+        else:
+            label = inputs[place[0]][place[1]].label
+            raise TypeError(f"int({label}) is for an index, and whatever it is here does not end at {k:,}")
+    counts = {place: sum(other == place for other, _ in origin) for place in places}
+    merging = _Merging(graph, known, origin, inputs)
+    return [merging.merged(ids) for ids in zip(*recordings)], counts
+
+
+class _Graphs:
+    """Several recordings as one graph, in which equal parts are one: numbers stand for its nodes.
+
+    `made` has a node's row and operands; `values` the Value or number of a leaf, and of nodes of the first.
+    """
+
+    def __init__(self, inputs: list[np.ndarray]):
+        self.inputs = inputs
+        self.numbers: dict[Any, int] = {}
+        self.made: list[tuple[Any, Any, Any]] = []
+        self.values: list[Any] = []
+
+    def add(self, inputs: list[np.ndarray], outputs: list[Any]) -> list[int]:
+        """The nodes of these outputs."""
+        own = {v: w for a, b in zip(inputs, self.inputs) for v, w in zip(a.flat, b.flat)}
+        found: dict[Value, int] = {}
+        stack = [v for v in outputs if isinstance(v, Value)]
+        while stack:
+            v = stack[-1]
+            if v in found:
+                stack.pop()
+                continue
+            waiting = [p for p in _operands(v) if isinstance(p, Value) and p not in found]
+            if waiting:
+                stack += waiting
+                continue
+            stack.pop()
+            if v.row is None:
+                leaf = own.get(v, v)
+                found[v] = self._leaf(leaf._data if isinstance(leaf, Constant) else leaf)
+            else:
+                x, y = (self._operand(operand, found) for operand in (v.x, v.y))
+                found[v] = self._node((v.row, x, y), v)
+        return [found[v] if isinstance(v, Value) else self._leaf(v) for v in outputs]
+
+    def _operand(self, x: Any, found: dict[Value, int]) -> Any:
+        if type(x) is tuple:
+            return tuple(self._operand(p, found) for p in x)
+        return None if x is None else found[x] if isinstance(x, Value) else self._leaf(x)
+
+    def _leaf(self, x: Any) -> int:
+        return self._node((None, x if isinstance(x, Value) else repr(x), None), x)
+
+    def _node(self, key: Any, value: Any) -> int:
+        if key not in self.numbers:
+            self.numbers[key] = len(self.made)
+            self.made.append(key)
+            self.values.append(value)
+        return self.numbers[key]
+
+
+class _Merging:
+    """Nodes of several recordings as one Value each."""
+
+    def __init__(self, graph: _Graphs, known: set[int], origin: list[tuple[Place, int]], inputs: Any):
+        self.graph, self.known, self.origin, self.inputs = graph, known, origin, inputs
+        self.done: dict[Any, Any] = {}
+        self.is_value: dict[Place, list[Value]] = {}
+
+    def merged(self, nodes: tuple[int, ...]) -> Any:
+        """The Value, or number, that these are for the first recording and for the others."""
+        stack = [nodes]
+        while stack:
+            nodes = stack[-1]
+            if nodes not in self.done:
+                if len(set(nodes)) == 1:
+                    self.done[nodes] = self.graph.values[nodes[0]]
+                elif (place := self._looked_up(nodes)) is not None:
+                    chosen = [(k, node) for (p, k), node in zip(self.origin, nodes[1:]) if p == place]
+                    waiting: list[Any] = [(node,) for _, node in chosen if (node,) not in self.done]
+                    if waiting:
+                        stack += waiting
+                        continue
+                    self.done[nodes] = dot(self._is(place), [self.done[node,] for _, node in chosen])
+                else:
+                    operands = self._operands(nodes)
+                    waiting = [ids for ids in _flat(operands) if ids not in self.done]
+                    if waiting:
+                        stack += waiting
+                        continue
+                    x, y = (self._made(ids) for ids in operands)
+                    row = self.graph.made[nodes[0]][0]
+                    self.done[nodes] = _made_of(row, x, y)
+            stack.pop()
+        return self.done[nodes]
+
+    def _looked_up(self, nodes: tuple[int, ...]) -> Place | None:
+        """The place of the index by which alone these differ, if they are elements, and None if not."""
+        made = self.graph.made
+        if not all(node in self.known or made[node][0] is None for node in nodes):
+            return None
+        places = {place for (place, _), node in zip(self.origin, nodes[1:]) if node != nodes[0]}
+        return places.pop() if len(places) == 1 else None
+
+    def _operands(self, nodes: tuple[int, ...]) -> tuple[Any, Any]:
+        made = [self.graph.made[node] for node in nodes]
+        row = made[0][0]
+        if row is None or any(other[0] is not row for other in made):
+            raise TypeError(_OTHERWISE)
+        return _together([x for _, x, _ in made]), _together([y for _, _, y in made])
+
+    def _made(self, ids: Any) -> Any:
+        if isinstance(ids, list):
+            return tuple(self._made(each) for each in ids)
+        return None if ids is None else self.done[ids]
+
+    def _is(self, place: Place) -> list[Value]:
+        """[x = k] for each k, as Values of 1 and 0."""
+        if place not in self.is_value:
+            argument, index = place
+            x, ks = self.inputs[argument][index], [k for p, k in self.origin if p == place]
+            conditions = [Value._record(ops.equal, x, float(k)) for k in ks]
+            self.is_value[place] = [Value._record(ops.where, c, (1.0, 0.0)) for c in conditions]
+        return self.is_value[place]
+
+
+def _operands(v: Value) -> list[Any]:
+    return [p for x in (v.x, v.y) for p in (x if type(x) is tuple else (x,))]
+
+
+def _together(operands: list[Any]) -> Any:
+    """Operands of the same node in several recordings: for each, a tuple of what it is there."""
+    if type(operands[0]) is tuple:
+        if len({len(x) if type(x) is tuple else -1 for x in operands}) > 1:
+            raise TypeError(_OTHERWISE)
+        return [*zip(*operands)]
+    return None if operands[0] is None else tuple(operands)
+
+
+def _flat(operands: Sequence[Any]) -> list[tuple[int, ...]]:
+    return [ids for x in operands if x is not None for ids in (x if isinstance(x, list) else [x])]
+
+
+def _made_of(row: Any, x: Any, y: Any) -> Any:
+    if row is ops.dot:
+        return dot(x, y)
+    if row is ops.total:
+        return total(x)
+    return Value._record(row, x) if y is None else Value._record(row, x, y)
+
+
+_OTHERWISE = (
+    "this function takes other ways for other values of an index, or two indices together choose an element:"
+    " compile takes table[i] and table[i][3] for an index i among the data, of numbers or of Values"
+)

@@ -53,8 +53,9 @@ def compile(f: Any = None, *, reduce: str = "mean", engine: str = "auto") -> Any
     While it runs, a comparison of Values gives a condition for `where`, and `x.data` is `x.detach()`. Whole
     numbers of a row are indices, as in table[int(x)]: f then runs for each of their values. TypeError says
     where f branches on Values, reads their grads, draws random numbers or looks a number up, or where the
-    graphs differ otherwise; IndexError, which row has no element in a table. Overflow is sought in sums and products as they are computed here, which
-    near the largest float may be another than the row's, and is found even where what follows would mask it.
+    graphs differ otherwise; IndexError, which row has no element in a table. Overflow is sought in sums and
+    products as they are computed here, which near the largest float may be another than the row's, and is
+    found even where what follows would mask it.
 
     reduce: "mean" or "sum" of the rows. engine: "numpy", "native" (machine code, with the extra
     `native`), or "auto", native where that is installed and the graph is small.

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from .graph import operands, topological_order
+from .node import data_of
 from .program.compiled import argument_names
-from .transforms import ArgNums, Call, data_of, formed, jacobian, numbers_in, places_of, table_of
+from .transforms import ArgNums, Call, formed, jacobian, numbers_in, places_of, table_of
 from .value import Value
 
 STEPS, DEEPEST, RATIO = 10, 26, 4.0  # the fewest and most steps in a ladder; of each to the next

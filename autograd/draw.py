@@ -28,7 +28,8 @@ from typing import Any
 from . import ops
 from .graph import operands, topological_order
 from .locks import new_lock
-from .value import Value, grad_of
+from .node import grad_of
+from .value import Value
 
 
 class DrawingError(RuntimeError):
@@ -64,10 +65,7 @@ class Drawing:
         Path(path).write_bytes(content)
 
     def _repr_svg_(self) -> str | None:
-        try:
-            return self.svg()
-        except DrawingError:  # the notebook shows the repr
-            return None
+        return _svg_of(self)
 
 
 def draw(
@@ -95,6 +93,17 @@ def draw(
             " smaller one, such as one example's loss or one neuron, or force it with max_nodes=None"
         )
     return Drawing(_Sketch(order, clusters).dot(), len(order))
+
+
+def _svg_of(x: Value | Drawing) -> str | None:
+    """The picture that a notebook shows; None, for which it shows the repr, where there is none."""
+    try:
+        return (draw(x) if isinstance(x, Value) else x).svg()
+    except DrawingError:
+        return None
+
+
+Value._repr_svg_ = _svg_of  # type: ignore[attr-defined]  # set here, as value.py is below this module
 
 
 class _Sketch:

@@ -15,18 +15,15 @@ import gc
 import itertools
 import math
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .locks import in_forked_child
-
-if TYPE_CHECKING:
-    from .value import Value
-
+from .node import Node, V
 
 NUMBERS = {float, tuple, type(None)}  # the operands without a derivative that are no Values
 
 
-def operands(v: Value) -> Iterator[tuple[Any, Any]]:
+def operands(v: Node) -> Iterator[tuple[Any, Any]]:
     """v's operands, each with ∂v/∂operand, or None: for a number, and for what no gradient flows back to.
 
     A vector of numbers is one operand.
@@ -39,7 +36,7 @@ def operands(v: Value) -> Iterator[tuple[Any, Any]]:
             yield operand, partials
 
 
-def parents(v: Value) -> tuple[Value, ...]:
+def parents(v: V) -> tuple[V, ...]:
     """The Values among v's operands, in order."""
     x, y = v.x, v.y
     if type(x) is tuple:
@@ -53,13 +50,13 @@ def parents(v: Value) -> tuple[Value, ...]:
     return (*xs, y) if v._dy is not None or type(y) not in NUMBERS else xs
 
 
-def topological_order(*roots: Value, flat: bool = True) -> list[Value]:
+def topological_order(*roots: V, flat: bool = True) -> list[V]:
     """roots and every Value they depend on, each once, every parent before its children.
 
     Without `flat`, only the Values that a gradient reaches: none behind a comparison or a detach().
     """
-    order: list[Value] = []
-    seen: set[Value] = set()
+    order: list[V] = []
+    seen: set[V] = set()
     stack: list[Any] = list(roots)
     pop, push = stack.pop, stack.append
     while stack:
@@ -90,10 +87,10 @@ def topological_order(*roots: Value, flat: bool = True) -> list[Value]:
     return order
 
 
-def dependents(order: Iterable[Value], sources: Iterable[Value]) -> dict[Value, None]:
+def dependents(order: Iterable[V], sources: Iterable[V]) -> dict[V, None]:
     """Of Values in topological order, the sources and those that depend on one, in that order."""
     wanted = set(sources)
-    found: dict[Value, None] = {}
+    found: dict[V, None] = {}
     for v in order:
         if v in wanted or not wanted.isdisjoint(parents(v)):
             wanted.add(v)

@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from .node import Node
+
 
 @dataclass(frozen=True, eq=False)
 class Primitive:
@@ -45,7 +47,7 @@ class Primitive:
         (Of vectors of Values, value.py's dot and total make one node; these two rows do not.)
         """
         if type(operands[0]) is not float or type(operands[-1]) is not float:
-            values = [operand for operand in operands if hasattr(operand, "_record")]
+            values = [operand for operand in operands if isinstance(operand, Node)]
             arrays = [operand for operand in operands if isinstance(operand, np.ndarray)]
             if arrays and (values or any(array.dtype == object for array in arrays)):
                 return np.frompyfunc(self, len(operands), 1)(*operands)

@@ -25,6 +25,7 @@ import numpy as np
 from . import ops
 from .errors import refusal
 from .locks import in_forked_child
+from .node import Node
 from .ops import Primitive
 
 TRANSFORM, COMPILE = 1, 2
@@ -159,11 +160,11 @@ def harmless(row: Primitive, operands: tuple[Any, ...]) -> tuple[Any, ...]:
     if condition is None:
         return operands
     if _is_total(row):  # finite, unless a row's data are NaN or large
-        data = [hasattr(x, "_record") and x.row is None and x.traced for x in operands]
+        data = [isinstance(x, Node) and x.row is None and x.traced for x in operands]
         return tuple(
             condition._choice(condition, x, 1.0) if is_data else x for x, is_data in zip(operands, data)
         )
-    live = [hasattr(operand, "_record") for operand in operands]
+    live = [isinstance(operand, Node) for operand in operands]
     for replaced in (live, [True] * len(live)):  # and of x / 0, the 0 too
         for x in POINTS:
             if _is_regular(row, [x if replace else y for y, replace in zip(operands, replaced)]):
@@ -221,7 +222,7 @@ def array_ufunc(ufunc: Any, method: str, inputs: Any, kwargs: dict[str, Any]) ->
         if ufunc in _COMPARISONS and all(isinstance(x, bool) for x in result.flat):
             return result.astype(bool)  # a mask
         return _viewed(result, *inputs)
-    if any(hasattr(out, "_record") for out in kwargs.get("out", ())):
+    if any(isinstance(out, Node) for out in kwargs.get("out", ())):
         raise TypeError(f"numpy.{ufunc.__name__} cannot write into a Value")
     kwargs = {name: np.asarray(x) if isinstance(x, Values) else x for name, x in kwargs.items()}
     if "out" in kwargs:
@@ -244,7 +245,7 @@ def array_function(function: Any, args: Any, kwargs: Any) -> Any:
 
 
 def _as_array(x: Any) -> np.ndarray:
-    return np.asarray(x, dtype=object if hasattr(x, "_record") else None)
+    return np.asarray(x, dtype=object if isinstance(x, Node) else None)
 
 
 def _viewed(result: Any, *inputs: Any) -> Any:

@@ -29,6 +29,7 @@ import numpy as np
 
 from . import ops
 from .derive import adjoints, pushforward
+from .node import data_of
 from .tracing import TRANSFORM, Values, modes, tracing
 from .value import Constant, Traced, Value, number, settle
 
@@ -219,11 +220,6 @@ def numbers_in(form: Any) -> Iterator[Any]:
         yield from form.ravel().tolist()
     else:
         yield form
-
-
-def data_of(x: Any) -> Any:
-    """The number of a Value; anything else as it is."""
-    return x._data if isinstance(x, Value) else x
 
 
 def _shape(form: Any) -> Any:

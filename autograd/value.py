@@ -24,6 +24,7 @@ from . import copying, ops
 from .errors import anomaly, gradient_anomaly, no_number
 from .graph import parents, topological_order
 from .locks import new_lock
+from .node import Node, grad_of
 from .ops import Primitive
 from .tracing import (
     COMPILE,
@@ -40,7 +41,7 @@ from .tracing import (
 _subclasses: list[str] = []  # of users: where there are none, operands need not be looked at
 
 
-class Value:
+class Value(Node):
     """A scalar in a computation graph.
 
     `data` is its value and `grad` the gradient that backward() found for it; both may be set, to real
@@ -59,18 +60,12 @@ class Value:
     Raises TypeError unless `data` is one real number.
     """
 
-    __slots__ = ("_data", "_grad", "_label", "row", "x", "y", "_dx", "_dy", "__dict__")
-
-    traced = False
+    __slots__ = ()
 
     def __init__(self, data: Any, children: Iterable[Value] | str = (), op: str = "", label: str = ""):
         self._data = data if type(data) is float else number(data)
         self._grad = 0.0
-        self.row: Any = None
-        self.x: Any = None
-        self.y: Any = None
-        self._dx: Any = None
-        self._dy: Any = None
+        self.row = self.x = self.y = self._dx = self._dy = None
         if isinstance(children, str):  # Value(2.0, "w")
             label, children = children, ()
         if label:
@@ -409,14 +404,6 @@ class Value:
         refuse(self, "copies")
         return copying.reduce(self, protocol)
 
-    def _repr_svg_(self) -> str | None:
-        from .draw import DrawingError, draw
-
-        try:
-            return draw(self).svg()
-        except DrawingError:  # too large, or nothing here that renders: the notebook shows the repr
-            return None
-
     @staticmethod
     def _record(primitive: Primitive, *operands: Any) -> Value:
         if primitive is ops.where:
@@ -467,11 +454,6 @@ class Value:
         for name in ("__radd__", "__rmul__"):
             if getattr(cls, name) in (Value.__add__, Value.__mul__):
                 setattr(cls, name, _REFLECTED[name])
-
-
-def grad_of(v: Value) -> float:
-    """The grad of v: that of a fresh node is not set, as a store would take time."""
-    return getattr(v, "_grad", 0.0)
 
 
 def number(x: Any) -> float:

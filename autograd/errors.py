@@ -1,4 +1,4 @@
-"""Error messages for results and gradients that are not finite, and for Values that are read as numbers."""
+"""Errors for results and gradients that are not finite, and for Values that are read as numbers."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def derivative_anomaly(v: Node, operand: Any, size: str = "not finite") -> Arith
 
 
 def refusal(v: Node, use: str, compiling: bool) -> TypeError:
-    """The error for code that reads a Value while it is compiled, or else differentiated."""
+    """The error for code that reads a Value while that code is compiled, or else differentiated."""
     why = (
         "compile records a function once, for all examples, and what follows from this would be baked in"
         if compiling
@@ -56,7 +56,7 @@ def refusal(v: Node, use: str, compiling: bool) -> TypeError:
 
 
 def no_number(v: Node) -> TypeError:
-    """The error for code that needs a float, and is given a Value."""
+    """The error for code that needs a float and gets a Value."""
     return TypeError(
         f"a Value is no float, and this needs one of {_shown(v)}{_user_line()}: what follows from that number"
         " would have no derivative. Use np.sin(x) or x.sin() for math.sin(x), and dtype object for arrays of"
@@ -101,9 +101,9 @@ def _shown(operand: Any) -> str:
 
 
 def _user_line() -> str:
-    """The caller's own place, as ", at file:line: source"; "" if there is none."""
+    """The line of the user's code that is running, as ", at file:line: source"; "" if there is none."""
     frame: FrameType | None = sys._getframe(1)
-    while frame and frame.f_globals.get("__name__", "").partition(".")[0] in _NOT_THE_USERS:
+    while frame and frame.f_globals.get("__name__", "").partition(".")[0] in _LIBRARIES:
         frame = frame.f_back
     if frame is None:
         return ""
@@ -112,5 +112,5 @@ def _user_line() -> str:
     return f", at {os.path.basename(file)}:{line}" + (f": {source}" if source else "")
 
 
-# NumPy's wrappers stand between, as in nn.fit, and Python's own, as in statistics.fmean or a thread.
-_NOT_THE_USERS = {"autograd", "nn", "numpy", *sys.stdlib_module_names}
+# Wrappers of NumPy stand between, as in nn.fit, and Python's modules, as in statistics.fmean.
+_LIBRARIES = {"autograd", "nn", "numpy", *sys.stdlib_module_names}

@@ -38,7 +38,7 @@ from .tracing import (
     refuse,
 )
 
-_subclasses: list[str] = []  # of users: where there are none, operands need not be looked at
+_subclasses: list[str] = []  # made by users: without any, a result's class needs no search
 
 
 class Value(Node):
@@ -78,7 +78,7 @@ class Value(Node):
 
     @property
     def data(self) -> Any:
-        """The number; while compile records, where it would be baked in, the detached Value."""
+        """The number; while compile records, the detached Value, because a number would be baked in."""
         if modes and mode_of(self) == COMPILE and type(self) is not Constant:
             return self.detach()
         return self._data
@@ -142,7 +142,7 @@ class Value(Node):
         return _unary(ops.detach, self)
 
     # The operators of the innermost loops have their row of the table written out, for speed; a
-    # test holds them to the table. `d - d` is NaN, and so true, just where d is not finite.
+    # test holds them to the table. `d - d` is NaN, and so true, exactly where d is not finite.
 
     def __add__(self, other: Any) -> Value:
         if type(other) is Value:
@@ -155,7 +155,7 @@ class Value(Node):
         out._data = d = self._data + y
         if d - d:
             raise anomaly(ops.add, self, other)
-        out.row = _add
+        out.row = _ADD
         out.x = self
         out.y = other
         out._dx = 1.0
@@ -173,7 +173,7 @@ class Value(Node):
         out._data = d = self._data - y
         if d - d:
             raise anomaly(ops.sub, self, other)
-        out.row = _sub
+        out.row = _SUB
         out.x = self
         out.y = other
         out._dx = 1.0
@@ -193,13 +193,13 @@ class Value(Node):
             out._data = d = x * y
             if d - d:
                 raise anomaly(ops.mul, self, other)
-            out.row = _mul
+            out.row = _MUL
             out.x = self
             out.y = other
             out._dx = y
             out._dy = dy
             return out
-        except SystemError as error:  # NumPy's dot multiplies on after an error: it is raised again
+        except SystemError as error:  # NumPy's dot went on after an error: raise that
             raise _original(error) from None
 
     def __truediv__(self, other: Any) -> Value:
@@ -238,7 +238,7 @@ class Value(Node):
         return _unary(ops.log, self)
 
     def sqrt(self) -> Value:
-        """The square root; its derivative at 0 is infinite, and an error if asked for."""
+        """The square root; its derivative at 0 is infinite, which backward() reports."""
         return _unary(ops.sqrt, self)
 
     def sin(self) -> Value:
@@ -263,7 +263,7 @@ class Value(Node):
         out._data = s
         if s - s:
             raise anomaly(ops.sigmoid, self)
-        out.row = _sigmoid
+        out.row = _SIGMOID
         out.x = self
         out.y = None
         out._dx = s * (1.0 - s)
@@ -277,7 +277,7 @@ class Value(Node):
         out._data = d = 0.0 if x <= 0.0 else x
         if d - d:
             raise anomaly(ops.relu, self)
-        out.row = _relu
+        out.row = _RELU
         out.x = self
         out.y = None
         out._dx = 1.0 if x > 0.0 else 0.0
@@ -289,13 +289,13 @@ class Value(Node):
         return _unary(ops.softplus, self)
 
     def conjugate(self) -> Value:
-        """Itself, as it is real; numpy.var and numpy.vdot ask for it."""
+        """The Value itself, which is real; numpy.var and numpy.vdot call this."""
         return self
 
-    # Comparisons are those of the numbers, and while compile records they are Conditions, for `where`.
+    # Comparisons compare the numbers. While compile records, they give Conditions, which `where` takes.
 
     def __eq__(self, other: Any) -> Any:
-        return _compared(operator.eq, ops.equal, self, other)
+        return _comparison(operator.eq, ops.equal, self, other)
 
     def __ne__(self, other: Any) -> Any:
         equal = self.__eq__(other)
@@ -304,22 +304,22 @@ class Value(Node):
         return equal if equal is NotImplemented else not equal
 
     def __lt__(self, other: Any) -> Any:
-        return _compared(operator.lt, ops.less, self, other)
+        return _comparison(operator.lt, ops.less, self, other)
 
     def __le__(self, other: Any) -> Any:
-        return _compared(operator.le, ops.less_equal, self, other)
+        return _comparison(operator.le, ops.less_equal, self, other)
 
     def __gt__(self, other: Any) -> Any:
-        return _compared(operator.gt, ops.less, self, other, swap=True)
+        return _comparison(operator.gt, ops.less, self, other, swap=True)
 
     def __ge__(self, other: Any) -> Any:
-        return _compared(operator.ge, ops.less_equal, self, other, swap=True)
+        return _comparison(operator.ge, ops.less_equal, self, other, swap=True)
 
     __hash__ = object.__hash__  # Values are keys by identity
 
     def __bool__(self) -> bool:
         refuse(self, "takes the bool() of")
-        return True  # as of any object: `if neuron.b` asks whether there is one
+        return True  # as for any object: `if neuron.b` asks whether there is a bias
 
     def __float__(self) -> float:
         raise no_number(self)
@@ -355,7 +355,7 @@ class Value(Node):
         grads that they had.
         """
         with backward_lock:  # graphs on several threads may share leaves
-            order = topological_order(self, flat=False)
+            order = topological_order(self, gradient_only=True)
             leaves = [v for v in order if v.row is None]
             before = [v._grad for v in leaves]
             try:
@@ -382,7 +382,7 @@ class Value(Node):
                                 p._grad += g * d
                         else:
                             y._grad += g * dy
-                # Added once and whole, so that a second pass exactly doubles what the first one gave.
+                # A leaf's gradient is added in one step, so that a second pass exactly doubles the grads.
                 for v, grad in zip(leaves, [b + v._grad for v, b in zip(leaves, before)]):
                     v._grad = grad
             except BaseException:
@@ -420,8 +420,8 @@ class Value(Node):
         ys, data, live = _vector((a, b))
         taken = condition._data != 0.0
         slopes = [float(taken), float(not taken)] if live else None
-        kind = _kind(Value, (condition, *ys))
-        return _node(ops.where, data[0 if taken else 1], condition, ys, None, slopes, kind)
+        cls = _result_class(Value, (condition, *ys))
+        return _node(ops.where, data[0 if taken else 1], condition, ys, None, slopes, cls)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         return array_ufunc(ufunc, method, inputs, kwargs)
@@ -443,7 +443,7 @@ class Value(Node):
         self._dx.function = function
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Give a subclass the fast operators, so that they return it: those above, with cls for Value."""
+        """Copy the fast operators into a subclass, with cls for Value, so that they return the subclass."""
         super().__init_subclass__(**kwargs)
         if cls.__module__ != __name__:
             _subclasses.append(cls.__qualname__)
@@ -473,8 +473,8 @@ def number(x: Any) -> float:
     raise TypeError(f"a Value holds one real number, not {what:.80}")
 
 
-def _scalar(x: Any) -> float:
-    """An operand that is no Value; an array of one element stays an array, so that shapes are kept."""
+def _number_operand(x: Any) -> float:
+    """A number as an operand; TypeError for an array, also of one element, whose shape NumPy keeps."""
     if type(x) is not float and isinstance(x, np.ndarray) and x.ndim:
         raise TypeError("an array is no scalar")
     return number(x)
@@ -483,20 +483,20 @@ def _scalar(x: Any) -> float:
 def maximum(*xs: Any) -> Any:
     """The largest of two or more Values or numbers; of arrays and lists, element by element.
 
-    Equals share the gradient, two by two.
+    Equal operands share the gradient, two by two.
     """
-    return _extreme(ops.maximum, xs)
+    return _reduced(ops.maximum, xs)
 
 
 def minimum(*xs: Any) -> Any:
     """The smallest of two or more Values or numbers; of arrays and lists, element by element.
 
-    Equals share the gradient, two by two.
+    Equal operands share the gradient, two by two.
     """
-    return _extreme(ops.minimum, xs)
+    return _reduced(ops.minimum, xs)
 
 
-def _extreme(primitive: Primitive, xs: Sequence[Any]) -> Any:
+def _reduced(primitive: Primitive, xs: Sequence[Any]) -> Any:
     if len(xs) < 2:
         raise TypeError(
             f"{primitive.name} takes two or more numbers, or lists or arrays of them, not {len(xs)}"
@@ -513,29 +513,29 @@ def dot(ws: Iterable[Any], xs: Iterable[Any]) -> Value:
 def matvec(rows: Iterable[Iterable[Any]], xs: Iterable[Any]) -> list[Value]:
     """`dot` of each row with xs: a matrix–vector product, one node a row.
 
-    The nodes share one tuple of operands, which is what makes a layer of neurons fast.
+    The nodes share one tuple of operands, which makes a layer of neurons fast.
     """
-    xs, x_data, x_live = _vector(harmless(ops.total, tuple(xs)) if branches else xs)
-    kind = _kind(Value, xs) if modes or _subclasses else Value
+    xs, x_data, x_is_value = _vector(harmless(ops.total, tuple(xs)) if branches else xs)
+    cls = _result_class(Value, xs) if modes or _subclasses else Value
     outs = []
     for row in rows:
         ws = harmless(ops.total, tuple(row)) if branches else tuple(row)
-        try:  # what _vector does with Values, without a call
+        try:  # as in _vector, without a call
             w_data: Sequence[float] = [w._data for w in ws]
-            w_live = True
+            w_is_value = True
         except AttributeError:
-            ws, w_data, w_live = _vector(ws)
+            ws, w_data, w_is_value = _vector(ws)
         if len(ws) != len(xs):
             raise ValueError(f"dot needs equally many operands on both sides, not {len(ws)} and {len(xs)}")
-        out = _new(_kind(kind, ws) if modes or _subclasses else kind)
+        out = _new(_result_class(cls, ws) if modes or _subclasses else cls)
         out._data = d = sum(map(times, w_data, x_data), 0.0)
         if d - d:
             raise anomaly(ops.dot, ws, xs)
-        out.row = _dot
+        out.row = _DOT
         out.x = ws
         out.y = xs
-        out._dx = x_data if w_live else None
-        out._dy = w_data if x_live else None
+        out._dx = x_data if w_is_value else None
+        out._dy = w_data if x_is_value else None
         outs.append(out)
     return outs
 
@@ -543,9 +543,9 @@ def matvec(rows: Iterable[Iterable[Any]], xs: Iterable[Any]) -> list[Value]:
 def total(xs: Iterable[Any]) -> Value:
     """Σ xᵢ as one node; xs are Values or numbers."""
     xs, data, live = _vector(harmless(ops.total, tuple(xs)) if branches else xs)
-    kind = _kind(Value, xs) if modes or _subclasses else Value
+    cls = _result_class(Value, xs) if modes or _subclasses else Value
     slopes = [1.0] * len(xs) if live else None
-    return _node(ops.total, sum(data, 0.0), xs, None, slopes, None, kind)
+    return _node(ops.total, sum(data, 0.0), xs, None, slopes, None, cls)
 
 
 def _vector(xs: Iterable[Any]) -> tuple[tuple[Any, ...], Sequence[float], bool]:
@@ -558,7 +558,7 @@ def _vector(xs: Iterable[Any]) -> tuple[tuple[Any, ...], Sequence[float], bool]:
         try:
             return xs, [x._data for x in xs], True
         except AttributeError:
-            pass  # not all are
+            pass  # some are no Values
     if set(map(type, xs)) == _FLOAT:
         return xs, xs, False
     if any(isinstance(x, Value) for x in xs):
@@ -568,55 +568,55 @@ def _vector(xs: Iterable[Any]) -> tuple[tuple[Any, ...], Sequence[float], bool]:
     return xs, xs, False
 
 
-def _kind(kind: type[Value], xs: Sequence[Any]) -> type[Value]:
-    """The class of what is computed from these operands: a subclass of Value's, if one is there."""
+def _result_class(cls: type[Value], xs: Sequence[Any]) -> type[Value]:
+    """The class of a result: the subclass of Value that an operand has, or else cls."""
     for x in xs:
         if type(x) not in _PLAIN and isinstance(x, Value):
-            kind = type(x)
-            if kind is not Traced:  # a user's comes first: its methods are to be found
+            cls = type(x)
+            if cls is not Traced:  # a user's subclass comes first: the result needs its methods
                 break
-    return kind
+    return cls
 
 
-def _special(primitive: Primitive, operands: tuple[Any, ...]) -> tuple[tuple[Any, ...], type[Value]]:
-    """Where functions are traced, or Value has subclasses: the operands to take, and the result's class."""
+def _operands_and_class(row: Primitive, operands: tuple[Any, ...]) -> tuple[tuple[Any, ...], type[Value]]:
+    """The operands to take and the result's class, where functions are traced or Value has subclasses."""
     if branches:
-        operands = harmless(primitive, operands)
-    return operands, _kind(Value, operands)
+        operands = harmless(row, operands)
+    return operands, _result_class(Value, operands)
 
 
 def _binary(primitive: Primitive, x: Any, y: Any) -> Any:
     """The node of primitive(x, y); NotImplemented if one is neither a Value nor a number."""
-    kind = Value
+    cls = Value
     if modes or _subclasses:
-        (x, y), kind = _special(primitive, (x, y))
+        (x, y), cls = _operands_and_class(primitive, (x, y))
     dx = dy = None
     try:
-        if x_live := isinstance(x, Value):
+        if x_is_value := isinstance(x, Value):
             a = x._data
         else:
-            a = x = _scalar(x)
-        if y_live := isinstance(y, Value):
+            a = x = _number_operand(x)
+        if y_is_value := isinstance(y, Value):
             b = y._data
         else:
-            b = y = _scalar(y)
+            b = y = _number_operand(y)
     except TypeError:
         return NotImplemented
     try:
         d = primitive.compute(a, b)
     except _UNDEFINED as cause:
         raise anomaly(primitive, x, y, cause) from None
-    if x_live:
+    if x_is_value:
         try:
             dx = primitive.dx(a, b, d)
         except _UNDEFINED:
-            dx = math.nan  # there is none; backward() says so if it gets here
-    if y_live:
+            dx = math.nan  # no derivative: backward() raises if it gets here
+    if y_is_value:
         try:
             dy = primitive.dy(a, b, d)  # type: ignore[misc]
         except _UNDEFINED:
             dy = math.nan
-    out = _new(kind)  # as _node does, whose call would take a tenth of the time
+    out = _new(cls)  # as in _node, whose call would take a tenth of the time
     out._data = d
     out.row = primitive
     out.x = x
@@ -630,9 +630,9 @@ def _binary(primitive: Primitive, x: Any, y: Any) -> Any:
 
 def _unary(primitive: Primitive, x: Value) -> Value:
     """The node of primitive(x)."""
-    kind = Value
+    cls = Value
     if modes or _subclasses:
-        (x,), kind = _special(primitive, (x,))
+        (x,), cls = _operands_and_class(primitive, (x,))
     a = x._data
     try:
         d = primitive.compute(a)
@@ -642,7 +642,7 @@ def _unary(primitive: Primitive, x: Value) -> Value:
         dx = primitive.dx(a, d)
     except _UNDEFINED:
         dx = math.nan
-    out = _new(kind)
+    out = _new(cls)
     out._data = d
     out.row = primitive
     out.x = x
@@ -654,23 +654,23 @@ def _unary(primitive: Primitive, x: Value) -> Value:
     return out
 
 
-def _node(primitive: Primitive, data: float, x: Any, y: Any, dx: Any, dy: Any, kind: type[Value]) -> Value:
-    out = _new(kind)
+def _node(primitive: Primitive, data: float, x: Any, y: Any, dx: Any, dy: Any, cls: type[Value]) -> Value:
+    out = _new(cls)
     out._data = data
     out.row = primitive
     out.x = x
     out.y = y
     out._dx = dx
     out._dy = dy
-    if data - data:  # NaN, and so true, just where data is not finite
+    if data - data:  # NaN, and so true, exactly where data is not finite
         raise anomaly(primitive, x, y)
     return out
 
 
-def _compared(of_floats: Any, row: Primitive, x: Value, y: Any, swap: bool = False) -> Any:
+def _comparison(of_floats: Any, row: Primitive, x: Value, y: Any, swap: bool = False) -> Any:
     """A comparison: a bool or, where it may differ from row to row, a Condition."""
     if isinstance(y, np.ndarray) and y.ndim:
-        return NotImplemented  # each element is compared, by NumPy
+        return NotImplemented  # NumPy compares each element
     other = y._data if isinstance(y, Value) else y
     if modes and COMPILE in (mode_of(x), mode_of(y) if isinstance(y, Value) else 0):
         out = _binary(row, y, x) if swap else _binary(row, x, y)
@@ -706,10 +706,10 @@ def _missing() -> None:
 
 _new = Value.__new__
 _PLAIN: set[type] = {Value, float}
-_UNDEFINED = (ArithmeticError, ValueError)  # what Python's float arithmetic and math raise
+_UNDEFINED = (ArithmeticError, ValueError)  # the errors of Python's float arithmetic and of math
 _FLOAT = {float}
 _exp = math.exp
-_add, _sub, _mul, _dot, _sigmoid, _relu = ops.add, ops.sub, ops.mul, ops.dot, ops.sigmoid, ops.relu
+_ADD, _SUB, _MUL, _DOT, _SIGMOID, _RELU = ops.add, ops.sub, ops.mul, ops.dot, ops.sigmoid, ops.relu
 backward_lock = new_lock()
 _FAST: dict[str, Any] = {
     name: getattr(Value, name) for name in ("__add__", "__sub__", "__mul__", "sigmoid", "relu")
@@ -721,7 +721,7 @@ _REFLECTED = {
 
 
 class Constant(Value):
-    """A number among the Values of a vector: compile() takes it for a number, and other leaves for live."""
+    """A number among the Values of a vector: compile() bakes it in, and reads other leaves at each call."""
 
     __slots__ = ()
 
@@ -732,15 +732,15 @@ _PLAIN.add(Constant)
 class Traced(Value):
     """A Value given to, or computed in, a function that is compiled or differentiated.
 
-    Threads that the function starts see that too. A dict takes it for no key, as a look-up by its number
-    would miss.
+    It is traced in threads that the function starts, too. It is no key of a dict, because a look-up by its
+    number would miss.
     """
 
     __slots__ = ()
 
     traced = True
 
-    # By rows of the table: in a branch of `where`, the operands are to be harmless.
+    # The fast operators do not make operands harmless, as a branch of `where` needs them.
 
     def __add__(self, other: Any) -> Any:
         return _binary(ops.add, self, other)
@@ -770,7 +770,7 @@ def settle(outputs: Iterable[Any]) -> tuple[list[Value], list[Value]]:
     """Turn the Traced nodes of the outputs' graph into plain Values; return those nodes and all leaves."""
     found: list[Value] = []
     leaves: list[Value] = []
-    seen = set[int]()  # and no Values: their class says whether they can be in a set
+    seen = set[int]()  # of ids, because a Traced Value may refuse hash()
     stack = [x for x in outputs if isinstance(x, Value)]
     while stack:
         v = stack.pop()

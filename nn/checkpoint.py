@@ -55,7 +55,7 @@ def save_checkpoint(
     arrays = {
         "format": np.array(FORMAT),
         "optimizer": np.array(type(optimizer).__name__),
-        "rng": np.array(_text(rng)),
+        "rng": np.array(_generator_text(rng)),
         "loss": np.array(losses, dtype=float),
         "seconds": np.array(seconds),
         "settings": np.array(json.dumps(_settings(model, optimizer, settings or {}))),
@@ -125,7 +125,7 @@ def load_checkpoint(
         optimizer.load_state_dict(_under("optimizer.", arrays))
         _check_finite(model.state_dict(), model_before)
         _check_finite(optimizer.state_dict(), optimizer_before)
-        _set_state(rng, _scalar("rng", "U", arrays))
+        _set_generator(rng, _scalar("rng", "U", arrays))
         return _history(checks.numbers("loss", arrays["loss"]), _scalar("seconds", "iuf", arrays))
     except BaseException as error:
         model.load_state_dict(model_before)
@@ -144,13 +144,13 @@ def _read(file: BinaryIO) -> dict[str, np.ndarray]:
             raise ValueError("it is compressed, and no checkpoint is")
         if sum(member.file_size for member in members) > os.fstat(file.fileno()).st_size:
             raise ValueError("its members are larger than itself")
-        arrays = {member.filename.removesuffix(".npy"): _array(archive, member) for member in members}
+        arrays = {member.filename.removesuffix(".npy"): _npy_array(archive, member) for member in members}
         if len(arrays) < len(members):
             raise ValueError("it has two members of one name")
         return arrays
 
 
-def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+def _npy_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
     """The array of an .npy file, which is of just the size that its header says."""
     file = archive.read(member)
     header = HEADER.fullmatch(file, 0, 10 + int.from_bytes(file[8:10], "little"))
@@ -238,16 +238,16 @@ def _history(loss: np.ndarray, seconds: float) -> tuple[list[float], float]:
     return loss.tolist(), float(seconds)
 
 
-def _text(rng: Generator) -> str:
+def _generator_text(rng: Generator) -> str:
     """The state of a generator as JSON."""
     return json.dumps(rng.bit_generator.state, default=np.ndarray.tolist)
 
 
-def _set_state(rng: Generator, text: str) -> None:
+def _set_generator(rng: Generator, text: str) -> None:
     """Put a generator into a state."""
     state = json.loads(text, object_hook=_check_positions)
     rng.bit_generator.state = state
-    if json.loads(_text(rng)) != state:
+    if json.loads(_generator_text(rng)) != state:
         raise ValueError("rng is not a state of this generator")
 
 

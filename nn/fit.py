@@ -23,7 +23,7 @@ from .checkpoint import load_checkpoint, save_checkpoint
 from .losses import Loss, sequence, squared_error
 from .matrix import MatrixMLP
 from .optim import Optimizer
-from .trainers import ENGINES, Run, Trainer, trainer
+from .trainers import TRAINING_ENGINES, Run, Trainer, trainer
 
 
 @dataclass
@@ -55,7 +55,7 @@ def predict(model: Any, X: Any) -> np.ndarray:
             raise FloatingPointError("a prediction is not finite")
         return predictions
     try:
-        rows = [_outputs(model, x) for x in X.copy()]  # a model may write into its row
+        rows = [_outputs_of_row(model, x) for x in X.copy()]  # a model may write into its row
     except ArithmeticError as error:
         raise type(error)(f"{checks.unknown(X=X)}{error}") from error
     if len(widths := set(map(len, rows))) > 1:
@@ -63,7 +63,7 @@ def predict(model: Any, X: Any) -> np.ndarray:
     return np.array(rows)
 
 
-def _outputs(model: Any, x: np.ndarray) -> list[float]:
+def _outputs_of_row(model: Any, x: np.ndarray) -> list[float]:
     """The model's outputs for a row, as numbers."""
     output = model(x)
     outputs = sequence(output)
@@ -128,8 +128,8 @@ def fit(
     log_every = None if log_every is None else checks.whole("log_every", log_every)
     given, rng = rng is not None, checks.generator(rng)
     X, Y = checks.examples(X, Y)
-    if engine not in ENGINES:
-        raise ValueError(f"unknown engine {engine!r}; there are {', '.join(ENGINES)}")
+    if engine not in TRAINING_ENGINES:
+        raise ValueError(f"unknown engine {engine!r}; there are {', '.join(TRAINING_ENGINES)}")
     _check_together(model, X, Y, loss, optimizer)
     settings = {"loss": getattr(loss, "__name__", type(loss).__name__), "batch_size": size}
     if checkpoint or resume:

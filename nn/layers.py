@@ -58,7 +58,7 @@ class Neuron(Module):
         self.activation = activation if nonlin else "linear"
 
     def __call__(self, x: Iterable[Any]) -> Value:
-        return _outputs([self], x)[0]
+        return _layer_outputs([self], x)[0]
 
     def __repr__(self) -> str:
         name = "ReLU" if self.activation == "relu" else self.activation.capitalize()
@@ -107,7 +107,7 @@ class Layer(Module):
 
     def outputs(self, x: Iterable[Any]) -> list[Value]:
         """What a call returns, always as a list: autograd.compile(layer) gives a column for each."""
-        return _outputs(self.neurons, x)
+        return _layer_outputs(self.neurons, x)
 
     def __repr__(self) -> str:
         return f"Layer of [{', '.join(map(repr, self.neurons))}]"
@@ -174,7 +174,7 @@ def _initial(init: Init, nin: int, nout: int, rng: Generator | None) -> np.ndarr
     return weights
 
 
-def _outputs(neurons: list[Neuron], x: Any) -> list[Value]:
+def _layer_outputs(neurons: list[Neuron], x: Any) -> list[Value]:
     first = neurons[0]
     nin = len(first.w)
     try:

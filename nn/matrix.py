@@ -32,7 +32,7 @@ def _sigmoid(z: Array) -> Array:
 
 
 # activation: (σ as a function of z, σ′ as a function of h = σ(z))
-ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
+SIGMAS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
     "sigmoid": (_sigmoid, lambda h: h * (1.0 - h)),
     "tanh": (np.tanh, lambda h: 1.0 - h * h),
     "relu": (lambda z: np.maximum(z, 0.0), lambda h: np.where(h > 0.0, 1.0, 0.0)),
@@ -62,8 +62,8 @@ class MatrixMLP:
     """
 
     def __init__(self, weights: Sequence[Any], biases: Sequence[Any] | None = None, *, activation: str):
-        if activation not in tuple(ACTIVATIONS):
-            raise ValueError(f"unknown activation {activation!r}; there are {', '.join(ACTIVATIONS)}")
+        if activation not in tuple(SIGMAS):
+            raise ValueError(f"unknown activation {activation!r}; there are {', '.join(SIGMAS)}")
         self.activation = activation
         self.w = [Parameter(checks.numbers("a weight matrix", w).copy()) for w in weights]
         self.b = None
@@ -101,7 +101,7 @@ class MatrixMLP:
 
     def backward(self, X: Any, Y: Any) -> float:
         """The mean loss; adds its gradient to every parameter's grad."""
-        _, sigma_prime = ACTIVATIONS[self.activation]
+        _, sigma_prime = SIGMAS[self.activation]
         error, hs = self._error(X, Y)
         delta = error / error.shape[1]  # of the mean, not of one example
         for k in reversed(range(len(self.w))):
@@ -115,7 +115,7 @@ class MatrixMLP:
 
     def _forward(self, X: Array) -> list[Array]:
         """x, h1, h2, …, p, each with a column for each example."""
-        sigma, _ = ACTIVATIONS[self.activation]
+        sigma, _ = SIGMAS[self.activation]
         nin = self.w[0].data.shape[1]
         if X.ndim != 2 or X.shape[1] != nin:
             raise ValueError(f"X has shape {X.shape}: this takes {nin} inputs a row{checks.column('X', X)}")

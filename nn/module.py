@@ -104,7 +104,7 @@ def _walk(root: Any) -> Iterator[tuple[str, Any]]:
     stack = [("", root)]
     while stack:
         name, x = stack.pop()
-        array = _array(x)
+        array = _parameter_array(x)
         if array is not None:
             yield name, array
         elif isinstance(x, HOLDERS) and id(x) not in entered:
@@ -117,7 +117,7 @@ def _walk(root: Any) -> Iterator[tuple[str, Any]]:
                 stack += [(_dotted(name, key), item) for key, item in reversed(_items(x))]
 
 
-def _array(x: Any) -> np.ndarray | None:
+def _parameter_array(x: Any) -> np.ndarray | None:
     """x as an array, if it is one of parameters alone, or a nest of sequences that can be."""
     if isinstance(x, Value):
         return np.array(x, dtype=object) if _is_parameter(x) else None
@@ -129,7 +129,7 @@ def _array(x: Any) -> np.ndarray | None:
         return np.array(list(x), dtype=object) if all(map(_is_parameter, x)) else None
     rows: list[np.ndarray] = []
     for item in x:
-        row = _array(item)
+        row = _parameter_array(item)
         if row is None or row.shape != (rows or [row])[0].shape:
             return None
         rows.append(row)

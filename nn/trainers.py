@@ -5,8 +5,8 @@
     stepper.read()                  take the state that the optimizer and its parameters are in
     stepper.write_back()            put the optimizer and its parameters into the stepper's state
 
-There is one of Values, one of arrays, and one of machine code. The latter two train what was recorded once:
-the Trainer has them verified, and goes on with Values from where they were last right.
+There is one of ScalarStepper, one of arrays, and one of machine code. The latter two train what was recorded once:
+the Trainer has them verified, and goes on with ScalarStepper from where they were last right.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .losses import Loss
 from .matrix import MatrixMLP
 from .optim import Optimizer
 
-ENGINES = ("auto", "scalar", "numpy", "native")
+TRAINING_ENGINES = ("auto", "scalar", "numpy", "native")
 ADVICE = (
     "something is done that no graph shows, such as a random draw, a look-up by a target or a read of"
     " a Value's data: engine scalar does it"
@@ -91,7 +91,7 @@ class Run:
 
 
 class Trainer:
-    """Trains by a stepper or, from where a verified stepper goes wrong, by Values.
+    """Trains by a stepper or, from where a verified stepper goes wrong, by ScalarStepper.
 
     `verifier` says where; without one the stepper is right. It looks after 1, 2, 4, 8, ... epochs, at losses
     alone where all would take more than a share of the time, and after the last. With `strict`, going wrong
@@ -170,7 +170,7 @@ class Trainer:
         return self.failed
 
     def hold(self) -> bool:
-        """Whether the state of now is right; if not, go back to the last that was, and on with Values."""
+        """Whether the state of now is right; if not, go back to the last that was, and on with ScalarStepper."""
         if self.verifier is None or self.verified[0] == len(self.losses):
             return True
         difference = self.verifier.difference(self.stepper)
@@ -192,7 +192,7 @@ class Trainer:
         return False
 
     def _look(self, verifier: verify.Verifier) -> None:
-        """Hold the stepper to the Values after the last epoch, and before that where there is time for it.
+        """Hold the stepper to the ScalarStepper after the last epoch, and before that where there is time for it.
 
         Where there is time for the losses alone, those are compared; and then all, if those are wrong.
         """
@@ -223,7 +223,7 @@ class Trainer:
         self.stepper.write_back()
 
 
-class Values:
+class ScalarStepper:
     """Steps by `program`, whose backward(x, y) adds to the grads of the optimizer's parameters."""
 
     engine, is_fast = "scalar", False
@@ -264,7 +264,7 @@ def _batches(n: int, batch: int, steps: int) -> Iterator[slice]:
         yield slice(starts[k % len(starts)], starts[k % len(starts)] + batch)
 
 
-class Arrays:
+class NumpyStepper:
     """Steps of one array, of all the optimizer's parameters, by a compiled program in NumPy.
 
     What the optimizer keeps of each parameter is an array too; its twin here updates them.
@@ -335,7 +335,7 @@ class Arrays:
         gradient = np.concatenate([*parts, self.unused])
         try:
             self.packed = self.twin.update(numbers, gradient, kept)
-        except FloatingPointError:  # the next step says what comes of it, as among Values
+        except FloatingPointError:  # the next step says what comes of it, as among ScalarStepper
             with np.errstate(all="ignore"):
                 self.packed = self.twin.update(numbers, gradient, kept)
         return loss
@@ -357,7 +357,7 @@ def _merged(now: np.ndarray, moved: np.ndarray, numbers: np.ndarray) -> np.ndarr
     return array
 
 
-class MachineCode:
+class NativeStepper:
     """Steps by a kernel that takes whole training steps (see Reading.training_kernel)."""
 
     engine, is_fast = "native", True
@@ -428,10 +428,10 @@ def trainer(
     """What trains the model by an engine.
 
     "auto" is machine code where llvmlite is installed and the graph is small, NumPy for whatever else
-    can be compiled, and Values for what cannot: `say` is told why. Raises TypeError if another engine cannot.
+    can be compiled, and ScalarStepper for what cannot: `say` is told why. Raises TypeError if another engine cannot.
     """
     if isinstance(model, MatrixMLP):
-        return Trainer(Values(model, optimizer), run)
+        return Trainer(ScalarStepper(model, optimizer), run)
     mean = MeanLoss(model, loss)
     reason = ""
     if engine != "scalar":
@@ -439,19 +439,21 @@ def trainer(
         before = states(generators)
         try:
             run = replace(run, Y=_targets(run.Y))
-            stepper, verifier, reason = _compiled(engine, mean, optimizer, run.X, run.Y, generators)
-            values = lambda: Values(mean, optimizer)  # noqa: E731
+            stepper, verifier, reason = _compiled_stepper(engine, mean, optimizer, run.X, run.Y, generators)
+            values = lambda: ScalarStepper(mean, optimizer)  # noqa: E731
             return Trainer(stepper, run, verifier, values, engine != "auto", say, reason)
-        except Exception as error:  # of many kinds, as what is the user's has met no Values or arrays before
+        except (
+            Exception
+        ) as error:  # of many kinds, as what is the user's has met no ScalarStepper or arrays before
             restore(generators, before)  # model, loss or update may have drawn from one
             if engine != "auto":
                 raise
             reason = verify.one_line(error)
             say(f"engine scalar trains, as no other can: {reason}")
-    return Trainer(Values(mean, optimizer), run, reason=reason)
+    return Trainer(ScalarStepper(mean, optimizer), run, reason=reason)
 
 
-def _compiled(
+def _compiled_stepper(
     engine: str, mean: MeanLoss, optimizer: Optimizer, X: np.ndarray, Y: np.ndarray, generators: list[Any]
 ) -> tuple[Any, verify.Verifier, str]:
     """A compiled stepper, what verifies it, and why it is not the one that auto would take first."""
@@ -483,9 +485,9 @@ def _compiled(
         try:
             slots = len(optimizer.slots)
             kernel = reading.training_kernel(optimizer.parameters, slots, update, optimizer.steps)
-            return *verified(MachineCode(kernel, program, optimizer)), ""
+            return *verified(NativeStepper(kernel, program, optimizer)), ""
         except Exception as error:  # the update can perhaps be done on arrays, if it cannot be recorded
             if engine == "native":
                 raise
             reason = verify.one_line(error)
-    return *verified(Arrays(program, reading, optimizer)), reason
+    return *verified(NumpyStepper(program, reading, optimizer)), reason

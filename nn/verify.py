@@ -20,15 +20,15 @@ from typing import Any
 import numpy as np
 
 from autograd import Value, derive
-from autograd.graph import operands, topological_order
+from autograd.check import EPSILON, UNITS, rounding_errors
+from autograd.graph import topological_order
 from autograd.program import Program
 from autograd.program.generators import restore, states
 
 from .optim import Optimizer
 
 CLOSE = 1e-9  # relative differences up to this are none, and looking closer would take longer
-EPS, UNITS = 2.0**-52, 64.0  # a unit in the last place, and of how many such errors a difference may come
-OPERATIONS = 50_000  # with Values, for which the number of rows is chosen
+MOST_OPERATIONS = 50_000  # with Values, for which the number of rows is chosen
 STEPS, LATER_STEPS = 10, 3  # one after the other, as an update may be another in some
 TARGETS = 1000  # each of which is looked at, if they are repeated
 
@@ -101,7 +101,7 @@ class Verifier:
         if not self.most:
             order = topological_order(self._loss(0))
             operations = sum(len(v.x) if type(v.x) is tuple else 1 for v in order)
-            self.most = min(max(OPERATIONS // operations, 16), 256)
+            self.most = min(max(MOST_OPERATIONS // operations, 16), 256)
             if n > self.most:
                 columns = self.X.T[: max(1, 2**20 // n)]  # sorting more would take long
                 inputs = np.unique([row for column in columns for row in spread(column, 8)])
@@ -161,7 +161,7 @@ class Verifier:
             return (loss, np.zeros(len(parameters))), CLOSE * abs(np.array([loss, *[0.0] * len(parameters)]))
         if careful:
             slopes = derive(loss, parameters)
-            error = rounding([loss, *slopes])
+            error = rounding_errors(topological_order(loss, *slopes), rearranged=True)
             slack = UNITS * np.array([error[v] for v in (loss, *slopes)])
             gradient = np.array([slope.data for slope in slopes])
         else:
@@ -220,7 +220,7 @@ class Verifier:
             if not abs(found - loss) <= slack[0] + CLOSE * abs(loss):
                 return f"the mean loss of {len(rows)} rows is {found} and with Values {loss}"
             got = np.array([(p.data, *state) for p, state in zip(parameters, optimizer.state)])
-            slacks = CLOSE * np.abs(wanted - old) + 4.0 * EPS * (np.abs(wanted) + np.abs(old))
+            slacks = CLOSE * np.abs(wanted - old) + 4.0 * EPSILON * (np.abs(wanted) + np.abs(old))
             for p, number, g in zip(parameters, data, gradient.tolist()):
                 p.data, p.grad = number, g  # an update may look at them
             for i in np.flatnonzero(~_within(got, wanted, slacks).all(axis=1)):
@@ -238,32 +238,6 @@ class Verifier:
 
 def _within(got: np.ndarray, wanted: np.ndarray, slacks: np.ndarray) -> np.ndarray:
     return (np.abs(got - wanted) <= slacks) | ~np.isfinite(wanted)
-
-
-def rounding(outputs: Sequence[Value]) -> dict[Value, float]:
-    """For each Value, a bound of the error from one rounding unit in every operation.
-
-    A sum counts its terms' units, as those of sums in any order. A sign that rounding may turn counts whole.
-    """
-    error: dict[Value, float] = {}
-    for v in topological_order(*outputs):
-        pairs = [(p, partial) for p, partial in operands(v) if partial is not None]
-        error[v] = sum(abs(partial) * error[p] for p, partial in pairs)
-        if v.op in ("sign", "step", "relu"):
-            x, y = (x.data if isinstance(x, Value) else x or 0.0 for x in (v.x, v.y))
-            away = sum(error[p] for p, _ in pairs)
-            if abs(x - y) < UNITS * away:
-                error[v] = away if v.op == "relu" else 2.0
-        elif v.op in ("mul", "dot") and v._dx is not None and v._dy is not None:  # and products of the errors
-            xs, ys = (x if isinstance(x, tuple) else (x,) for x in (v.x, v.y))
-            error[v] += sum(error[x] * error[y] for x, y in zip(xs, ys))
-        elif v.op == "pow" and v._dy is None and v.y > 1.0:  # of which the derivative at 0 says nothing
-            error[v] = max(error[v], error[v.x] ** v.y)
-        if v.op in ("add", "sub", "dot", "total"):
-            error[v] += EPS * sum(abs(partial * p.data) for p, partial in pairs)
-        if v.op:
-            error[v] += EPS * abs(v.data)
-    return error
 
 
 def spread(keys: np.ndarray, most: int) -> np.ndarray:

@@ -157,18 +157,18 @@ def fit(
             training.advance(min(epochs, next_log + 1) - epoch)
             if bar is not None:
                 bar.update(len(losses) - epoch)
-            if len(losses) == next_log + 1 and (not checkpoint or training.hold()):
+            if len(losses) == next_log + 1 and (not checkpoint or training.verify()):
                 if log_every:
                     say(f"epoch {next_log} loss: {losses[next_log]}")
                 training.stepper.write_back()
                 save()
-        training.keep()
+        training.mark_epoch()
         training.stepper.write_back()
         share = accuracy(model, X, Y, loss)
     except KeyboardInterrupt:
         if training:
             training.rewind()
-            training.hold()
+            training.verify()
         with contextlib.suppress(ArithmeticError):  # the accuracy is then unknown
             share = accuracy(model, X, Y, loss)
     except ArithmeticError as error:

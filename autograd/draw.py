@@ -3,7 +3,7 @@
     loss.backward()
     draw(loss).save("loss.svg")
 
-A picture is DOT text. Graphviz turns it into SVG: the system's Graphviz, or else a Python wheel's.
+A picture is DOT text, of which Graphviz makes SVG: the system's, or else that in a Python wheel.
 """
 
 from __future__ import annotations

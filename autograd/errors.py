@@ -17,7 +17,7 @@ from .ops import CONDITIONS, Primitive
 
 def anomaly(primitive: Primitive, x: Any, y: Any = None, cause: Exception | None = None) -> ArithmeticError:
     """The error for a primitive that has no finite result at its operands."""
-    finite = all(math.isfinite(data_of(v)) for v in (*_elements(x), *_elements(y)))
+    finite = all(math.isfinite(data_of(v)) for v in (*_vector_of(x), *_vector_of(y)))
     error: type[ArithmeticError]
     if isinstance(cause, ArithmeticError):
         error = type(cause)
@@ -79,7 +79,7 @@ _ADVICE = {
 }
 
 
-def _elements(operand: Any) -> tuple[Any, ...]:
+def _vector_of(operand: Any) -> tuple[Any, ...]:
     return operand if type(operand) is tuple else () if operand is None else (operand,)
 
 

@@ -21,8 +21,8 @@ def example_graph(model: MLP, x: Any, y: Any, loss: Loss) -> tuple[Value, dict[s
         draw(L, clusters=clusters).save("network.svg")
 
     The names are x1, x2 (inputs), h1[0] (hidden layer 1), p and y (prediction and target; p[0] and
-    y[0] where there are several) and L. Parameters have theirs from the model, and backward() adds
-    to their gradients as ever. Raises what the model and the loss raise for x and y.
+    y[0] where there are several) and L. Parameters have the model's labels, and backward() adds to their
+    gradients as always. Raises the errors of the model and the loss for x and y.
     """
     inputs = [Value(number, f"x{i}") for i, number in enumerate(np.ravel(x), 1)]
     targets = [Value(number) for number in np.ravel(y)]
@@ -48,7 +48,7 @@ def _label_all(values: list[Value], name: str) -> None:
 
 
 def _unframed(outputs: list[Value], clusters: dict[str, list[Value]]) -> list[Value]:
-    """What the outputs were computed from, themselves included, and no cluster holds yet."""
+    """The outputs and all that they were computed from, but for the Values that a cluster has."""
     old = {v for values in clusters.values() for v in values}
     found = dict.fromkeys(v for output in outputs for v in topological_order(output))
     return [v for v in found if v not in old]

@@ -264,9 +264,9 @@ def _batches(n: int, batch: int, steps: int) -> Iterator[slice]:
 
 
 class NumpyStepper:
-    """Steps of one array, of all the optimizer's parameters, by a compiled program in NumPy.
+    """Steps of all the optimizer's parameters as one array, by a compiled program in NumPy.
 
-    What the optimizer keeps of each parameter is an array too; its twin here updates them.
+    Each slot of the optimizer's state is an array too, and `twin`, a copy of the optimizer, updates them.
     """
 
     engine, is_fast = "numpy", True
@@ -276,7 +276,7 @@ class NumpyStepper:
         self.optimizer, self.twin = optimizer, copy.copy(optimizer)
         place = {p: i for i, p in enumerate(optimizer.parameters)}
         used = [v for leaves in reading.leaves for v in leaves.flat if v in place]
-        # In the order in which the program takes them, so that its arrays are slices of this one.
+        # In the program's order, so that its arrays are slices of this one.
         self.values = list(dict.fromkeys([*used, *optimizer.parameters]))
         self.places = [place[v] for v in self.values]
         self.unused = np.zeros(len(self.values) - len(used))

@@ -159,19 +159,17 @@ def harmless(row: Primitive, operands: tuple[Any, ...]) -> tuple[Any, ...]:
     condition = branches.get(get_ident())
     if condition is None:
         return operands
+
+    def replaced(mask: list[bool], x: float, choose: Any = condition._choice) -> tuple[Any, ...]:
+        return tuple(choose(condition, y, x) if replace else y for y, replace in zip(operands, mask))
+
     if _is_finite_everywhere(row):  # finite, unless a row's data are NaN or large
-        data = [isinstance(x, Node) and x.row is None and x.traced for x in operands]
-        return tuple(
-            condition._choice(condition, x, 1.0) if is_data else x for x, is_data in zip(operands, data)
-        )
-    live = [isinstance(operand, Node) for operand in operands]
-    for replaced in (live, [True] * len(live)):  # for x / 0, the 0 must be replaced too
+        return replaced([isinstance(x, Node) and x.row is None and x.traced for x in operands], 1.0)
+    are_values = [isinstance(x, Node) for x in operands]
+    for mask in (are_values, [True] * len(operands)):  # for x / 0, the 0 must be replaced too
         for x in POINTS:
-            if _is_regular(row, [x if replace else y for y, replace in zip(operands, replaced)]):
-                return tuple(
-                    condition._choice(condition, y, x) if replace else y
-                    for y, replace in zip(operands, replaced)
-                )
+            if _is_regular(row, replaced(mask, x, choose=lambda _, y, x: x)):
+                return replaced(mask, x)
     return operands
 
 

@@ -24,7 +24,7 @@ from . import copying, ops
 from .errors import anomaly, gradient_anomaly, no_number
 from .graph import parents, topological_order
 from .locks import new_lock
-from .node import Node, grad_of
+from .node import Node, data_of, grad_of
 from .ops import Primitive
 from .tracing import (
     COMPILE,
@@ -39,6 +39,38 @@ from .tracing import (
 )
 
 _subclasses: list[str] = []  # made by users: without any, a result's class needs no search
+
+
+def _unary_method(row: Primitive, doc: str = "") -> Callable[[Value], Value]:
+    def method(self: Value) -> Value:
+        return _unary(row, self)
+
+    method.__name__, method.__doc__ = row.name, doc
+    return method
+
+
+def _binary_method(row: Primitive, reflected: bool = False) -> Callable[[Value, Any], Value]:
+    def method(self: Value, other: Any) -> Value:
+        return _binary(row, self, other)
+
+    def reflected_method(self: Value, other: Any) -> Value:
+        return _binary(row, other, self)
+
+    return reflected_method if reflected else method
+
+
+def _comparison(of_floats: Any, row: Primitive, swap: bool = False) -> Any:
+    """The method of a comparison: a bool or, where that may differ from row to row, a Condition."""
+
+    def compare(self: Value, other: Any) -> Any:
+        if isinstance(other, np.ndarray) and other.ndim:
+            return NotImplemented  # NumPy compares each element
+        if modes and COMPILE in (mode_of(self), mode_of(other) if isinstance(other, Value) else 0):
+            out = _binary(row, other, self) if swap else _binary(row, self, other)
+            return NotImplemented if out is NotImplemented else Condition(out)
+        return of_floats(self._data, data_of(other))
+
+    return compare
 
 
 class Value(Node):
@@ -137,9 +169,7 @@ class Value(Node):
         """`data`, under NumPy's name."""
         return self.data
 
-    def detach(self) -> Value:
-        """A Value of the same number, through which no gradient flows back."""
-        return _unary(ops.detach, self)
+    detach = _unary_method(ops.detach, "A Value of the same number, through which no gradient flows back.")
 
     # The operators of the innermost loops have their row of the table written out, for speed; a
     # test holds them to the table. `d - d` is NaN, and so true, exactly where d is not finite.
@@ -202,56 +232,26 @@ class Value(Node):
         except SystemError as error:  # NumPy's dot went on after an error: raise that
             raise _original(error) from None
 
-    def __truediv__(self, other: Any) -> Value:
-        return _binary(ops.div, self, other)
-
-    def __pow__(self, other: Any) -> Value:
-        return _binary(ops.pow, self, other)
-
+    __truediv__ = _binary_method(ops.div)
+    __pow__ = _binary_method(ops.pow)
     __radd__ = __add__
     __rmul__ = __mul__
-
-    def __rsub__(self, other: Any) -> Value:
-        return _binary(ops.sub, other, self)
-
-    def __rtruediv__(self, other: Any) -> Value:
-        return _binary(ops.div, other, self)
-
-    def __rpow__(self, other: Any) -> Value:
-        return _binary(ops.pow, other, self)
-
-    def __neg__(self) -> Value:
-        return _unary(ops.neg, self)
+    __rsub__ = _binary_method(ops.sub, reflected=True)
+    __rtruediv__ = _binary_method(ops.div, reflected=True)
+    __rpow__ = _binary_method(ops.pow, reflected=True)
+    __neg__ = _unary_method(ops.neg)
+    __abs__ = _unary_method(ops.abs)
 
     def __pos__(self) -> Value:
         return self
 
-    def __abs__(self) -> Value:
-        return _unary(ops.abs, self)
-
-    def exp(self) -> Value:
-        """e^x."""
-        return _unary(ops.exp, self)
-
-    def log(self) -> Value:
-        """The natural logarithm."""
-        return _unary(ops.log, self)
-
-    def sqrt(self) -> Value:
-        """The square root; its derivative at 0 is infinite, which backward() reports."""
-        return _unary(ops.sqrt, self)
-
-    def sin(self) -> Value:
-        """The sine of radians."""
-        return _unary(ops.sin, self)
-
-    def cos(self) -> Value:
-        """The cosine of radians."""
-        return _unary(ops.cos, self)
-
-    def tanh(self) -> Value:
-        """The hyperbolic tangent."""
-        return _unary(ops.tanh, self)
+    exp = _unary_method(ops.exp, "e^x.")
+    log = _unary_method(ops.log, "The natural logarithm.")
+    sqrt = _unary_method(ops.sqrt, "The square root; its derivative at 0 is infinite: backward() reports it.")
+    sin = _unary_method(ops.sin, "The sine of radians.")
+    cos = _unary_method(ops.cos, "The cosine of radians.")
+    tanh = _unary_method(ops.tanh, "The hyperbolic tangent.")
+    softplus = _unary_method(ops.softplus, "log(1 + e^x); never overflows.")
 
     def sigmoid(self) -> Value:
         """1 / (1 + e^(−x)); never overflows."""
@@ -284,36 +284,23 @@ class Value(Node):
         out._dy = None
         return out
 
-    def softplus(self) -> Value:
-        """log(1 + e^x); never overflows."""
-        return _unary(ops.softplus, self)
-
     def conjugate(self) -> Value:
         """The Value itself, which is real; numpy.var and numpy.vdot call this."""
         return self
 
     # Comparisons compare the numbers. While compile records, they give Conditions, which `where` takes.
 
-    def __eq__(self, other: Any) -> Any:
-        return _comparison(operator.eq, ops.equal, self, other)
+    __eq__ = _comparison(operator.eq, ops.equal)
+    __lt__ = _comparison(operator.lt, ops.less)
+    __le__ = _comparison(operator.le, ops.less_equal)
+    __gt__ = _comparison(operator.gt, ops.less, swap=True)
+    __ge__ = _comparison(operator.ge, ops.less_equal, swap=True)
 
     def __ne__(self, other: Any) -> Any:
         equal = self.__eq__(other)
         if isinstance(equal, Condition):
             return Condition((~equal).value)
         return equal if equal is NotImplemented else not equal
-
-    def __lt__(self, other: Any) -> Any:
-        return _comparison(operator.lt, ops.less, self, other)
-
-    def __le__(self, other: Any) -> Any:
-        return _comparison(operator.le, ops.less_equal, self, other)
-
-    def __gt__(self, other: Any) -> Any:
-        return _comparison(operator.gt, ops.less, self, other, swap=True)
-
-    def __ge__(self, other: Any) -> Any:
-        return _comparison(operator.ge, ops.less_equal, self, other, swap=True)
 
     __hash__ = object.__hash__  # Values are keys by identity
 
@@ -417,9 +404,9 @@ class Value(Node):
     @staticmethod
     def _choice(condition: Value, a: Any, b: Any) -> Value:
         """The node of `where`: a if the condition's data is 1, b if it is 0."""
-        ys, data, live = _vector((a, b))
+        ys, data, are_values = _vector((a, b))
         taken = condition._data != 0.0
-        slopes = [float(taken), float(not taken)] if live else None
+        slopes = [float(taken), float(not taken)] if are_values else None
         cls = _result_class(Value, (condition, *ys))
         return _node(ops.where, data[0 if taken else 1], condition, ys, None, slopes, cls)
 
@@ -542,9 +529,9 @@ def matvec(rows: Iterable[Iterable[Any]], xs: Iterable[Any]) -> list[Value]:
 
 def total(xs: Iterable[Any]) -> Value:
     """Σ xᵢ as one node; xs are Values or numbers."""
-    xs, data, live = _vector(harmless(ops.total, tuple(xs)) if branches else xs)
+    xs, data, are_values = _vector(harmless(ops.total, tuple(xs)) if branches else xs)
     cls = _result_class(Value, xs) if modes or _subclasses else Value
-    slopes = [1.0] * len(xs) if live else None
+    slopes = [1.0] * len(xs) if are_values else None
     return _node(ops.total, sum(data, 0.0), xs, None, slopes, None, cls)
 
 
@@ -667,17 +654,6 @@ def _node(primitive: Primitive, data: float, x: Any, y: Any, dx: Any, dy: Any, c
     return out
 
 
-def _comparison(of_floats: Any, row: Primitive, x: Value, y: Any, swap: bool = False) -> Any:
-    """A comparison: a bool or, where it may differ from row to row, a Condition."""
-    if isinstance(y, np.ndarray) and y.ndim:
-        return NotImplemented  # NumPy compares each element
-    other = y._data if isinstance(y, Value) else y
-    if modes and COMPILE in (mode_of(x), mode_of(y) if isinstance(y, Value) else 0):
-        out = _binary(row, y, x) if swap else _binary(row, x, y)
-        return NotImplemented if out is NotImplemented else Condition(out)
-    return of_floats(x._data, other)
-
-
 def _original(error: BaseException) -> BaseException:
     """The original error, which CPython wrapped in SystemError because C code went on after it."""
     while isinstance(error, SystemError) and error.__cause__ is not None:
@@ -742,20 +718,11 @@ class Traced(Value):
 
     # The fast operators do not make operands harmless, as a branch of `where` needs them.
 
-    def __add__(self, other: Any) -> Any:
-        return _binary(ops.add, self, other)
-
-    def __sub__(self, other: Any) -> Any:
-        return _binary(ops.sub, self, other)
-
-    def __mul__(self, other: Any) -> Any:
-        return _binary(ops.mul, self, other)
-
-    def sigmoid(self) -> Value:
-        return _unary(ops.sigmoid, self)
-
-    def relu(self) -> Value:
-        return _unary(ops.relu, self)
+    __add__ = _binary_method(ops.add)
+    __sub__ = _binary_method(ops.sub)
+    __mul__ = _binary_method(ops.mul)
+    sigmoid = _unary_method(ops.sigmoid)
+    relu = _unary_method(ops.relu)
 
     def __hash__(self) -> int:
         if modes and sys._getframe(1).f_globals.get("__name__", "").partition(".")[0] not in (

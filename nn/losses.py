@@ -40,7 +40,7 @@ def _loss(
             return total([*map(of_one, ps, ys), *checks])
 
         def checked(y: Any) -> Any:
-            """Raise ValueError for a wrong target; while compile records, give a Value that is infinite then."""
+            """Raise ValueError for a wrong target; while compile records, give an infinite Value."""
             fine = takes(y)  # type: ignore[misc]
             if isinstance(fine, Condition):
                 with contextlib.suppress(ArithmeticError):  # the recorded row has a wrong target

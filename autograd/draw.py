@@ -96,7 +96,7 @@ def draw(
 
 
 def _svg_of(x: Value | Drawing) -> str | None:
-    """The picture that a notebook shows; None, for which it shows the repr, where there is none."""
+    """The SVG that a notebook shows; for None, it shows the repr."""
     try:
         return (draw(x) if isinstance(x, Value) else x).svg()
     except DrawingError:
@@ -281,7 +281,7 @@ def _tooltip(s: str) -> str:
 
 
 def _rendered(source: str, format: str) -> bytes:
-    """The picture in a format; for SVG, the wheel will do."""
+    """The picture in a format; without the system's Graphviz, a wheel makes SVG."""
     try:
         if shutil.which("dot"):
             return _by_dot(source, format)

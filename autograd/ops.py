@@ -164,7 +164,7 @@ softplus = Primitive("softplus", "log(1+eˣ)", _softplus_float, lambda x: np.log
                      lambda x, out: sigmoid(x))
 abs      = Primitive("abs",      "|x|",  math.fabs, np.abs,  lambda x, out: sign(x))
 sign     = Primitive("sign",     "sgn",  _sign_float, np.sign, no_gradient)
-# step is that of x − y, which may overflow.
+# step compares x and y, because x − y may overflow.
 step     = Primitive("step",     "x ⊳ y", _step_float, _step_array, no_gradient, no_gradient)
 maximum  = Primitive("maximum",  "max",  lambda x, y: y if x < y or y != y else x, np.maximum,
                      lambda x, y, out: step(x, y), lambda x, y, out: step(y, x))

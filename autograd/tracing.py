@@ -144,11 +144,11 @@ def _of_numbers(name: str) -> Any:
     return lambda self, *others: getattr(_as_number(self), name)(*map(_as_number, others))
 
 
-for _name in (
+for _dunder in (
     "add radd sub rsub mul rmul truediv rtruediv pow rpow neg pos abs"
     " eq ne lt le gt ge float int round format"
 ).split():
-    setattr(Condition, f"__{_name}__", _of_numbers(f"__{_name}__"))
+    setattr(Condition, f"__{_dunder}__", _of_numbers(f"__{_dunder}__"))
 
 
 def harmless(row: Primitive, operands: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -266,7 +266,7 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     Raises TypeError for any other condition.
     """
     if isinstance(condition, np.bool_ | int) and -2 <= condition <= 1:
-        taken = condition & 1  # ~True is −2: of what ~, & and | make of bools, the last bit is right
+        taken = condition & 1  # ~True is −2: the last bit is right in all that ~, & and | make of bools
         branch = a if taken else b
         if callable(a) or callable(b) or not any(isinstance(x, list | tuple | np.ndarray) for x in (a, b)):
             return branch() if callable(branch) else branch

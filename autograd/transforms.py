@@ -164,7 +164,7 @@ class TracedCall:
             return [found.get(v, 0.0) for v in self.variables]
         for v in self.variables:
             v._grad = 0.0
-        output.backward()  # numbers need a fraction of the time of adjoints
+        output.backward()  # backward() gives numbers in a fraction of the time
         return [v._grad for v in self.variables]
 
     def table(self, rows: list[list[Any]]) -> np.ndarray:

@@ -6,7 +6,7 @@
     stepper.write_back()            copy the state to the optimizer and its parameters
 
 One stepper computes with Values, one with arrays and one with machine code. The last two run what was
-recorded once, so a verifier checks them, and where one is wrong, Values go on from its last right state.
+recorded once, so a verifier checks them. If one is wrong, Values go on from its last verified state.
 """
 
 from __future__ import annotations
@@ -94,9 +94,9 @@ class Run:
 class Trainer:
     """Trains by a stepper or, from where a verified stepper goes wrong, by Values.
 
-    `verifier` finds that; without one the stepper is right. It looks after 1, 2, 4, 8, ... epochs and after
-    the last, and at losses alone if gradients would take more than a share of the time. A wrong stepper is
-    a TypeError with `strict`; otherwise `say` prints the difference, and `reason` keeps it.
+    `verifier` finds where; without one, the stepper counts as right. It looks after 1, 2, 4, 8, ... epochs
+    and after the last, and at losses alone if gradients would take more than a share of the time. A wrong
+    stepper is a TypeError with `strict`; otherwise `say` prints the difference, and `reason` keeps it.
     """
 
     SHARE = 0.02
@@ -185,7 +185,7 @@ class Trainer:
         return self.failed
 
     def verify(self) -> bool:
-        """Whether the present state is right; if not, go back to the last that was, and on with Values."""
+        """Whether the present state is right; if not, go back to the last verified one and on with Values."""
         if self.verifier is None or self.verified[0] == len(self.losses):
             return True
         difference = self.verifier.difference(self.stepper)

@@ -28,7 +28,7 @@ from autograd.program.generators import restore, states
 from .optim import Optimizer
 
 CLOSE = 1e-9  # relative differences up to this are none, as a closer look would take longer
-OPERATIONS_A_LOOK = 50_000  # with Values, in the rows to look at
+OPERATIONS_A_LOOK = 50_000  # with Values, which the rows to look at take together
 STEPS, LATER_STEPS = 10, 3  # one after the other, as an update may differ from step to step
 MOST_TARGETS = 1000  # distinct ones to look at, if targets repeat
 

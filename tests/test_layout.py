@@ -1,7 +1,9 @@
-"""Imports go one way, also those in functions and for type checkers."""
+"""Imports go one way, also those in functions and for type checkers, and a private name is in one file."""
 
 import ast
 import graphlib
+import symtable
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -84,3 +86,13 @@ def test_imports_go_one_way():
             later = {name for names in ORDER[i:] for name in names} - {module}
             wrong += [" imports ".join(found[name]) for name in later & found.keys()]
     assert not wrong
+
+
+def test_a_private_name_is_in_one_file():
+    files = defaultdict(set)
+    for module, path in FILES.items():
+        if unit(module) != "autograd.program":
+            for name in symtable.symtable(path.read_text(), str(path), "exec").get_symbols():
+                if name.is_assigned() and not name.is_imported() and name.get_name().startswith("_"):
+                    files[name.get_name()].add(module)
+    assert {name for name, modules in files.items() if len(modules) > 1} == {"__all__"}

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
-from .graph import operands, topological_order
+from . import ops
+from .graph import dependents, operands, parents, topological_order
+from .node import Node, data_of
 from .program.compiled import argument_names
-from .transforms import ArgNums, Call, data_of, formed, jacobian, numbers_in, places_of, table_of
+from .transforms import ArgNums, TracedCall, formed, jacobian, numbers_in, places_of, table_of
 from .value import Value
 
-STEPS, DEEPEST, RATIO = 10, 26, 4.0  # the fewest and most steps in a ladder; of each to the next
-SAFETY = 32.0  # over 10,000 derivatives of random programs, an error was up to 13 times its estimate
+FEWEST_STEPS, MOST_STEPS, RATIO = 10, 26, 4.0  # the fewest and most steps of a ladder, and each to the next
+SAFETY = 32.0  # errors of 10,000 derivatives of random programs were up to 13 times their estimate
 EPSILON, TINY = 2.0**-52, 2.0**-1022
+UNITS = 64.0  # rounding errors that the difference of two programs may have
 SHOWN = 20  # rows of the table
 
 
@@ -24,23 +27,23 @@ def check_gradients(
 ) -> None:
     """Compare the derivatives of f at args with central differences; AssertionError if one is wrong.
 
-    f, args and argnums are as for jacobian; without argnums, all args are differentiated by. Derivatives are
-    compared up to `order`, each with differences of those one order lower.
+    f, args and argnums are as for jacobian; argnums are by default all args. Derivatives up to `order` are
+    compared, each with differences of the derivatives one order lower.
 
-    An element x is moved by two ladders of steps, each a quarter of the one before, from 1/16 and from about
-    |x| / 16 down: ten of them, and more until rounding hides all else. Richardson's extrapolation estimates
-    the limit of no step; the estimate of the smallest error is taken, unless finer steps contradict it. The
-    error is the change by the last extrapolation (Ridders, Advances in Engineering Software 4, 1982), and the
-    rounding errors of f and of the derivative. The bound is 32 times that. As a rule, a derivative that is
-    a relative 1e-9 off is found, and features of f are seen that are 1e-5 wide.
+    An element x moves by two ladders of steps, from 1/16 and from about |x| / 16 down, each step a quarter of
+    the one before: ten steps, and more until rounding hides all else. Richardson's extrapolation estimates
+    the limit for step 0; the estimate with the smallest error counts, unless finer steps contradict it. The
+    error is the change by the last extrapolation (Ridders, Advances in Engineering Software 4, 1982), plus
+    the rounding errors of f and of the derivative. The bound is 32 times the error. As a rule, this finds
+    a derivative that is off by a relative 1e-9, and sees features of f that are 1e-5 wide.
 
-    The message is a table of the derivatives that are off by more than their bound, and of the places that
-    have none: kinks, where the slopes on both sides differ by more than their bounds; jumps, where the
+    The message is a table of the derivatives that are off by more than their bound, and of the places without
+    a derivative: kinks, where the slopes on both sides differ by more than their bounds; jumps, where the
     differences do not settle, as their bound exceeds f's rounding and its usual slope; ends of f's domain.
     Raises ArithmeticError where f or a derivative is not finite at args, and ValueError where args are not.
     """
     places = places_of(f, range(len(args)) if argnums is None else argnums)
-    with Call(f, places, args, {}) as call:
+    with TracedCall(f, places, args, {}) as call:
         given = [v._data for v in call.variables]
     names = argument_names(f, len(args))
     elements = [path for i in places for path in _paths(names[i], args[i])]
@@ -57,11 +60,15 @@ def check_gradients(
 
     def at(function: Callable[..., Any], numbers: list[float]) -> np.ndarray:
         """The function's outputs, and their roundings: (2, outputs)."""
-        with Call(function, places, moved(numbers), {}) as call:
-            return np.array([list(map(data_of, call.outputs)), _roundings(call)])
+        with TracedCall(function, places, moved(numbers), {}) as call:
+            outputs = call.outputs
+            graph = topological_order(*(x for x in outputs if isinstance(x, Value)))
+            error = rounding_errors(dependents(graph, call.variables))
+            roundings = [error.get(x, EPSILON * abs(data_of(x))) for x in outputs]
+            return np.array([list(map(data_of, outputs)), roundings])
 
     def along(function: Callable[..., Any], i: int) -> Callable[[float], np.ndarray]:
-        """`at` by the i-th number alone."""
+        """`at` as a function of the i-th number."""
         return lambda x: at(function, [*given[:i], x, *given[i + 1 :]])
 
     name = getattr(f, "__name__", "f")
@@ -72,12 +79,12 @@ def check_gradients(
         derivative = _flat(jacobian(function, places))
         by_graph = np.array([data_of(y) for y in derivative(*moved(given))]).reshape(len(derived), len(given))
         try:
-            own = at(derivative, given)[1].reshape(by_graph.shape)
+            rounding = at(derivative, given)[1].reshape(by_graph.shape)
         except (TypeError, ValueError):  # derive refuses local derivatives that are not the table's
-            own = 0.0 * by_graph
+            rounding = 0.0 * by_graph
         count += by_graph.size
         for i, x in enumerate(given):
-            by_differences, bends, bounds, settled = _differences(along(function, i), x, own[:, i])
+            by_differences, bends, bounds, settled = _differences(along(function, i), x, rounding[:, i])
             for k, of in enumerate(derived):
                 slope, bend, bound = by_differences[k], bends[k], bounds[k]
                 if math.isnan(slope):
@@ -102,44 +109,59 @@ def _flat(f: Callable[..., Any]) -> Callable[..., list[Any]]:
     return lambda *args: list(numbers_in(f(*args)))
 
 
-def _roundings(call: Call) -> list[float]:
-    """The rounding error of each output: a running error analysis (Wilkinson's) of its graph."""
-    found: dict[Any, float] = dict.fromkeys(call.variables, 0.0)
-    for v in topological_order(*(x for x in call.outputs if isinstance(x, Value))):
-        given = [
-            (p, abs(d)) for p, d in operands(v) if d is not None and isinstance(p, Value) and math.isfinite(d)
+def rounding_errors(order: Iterable[Node], rearranged: bool = False) -> dict[Any, float]:
+    """Bounds of the rounding errors of Values, parents first: a running error analysis (Wilkinson's).
+
+    An operation adds one rounding unit of its result, `dot` and `total` one of each term. With `rearranged`,
+    the bounds hold for sums in any order, too, and a sign that rounding may turn is off by 2.
+    """
+    error: dict[Any, float] = {}
+    for v in order:
+        pairs = [
+            (p, abs(d)) for p, d in operands(v) if d is not None and isinstance(p, Node) and math.isfinite(d)
         ]
-        if v not in found and any(p in found for p, _ in given):
-            size = sum(abs(p._data) * d for p, d in given) if type(v.x) is tuple else abs(v._data)
-            exact = type(v.y) is float and v.y == 1.0 and v._data == v.x._data  # x times 1, as Call writes it
-            carried = sum(d * found.get(p, 0.0) for p, d in given)
-            found[v] = carried if exact else carried + EPSILON * size + TINY
-    return [found.get(x, EPSILON * abs(data_of(x))) for x in call.outputs]
+        new = sum(d * error.get(p, 0.0) for p, d in pairs)
+        if v.row in (ops.mul, ops.dot):  # where one factor is 0, the derivatives miss the product of errors
+            factors = zip(*(x if type(x) is tuple else (x,) for x in (v.x, v.y)))
+            new += sum(error.get(x, 0.0) * error.get(y, 0.0) for x, y in factors)
+        elif v.row is ops.pow and v._dy is None and v.y > 1.0:  # as a product, at 0
+            new = max(new, error.get(v.x, 0.0) ** v.y)
+        elif rearranged and v.row in (ops.sign, ops.step, ops.relu):
+            away = sum(error.get(p, 0.0) for p in parents(v))
+            if abs(data_of(v.x) - (0.0 if v.y is None else data_of(v.y))) < UNITS * away:
+                new = away if v.row is ops.relu else 2.0
+        is_copy = v.row is ops.mul and type(v.y) is float and v.y == 1.0  # TracedCall writes these
+        if v.row is not None and not is_copy:
+            is_sum = type(v.x) is tuple or (rearranged and v.row in (ops.add, ops.sub))
+            size = sum(abs(p._data) * d for p, d in pairs) if is_sum else abs(v._data)
+            new += EPSILON * size + TINY
+        error[v] = new
+    return error
 
 
 @np.errstate(all="ignore")
-def _differences(f: Callable[[float], np.ndarray], x: float, own: np.ndarray) -> tuple[np.ndarray, ...]:
-    """For f's outputs at x: their slopes, half of each kink, error bounds, and which of them settled.
+def _differences(f: Callable[[float], np.ndarray], x: float, rounding: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The slopes of f's outputs at x, half of each kink, error bounds, and which slopes settled.
 
-    `own` is the rounding error of the derivatives by the graph. Slopes are NaN where f has no neighbours.
+    `rounding` is that of the derivatives by the graph. Slopes are NaN where f has no neighbours.
     """
-    here, its_rounding = f(x)
+    here, rounding_here = f(x)
     best, errors, noises = (np.full((2, len(here)), start) for start in (np.nan, np.inf, 0.0))
     moves = [0.0 * here]
     for largest in sorted({2.0**-4, 2.0 ** ((math.frexp(x)[1] + 1) // 6 * 6 - 4)}, reverse=True):
         before: list[np.ndarray] = []
-        for k in range(DEEPEST):
+        for k in range(MOST_STEPS):
             step = abs(x) + largest / RATIO**k - abs(x)  # x ± step are exact
             if not step:
                 break
             try:
                 (below, low), (above, high) = f(x - step), f(x + step)
-            except (ArithmeticError, ValueError):  # outside f's domain: only what is nearer to x counts
+            except (ArithmeticError, ValueError):  # outside f's domain: only steps nearer to x count
                 before = []
                 continue
             # The mean of both sides' slopes goes by even powers of step, half their difference by odd ones.
             estimate = np.array([above - below, (above - here) - (here - below)]) / (2.0 * step)
-            noise = np.array([low + high, low + high + 2.0 * its_rounding]) / (2.0 * step)
+            noise = np.array([low + high, low + high + 2.0 * rounding_here]) / (2.0 * step)
             moves.append(abs(estimate).sum(axis=0))
             if before:  # coarse steps that agreed may have missed how f moves
                 room = abs(estimate - before[0]) + SAFETY * (errors + noise)
@@ -154,15 +176,15 @@ def _differences(f: Callable[[float], np.ndarray], x: float, own: np.ndarray) ->
                 best, errors = np.where(better, estimates[-1], best), np.where(better, error, errors)
                 noises = np.where(better, noise, noises)
             before = estimates
-            if k >= STEPS and (errors <= RATIO * noise).all():  # finer steps have more noise than that
+            if k >= FEWEST_STEPS and (errors <= RATIO * noise).all():  # finer steps have more noise than that
                 break
-    (slopes, bends), bounds = best, SAFETY * (errors + own)
-    settled = (errors <= SAFETY * (noises + own)) | (bounds <= np.median(moves, axis=0))
+    (slopes, bends), bounds = best, SAFETY * (errors + rounding)
+    settled = (errors <= SAFETY * (noises + rounding)) | (bounds <= np.median(moves, axis=0))
     return slopes, np.where(abs(bends) > RATIO * bounds[1], bends, 0.0), bounds[0], settled.all(axis=0)
 
 
 def _gap(f: Callable[[float], np.ndarray], x: float) -> str:
-    """On which side of x f is not defined."""
+    """The sides of x where f is not defined, in words."""
     step, sides = max(1.0, abs(x)) * 2.0**-20, []
     for side, moved in (("left", x - step), ("right", x + step)):
         try:
@@ -173,7 +195,7 @@ def _gap(f: Callable[[float], np.ndarray], x: float) -> str:
 
 
 def _paths(name: str, form: Any) -> Iterator[str]:
-    """How the numbers in a form are written: x, x[0][1], x[0,1]."""
+    """The names of the numbers in a form: x, x[0][1], x[0,1]."""
     if isinstance(form, list | tuple):
         for i, part in enumerate(form):
             yield from _paths(f"{name}[{i}]", part)
@@ -185,7 +207,7 @@ def _paths(name: str, form: Any) -> Iterator[str]:
 
 
 def _title(output: str, *elements: str) -> str:
-    """A derivative as it is written: ∂²f[0]/∂x∂y."""
+    """The name of a derivative: ∂²f[0]/∂x∂y."""
     power = "" if len(elements) == 1 else "".join("⁰¹²³⁴⁵⁶⁷⁸⁹"[int(digit)] for digit in str(len(elements)))
     return f"∂{power}{output}/" + "".join(f"∂{element}" for element in elements)
 

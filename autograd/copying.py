@@ -1,39 +1,38 @@
-"""Copies and pickles of graphs, without recursion and with all that is shared still shared."""
+"""Copies and pickles of graphs: without recursion, and with shared operands still shared."""
 
 from __future__ import annotations
 
 import threading
 import weakref
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .graph import topological_order
-
-if TYPE_CHECKING:
-    from .value import Value
+from .node import Node, V, grad_of
 
 
-def copy(v: Value) -> Value:
+def copy(v: V) -> V:
     """copy.copy: another Value of the same operands."""
-    kind = type(v)
-    twin = kind.__new__(kind)
-    twin._data, twin.grad, twin.row = v._data, getattr(v, "_grad", 0.0), v.row
-    if label := v.label:
-        twin.label = label
+    cls = type(v)
+    twin = cls.__new__(cls)
+    twin._data, twin._grad, twin.row = v._data, grad_of(v), v.row
+    if hasattr(v, "_label"):
+        twin._label = v._label
     twin.x, twin.y, twin._dx, twin._dy = v.x, v.y, v._dx, v._dy
-    if v.__dict__ or len(kind.__mro__) > 2:  # it has fields of its own
+    if v.__dict__ or len(cls.__mro__) > 3:  # attributes beside Value's slots
         reduced: Any = object.__reduce_ex__(v, 2)
-        for part in filter(None, reduced[2]):  # the dict that it may have, and the slots
+        for part in filter(None, reduced[2]):  # its dict, if it has one, and its slots
             for name, field in part.items():
                 setattr(twin, name, field)
     return twin
 
 
-def deepcopy(v: Value, memo: dict[int, Any]) -> Value:
-    """copy.deepcopy: the graph again, parents first, so that a copy finds its operands' copies."""
+def deepcopy(v: Node, memo: dict[int, Any]) -> Any:
+    """copy.deepcopy: a copy of the graph, parents first, so that a copy finds its operands' copies."""
     for node in topological_order(v):
         if hasattr(node._dx, "function"):
-            raise TypeError(f"{node.op!r} was made by hand: its _backward knows the original operands alone")
+            name = node.row.name
+            raise TypeError(f"{name!r} was made by hand: its _backward knows the original operands alone")
         if id(node) not in memo:
             memo[id(node)] = twin = copy(node)
             twin.x = _copied(node.x, memo)
@@ -41,43 +40,43 @@ def deepcopy(v: Value, memo: dict[int, Any]) -> Value:
     return memo[id(v)]
 
 
-def reduce(v: Value, protocol: Any) -> Any:
-    """pickle: a leaf like any object, a computed Value as the last of its graph in order."""
+def reduce(v: Node, protocol: Any) -> Any:
+    """pickle: a leaf as any object, a computed Value as the last item of its graph in order."""
     if v.row and not _being_pickled(v):
         return _last, (Graph(v),)
     return object.__reduce_ex__(v, 2)  # from 2 on, objects with slots can be pickled
 
 
 class Graph:
-    """A graph as pickle is to see it: a list of its Values, parents first.
+    """A graph as pickle sees it: a list of its Values, parents first.
 
-    By itself, pickle would recurse from each Value into its parents. From this list it takes every
-    Value after that one's parents, and writes references to them.
+    Pickle would recurse from each Value into its parents. In this list it meets the parents first, and
+    then writes references to them.
     """
 
-    def __init__(self, root: Value):
+    def __init__(self, root: Node):
         self.order = topological_order(root)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return list, (), None, _Items(self.order)
 
 
-class _Items(Iterator["Value"]):
-    """What pickle takes the list's items from, and holds for as long as it writes them."""
+class _Items(Iterator[Node]):
+    """The iterator of the list, which pickle holds for as long as it writes the items."""
 
-    def __init__(self, order: list[Value]):
+    def __init__(self, order: list[Node]):
         self.order = iter(order)
-        self.drawn: set[Value] = set()  # but not yet written
+        self.drawn: set[Node] = set()  # and not yet written
         _pickling.items = weakref.ref(self)
 
-    def __next__(self) -> Value:
+    def __next__(self) -> Node:
         v = next(self.order)
         self.drawn.add(v)
         return v
 
 
-def _being_pickled(v: Value) -> bool:
-    """Whether v is the item that this thread's pickle has come to: its parents are written then."""
+def _being_pickled(v: Node) -> bool:
+    """Whether v is the item that this thread's pickle is writing: its parents are written already."""
     items = _pickling.items() if hasattr(_pickling, "items") else None
     if items is None or v not in items.drawn:
         return False
@@ -85,7 +84,7 @@ def _being_pickled(v: Value) -> bool:
     return True
 
 
-def _last(values: list[Value]) -> Value:
+def _last(values: list[Node]) -> Node:
     return values[-1]
 
 

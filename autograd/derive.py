@@ -4,8 +4,8 @@
     (slope,) = derive(x**3, [x])  # 3 x²
     (curvature,) = derive(slope, [x])  # 6 x
 
-It goes the way of backward(), with the rows of the table applied to Values instead of floats; pushforward
-goes the other way.
+derive walks the graph as backward() does, and applies the rows of the table to Values instead of floats.
+pushforward walks it from the leaves to the outputs.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from .value import Value, dot, total
 def derive(output: Value, wrt: Iterable[Value]) -> list[Value]:
     """∂output/∂v for each v of wrt, leaves or not, as Values computed from those of output's graph.
 
-    Where output does not depend on v, that is Value(0.0). Raises TypeError for what is no Value,
-    ArithmeticError where a derivative is not finite, and ValueError if a leaf's data, on which a
-    derivative depends, were changed after the graph was recorded.
+    The derivative is Value(0.0) where output does not depend on v. Raises TypeError for an argument that is
+    no Value, ArithmeticError where a derivative is not finite, and ValueError if a leaf's data, on which
+    a derivative depends, were changed after the graph was recorded.
     """
     wrt = list(wrt)
     for v in (output, *wrt):
@@ -39,14 +39,14 @@ def derive(output: Value, wrt: Iterable[Value]) -> list[Value]:
 def adjoints(
     seeds: dict[Value, Any], wrt: Iterable[Value], order: Iterable[Value] | None = None
 ) -> dict[Value, Any]:
-    """∂(Σ seed · output)/∂v, Values or numbers, for each v of wrt and of what is between.
+    """∂(Σ seed · output)/∂v, Values or numbers, for each v of wrt and for the Values between.
 
-    `seeds` has a seed for each output; what no output depends on is left out. `order` has the Values
-    to differentiate, parents first, if those are not all that the outputs were computed from.
+    `seeds` has a seed for each output. A v that no output depends on is left out. `order` has the Values
+    to differentiate, parents first; by default, all that the outputs were computed from.
     """
     order = list(topological_order(*seeds) if order is None else order)
     inside = set(order)
-    # What comes last here comes first below: the outputs, ..., and wrt where it ends the order.
+    # Insertion order is forward; the loop below runs it in reverse, from the outputs to wrt.
     arriving: dict[Value, list[tuple[Any, Any]]] = {v: [] for v in wrt if v not in inside}
     arriving |= {v: [] for v in dependents(order, wrt)}
     for v, seed in seeds.items():
@@ -65,7 +65,7 @@ def adjoints(
 def pushforward(tangents: Iterable[tuple[Value, Any]], outputs: Iterable[Any]) -> list[Any]:
     """Σ tangent · ∂output/∂v over pairs (v, tangent), for each output: Values or numbers.
 
-    The chain rule in the order of the computation, from operands to what was computed from them.
+    The chain rule in the order of the computation, from operands to results.
     """
     found = dict(tangents)
     outputs = list(outputs)
@@ -94,7 +94,7 @@ def _partials(v: Value, wanted: Any) -> Iterator[tuple[Value, Any]]:
             partials, recorded = (partials,), (recorded,)
         for p, partial, at_recording in zip(vector, partials, recorded):
             if p in wanted:
-                # (In a branch of `where`, the recorded one may be that of other harmless operands.)
+                # (In a branch of `where`, other harmless operands may have been recorded.)
                 number = partial._data if isinstance(partial, Value) else partial
                 if number != at_recording and not branches:
                     raise ValueError(f"a leaf's data were changed after {v!r} was recorded: record it again")
@@ -110,7 +110,7 @@ def _sum_of_products(pairs: list[tuple[Any, Any]]) -> Any:
             partials.append(partial)
         else:
             terms.append(
-                _scaled(adjoint, partial) if isinstance(adjoint, Value) else _scaled(partial, adjoint)
+                _product(adjoint, partial) if isinstance(adjoint, Value) else _product(partial, adjoint)
             )
     if len(adjoints) < 2:
         terms += map(times, adjoints, partials)
@@ -119,5 +119,5 @@ def _sum_of_products(pairs: list[tuple[Any, Any]]) -> Any:
     return sum(terms[1:], terms[0]) if len(terms) < 3 else total(terms)
 
 
-def _scaled(x: Any, number: float) -> Any:
+def _product(x: Any, number: float) -> Any:
     return x if number == 1.0 else -x if number == -1.0 else x * number

@@ -3,7 +3,7 @@
     loss.backward()
     draw(loss).save("loss.svg")
 
-A picture is DOT text. Graphviz makes SVG of it: the system's, or else one that is a Python wheel.
+A picture is DOT text, of which Graphviz makes SVG: the system's, or else that in a Python wheel.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from typing import Any
 from . import ops
 from .graph import operands, topological_order
 from .locks import new_lock
-from .value import Value, grad_of
+from .node import grad_of
+from .value import Value
 
 
 class DrawingError(RuntimeError):
@@ -64,10 +65,7 @@ class Drawing:
         Path(path).write_bytes(content)
 
     def _repr_svg_(self) -> str | None:
-        try:
-            return self.svg()
-        except DrawingError:  # the notebook shows the repr
-            return None
+        return _svg_of(self)
 
 
 def draw(
@@ -97,11 +95,22 @@ def draw(
     return Drawing(_Sketch(order, clusters).dot(), len(order))
 
 
+def _svg_of(x: Value | Drawing) -> str | None:
+    """The SVG that a notebook shows; for None, it shows the repr."""
+    try:
+        return (draw(x) if isinstance(x, Value) else x).svg()
+    except DrawingError:
+        return None
+
+
+Value._repr_svg_ = _svg_of  # type: ignore[attr-defined]  # set here, as value.py is below this module
+
+
 class _Sketch:
     """DOT text in the making; Values are added parents first, the output last."""
 
     def __init__(self, order: list[Value], clusters: Mapping[str, Iterable[Value]]):
-        import graphviz  # here: it adds a fifth to the time that importing the engine takes
+        import graphviz  # imported here, as it adds a fifth to the time of importing the engine
 
         layout = _GRAPH | (_DENSE if clusters else {})
         self.picture = graphviz.Digraph("computation", graph_attr=layout, node_attr=_NODE, edge_attr=_EDGE)
@@ -110,7 +119,7 @@ class _Sketch:
         self.legend = graphviz.Digraph("cluster_legend", graph_attr=_LEGEND, node_attr={"fontsize": "10"})
         self.largest = max((abs(grad_of(v)) for v in order if math.isfinite(grad_of(v))), default=0.0)
         self.names = map("n{}".format, itertools.count())
-        self.tail: dict[Any, str] = {}  # of a Value, or a vector of numbers: where its edges start
+        self.tail: dict[Any, str] = {}  # of a Value or a vector of numbers: the start of its edges
         self.edges: list[tuple[str, str, dict[str, str]]] = []
         for v in order:
             self.add(v, boxed=bool(v.label or not v.row or v is order[-1]))
@@ -122,9 +131,9 @@ class _Sketch:
             self.tail[v] = circle = next(self.names)
             symbol, marks = _symbol(v)
             shape = _CIRCLE if len(symbol) < (6 if " " in symbol else 5) else _PILL  # spaces are narrow
-            frame.node(circle, _text(symbol), fontsize="15" if len(symbol) == 1 else "11", **look, **shape)
-            pairs = list(zip(_operands(v), marks))
-            # ordering=in stacks operands in the order of their edges, from below if in a frame
+            frame.node(circle, _escaped(symbol), fontsize="15" if len(symbol) == 1 else "11", **look, **shape)
+            pairs = list(zip(_drawn_operands(v), marks))
+            # ordering=in stacks operands in the order of their edges, and in a frame from below
             for (operand, partial), mark in pairs if frame is self.picture else reversed(pairs):
                 if isinstance(operand, Value):
                     self.connect(operand, v, circle, partial, mark)
@@ -133,8 +142,9 @@ class _Sketch:
         if boxed:
             box = next(self.names)
             self.tail[v] = f"{box}:e"
-            label = f"{_text(v.label)}|" if v.label else ""
-            frame.node(box, f"{label}{{{_number(v._data)}|{_number(grad_of(v))}}}", shape="record", **look)
+            label = f"{_escaped(v.label)}|" if v.label else ""
+            numbers = f"{_formatted(v._data)}|{_formatted(grad_of(v))}"
+            frame.node(box, f"{label}{{{numbers}}}", shape="record", **look)
             if v.row:
                 self.edges.append((circle, box, {"tooltip": look["tooltip"]}))
 
@@ -143,15 +153,17 @@ class _Sketch:
         if id(numbers) not in self.tail:
             self.tail[id(numbers)] = next(self.names)
             more = f", … {len(numbers)} numbers" if len(numbers) > 6 else ""
-            shown = f"[{', '.join(map(_number, numbers[:6]))}{more}]"
+            shown = f"[{', '.join(map(_formatted, numbers[:6]))}{more}]"
             frame.node(self.tail[id(numbers)], shown, shape="box", color="none", width="0")
         return self.tail[id(numbers)]
 
     def connect(self, parent: Value, child: Value, circle: str, partial: float | None, mark: str) -> None:
-        """An edge; one into a frame bends inside it, as Graphviz would lead it around the frame."""
+        """An edge; it bends inside its child's frame, as Graphviz would lead it around the frame."""
         tail = self.tail[parent]
-        slope = f"∂{_name(child)}/∂{_name(parent)} = {_number(partial, '.6g')}" if partial is not None else ""
-        look = {"tooltip": _tooltip(slope or "no gradient flows back")} | ({} if slope else _FLAT)
+        slope, look = "no gradient flows back", _DASHED
+        if partial is not None:
+            slope, look = f"∂{_name(child)}/∂{_name(parent)} = {_formatted(partial, '.6g')}", {}
+        look = look | {"tooltip": _tooltip(slope)}
         frame = self.frame_of.get(child)
         if frame is not None and self.frame_of.get(parent) is not frame:
             bend = next(self.names)
@@ -161,21 +173,21 @@ class _Sketch:
         self.edges.append((tail, circle, look | _MARK[mark]))
 
     def dot(self) -> str:
-        self.picture.body.reverse()  # then dot stacks what the edges leave open in order, too
+        self.picture.body.reverse()  # then dot stacks in order the nodes that edges leave open
         for title, frame in self.frames.items():
             frame.body.reverse()
-            if frame.body:  # not so if its Values are not in this graph
-                frame.attr(label=_text(title), **_FRAME)
+            if frame.body:  # it has none if its Values are not in this graph
+                frame.attr(label=_escaped(title), **_FRAME)
                 self.picture.subgraph(frame)
         self.legend.node("key", "label|{value|gradient}", shape="record")
         self.legend.node("scale", **_scale(self.largest))
         self.picture.subgraph(self.legend)
-        if self.edges:  # the last one is the output's: the legend stands where it leads
+        if self.edges:  # the legend stands beside the output's node, where the last edge starts
             beside = self.edges[-1][0]
             self.edges += [(beside, name, {"style": "invis", "weight": "0"}) for name in ("key", "scale")]
         for tail, head, attributes in self.edges:
             self.picture.edge(tail, head, **attributes)
-        # The limits are rounds for each node, and each takes time by the length. Small pictures need fewer.
+        # The limits count rounds for each node, and a round takes time by the length.
         length, nodes = self.length(), len(self.edges) + 1
         self.picture.attr(nslimit=f"{5e6 / (length * nodes):.6f}", mclimit=f"{min(1.0, 3e3 / length):.6f}")
         return self.picture.source
@@ -189,7 +201,7 @@ class _Sketch:
         return max(1, sum(left[tail] - left[head] for tail, head in ends))
 
 
-def _operands(v: Value) -> list[tuple[Any, Any]]:
+def _drawn_operands(v: Value) -> list[tuple[Any, Any]]:
     """v's operands, with the local derivatives; those of a dot product in turn: w[0], x[0], w[1], ..."""
     pairs = list(operands(v))
     if v.row is ops.dot and v._dx is not None and v._dy is not None:
@@ -198,7 +210,7 @@ def _operands(v: Value) -> list[tuple[Any, Any]]:
 
 
 def _symbol(v: Value) -> tuple[str, Iterable[str]]:
-    """What v's circle shows, with a number in its place: `x − 1`; and its edges' marks."""
+    """The text in v's circle, with a number in its place (`x − 1`), and the marks of its edges."""
     symbol = v.row.symbol
     ordered = "y" in symbol
     if type(v.x) is float or type(v.y) is float:
@@ -206,7 +218,7 @@ def _symbol(v: Value) -> tuple[str, Iterable[str]]:
             symbol = "y × x" if symbol == "×" else f"x {symbol} y" if len(symbol) == 1 else f"{symbol}(x, y)"
         shown = {"x": v.x, "y": v.y}
         for role, operand in shown.items():
-            shown[role] = "x" if isinstance(operand, Value) else _number(operand)
+            shown[role] = "x" if isinstance(operand, Value) else _formatted(operand)
             if shown[role].startswith("−") and "," not in symbol:
                 shown[role] = f"({shown[role]})"
         symbol, ordered = re.sub(r"\b[xy]\b", lambda role: shown[role[0]], symbol), False
@@ -219,7 +231,7 @@ def _scale(largest: float) -> dict[str, str]:
     if not largest:
         return {"label": "all gradients are 0", "shape": "box"}
     scale = [part * largest for part in (-1, -0.01, 0, 0.01, 1)]
-    low, high = _number(scale[0]), f"+{_number(scale[-1])}"
+    low, high = _formatted(scale[0]), f"+{_formatted(scale[-1])}"
     gap = " " * max(2, 11 - 2 * len(low))
     colours = ":".join(_colour(g, largest) for g in scale)
     label = rf"gradient\n{low}{gap}0{gap}{high}"
@@ -244,10 +256,10 @@ def _name(v: Value) -> str:
 
 
 def _about(v: Value) -> str:
-    return f"{_name(v)} = {_number(v._data, '.6g')}, gradient {_number(grad_of(v), '.6g')}"
+    return f"{_name(v)} = {_formatted(v._data, '.6g')}, gradient {_formatted(grad_of(v), '.6g')}"
 
 
-def _number(x: float, form: str = "") -> str:
+def _formatted(x: float, form: str = "") -> str:
     """x in about three digits, unless a format is given: 0.5, −6.61e−4, 2e20."""
     if not form:
         form = ".0f" if 999.5 <= abs(x) < 99999.5 else ".2e" if 0 < abs(x) < 1e-3 else ".3g"
@@ -255,8 +267,8 @@ def _number(x: float, form: str = "") -> str:
     return re.sub(r"\.?0*e\+?(-?)0*", r"e\1", digits).replace("-", "−")
 
 
-def _text(s: str, backslash: str = r"\\") -> str:
-    """s as a label that shows just s: no markup, no fields, no character that XML cannot hold."""
+def _escaped(s: str, backslash: str = r"\\") -> str:
+    """s as a label that shows s: without markup, fields, or characters that XML cannot hold."""
     if len(s) > 1000:  # dot takes no string above 16 kB
         s = s[:1000] + "…"
     special = str.maketrans({"\\": backslash, "{": "&#123;", "|": "&#124;", "}": "&#125;", "\t": " "})
@@ -265,11 +277,11 @@ def _text(s: str, backslash: str = r"\\") -> str:
 
 
 def _tooltip(s: str) -> str:
-    return _text(s, 2 * r"\\")  # Graphviz takes the escapes out of a tooltip twice
+    return _escaped(s, 2 * r"\\")  # Graphviz takes the escapes out of a tooltip twice
 
 
 def _rendered(source: str, format: str) -> bytes:
-    """The picture in a format; SVG also where the wheel is all there is of Graphviz."""
+    """The picture in a format; without the system's Graphviz, a wheel makes SVG."""
     try:
         if shutil.which("dot"):
             return _by_dot(source, format)
@@ -331,7 +343,7 @@ def _stoppable_wheel() -> Any:
     wheel = WasmtimeBackend.__new__(WasmtimeBackend)  # its __init__ makes an engine without epochs
     wheel._engine = wasmtime.Engine(config)
     wheel._module = wasmtime.Module.from_file(wheel._engine, str(_constants.PACKAGE_WASM_PATH))
-    atexit.register(_stoppable_wheel.cache_clear)  # while what it needs to end is still there
+    atexit.register(_stoppable_wheel.cache_clear)  # before the modules that its end needs are gone
     return wheel
 
 
@@ -369,7 +381,7 @@ _MARK = {
     "y": {"headlabel": "y", "headport": "sw", "labelangle": "60"},
 }
 _BEND = {"shape": "point", "width": "0.02", "fillcolor": _LINE}
-_FLAT = {"style": "dashed"}
+_DASHED = {"style": "dashed"}
 _STEM = {"arrowhead": "none", "weight": "1", "minlen": "3"}
 _RAISED = str.maketrans("0123456789−xy", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻ˣʸ")
 _one_at_a_time = new_lock()

@@ -1,4 +1,4 @@
-"""Error messages for results and gradients that are not finite, and for Values that are read as numbers."""
+"""Errors for results and gradients that are not finite, and for Values that are read as numbers."""
 
 from __future__ import annotations
 
@@ -6,32 +6,28 @@ import linecache
 import math
 import os
 import sys
+from collections.abc import Sequence
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .graph import operands
-from .ops import CONDITIONS
-
-if TYPE_CHECKING:
-    from .ops import Primitive
-    from .value import Value
+from .node import Node, data_of
+from .ops import CONDITIONS, Primitive
 
 
 def anomaly(primitive: Primitive, x: Any, y: Any = None, cause: Exception | None = None) -> ArithmeticError:
     """The error for a primitive that has no finite result at its operands."""
-    finite = all(math.isfinite(d) for d in (*_data(x), *_data(y)))
-    kind: type[ArithmeticError]
+    finite = all(math.isfinite(data_of(v)) for v in (*_vector_of(x), *_vector_of(y)))
+    error: type[ArithmeticError]
     if isinstance(cause, ArithmeticError):
-        kind = type(cause)
-    elif cause is None and finite:
-        kind = OverflowError
+        error = type(cause)
     else:
-        kind = FloatingPointError
-    verb = "overflows" if kind is OverflowError else "is undefined" if finite else "is not finite"
-    return kind(f"{_call(primitive.name, x, y)} {verb}{_user_line()}")
+        error = OverflowError if cause is None and finite else FloatingPointError
+    verb = "overflows" if error is OverflowError else "is undefined" if finite else "is not finite"
+    return error(f"{_expression(primitive, x, y)} {verb}{_user_line()}")
 
 
-def gradient_anomaly(v: Value, order: list[Value]) -> ArithmeticError:
+def gradient_anomaly(v: Node, order: Sequence[Node]) -> ArithmeticError:
     """The error for a gradient that came out infinite or NaN at v, reached from order's last node."""
     for child in order:
         for p, d in operands(child):
@@ -43,14 +39,14 @@ def gradient_anomaly(v: Value, order: list[Value]) -> ArithmeticError:
     return OverflowError(f"{said}{_user_line()}")
 
 
-def derivative_anomaly(v: Value, operand: Any, size: str = "not finite") -> ArithmeticError:
+def derivative_anomaly(v: Node, operand: Any, size: str = "not finite") -> ArithmeticError:
     """The error for a derivative of v, with respect to an operand, that is not finite or grows so."""
-    said = f"the derivative of {_call(v.op, v.x, v.y)} with respect to {_shown(operand)} is {size}"
+    said = f"the derivative of {_expression(v.row, v.x, v.y)} with respect to {_shown(operand)} is {size}"
     return FloatingPointError(f"backward: {said}{_user_line()}")
 
 
-def refusal(v: Value, use: str, compiling: bool) -> TypeError:
-    """The error for code that reads a Value while it is compiled, or else differentiated."""
+def refusal(v: Node, use: str, compiling: bool) -> TypeError:
+    """The error for code that reads a Value while that code is compiled, or else differentiated."""
     why = (
         "compile records a function once, for all examples, and what follows from this would be baked in"
         if compiling
@@ -59,8 +55,8 @@ def refusal(v: Value, use: str, compiling: bool) -> TypeError:
     return TypeError(f"this {use} {_shown(v)}{_user_line()}: {why}. Instead, {_ADVICE[use]}")
 
 
-def no_number(v: Value) -> TypeError:
-    """The error for code that needs a float, and is given a Value."""
+def no_number(v: Node) -> TypeError:
+    """The error for code that needs a float and gets a Value."""
     return TypeError(
         f"a Value is no float, and this needs one of {_shown(v)}{_user_line()}: what follows from that number"
         " would have no derivative. Use np.sin(x) or x.sin() for math.sin(x), and dtype object for arrays of"
@@ -83,17 +79,12 @@ _ADVICE = {
 }
 
 
-def _data(operand: Any) -> list[float]:
-    vector = operand if type(operand) is tuple else () if operand is None else (operand,)
-    return [_number(x) for x in vector]
+def _vector_of(operand: Any) -> tuple[Any, ...]:
+    return operand if type(operand) is tuple else () if operand is None else (operand,)
 
 
-def _number(x: Any) -> float:
-    return x._data if hasattr(x, "_record") else float(x)
-
-
-def _call(op: str, x: Any, y: Any) -> str:
-    return f"{op}({_shown(x)})" if y is None else f"{op}({_shown(x)}, {_shown(y)})"
+def _expression(row: Primitive, x: Any, y: Any) -> str:
+    return f"{row.name}({_shown(x)})" if y is None else f"{row.name}({_shown(x)}, {_shown(y)})"
 
 
 def _shown(operand: Any) -> str:
@@ -105,23 +96,21 @@ def _shown(operand: Any) -> str:
     if row in CONDITIONS:
         x, y, sign = operand.x, operand.y, row.symbol.removeprefix("x ").removesuffix(" y")
         return f"{sign} ({_shown(x)})" if y is None else f"{_shown(x)} {sign} {_shown(y)}"
-    label = getattr(operand, "label", "")
-    return f"{label}={_number(operand)!r}" if label else repr(_number(operand))
+    label = getattr(operand, "_label", "")
+    return f"{label}={data_of(operand)!r}" if label else repr(data_of(operand))
 
 
 def _user_line() -> str:
-    """The caller's own place, as ", at file:line: source"; "" if there is none."""
+    """The line of the user's code that is running, as ", at file:line: source"; "" if there is none."""
     frame: FrameType | None = sys._getframe(1)
-    while frame and frame.f_globals.get("__name__", "").partition(".")[0] in _NOT_THE_USERS:
+    while frame and frame.f_globals.get("__name__", "").partition(".")[0] in _LIBRARIES:
         frame = frame.f_back
-    return f", at {_place(frame)}" if frame else ""
-
-
-def _place(frame: FrameType) -> str:
+    if frame is None:
+        return ""
     file, line = frame.f_code.co_filename, frame.f_lineno
     source = linecache.getline(file, line).strip()
-    return f"{os.path.basename(file)}:{line}" + (f": {source}" if source else "")
+    return f", at {os.path.basename(file)}:{line}" + (f": {source}" if source else "")
 
 
-# NumPy's wrappers stand between, as in nn.fit, and Python's own, as in statistics.fmean or a thread.
-_NOT_THE_USERS = {"autograd", "nn", "numpy", *sys.stdlib_module_names}
+# Wrappers of NumPy stand between, as in nn.fit, and Python's modules, as in statistics.fmean.
+_LIBRARIES = {"autograd", "nn", "numpy", *sys.stdlib_module_names}

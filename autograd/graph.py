@@ -1,11 +1,10 @@
 """Walking a graph, without recursion: a graph may be a million nodes deep.
 
-    operands(v)            what v was computed from, with the local derivatives
-    parents(v)             the Values among that
-    topological_order(*vs) vs and all they were computed from, parents first
-
-What else reads a graph takes it in that order. Where it makes many objects on the way, it has
-    collector_off()        Python's garbage collector at rest
+operands(v)            the operands of v, with the local derivatives
+parents(v)             the Values among the operands
+topological_order(*vs) vs and all that they were computed from, parents first
+dependents(order, vs)  the part of an order that depends on vs
+collector_off()        Python's garbage collector at rest, for code that makes many objects
 """
 
 from __future__ import annotations
@@ -15,31 +14,28 @@ import gc
 import itertools
 import math
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .locks import in_forked_child
+from .node import Node, V
 
-if TYPE_CHECKING:
-    from .value import Value
-
-
-NUMBERS = {float, tuple, type(None)}  # the operands without a derivative that are no Values
+NUMBERS = {float, tuple, type(None)}  # an operand without a derivative may be a Value, or one of these
 
 
-def operands(v: Value) -> Iterator[tuple[Any, Any]]:
-    """v's operands, each with ∂v/∂operand, or None: for a number, and for what no gradient flows back to.
+def operands(v: Node) -> Iterator[tuple[Any, Any]]:
+    """v's operands, each with ∂v/∂operand; that is None for a number, and where no gradient flows back.
 
     A vector of numbers is one operand.
     """
     for operand, partials in ((v.x, v._dx), (v.y, v._dy)):
         if type(operand) is tuple and partials is not None:
-            known = type(partials) in (list, tuple)  # not so if they are in a `_backward` written by hand
+            known = type(partials) in (list, tuple)  # a `_backward` written by hand has no numbers
             yield from zip(operand, partials if known else itertools.repeat(math.nan))
         elif operand is not None:
             yield operand, partials
 
 
-def parents(v: Value) -> tuple[Value, ...]:
+def parents(v: V) -> tuple[V, ...]:
     """The Values among v's operands, in order."""
     x, y = v.x, v.y
     if type(x) is tuple:
@@ -53,13 +49,13 @@ def parents(v: Value) -> tuple[Value, ...]:
     return (*xs, y) if v._dy is not None or type(y) not in NUMBERS else xs
 
 
-def topological_order(*roots: Value, flat: bool = True) -> list[Value]:
+def topological_order(*roots: V, gradient_only: bool = False) -> list[V]:
     """roots and every Value they depend on, each once, every parent before its children.
 
-    Without `flat`, only the Values that a gradient reaches: none behind a comparison or a detach().
+    With `gradient_only`, only the Values that a gradient reaches: none behind a comparison or a detach().
     """
-    order: list[Value] = []
-    seen: set[Value] = set()
+    order: list[V] = []
+    seen: set[V] = set()
     stack: list[Any] = list(roots)
     pop, push = stack.pop, stack.append
     while stack:
@@ -70,14 +66,14 @@ def topological_order(*roots: Value, flat: bool = True) -> list[Value]:
             seen.add(v)
             push(v)
             push(None)
-            # parents(v), in place: this loop is a quarter of a training step
+            # parents(v), written out: this loop takes a quarter of a training step
             if v._dx is not None:
                 x = v.x
                 if type(x) is not tuple:
                     push(x)
                 elif not seen.issuperset(x):
                     stack += x
-            elif flat and type(v.x) not in NUMBERS:
+            elif not gradient_only and type(v.x) not in NUMBERS:
                 push(v.x)
             if v._dy is not None:
                 y = v.y
@@ -85,15 +81,15 @@ def topological_order(*roots: Value, flat: bool = True) -> list[Value]:
                     push(y)
                 elif not seen.issuperset(y):
                     stack += y
-            elif flat and type(v.y) not in NUMBERS:
+            elif not gradient_only and type(v.y) not in NUMBERS:
                 push(v.y)
     return order
 
 
-def dependents(order: Iterable[Value], sources: Iterable[Value]) -> dict[Value, None]:
-    """Of Values in topological order, the sources and those that depend on one, in that order."""
+def dependents(order: Iterable[V], sources: Iterable[V]) -> dict[V, None]:
+    """The sources, and the Values that depend on one, in the given topological order."""
     wanted = set(sources)
-    found: dict[Value, None] = {}
+    found: dict[V, None] = {}
     for v in order:
         if v in wanted or not wanted.isdisjoint(parents(v)):
             wanted.add(v)
@@ -103,9 +99,9 @@ def dependents(order: Iterable[Value], sources: Iterable[Value]) -> dict[Value, 
 
 @contextlib.contextmanager
 def collector_off() -> Iterator[None]:
-    """Python's garbage collector off: graphs have no cycles, and to look for some takes most of the time."""
+    """Python's garbage collector off: the search for cycles takes most of the time, and graphs have none."""
     on = gc.isenabled()
-    if on:  # else another thread that is here as well may have turned it off, and will turn it on
+    if on:  # else another thread in here may have turned it off, and will turn it on
         _turned_off.append(None)
         gc.disable()
     try:
@@ -118,9 +114,9 @@ def collector_off() -> Iterator[None]:
 
 @in_forked_child
 def _collector_on() -> None:
-    if _turned_off:  # by a thread that the child does not have
+    if _turned_off:  # a thread did that, and the child does not have it
         _turned_off.clear()
         gc.enable()
 
 
-_turned_off: list[None] = []  # an item for each thread that did
+_turned_off: list[None] = []  # an item for each thread that turned the collector off

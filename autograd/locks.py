@@ -1,4 +1,4 @@
-"""locks: threads take turns by them, and a forked child, which has no other threads, finds them free."""
+"""Locks for threads. A forked child has no other threads, and so finds the locks free."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def new_lock() -> Any:
 
 
 def in_forked_child(job: Callable[[], None]) -> Callable[[], None]:
-    """A decorator: every child does this job first. Without fork nothing has to be done."""
+    """A decorator: each forked child does this job first. Systems without fork need no job."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=job)
     return job
 
 
 class computed_once:
-    """An attribute, computed once by the object's `_lock`: cached_property may lock the whole class."""
+    """An attribute, computed once under the object's `_lock`; cached_property may lock the whole class."""
 
     def __init__(self, compute: Callable[[Any], Any]):
         self.compute, self.name = compute, compute.__name__

@@ -5,8 +5,8 @@
 
 `compute` works on floats, `numpy` on arrays. `dx` and `dy` are the local derivatives with respect
 to the first and second operand, given the operands and the result; they use operators and
-primitives only, so that one line serves floats, Values and arrays. Whoever reads a graph reads the
-row that each node keeps, and never its name: two rows may share one.
+primitives only, so that one line serves floats, Values and arrays. Code that reads a graph reads the
+row that each node keeps, and not the row's name: two rows may have the same name.
 """
 
 import functools
@@ -19,13 +19,15 @@ from typing import Any
 
 import numpy as np
 
+from .node import Node
+
 
 @dataclass(frozen=True, eq=False)
 class Primitive:
     """A function of one or two operands, with its local derivatives.
 
-    An operand is a scalar; those of `dot` and `total`, and the second of `where`, are vectors
-    (sequences of scalars). `flat` stands for the derivative of a step: no gradient flows back.
+    An operand is a scalar; the operands of `dot` and `total`, and the second of `where`, are vectors
+    (sequences of scalars). The derivative of a step is `no_gradient`.
     """
 
     name: str
@@ -36,16 +38,16 @@ class Primitive:
     dy: Callable[..., Any] | None = None
 
     def __post_init__(self) -> None:
-        if "TABLE" in globals() and not isinstance(self.compute, functools.partial):  # a user's
-            object.__setattr__(self, "compute", functools.partial(_float, self.name, self.compute))
+        if "TABLE" in globals() and not isinstance(self.compute, functools.partial):  # of a user
+            object.__setattr__(self, "compute", functools.partial(_as_float, self.name, self.compute))
 
     def __call__(self, *operands: Any) -> Any:
         """Compute on numbers, apply to arrays, record on Values and arrays of Values.
 
-        (Of vectors of Values, value.py's dot and total make one node; these two rows do not.)
+        (The rows dot and total record no vectors of Values; the functions of value.py do.)
         """
         if type(operands[0]) is not float or type(operands[-1]) is not float:
-            values = [operand for operand in operands if hasattr(operand, "_record")]
+            values = [operand for operand in operands if isinstance(operand, Node)]
             arrays = [operand for operand in operands if isinstance(operand, np.ndarray)]
             if arrays and (values or any(array.dtype == object for array in arrays)):
                 return np.frompyfunc(self, len(operands), 1)(*operands)
@@ -61,20 +63,20 @@ class Primitive:
         return Primitive, (self.name, self.symbol, self.compute, self.numpy, self.dx, self.dy)
 
 
-def _float(name: str, compute: Callable[..., Any], *numbers: float) -> float:
-    """A user's compute, whose result is a float: a float32 would turn the whole graph to single precision."""
+def _as_float(name: str, compute: Callable[..., Any], *numbers: float) -> float:
+    """A user's compute with its result as a float: a float32 would make the whole graph single precision."""
     out = compute(*numbers)
     if not isinstance(out, Real):
         raise TypeError(f"compute of the primitive {name!r} gives a number for numbers, not {out!r:.80}")
     return float(out)
 
 
-def flat(*_: Any) -> None:
-    """No derivative, or 0: no gradient flows back to this operand."""
+def no_gradient(*_: Any) -> None:
+    """The derivative by an operand that no gradient flows back to: None, or 0."""
 
 
 def by_hand(name: str) -> Primitive:
-    """The row of a Value made by hand: its name, and no function or derivative that could be read."""
+    """The row of a Value made by hand: a name, with functions that raise TypeError."""
 
     def unknown(*_: Any) -> Any:
         raise TypeError(
@@ -85,10 +87,10 @@ def by_hand(name: str) -> Primitive:
     return Primitive(name, name or "?", unknown, unknown, unknown)
 
 
-def _sigmoid(x: float) -> float:
+def _sigmoid_float(x: float) -> float:
     try:
         return 1.0 / (1.0 + math.exp(-x))
-    except OverflowError:  # x < -709: the 1 is below the rounding of exp(-x)
+    except OverflowError:  # x < -709: the 1 vanishes in the rounding of exp(-x)
         return math.exp(x)
 
 
@@ -97,19 +99,19 @@ def _sigmoid_array(x: np.ndarray) -> np.ndarray:
     return np.where(x >= 0, 1.0, e) / (1.0 + e)
 
 
-def _softplus(x: float) -> float:
+def _softplus_float(x: float) -> float:
     return max(x, 0.0) + math.log1p(math.exp(-math.fabs(x)))
 
 
-def _sign(x: float) -> float:
+def _sign_float(x: float) -> float:
     return x if x == 0.0 or x != x else math.copysign(1.0, x)
 
 
-def _step(x: float, y: float) -> float:
+def _step_float(x: float, y: float) -> float:
     return 1.0 if x > y else 0.0 if x < y else 0.5 if x == y else math.nan
 
 
-def _step_arrays(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _step_array(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.where(x > y, 1.0, np.where(x < y, 0.0, np.where(x == y, 0.5, math.nan)))
 
 
@@ -127,11 +129,11 @@ def _pow_dx(x: Any, y: Any, out: Any) -> Any:
     return slope / (one + (1.0 - one) * _nonzero(x))
 
 
-def _dot(xs: Iterable[float], ys: Iterable[float]) -> float:
+def _dot_float(xs: Iterable[float], ys: Iterable[float]) -> float:
     return sum(map(times, xs, ys), 0.0)
 
 
-log: Primitive  # those that a row above their own uses
+log: Primitive  # rows above these primitives use them
 cos: Primitive
 relu: Primitive
 sign: Primitive
@@ -155,28 +157,30 @@ sqrt = Primitive("sqrt", "√",    math.sqrt, np.sqrt, lambda x, out: 0.5 / out)
 sin  = Primitive("sin",  "sin",  math.sin,  np.sin,  lambda x, out: cos(x))
 cos  = Primitive("cos",  "cos",  math.cos,  np.cos,  lambda x, out: -sin(x))
 tanh = Primitive("tanh", "tanh", math.tanh, np.tanh, lambda x, out: 1.0 - out * out)
-sigmoid  = Primitive("sigmoid",  "σ",    _sigmoid,  _sigmoid_array, lambda x, out: out * (1.0 - out))
+sigmoid  = Primitive("sigmoid",  "σ",    _sigmoid_float, _sigmoid_array, lambda x, out: out * (1.0 - out))
 relu     = Primitive("relu",     "relu", lambda x: 0.0 if x <= 0.0 else x, lambda x: np.maximum(x, 0.0),
                      lambda x, out: sign(out))
-softplus = Primitive("softplus", "log(1+eˣ)", _softplus, lambda x: np.logaddexp(x, 0.0),
+softplus = Primitive("softplus", "log(1+eˣ)", _softplus_float, lambda x: np.logaddexp(x, 0.0),
                      lambda x, out: sigmoid(x))
 abs      = Primitive("abs",      "|x|",  math.fabs, np.abs,  lambda x, out: sign(x))
-sign     = Primitive("sign",     "sgn",  _sign,     np.sign, flat)
-step     = Primitive("step",     "x ⊳ y", _step, _step_arrays, flat, flat)  # of x − y, which may overflow
+sign     = Primitive("sign",     "sgn",  _sign_float, np.sign, no_gradient)
+# step compares x and y, because x − y may overflow.
+step     = Primitive("step",     "x ⊳ y", _step_float, _step_array, no_gradient, no_gradient)
 maximum  = Primitive("maximum",  "max",  lambda x, y: y if x < y or y != y else x, np.maximum,
                      lambda x, y, out: step(x, y), lambda x, y, out: step(y, x))
 minimum  = Primitive("minimum",  "min",  lambda x, y: y if x > y or y != y else x, np.minimum,
                      lambda x, y, out: step(y, x), lambda x, y, out: step(x, y))
-detach   = Primitive("detach",   "detach", lambda x: x, lambda x: +x, flat)
-less       = Primitive("less",       "x < y", lambda x, y: 1.0 if x < y else 0.0,  np.less, flat, flat)
-less_equal = Primitive("less_equal", "x ≤ y", lambda x, y: 1.0 if x <= y else 0.0, np.less_equal, flat, flat)
-equal      = Primitive("equal",      "x = y", lambda x, y: 1.0 if x == y else 0.0, np.equal, flat, flat)
-logical_and = Primitive("logical_and", "and", min, np.logical_and, flat, flat)
-logical_or  = Primitive("logical_or",  "or",  max, np.logical_or, flat, flat)
-logical_not = Primitive("logical_not", "not", lambda x: 1.0 - x, np.logical_not, flat)
+detach   = Primitive("detach",   "detach", lambda x: x, lambda x: +x, no_gradient)
+less       = Primitive("less",       "x < y", lambda x, y: float(x < y),  np.less, no_gradient, no_gradient)
+less_equal = Primitive("less_equal", "x ≤ y", lambda x, y: float(x <= y), np.less_equal,
+                       no_gradient, no_gradient)
+equal      = Primitive("equal",      "x = y", lambda x, y: float(x == y), np.equal, no_gradient, no_gradient)
+logical_and = Primitive("logical_and", "and", min, np.logical_and, no_gradient, no_gradient)
+logical_or  = Primitive("logical_or",  "or",  max, np.logical_or, no_gradient, no_gradient)
+logical_not = Primitive("logical_not", "not", lambda x: 1.0 - x, np.logical_not, no_gradient)
 where    = Primitive("where", "where", lambda x, ys: ys[0] if x else ys[1], lambda x, ys: np.where(x, *ys),
-                     flat, lambda x, ys, out: (where(x, (1.0, 0.0)), where(x, (0.0, 1.0))))
-dot      = Primitive("dot",      "•",    _dot, np.dot, lambda xs, ys, out: ys, lambda xs, ys, out: xs)
+                     no_gradient, lambda x, ys, out: (where(x, (1.0, 0.0)), where(x, (0.0, 1.0))))
+dot      = Primitive("dot",      "•",    _dot_float, np.dot, lambda xs, ys, out: ys, lambda xs, ys, out: xs)
 total    = Primitive("total",    "Σ",    lambda xs: sum(xs, 0.0), np.sum, lambda xs, out: [1.0] * len(xs))
 # fmt: on
 

@@ -1,13 +1,13 @@
 """tracing: reading Values while a function is compiled or differentiated.
 
 A number that leaves the graph there is lost: compile would bake it in for every row, and a transform
-would miss its derivative. So each thread has a mode, and Values that are read ask for it:
+would miss its derivative. So each thread has a mode, and a Value that is read asks for the mode:
 
     with tracing(COMPILE):
         f(*inputs)  # comparisons give Conditions, and x.data is x.detach()
 
-The inputs of such a function, and all Values computed from them, are of class Traced: they know that
-they are traced in threads that f starts, too.
+The inputs of f, and all Values computed from them, are of class Traced: their mode holds in threads that
+f starts, too.
 """
 
 from __future__ import annotations
@@ -25,30 +25,31 @@ import numpy as np
 from . import ops
 from .errors import refusal
 from .locks import in_forked_child
+from .node import Node
 from .ops import Primitive
 
 TRANSFORM, COMPILE = 1, 2
-modes: dict[int, int] = {}  # by thread, of those that trace: empty in eager code, which asks for that alone
-branches: dict[int, Any] = {}  # by thread, of those that record a branch of `where`: its condition
+modes: dict[int, int] = {}  # of each thread that traces; eager code only asks whether there are any
+branches: dict[int, Any] = {}  # of each thread in a branch of `where`, its condition
 
 
 @contextlib.contextmanager
 def tracing(mode: int) -> Iterator[None]:
-    """This thread in a mode; what is compiled within a transform, or a transform there, is compiled."""
+    """This thread in a mode; where compile and a transform are nested, in COMPILE."""
     with _entry(modes, max(mode, modes.get(get_ident(), 0))):
         yield
 
 
 @contextlib.contextmanager
 def untraced() -> Iterator[None]:
-    """This thread in eager mode: programs that a traced function calls are on their own."""
+    """This thread in eager mode, for a program that a traced function calls."""
     with _entry(modes, 0), _entry(branches, None):
         yield
 
 
 @contextlib.contextmanager
 def _entry(entries: dict[int, Any], entry: Any) -> Iterator[None]:
-    """This thread's entry, for a while."""
+    """This thread's entry, until the block ends."""
     thread = get_ident()
     before = entries.get(thread)
     entries[thread] = entry
@@ -62,12 +63,12 @@ def _entry(entries: dict[int, Any], entry: Any) -> Iterator[None]:
 
 
 def mode_of(v: Any) -> int:
-    """The mode in which v is read: 0 in eager code."""
+    """The mode in which this thread reads v: 0 in eager code."""
     return modes.get(get_ident()) or (max(list(modes.values()), default=0) if v.traced else 0)
 
 
 def refuse(v: Any, use: str, mode: int = TRANSFORM) -> None:
-    """Raise TypeError where v is read for a use that this mode, or a stricter one, does not allow."""
+    """Raise TypeError if v is read in this mode or a stricter one, which do not allow the use."""
     if modes and (now := mode_of(v)) >= mode:
         raise refusal(v, use, now == COMPILE)
 
@@ -75,8 +76,8 @@ def refuse(v: Any, use: str, mode: int = TRANSFORM) -> None:
 class Condition:
     """A comparison of Values that differs from row to row: `where` takes it, and &, | and ~ combine it.
 
-    Arithmetic takes it as 1 or 0, as it does bools. `value` is its node in the graph. `inverted` says whether
-    Python's bools would give −2 and −1 here, as ~True and ~False are.
+    In arithmetic, a Condition is 1 or 0, as a bool is. `value` is its node in the graph. `inverted` marks
+    a result of ~, which makes −2 and −1 of Python's bools.
     """
 
     __slots__ = ("value", "inverted")
@@ -112,7 +113,7 @@ class Condition:
         return array_function(function, args, kwargs)
 
     def choose(self, a: Any, b: Any) -> Any:
-        """a where it holds, else b; of arrays, element by element."""
+        """a where the condition holds, else b; of arrays, element by element."""
         a, b = self._branch(a), (~self)._branch(b)
         choice = functools.partial(self.value._choice, self.value)
         if any(isinstance(x, list | tuple | np.ndarray) for x in (a, b)):
@@ -120,7 +121,7 @@ class Condition:
         return choice(a, b)
 
     def _branch(self, branch: Any) -> Any:
-        """The result of a branch; a function is recorded so that it does no harm in other rows."""
+        """The result of a branch; a function is recorded so that rows of other branches raise nothing."""
         if not callable(branch):
             return branch
         outer = branches.get(get_ident())
@@ -131,7 +132,7 @@ class Condition:
 
 
 def _as_number(x: Any) -> Any:
-    """1 for a condition that holds, 0 for another; x itself where it is none."""
+    """A condition as 1 or 0, and anything else as it is."""
     if not isinstance(x, Condition):
         return x
     if x.inverted:
@@ -143,34 +144,32 @@ def _of_numbers(name: str) -> Any:
     return lambda self, *others: getattr(_as_number(self), name)(*map(_as_number, others))
 
 
-for _name in (
+for _dunder in (
     "add radd sub rsub mul rmul truediv rtruediv pow rpow neg pos abs"
     " eq ne lt le gt ge float int round format"
 ).split():
-    setattr(Condition, f"__{_name}__", _of_numbers(f"__{_name}__"))
+    setattr(Condition, f"__{_dunder}__", _of_numbers(f"__{_dunder}__"))
 
 
 def harmless(row: Primitive, operands: tuple[Any, ...]) -> tuple[Any, ...]:
     """Operands of a primitive in a branch of `where`, replaced by safe numbers in the rows of other branches.
 
-    All that is computed there is then finite, raises nothing, and passes back a gradient of 0.
+    In those rows, the primitive is then finite, raises nothing, and passes back a gradient of 0.
     """
     condition = branches.get(get_ident())
     if condition is None:
         return operands
-    if _is_total(row):  # finite, unless a row's data are NaN or large
-        data = [hasattr(x, "_record") and x.row is None and x.traced for x in operands]
-        return tuple(
-            condition._choice(condition, x, 1.0) if is_data else x for x, is_data in zip(operands, data)
-        )
-    live = [hasattr(operand, "_record") for operand in operands]
-    for replaced in (live, [True] * len(live)):  # and of x / 0, the 0 too
+
+    def replaced(mask: list[bool], x: float, choose: Any = condition._choice) -> tuple[Any, ...]:
+        return tuple(choose(condition, y, x) if replace else y for y, replace in zip(operands, mask))
+
+    if _is_finite_everywhere(row):  # finite, unless a row's data are NaN or large
+        return replaced([isinstance(x, Node) and x.row is None and x.traced for x in operands], 1.0)
+    are_values = [isinstance(x, Node) for x in operands]
+    for mask in (are_values, [True] * len(operands)):  # for x / 0, the 0 must be replaced too
         for x in POINTS:
-            if _is_regular(row, [x if replace else y for y, replace in zip(operands, replaced)]):
-                return tuple(
-                    condition._choice(condition, y, x) if replace else y
-                    for y, replace in zip(operands, replaced)
-                )
+            if _is_regular(row, replaced(mask, x, choose=lambda _, y, x: x)):
+                return replaced(mask, x)
     return operands
 
 
@@ -178,8 +177,8 @@ POINTS = (1.0, 0.5, 2.0, -0.5, 0.0)
 
 
 @functools.cache
-def _is_total(row: Primitive) -> bool:
-    """Whether it is finite, with its derivatives, at all numbers of ordinary size."""
+def _is_finite_everywhere(row: Primitive) -> bool:
+    """Whether a primitive and its derivatives are finite at all numbers of ordinary size."""
     ordinary = (-1e3, -1.0, 0.0, 1.0, 1e3)
     places = [(x, y) for x in ordinary for y in ordinary] if row.dy else [(x,) for x in ordinary]
     return row in (ops.dot, ops.total) or all(_is_regular(row, numbers) for numbers in places)
@@ -190,7 +189,7 @@ def _is_regular(row: Primitive, numbers: Any) -> bool:
         out = row.compute(*numbers)
         slopes = [slope(*numbers, out) or 0.0 for slope in (row.dx, row.dy) if slope]
         return all(map(math.isfinite, (out, *slopes)))
-    except Exception:  # a user's own may raise anything there
+    except Exception:  # a user's primitive may raise anything
         return False
 
 
@@ -198,7 +197,7 @@ def _is_regular(row: Primitive, numbers: Any) -> bool:
 
 
 class Values(np.ndarray):
-    """An array of Values that a traced function is given: NumPy's functions take it as they take Values."""
+    """An array of Values, as a traced function gets them: NumPy's functions treat it as they do Values."""
 
     def __repr__(self) -> str:
         return repr(np.asarray(self))
@@ -211,7 +210,7 @@ class Values(np.ndarray):
 
 
 def array_ufunc(ufunc: Any, method: str, inputs: Any, kwargs: dict[str, Any]) -> Any:
-    """A ufunc of Values and arrays of them, by rows of the table, or by the operators of Values."""
+    """A ufunc of Values and arrays of Values, by rows of the table or by the operators of Values."""
     function = _BY_UFUNC.get(ufunc) if method == "__call__" and not kwargs else None
     if function and not any(isinstance(x, np.ndarray | list | tuple) for x in inputs):
         return function(*(x.item() if isinstance(x, np.generic) else x for x in inputs))
@@ -221,7 +220,7 @@ def array_ufunc(ufunc: Any, method: str, inputs: Any, kwargs: dict[str, Any]) ->
         if ufunc in _COMPARISONS and all(isinstance(x, bool) for x in result.flat):
             return result.astype(bool)  # a mask
         return _viewed(result, *inputs)
-    if any(hasattr(out, "_record") for out in kwargs.get("out", ())):
+    if any(isinstance(out, Node) for out in kwargs.get("out", ())):
         raise TypeError(f"numpy.{ufunc.__name__} cannot write into a Value")
     kwargs = {name: np.asarray(x) if isinstance(x, Values) else x for name, x in kwargs.items()}
     if "out" in kwargs:
@@ -237,18 +236,18 @@ def array_ufunc(ufunc: Any, method: str, inputs: Any, kwargs: dict[str, Any]) ->
 
 
 def array_function(function: Any, args: Any, kwargs: Any) -> Any:
-    """A function of NumPy's that is no ufunc, called with Values or arrays of them."""
+    """A function of NumPy that is no ufunc, called with Values or arrays of Values."""
     if function is np.where and len(args) == 3:
         return where(*args)
     return _viewed(function._implementation(*args, **kwargs), *args)
 
 
 def _as_array(x: Any) -> np.ndarray:
-    return np.asarray(x, dtype=object if hasattr(x, "_record") else None)
+    return np.asarray(x, dtype=object if isinstance(x, Node) else None)
 
 
 def _viewed(result: Any, *inputs: Any) -> Any:
-    """An array of Values as Values, wherever its operands were or something is traced."""
+    """An array of objects as a Values, if an operand was one or any thread traces."""
     if isinstance(result, np.ndarray) and result.dtype == object:
         if modes or any(isinstance(x, Values) for x in inputs):
             return result.view(Values)
@@ -267,11 +266,11 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     Raises TypeError for any other condition.
     """
     if isinstance(condition, np.bool_ | int) and -2 <= condition <= 1:
-        taken = condition & 1  # ~True is −2: the last bit of all that ~, & and | make of bools is right
+        taken = condition & 1  # ~True is −2: the last bit is right in all that ~, & and | make of bools
         branch = a if taken else b
         if callable(a) or callable(b) or not any(isinstance(x, list | tuple | np.ndarray) for x in (a, b)):
             return branch() if callable(branch) else branch
-        return np.where(bool(taken), _as_array(a), _as_array(b))  # of the shape that both have
+        return np.where(bool(taken), _as_array(a), _as_array(b))  # broadcast to the shape of both
     if isinstance(condition, Condition):
         return condition.choose(a, b)
     given = np.asarray(condition)

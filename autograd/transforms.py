@@ -7,15 +7,15 @@
     hessian(f, argnums=(0, 1))(w, x)  # a tuple of tuples of second derivatives
     grad(grad(grad(lambda x: x**4)))(2.0)  # 48.0
 
-The arguments at the places `argnums` are differentiated by: floats, NumPy arrays, and lists and tuples of
-those, nested too. f gets Values in their places, and derivatives come back in their form. Other
-arguments are passed on as they are. f may compare its Values and branch: the branch taken is differentiated.
+The arguments at the places `argnums` are differentiated by: floats, NumPy arrays, and nested lists and
+tuples of those. f gets Values in their places, and derivatives come back in the arguments' form. Other
+arguments are passed on unchanged. f may compare its Values and branch: the branch taken is differentiated.
 TypeError says where a derivative would be lost: where f takes float() or bool() of a Value, reads its grad,
 copies it, or looks it up in a dict. `x.data` is the number, and has no derivative.
 
-What comes back is numbers, unless f depends on Values that were there before: on arguments that are
-Values, or on a model's parameters. Then it is Values, to be differentiated again, drawn or compiled, and
-numbers where it depends on none. That is how transforms of transforms work.
+Results are numbers, unless f depends on Values from outside: on arguments that are Values, or on a model's
+parameters. Then results are Values, which can be differentiated again, drawn and compiled; one that depends
+on no outside Value is a number. So transforms of transforms work.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ import numpy as np
 
 from . import ops
 from .derive import adjoints, pushforward
+from .node import data_of
 from .tracing import TRANSFORM, Values, modes, tracing
 from .value import Constant, Traced, Value, number, settle
 
@@ -46,12 +47,12 @@ def grad(f: Callable[..., Any], argnums: ArgNums = 0) -> Callable[..., Any]:
 
 
 def value_and_grad(f: Callable[..., Any], argnums: ArgNums = 0) -> Callable[..., Any]:
-    """What f returns and its gradient, as a pair: see grad."""
+    """The result of f and its gradient, as a pair; see grad."""
     places = places_of(f, argnums)
 
     def both(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        with Call(f, places, args, kwargs) as call:
-            if _shape(call.result) != ():
+        with TracedCall(f, places, args, kwargs) as call:
+            if _form_shape(call.result) != ():
                 raise TypeError(
                     f"grad takes a function with one output, and {call.name} returned {call.result!r:.80}:"
                     " jacobian takes one with several"
@@ -63,15 +64,15 @@ def value_and_grad(f: Callable[..., Any], argnums: ArgNums = 0) -> Callable[...,
 
 
 def jacobian(f: Callable[..., Any], argnums: ArgNums = 0) -> Callable[..., Any]:
-    """The derivatives of all that f returns: a number, an array, or lists of those.
+    """The derivatives of the result of f: of a number, an array, or lists of those.
 
-    In the form of that, and for each part of it in the form of the argument; those of an array by an
-    array are one array, of shape (*result, *argument).
+    They have the form of the result and, in the place of each number there, the form of the argument.
+    The derivatives of an array by an array are one array, of shape (*result, *argument).
     """
     places = places_of(f, argnums)
 
     def derivatives(*args: Any, **kwargs: Any) -> Any:
-        with Call(f, places, args, kwargs) as call:
+        with TracedCall(f, places, args, kwargs) as call:
             table = call.table([call.gradient(output) for output in call.outputs])
         return formed(table, call.result, call.by(argnums))
 
@@ -88,17 +89,18 @@ def jvp(
 ) -> tuple[Any, Any]:
     """f(*primals), and its derivative in the direction of tangents: the Jacobian times a vector.
 
-    There is a tangent for each primal, or for each of argnums, and of the same form. The Jacobian is not
-    computed: tangents go forward along the graph, once.
+    Each primal, or each of argnums, has a tangent of the same form. The Jacobian is not computed: tangents
+    go forward along the graph, once.
     """
     if not (isinstance(primals, list | tuple) and isinstance(tangents, list | tuple)):
         raise TypeError("jvp takes primals and tangents as tuples, (x,) if there is one")
-    with Call(f, places_of(f, range(len(primals)) if argnums is None else argnums), primals, {}) as call:
-        if _shape(tuple(tangents)) != _shape(call.arguments):
-            shapes = f"{_shape(tuple(tangents))}, and the arguments {_shape(call.arguments)}"
+    places = places_of(f, range(len(primals)) if argnums is None else argnums)
+    with TracedCall(f, places, primals, {}) as call:
+        if _form_shape(tuple(tangents)) != _form_shape(call.arguments):
+            shapes = f"{_form_shape(tuple(tangents))}, and the arguments {_form_shape(call.arguments)}"
             raise ValueError(f"the tangents have shapes {shapes}")
         given = list(numbers_in(tuple(tangents)))
-        call.live |= any(isinstance(x, Value) for x in given)
+        call.gives_values |= any(isinstance(x, Value) for x in given)
         directions = [x if isinstance(x, Value) else Constant(x) for x in given]
         table = call.table([call.outputs, pushforward(zip(call.variables, directions), call.outputs)])
     result, slope = (formed(row, 0.0, call.result) for row in (table[:1], table[1:]))
@@ -108,16 +110,16 @@ def jvp(
 def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], argnums: ArgNums = 0) -> Any:
     """The Hessian of f times a vector: the derivative of its gradient in the direction of tangents.
 
-    There is a tangent for each of argnums. The Hessian is not computed.
+    Each of argnums has a tangent. The Hessian is not computed.
     """
     return jvp(grad(f, argnums), primals, tangents, argnums)[1]
 
 
-class Call:
-    """One call of f: its `result`, the numbers in that as `outputs`, and the `variables` that it was given.
+class TracedCall:
+    """One call of f on `variables`: its `result`, and the numbers in that as `outputs`.
 
-    It is `live` if it depends on Values from elsewhere. When it ends, the variables become part of the graph
-    that they were given from.
+    It `gives_values` if f depends on Values from outside. At its end, each variable that stands for an
+    argument's Value becomes part of that Value's graph.
     """
 
     def __init__(self, f: Any, places: Sequence[int], args: Sequence[Any], kwargs: dict[str, Any]):
@@ -129,8 +131,7 @@ class Call:
         self.arguments = tuple(args[i] for i in places)
         self.given = list(numbers_in(self.arguments))
         self.settled: list[Value] = []
-        # Leaves, in the places of Values too: derivatives by them are by these arguments alone, and what is
-        # walked for them is the graph of this call alone.
+        # A leaf stands for each number and each Value: a walk from the outputs then ends at the arguments.
         try:
             self.variables: list[Value] = [Traced(data_of(x)) for x in self.given]
         except TypeError as error:
@@ -150,7 +151,7 @@ class Call:
             raise TypeError(f"{self.name} returned {self.result!r:.80}, and not Values or numbers") from None
         self.settled, leaves = settle([*self.variables, *self.outputs])
         known = set(self.variables)
-        self.live = any(isinstance(x, Value) for x in self.given) or any(
+        self.gives_values = any(isinstance(x, Value) for x in self.given) or any(
             v not in known and not isinstance(v, Constant) for v in leaves
         )
 
@@ -158,28 +159,28 @@ class Call:
         """The derivatives of an output by the variables."""
         if not isinstance(output, Value):
             return [0.0] * len(self.variables)
-        if self.live:
+        if self.gives_values:
             found = adjoints({output: 1.0}, self.variables)
             return [found.get(v, 0.0) for v in self.variables]
         for v in self.variables:
             v._grad = 0.0
-        output.backward()  # numbers are enough, and this way they take a fraction of the time
+        output.backward()  # backward() gives numbers in a fraction of the time
         return [v._grad for v in self.variables]
 
     def table(self, rows: list[list[Any]]) -> np.ndarray:
-        """Results as a table to be returned: numbers or, of a live call, Values."""
-        if not self.live:
+        """Results as a table, of Values if the call gives those, and else of numbers."""
+        if not self.gives_values:
             return table_of([[data_of(x) for x in row] for row in rows])
-        # A leaf is the caller's own, and no result to be labelled or changed.
+        # A leaf belongs to the caller: labels and changes of a result must not reach it.
         rows = [[x * 1.0 if isinstance(x, Value) and not x.row else x for x in row] for row in rows]
         self.settled += [x for row in rows for x in row if type(x) is Value]
         return table_of(rows)
 
-    def __enter__(self) -> Call:
+    def __enter__(self) -> TracedCall:
         return self
 
     def __exit__(self, *_: Any) -> None:
-        if modes:  # what this call is part of is traced still
+        if modes:  # an outer call still traces them
             for v in self.settled:
                 v.__class__ = Traced
         for v, x in zip(self.variables, self.given):
@@ -189,7 +190,7 @@ class Call:
                 v.__class__ = Constant
 
     def by(self, argnums: ArgNums) -> Any:
-        """What is differentiated by: a tuple of arguments, or the one that argnums names."""
+        """The arguments to differentiate by: a tuple, or the one that argnums names."""
         return self.arguments if isinstance(argnums, list | tuple | range) else self.arguments[0]
 
 
@@ -221,36 +222,31 @@ def numbers_in(form: Any) -> Iterator[Any]:
         yield form
 
 
-def data_of(x: Any) -> Any:
-    """The number of a Value; anything else as it is."""
-    return x._data if isinstance(x, Value) else x
-
-
-def _shape(form: Any) -> Any:
+def _form_shape(form: Any) -> Any:
     """A form's shape; a list of shapes for a list."""
     if isinstance(form, list | tuple):
-        return [_shape(part) for part in form]
+        return [_form_shape(part) for part in form]
     return form.shape if isinstance(form, np.ndarray) else ()
 
 
 def formed(table: np.ndarray, outer: Any, inner: Any) -> Any:
-    """A table's numbers: its rows in one form, and in each place of that its columns in another."""
+    """A table's numbers: its rows in the outer form and, in each place there, its columns in the inner."""
     for axis, form in enumerate((outer, inner)):
         if isinstance(form, list | tuple):
             ends = np.cumsum([len(list(numbers_in(part))) for part in form], dtype=int)
             pieces = zip(np.split(table, ends[:-1], axis), form)
-            kind = list if isinstance(form, list) else getattr(form, "_make", tuple)  # of a named tuple
-            return kind([formed(t, *((outer, part) if axis else (part, inner))) for t, part in pieces])
-    shape = _shape(outer) + _shape(inner)
+            make = list if isinstance(form, list) else getattr(form, "_make", tuple)  # of a named tuple
+            return make([formed(t, *((outer, part) if axis else (part, inner))) for t, part in pieces])
+    shape = _form_shape(outer) + _form_shape(inner)
     if isinstance(outer, np.ndarray) or isinstance(inner, np.ndarray):
         return table.reshape(shape)
     return table.item()
 
 
 def table_of(rows: list[list[Any]]) -> np.ndarray:
-    """Rows as an array: of objects, if there are Values among them."""
-    kind = object if any(isinstance(x, Value) for row in rows for x in row) else float
-    table = np.empty((len(rows), len(rows[0]) if rows else 0), dtype=kind)
+    """Rows as an array, of objects if any is a Value."""
+    dtype = object if any(isinstance(x, Value) for row in rows for x in row) else float
+    table = np.empty((len(rows), len(rows[0]) if rows else 0), dtype=dtype)
     for i, row in enumerate(rows):
         table[i] = row
     return table

@@ -25,6 +25,7 @@ from . import copying, ops
 from .errors import anomaly, gradient_anomaly, no_number
 from .graph import parents, topological_order
 from .locks import new_lock
+from .node import Node, data_of, grad_of
 from .ops import Primitive
 from .tracing import (
     COMPILE,
@@ -39,10 +40,42 @@ from .tracing import (
     refuse,
 )
 
-_subclasses: list[str] = []  # of users: where there are none, operands need not be looked at
+_subclasses: list[str] = []  # made by users: without any, a result's class needs no search
 
 
-class Value:
+def _unary_method(row: Primitive, doc: str = "") -> Callable[[Value], Value]:
+    def method(self: Value) -> Value:
+        return _unary(row, self)
+
+    method.__name__, method.__doc__ = row.name, doc
+    return method
+
+
+def _binary_method(row: Primitive, reflected: bool = False) -> Callable[[Value, Any], Value]:
+    def method(self: Value, other: Any) -> Value:
+        return _binary(row, self, other)
+
+    def reflected_method(self: Value, other: Any) -> Value:
+        return _binary(row, other, self)
+
+    return reflected_method if reflected else method
+
+
+def _comparison(of_floats: Any, row: Primitive, swap: bool = False) -> Any:
+    """The method of a comparison: a bool or, where that may differ from row to row, a Condition."""
+
+    def compare(self: Value, other: Any) -> Any:
+        if isinstance(other, np.ndarray) and other.ndim:
+            return NotImplemented  # NumPy compares each element
+        if modes and COMPILE in (mode_of(self), mode_of(other) if isinstance(other, Value) else 0):
+            out = _binary(row, other, self) if swap else _binary(row, self, other)
+            return NotImplemented if out is NotImplemented else Condition(out)
+        return of_floats(self._data, data_of(other))
+
+    return compare
+
+
+class Value(Node):
     """A scalar in a computation graph.
 
     `data` is its value and `grad` the gradient that backward() found for it; both may be set, to real
@@ -61,18 +94,12 @@ class Value:
     Raises TypeError unless `data` is one real number.
     """
 
-    __slots__ = ("_data", "_grad", "_label", "row", "x", "y", "_dx", "_dy", "__dict__")
-
-    traced = False
+    __slots__ = ()
 
     def __init__(self, data: Any, children: Iterable[Value] | str = (), op: str = "", label: str = ""):
         self._data = data if type(data) is float else number(data)
         self._grad = 0.0
-        self.row: Any = None
-        self.x: Any = None
-        self.y: Any = None
-        self._dx: Any = None
-        self._dy: Any = None
+        self.row = self.x = self.y = self._dx = self._dy = None
         if isinstance(children, str):  # Value(2.0, "w")
             label, children = children, ()
         if label:
@@ -85,7 +112,7 @@ class Value:
 
     @property
     def data(self) -> Any:
-        """The number; while compile records, where it would be baked in, the detached Value."""
+        """The number; while compile records, the detached Value, because a number would be baked in."""
         if modes and mode_of(self) == COMPILE and type(self) is not Constant:
             return self.detach()
         return self._data
@@ -144,12 +171,10 @@ class Value:
         """`data`, under NumPy's name."""
         return self.data
 
-    def detach(self) -> Value:
-        """A Value of the same number, through which no gradient flows back."""
-        return _unary(ops.detach, self)
+    detach = _unary_method(ops.detach, "A Value of the same number, through which no gradient flows back.")
 
     # The operators of the innermost loops have their row of the table written out, for speed; a
-    # test holds them to the table. `d - d` is NaN, and so true, just where d is not finite.
+    # test holds them to the table. `d - d` is NaN, and so true, exactly where d is not finite.
 
     def __add__(self, other: Any) -> Value:
         if type(other) is Value:
@@ -162,7 +187,7 @@ class Value:
         out._data = d = self._data + y
         if d - d:
             raise anomaly(ops.add, self, other)
-        out.row = _add
+        out.row = _ADD
         out.x = self
         out.y = other
         out._dx = 1.0
@@ -180,7 +205,7 @@ class Value:
         out._data = d = self._data - y
         if d - d:
             raise anomaly(ops.sub, self, other)
-        out.row = _sub
+        out.row = _SUB
         out.x = self
         out.y = other
         out._dx = 1.0
@@ -200,65 +225,35 @@ class Value:
             out._data = d = x * y
             if d - d:
                 raise anomaly(ops.mul, self, other)
-            out.row = _mul
+            out.row = _MUL
             out.x = self
             out.y = other
             out._dx = y
             out._dy = dy
             return out
-        except SystemError as error:  # NumPy's dot multiplies on after an error: it is raised again
+        except SystemError as error:  # NumPy's dot went on after an error: raise that
             raise _original(error) from None
 
-    def __truediv__(self, other: Any) -> Value:
-        return _binary(ops.div, self, other)
-
-    def __pow__(self, other: Any) -> Value:
-        return _binary(ops.pow, self, other)
-
+    __truediv__ = _binary_method(ops.div)
+    __pow__ = _binary_method(ops.pow)
     __radd__ = __add__
     __rmul__ = __mul__
-
-    def __rsub__(self, other: Any) -> Value:
-        return _binary(ops.sub, other, self)
-
-    def __rtruediv__(self, other: Any) -> Value:
-        return _binary(ops.div, other, self)
-
-    def __rpow__(self, other: Any) -> Value:
-        return _binary(ops.pow, other, self)
-
-    def __neg__(self) -> Value:
-        return _unary(ops.neg, self)
+    __rsub__ = _binary_method(ops.sub, reflected=True)
+    __rtruediv__ = _binary_method(ops.div, reflected=True)
+    __rpow__ = _binary_method(ops.pow, reflected=True)
+    __neg__ = _unary_method(ops.neg)
+    __abs__ = _unary_method(ops.abs)
 
     def __pos__(self) -> Value:
         return self
 
-    def __abs__(self) -> Value:
-        return _unary(ops.abs, self)
-
-    def exp(self) -> Value:
-        """e^x."""
-        return _unary(ops.exp, self)
-
-    def log(self) -> Value:
-        """The natural logarithm."""
-        return _unary(ops.log, self)
-
-    def sqrt(self) -> Value:
-        """The square root; its derivative at 0 is infinite, and an error if asked for."""
-        return _unary(ops.sqrt, self)
-
-    def sin(self) -> Value:
-        """The sine of radians."""
-        return _unary(ops.sin, self)
-
-    def cos(self) -> Value:
-        """The cosine of radians."""
-        return _unary(ops.cos, self)
-
-    def tanh(self) -> Value:
-        """The hyperbolic tangent."""
-        return _unary(ops.tanh, self)
+    exp = _unary_method(ops.exp, "e^x.")
+    log = _unary_method(ops.log, "The natural logarithm.")
+    sqrt = _unary_method(ops.sqrt, "The square root; its derivative at 0 is infinite: backward() reports it.")
+    sin = _unary_method(ops.sin, "The sine of radians.")
+    cos = _unary_method(ops.cos, "The cosine of radians.")
+    tanh = _unary_method(ops.tanh, "The hyperbolic tangent.")
+    softplus = _unary_method(ops.softplus, "log(1 + e^x); never overflows.")
 
     def sigmoid(self) -> Value:
         """1 / (1 + e^(−x)); never overflows."""
@@ -270,7 +265,7 @@ class Value:
         out._data = s
         if s - s:
             raise anomaly(ops.sigmoid, self)
-        out.row = _sigmoid
+        out.row = _SIGMOID
         out.x = self
         out.y = None
         out._dx = s * (1.0 - s)
@@ -284,25 +279,24 @@ class Value:
         out._data = d = 0.0 if x <= 0.0 else x
         if d - d:
             raise anomaly(ops.relu, self)
-        out.row = _relu
+        out.row = _RELU
         out.x = self
         out.y = None
         out._dx = 1.0 if x > 0.0 else 0.0
         out._dy = None
         return out
 
-    def softplus(self) -> Value:
-        """log(1 + e^x); never overflows."""
-        return _unary(ops.softplus, self)
-
     def conjugate(self) -> Value:
-        """Itself, as it is real; numpy.var and numpy.vdot ask for it."""
+        """The Value itself, which is real; numpy.var and numpy.vdot call this."""
         return self
 
-    # Comparisons are those of the numbers, and while compile records they are Conditions, for `where`.
+    # Comparisons compare the numbers. While compile records, they give Conditions, which `where` takes.
 
-    def __eq__(self, other: Any) -> Any:
-        return _compared(operator.eq, ops.equal, self, other)
+    __eq__ = _comparison(operator.eq, ops.equal)
+    __lt__ = _comparison(operator.lt, ops.less)
+    __le__ = _comparison(operator.le, ops.less_equal)
+    __gt__ = _comparison(operator.gt, ops.less, swap=True)
+    __ge__ = _comparison(operator.ge, ops.less_equal, swap=True)
 
     def __ne__(self, other: Any) -> Any:
         equal = self.__eq__(other)
@@ -310,23 +304,11 @@ class Value:
             return Condition((~equal).value)
         return equal if equal is NotImplemented else not equal
 
-    def __lt__(self, other: Any) -> Any:
-        return _compared(operator.lt, ops.less, self, other)
-
-    def __le__(self, other: Any) -> Any:
-        return _compared(operator.le, ops.less_equal, self, other)
-
-    def __gt__(self, other: Any) -> Any:
-        return _compared(operator.gt, ops.less, self, other, swap=True)
-
-    def __ge__(self, other: Any) -> Any:
-        return _compared(operator.ge, ops.less_equal, self, other, swap=True)
-
     __hash__ = object.__hash__  # Values are keys by identity
 
     def __bool__(self) -> bool:
         refuse(self, "takes the bool() of")
-        return True  # as of any object: `if neuron.b` asks whether there is one
+        return True  # as for any object: `if neuron.b` asks whether there is a bias
 
     def __float__(self) -> float:
         raise no_number(self)
@@ -362,7 +344,7 @@ class Value:
         grads that they had.
         """
         with backward_lock:  # graphs on several threads may share leaves
-            order = topological_order(self, flat=False)
+            order = topological_order(self, gradient_only=True)
             leaves = [v for v in order if v.row is None]
             before = [v._grad for v in leaves]
             try:
@@ -389,7 +371,7 @@ class Value:
                                 p._grad += g * d
                         else:
                             y._grad += g * dy
-                # Added once and whole, so that a second pass exactly doubles what the first one gave.
+                # A leaf's gradient is added in one step, so that a second pass exactly doubles the grads.
                 for v, grad in zip(leaves, [b + v._grad for v, b in zip(leaves, before)]):
                     v._grad = grad
             except BaseException:
@@ -411,14 +393,6 @@ class Value:
         refuse(self, "copies")
         return copying.reduce(self, protocol)
 
-    def _repr_svg_(self) -> str | None:
-        from .draw import DrawingError, draw
-
-        try:
-            return draw(self).svg()
-        except DrawingError:  # too large, or nothing here that renders: the notebook shows the repr
-            return None
-
     @staticmethod
     def _record(primitive: Primitive, *operands: Any) -> Value:
         if primitive is ops.where:
@@ -432,11 +406,11 @@ class Value:
     @staticmethod
     def _choice(condition: Value, a: Any, b: Any) -> Value:
         """The node of `where`: a if the condition's data is 1, b if it is 0."""
-        ys, data, live = _vector((a, b))
+        ys, data, are_values = _vector((a, b))
         taken = condition._data != 0.0
-        slopes = [float(taken), float(not taken)] if live else None
-        kind = _kind(Value, (condition, *ys))
-        return _node(ops.where, data[0 if taken else 1], condition, ys, None, slopes, kind)
+        slopes = [float(taken), float(not taken)] if are_values else None
+        cls = _result_class(Value, (condition, *ys))
+        return _node(ops.where, data[0 if taken else 1], condition, ys, None, slopes, cls)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         return array_ufunc(ufunc, method, inputs, kwargs)
@@ -458,7 +432,7 @@ class Value:
         self._dx.function = function
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Give a subclass the fast operators, so that they return it: those above, with cls for Value."""
+        """Copy the fast operators into a subclass, with cls for Value, so that they return the subclass."""
         super().__init_subclass__(**kwargs)
         if cls.__module__ != __name__:
             _subclasses.append(cls.__qualname__)
@@ -469,11 +443,6 @@ class Value:
         for name in ("__radd__", "__rmul__"):
             if getattr(cls, name) in (Value.__add__, Value.__mul__):
                 setattr(cls, name, _REFLECTED[name])
-
-
-def grad_of(v: Value) -> float:
-    """The grad of v: that of a fresh node is not set, as a store would take time."""
-    return getattr(v, "_grad", 0.0)
 
 
 def number(x: Any) -> float:
@@ -493,8 +462,8 @@ def number(x: Any) -> float:
     raise TypeError(f"a Value holds one real number, not {what:.80}")
 
 
-def _scalar(x: Any) -> float:
-    """An operand that is no Value; an array of one element stays an array, so that shapes are kept."""
+def _number_operand(x: Any) -> float:
+    """A number as an operand; TypeError for an array, also of one element, whose shape NumPy keeps."""
     if type(x) is not float and isinstance(x, np.ndarray) and x.ndim:
         raise TypeError("an array is no scalar")
     return number(x)
@@ -503,20 +472,20 @@ def _scalar(x: Any) -> float:
 def maximum(*xs: Any) -> Any:
     """The largest of two or more Values or numbers; of arrays and lists, element by element.
 
-    Equals share the gradient, two by two.
+    Equal operands share the gradient, two by two.
     """
-    return _extreme(ops.maximum, xs)
+    return _reduced(ops.maximum, xs)
 
 
 def minimum(*xs: Any) -> Any:
     """The smallest of two or more Values or numbers; of arrays and lists, element by element.
 
-    Equals share the gradient, two by two.
+    Equal operands share the gradient, two by two.
     """
-    return _extreme(ops.minimum, xs)
+    return _reduced(ops.minimum, xs)
 
 
-def _extreme(primitive: Primitive, xs: Sequence[Any]) -> Any:
+def _reduced(primitive: Primitive, xs: Sequence[Any]) -> Any:
     if len(xs) < 2:
         raise TypeError(
             f"{primitive.name} takes two or more numbers, or lists or arrays of them, not {len(xs)}"
@@ -533,39 +502,39 @@ def dot(ws: Iterable[Any], xs: Iterable[Any]) -> Value:
 def matvec(rows: Iterable[Iterable[Any]], xs: Iterable[Any]) -> list[Value]:
     """`dot` of each row with xs: a matrix–vector product, one node a row.
 
-    The nodes share one tuple of operands, which is what makes a layer of neurons fast.
+    The nodes share one tuple of operands, which makes a layer of neurons fast.
     """
-    xs, x_data, x_live = _vector(harmless(ops.total, tuple(xs)) if branches else xs)
-    kind = _kind(Value, xs) if modes or _subclasses else Value
+    xs, x_data, x_is_value = _vector(harmless(ops.total, tuple(xs)) if branches else xs)
+    cls = _result_class(Value, xs) if modes or _subclasses else Value
     outs = []
     for row in rows:
         ws = harmless(ops.total, tuple(row)) if branches else tuple(row)
-        try:  # what _vector does with Values, without a call
+        try:  # as in _vector, without a call
             w_data: Sequence[float] = [w._data for w in ws]
-            w_live = True
+            w_is_value = True
         except AttributeError:
-            ws, w_data, w_live = _vector(ws)
+            ws, w_data, w_is_value = _vector(ws)
         if len(ws) != len(xs):
             raise ValueError(f"dot needs equally many operands on both sides, not {len(ws)} and {len(xs)}")
-        out = _new(_kind(kind, ws) if modes or _subclasses else kind)
+        out = _new(_result_class(cls, ws) if modes or _subclasses else cls)
         out._data = d = sum(map(times, w_data, x_data), 0.0)
         if d - d:
             raise anomaly(ops.dot, ws, xs)
-        out.row = _dot
+        out.row = _DOT
         out.x = ws
         out.y = xs
-        out._dx = x_data if w_live else None
-        out._dy = w_data if x_live else None
+        out._dx = x_data if w_is_value else None
+        out._dy = w_data if x_is_value else None
         outs.append(out)
     return outs
 
 
 def total(xs: Iterable[Any]) -> Value:
     """Σ xᵢ as one node; xs are Values or numbers."""
-    xs, data, live = _vector(harmless(ops.total, tuple(xs)) if branches else xs)
-    kind = _kind(Value, xs) if modes or _subclasses else Value
-    slopes = [1.0] * len(xs) if live else None
-    return _node(ops.total, sum(data, 0.0), xs, None, slopes, None, kind)
+    xs, data, are_values = _vector(harmless(ops.total, tuple(xs)) if branches else xs)
+    cls = _result_class(Value, xs) if modes or _subclasses else Value
+    slopes = [1.0] * len(xs) if are_values else None
+    return _node(ops.total, sum(data, 0.0), xs, None, slopes, None, cls)
 
 
 def _vector(xs: Iterable[Any]) -> tuple[tuple[Any, ...], Sequence[float], bool]:
@@ -578,7 +547,7 @@ def _vector(xs: Iterable[Any]) -> tuple[tuple[Any, ...], Sequence[float], bool]:
         try:
             return xs, [x._data for x in xs], True
         except AttributeError:
-            pass  # not all are
+            pass  # some are no Values
     if set(map(type, xs)) == _FLOAT:
         return xs, xs, False
     if any(isinstance(x, Value) for x in xs):
@@ -588,55 +557,55 @@ def _vector(xs: Iterable[Any]) -> tuple[tuple[Any, ...], Sequence[float], bool]:
     return xs, xs, False
 
 
-def _kind(kind: type[Value], xs: Sequence[Any]) -> type[Value]:
-    """The class of what is computed from these operands: a subclass of Value's, if one is there."""
+def _result_class(cls: type[Value], xs: Sequence[Any]) -> type[Value]:
+    """The class of a result: the subclass of Value that an operand has, or else cls."""
     for x in xs:
         if type(x) not in _PLAIN and isinstance(x, Value):
-            kind = type(x)
-            if kind is not Traced:  # a user's comes first: its methods are to be found
+            cls = type(x)
+            if cls is not Traced:  # a user's subclass comes first: the result needs its methods
                 break
-    return kind
+    return cls
 
 
-def _special(primitive: Primitive, operands: tuple[Any, ...]) -> tuple[tuple[Any, ...], type[Value]]:
-    """Where functions are traced, or Value has subclasses: the operands to take, and the result's class."""
+def _operands_and_class(row: Primitive, operands: tuple[Any, ...]) -> tuple[tuple[Any, ...], type[Value]]:
+    """The operands to take and the result's class, where functions are traced or Value has subclasses."""
     if branches:
-        operands = harmless(primitive, operands)
-    return operands, _kind(Value, operands)
+        operands = harmless(row, operands)
+    return operands, _result_class(Value, operands)
 
 
 def _binary(primitive: Primitive, x: Any, y: Any) -> Any:
     """The node of primitive(x, y); NotImplemented if one is neither a Value nor a number."""
-    kind = Value
+    cls = Value
     if modes or _subclasses:
-        (x, y), kind = _special(primitive, (x, y))
+        (x, y), cls = _operands_and_class(primitive, (x, y))
     dx = dy = None
     try:
-        if x_live := isinstance(x, Value):
+        if x_is_value := isinstance(x, Value):
             a = x._data
         else:
-            a = x = _scalar(x)
-        if y_live := isinstance(y, Value):
+            a = x = _number_operand(x)
+        if y_is_value := isinstance(y, Value):
             b = y._data
         else:
-            b = y = _scalar(y)
+            b = y = _number_operand(y)
     except TypeError:
         return NotImplemented
     try:
         d = primitive.compute(a, b)
     except _UNDEFINED as cause:
         raise anomaly(primitive, x, y, cause) from None
-    if x_live:
+    if x_is_value:
         try:
             dx = primitive.dx(a, b, d)
         except _UNDEFINED:
-            dx = math.nan  # there is none; backward() says so if it gets here
-    if y_live:
+            dx = math.nan  # no derivative: backward() raises if it gets here
+    if y_is_value:
         try:
             dy = primitive.dy(a, b, d)  # type: ignore[misc]
         except _UNDEFINED:
             dy = math.nan
-    out = _new(kind)  # as _node does, whose call would take a tenth of the time
+    out = _new(cls)  # as in _node, whose call would take a tenth of the time
     out._data = d
     out.row = primitive
     out.x = x
@@ -650,9 +619,9 @@ def _binary(primitive: Primitive, x: Any, y: Any) -> Any:
 
 def _unary(primitive: Primitive, x: Value) -> Value:
     """The node of primitive(x)."""
-    kind = Value
+    cls = Value
     if modes or _subclasses:
-        (x,), kind = _special(primitive, (x,))
+        (x,), cls = _operands_and_class(primitive, (x,))
     a = x._data
     try:
         d = primitive.compute(a)
@@ -662,7 +631,7 @@ def _unary(primitive: Primitive, x: Value) -> Value:
         dx = primitive.dx(a, d)
     except _UNDEFINED:
         dx = math.nan
-    out = _new(kind)
+    out = _new(cls)
     out._data = d
     out.row = primitive
     out.x = x
@@ -674,28 +643,17 @@ def _unary(primitive: Primitive, x: Value) -> Value:
     return out
 
 
-def _node(primitive: Primitive, data: float, x: Any, y: Any, dx: Any, dy: Any, kind: type[Value]) -> Value:
-    out = _new(kind)
+def _node(primitive: Primitive, data: float, x: Any, y: Any, dx: Any, dy: Any, cls: type[Value]) -> Value:
+    out = _new(cls)
     out._data = data
     out.row = primitive
     out.x = x
     out.y = y
     out._dx = dx
     out._dy = dy
-    if data - data:  # NaN, and so true, just where data is not finite
+    if data - data:  # NaN, and so true, exactly where data is not finite
         raise anomaly(primitive, x, y)
     return out
-
-
-def _compared(of_floats: Any, row: Primitive, x: Value, y: Any, swap: bool = False) -> Any:
-    """A comparison: a bool or, where it may differ from row to row, a Condition."""
-    if isinstance(y, np.ndarray) and y.ndim:
-        return NotImplemented  # each element is compared, by NumPy
-    other = y._data if isinstance(y, Value) else y
-    if modes and COMPILE in (mode_of(x), mode_of(y) if isinstance(y, Value) else 0):
-        out = _binary(row, y, x) if swap else _binary(row, x, y)
-        return NotImplemented if out is NotImplemented else Condition(out)
-    return of_floats(x._data, other)
 
 
 def _original(error: BaseException) -> BaseException:
@@ -726,10 +684,10 @@ def _missing() -> None:
 
 _new = Value.__new__
 _PLAIN: set[type] = {Value, float}
-_UNDEFINED = (ArithmeticError, ValueError)  # what Python's float arithmetic and math raise
+_UNDEFINED = (ArithmeticError, ValueError)  # the errors of Python's float arithmetic and of math
 _FLOAT = {float}
 _exp = math.exp
-_add, _sub, _mul, _dot, _sigmoid, _relu = ops.add, ops.sub, ops.mul, ops.dot, ops.sigmoid, ops.relu
+_ADD, _SUB, _MUL, _DOT, _SIGMOID, _RELU = ops.add, ops.sub, ops.mul, ops.dot, ops.sigmoid, ops.relu
 backward_lock = new_lock()
 _FAST: dict[str, Any] = {
     name: getattr(Value, name) for name in ("__add__", "__sub__", "__mul__", "sigmoid", "relu")
@@ -741,7 +699,7 @@ _REFLECTED = {
 
 
 class Constant(Value):
-    """A number among the Values of a vector: compile() takes it for a number, and other leaves for live."""
+    """A number among the Values of a vector: compile() bakes it in, and reads other leaves at each call."""
 
     __slots__ = ()
 
@@ -755,8 +713,8 @@ _indices = itertools.count(1)
 class Traced(Value):
     """A Value given to, or computed in, a function that is compiled or differentiated.
 
-    Threads that the function starts see that too. A dict takes it for no key, as a look-up by its number
-    would miss.
+    It is traced in threads that the function starts, too. It is no key of a dict, because a look-up by its
+    number would miss.
     """
 
     __slots__ = ()
@@ -776,22 +734,13 @@ class Traced(Value):
 
     __int__ = __index__
 
-    # By rows of the table: in a branch of `where`, the operands are to be harmless.
+    # The fast operators do not make operands harmless, as a branch of `where` needs them.
 
-    def __add__(self, other: Any) -> Any:
-        return _binary(ops.add, self, other)
-
-    def __sub__(self, other: Any) -> Any:
-        return _binary(ops.sub, self, other)
-
-    def __mul__(self, other: Any) -> Any:
-        return _binary(ops.mul, self, other)
-
-    def sigmoid(self) -> Value:
-        return _unary(ops.sigmoid, self)
-
-    def relu(self) -> Value:
-        return _unary(ops.relu, self)
+    __add__ = _binary_method(ops.add)
+    __sub__ = _binary_method(ops.sub)
+    __mul__ = _binary_method(ops.mul)
+    sigmoid = _unary_method(ops.sigmoid)
+    relu = _unary_method(ops.relu)
 
     def __hash__(self) -> int:
         if modes and sys._getframe(1).f_globals.get("__name__", "").partition(".")[0] not in (
@@ -806,7 +755,7 @@ def settle(outputs: Iterable[Any]) -> tuple[list[Value], list[Value]]:
     """Turn the Traced nodes of the outputs' graph into plain Values; return those nodes and all leaves."""
     found: list[Value] = []
     leaves: list[Value] = []
-    seen = set[int]()  # and no Values: their class says whether they can be in a set
+    seen = set[int]()  # of ids, because a Traced Value may refuse hash()
     stack = [x for x in outputs if isinstance(x, Value)]
     while stack:
         v = stack.pop()

@@ -1,4 +1,4 @@
-"""Networks built from Values, what trains them, and the matrix reference that they are checked by."""
+"""Networks built from Values, their training, and the matrix reference that checks them."""
 
 import autograd
 

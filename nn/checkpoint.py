@@ -1,6 +1,6 @@
 """Checkpoints: the state of a training run, in one .npz file without pickled objects.
 
-Settings (learning rate, activation, ...) are in it to be compared: they are the caller's to repeat.
+It has settings (learning rate, activation, ...) for comparison alone: the caller repeats them.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from .module import settings as settings_of
 
 FORMAT = 2
 
-# What np.save writes before an array's bytes. NumPy's reader evaluates it as Python, with its warnings, and
-# allocates whatever it promises.
+# The header that np.save writes before an array's bytes. NumPy's reader would evaluate it as Python, with
+# its warnings, and allocate any size that it names.
 HEADER = re.compile(
     rb"\x93NUMPY\x01\x00..{'descr': '([<>|][biufcSU]\d+)', 'fortran_order': (True|False), "
     rb"'shape': \(([\d, ]*)\), } *\n",
@@ -45,9 +45,9 @@ def save_checkpoint(
 ) -> None:
     """Write the state of a training run: a crash at any moment leaves the old file or the new, whole.
 
-    `loss` is the loss of each epoch so far, `seconds` what they took, and `settings` whatever else must
-    be as it was when training goes on, as JSON can hold it; those of the model and the optimizer are
-    saved with them. If several save to one path at once, one of their files is there in the end.
+    `loss` is the loss of each epoch so far, `seconds` their time, and `settings` all else that must be the
+    same when training goes on, as JSON can hold it; the settings of the model and the optimizer are added.
+    If several processes save to one path at once, it has the file of one of them in the end.
 
     Raises OSError where the file cannot be written, and ValueError for losses that are not finite.
     """
@@ -55,7 +55,7 @@ def save_checkpoint(
     arrays = {
         "format": np.array(FORMAT),
         "optimizer": np.array(type(optimizer).__name__),
-        "rng": np.array(_text(rng)),
+        "rng": np.array(_generator_text(rng)),
         "loss": np.array(losses, dtype=float),
         "seconds": np.array(seconds),
         "settings": np.array(json.dumps(_settings(model, optimizer, settings or {}))),
@@ -80,14 +80,16 @@ def save_checkpoint(
 
 
 def _remove_abandoned(path: str) -> None:
-    """Remove what killed processes left of files for path: what nobody has written to for an hour."""
+    """Remove partial files for path that killed processes left: not written to for an hour."""
     for partial in glob.glob(f"{glob.escape(path)}.*.partial"):
-        with contextlib.suppress(OSError):  # another has removed it, or has it open where that forbids it
+        with contextlib.suppress(
+            OSError
+        ):  # another process removed it, or has it open where that forbids this
             if time.time() - os.path.getmtime(partial) > 3600.0:
                 os.remove(partial)
 
 
-@np.errstate(all="ignore")  # a number too large for a float becomes inf, and is refused as that
+@np.errstate(all="ignore")  # a number too large for a float becomes inf, which is refused
 def load_checkpoint(
     path: Any, model: Any, optimizer: Any, rng: Generator, settings: Mapping[str, Any] | None = None
 ) -> tuple[list[float], float]:
@@ -98,10 +100,10 @@ def load_checkpoint(
 
     Raises OSError where the file cannot be opened, and ValueError where it is cut short, damaged, or
     of another architecture, optimizer, order of its parameters, generator or settings; everything is
-    then as it was. It takes no more memory than a few times what the file does.
+    then as it was. Memory stays within a few times the size of the file.
     """
     path = os.fsdecode(path)
-    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would have it wait
+    if os.path.exists(path) and not os.path.isfile(path):  # to read a pipe would wait
         raise ValueError(f"{path} is not a file")
     with open(path, "rb") as file:
         try:
@@ -125,7 +127,7 @@ def load_checkpoint(
         optimizer.load_state_dict(_under("optimizer.", arrays))
         _check_finite(model.state_dict(), model_before)
         _check_finite(optimizer.state_dict(), optimizer_before)
-        _set_state(rng, _scalar("rng", "U", arrays))
+        _set_generator(rng, _scalar("rng", "U", arrays))
         return _history(checks.numbers("loss", arrays["loss"]), _scalar("seconds", "iuf", arrays))
     except BaseException as error:
         model.load_state_dict(model_before)
@@ -144,14 +146,14 @@ def _read(file: BinaryIO) -> dict[str, np.ndarray]:
             raise ValueError("it is compressed, and no checkpoint is")
         if sum(member.file_size for member in members) > os.fstat(file.fileno()).st_size:
             raise ValueError("its members are larger than itself")
-        arrays = {member.filename.removesuffix(".npy"): _array(archive, member) for member in members}
+        arrays = {member.filename.removesuffix(".npy"): _npy_array(archive, member) for member in members}
         if len(arrays) < len(members):
             raise ValueError("it has two members of one name")
         return arrays
 
 
-def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
-    """The array of an .npy file, which is of just the size that its header says."""
+def _npy_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    """The array of an .npy file, whose size must be the one in its header."""
     file = archive.read(member)
     header = HEADER.fullmatch(file, 0, 10 + int.from_bytes(file[8:10], "little"))
     if not header:
@@ -167,7 +169,7 @@ def _scalar(name: str, kinds: str, arrays: dict[str, np.ndarray]) -> Any:
     array = arrays[name]
     if array.shape or array.dtype.kind not in kinds:
         raise ValueError(f"{name} has shape {array.shape} and holds {array.dtype}")
-    if kinds == "U":  # decoded by Python, as NumPy makes broken strings of what is no code point
+    if kinds == "U":  # decoded by Python, as NumPy makes broken strings of invalid code points
         return array.astype(array.dtype.newbyteorder("<")).tobytes().decode("utf-32-le").rstrip("\0")
     return array.item()
 
@@ -177,7 +179,7 @@ def _under(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _settings(model: Any, optimizer: Any, others: Mapping[str, Any]) -> dict[str, Any]:
-    """All that must be as it was for training to go on as if there had been no break, by name."""
+    """All settings that must be the same when training goes on, by name."""
     parts = {"model": settings_of(model), "optimizer": settings_of(optimizer)}
     of_parts = {f"{part}.{name}": x for part, found in parts.items() for name, x in found.items()}
     of_parts.pop("optimizer.steps", None)  # that is state
@@ -185,7 +187,7 @@ def _settings(model: Any, optimizer: Any, others: Mapping[str, Any]) -> dict[str
 
 
 def _check_settings(saved: Any, now: dict[str, Any]) -> None:
-    """Refuse settings that are not as they were saved."""
+    """Raise ValueError for settings that differ from the saved ones."""
     now = json.loads(json.dumps(now))
     differ = [
         f"{name:.60} was {saved.get(name)!r:.24} and is {now.get(name)!r:.24}"
@@ -206,7 +208,7 @@ def _order(model: Any, optimizer: Any) -> list[int]:
 
 
 def _check_order(saved: Any, now: list[int], model: Any) -> None:
-    """Refuse an optimizer with other parameters than when it was saved, or in another order."""
+    """Raise ValueError for an optimizer with other parameters than the saved one, or in another order."""
     if saved == now:
         return
     names = {i: f"{name}{[*at] or ''}" for i, (name, at, _) in enumerate(_elements(model))}
@@ -223,42 +225,42 @@ def _elements(model: Any) -> Iterator[tuple[str, tuple[int, ...], Any]]:
 
 
 def _check_finite(state: dict[str, np.ndarray], before: dict[str, np.ndarray]) -> None:
-    """Refuse what has stopped being finite."""
+    """Raise ValueError where a number that was finite before no longer is."""
     for name, array in state.items():
         if (np.isfinite(before[name]) & ~np.isfinite(array)).any():
             raise ValueError(f"{name} is not finite")
 
 
 def _history(loss: np.ndarray, seconds: float) -> tuple[list[float], float]:
-    """The losses and the seconds, if they can be that."""
+    """The losses and the seconds; ValueError if they cannot be those of a run."""
     if loss.ndim != 1 or not np.isfinite(loss).all():
         raise ValueError("loss is not one finite number for each epoch")
-    if not 0.0 <= seconds < 2.0**53:  # from where on a float does not count them
+    if not 0.0 <= seconds < 2.0**53:  # a larger float cannot count them
         raise ValueError(f"seconds is {seconds}, not a number from 0 to below 2**53")
     return loss.tolist(), float(seconds)
 
 
-def _text(rng: Generator) -> str:
+def _generator_text(rng: Generator) -> str:
     """The state of a generator as JSON."""
     return json.dumps(rng.bit_generator.state, default=np.ndarray.tolist)
 
 
-def _set_state(rng: Generator, text: str) -> None:
+def _set_generator(rng: Generator, text: str) -> None:
     """Put a generator into a state."""
     state = json.loads(text, object_hook=_check_positions)
     rng.bit_generator.state = state
-    if json.loads(_text(rng)) != state:
+    if json.loads(_generator_text(rng)) != state:
         raise ValueError("rng is not a state of this generator")
 
 
 def _check_positions(state: dict[str, Any]) -> dict[str, Any]:
-    """Refuse positions beside the buffers of MT19937 and Philox: NumPy believes them, and reads there."""
+    """Raise ValueError for positions outside the buffers of MT19937 and Philox: NumPy would read there."""
     if not (0 <= state.get("pos", 0) <= 624 and 0 <= state.get("buffer_pos", 0) <= 4):
         raise ValueError("rng is at a place beside its buffer")
     return state
 
 
 def _reason(error: Exception) -> str:
-    """What an error says, in one line of bounded length, whatever text of the file it repeats."""
+    """An error's message in one line of bounded length, as it may repeat text of the file."""
     said = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
     return "".join(c if c.isprintable() else "?" for c in said[:300]) or type(error).__name__

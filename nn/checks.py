@@ -1,4 +1,4 @@
-"""What arguments must be: each function returns its argument in order, or says what would be right."""
+"""Checks of arguments: each returns its argument, converted, or raises an error that says what is right."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def numbers(name: str, x: Any) -> np.ndarray:
 
 
 def unknown(**arrays: np.ndarray) -> str:
-    """The first number of the arrays that is not finite, as the beginning of a sentence; "" if all are."""
+    """The first number of the arrays that is not finite, as the beginning of a sentence; "" if none is."""
     found = first_of(arrays, lambda array: ~np.isfinite(array))
     return f"{found}: " if found else ""
 
@@ -84,7 +84,7 @@ def column(name: str, x: np.ndarray) -> str:
 def examples(X: Any, Y: Any) -> tuple[np.ndarray, np.ndarray]:
     """X of shape (examples, inputs) and Y of shape (examples, outputs), or (examples,) for one output.
 
-    Raises ValueError with both shapes if they are not that, and TypeError for what is not numeric.
+    Raises ValueError with both shapes for other shapes, and TypeError for arrays that are not numeric.
     """
     X, Y = numbers("X", X), numbers("Y", Y)
     shapes = f"X has shape {X.shape} and Y {Y.shape}"
@@ -99,7 +99,7 @@ def state(given: Any, expected: Mapping[str, np.ndarray]) -> dict[str, np.ndarra
     """Arrays by name, with the names and shapes of the expected ones.
 
     Raises ValueError at the first name that is missing, unknown or of another shape, and TypeError
-    for what is not numeric.
+    for arrays that are not numeric.
     """
     if not isinstance(given, Mapping):
         raise TypeError(f"a state is a mapping of names to arrays, not {type(given).__name__}")

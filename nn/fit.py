@@ -23,7 +23,7 @@ from .checkpoint import load_checkpoint, save_checkpoint
 from .losses import Loss, sequence, squared_error
 from .matrix import MatrixMLP
 from .optim import Optimizer
-from .trainers import ENGINES, Run, Trainer, trainer
+from .trainers import TRAINING_ENGINES, Run, Trainer, trainer
 
 
 @dataclass
@@ -31,8 +31,8 @@ class History:
     """The course of a training run.
 
     loss: the mean loss of each epoch, as it was before that epoch's updates; accuracy: at the end;
-    seconds: all it took, before a break and after; engine: what trained, "" if nothing did, and
-    reason: why no faster one.
+    seconds: of training, before a break and after; engine: the one that trained, "" if none did;
+    reason: why it was not a faster one.
     """
 
     loss: list[float]
@@ -55,7 +55,7 @@ def predict(model: Any, X: Any) -> np.ndarray:
             raise FloatingPointError("a prediction is not finite")
         return predictions
     try:
-        rows = [_outputs(model, x) for x in X.copy()]  # a model may write into its row
+        rows = [_outputs_of_row(model, x) for x in X.copy()]  # a model may write into its row
     except ArithmeticError as error:
         raise type(error)(f"{checks.unknown(X=X)}{error}") from error
     if len(widths := set(map(len, rows))) > 1:
@@ -63,7 +63,7 @@ def predict(model: Any, X: Any) -> np.ndarray:
     return np.array(rows)
 
 
-def _outputs(model: Any, x: np.ndarray) -> list[float]:
+def _outputs_of_row(model: Any, x: np.ndarray) -> list[float]:
     """The model's outputs for a row, as numbers."""
     output = model(x)
     outputs = sequence(output)
@@ -73,7 +73,7 @@ def _outputs(model: Any, x: np.ndarray) -> list[float]:
 
 
 def accuracy(model: Any, X: Any, Y: Any, loss: Loss = squared_error) -> float:
-    """The share of outputs on the side of the loss's decision where their target is."""
+    """The share of outputs that are on their target's side of the loss's decision."""
     X, Y = checks.examples(X, Y)
     predictions = predict(model, X)
     if predictions.shape != Y.shape:
@@ -81,7 +81,7 @@ def accuracy(model: Any, X: Any, Y: Any, loss: Loss = squared_error) -> float:
     return float(np.mean((predictions > getattr(loss, "decision", 0.5)) == (Y > 0.5)))
 
 
-@np.errstate(over="ignore", invalid="ignore")  # a loss that is not finite is noticed, and said once
+@np.errstate(over="ignore", invalid="ignore")  # fit itself reports a loss that is not finite
 def fit(
     model: Any,
     X: Any,
@@ -98,7 +98,7 @@ def fit(
     rng: Generator | None = None,
     engine: str = "auto",
 ) -> History:
-    """Train model until `epochs` epochs are done, and say how it went.
+    """Train model until `epochs` epochs are done; returns the course of the training.
 
     model: a Module, or any function of one example's inputs over the optimizer's parameters, or a
     MatrixMLP (its loss is squared_error). X has shape (examples, inputs), Y (examples, outputs) or
@@ -108,28 +108,28 @@ def fit(
     engine: "scalar" records model and loss anew for each example, "numpy" and "native" compile them
     once, as autograd.compile does, and train arrays, which the model gets back every log_every epochs
     and at the end; "auto" takes the fastest of those that work here. A MatrixMLP has an engine of its own.
-    What is compiled is compared with model, loss and update as they are: at the start, now and then, before
-    it is saved and at the end. Where they differ, training goes back to where they did not; "auto" goes on
-    from there with "scalar", and says so in a line on standard error, and the others raise TypeError.
+    Compiled training is compared with model, loss and update at the start, now and then, before a save and at
+    the end. If they differ, training goes back to the last state where they agreed: "auto" goes on from there
+    with "scalar", and says so in a line on standard error; the others raise TypeError.
 
     Prints the loss every log_every epochs. progress: a bar on standard error, by default where that
     is a terminal. checkpoint: a file to save the training in at the start, every log_every epochs (a
     tenth of all if not given) and at the end; resume: such a file to go on from, with the same engine
-    to the last bit as if there had been no break: data, loss, batch_size and the numbers, texts and
-    functions that model and optimizer have as attributes must be as they were. Ctrl-C ends training with the
-    last whole epoch.
+    to the last bit as without the break. Data, loss, batch_size and the numbers, texts and functions that
+    model and optimizer have as attributes must be as they were. Ctrl-C ends training with the last whole
+    epoch.
 
-    Raises ValueError or TypeError for what does not fit; ArithmeticError, naming the epoch, when the
-    loss stops being finite: the parameters are then those of the last epoch where it was. After any
-    other error in an epoch they are those before it.
+    Raises ValueError or TypeError for arguments that do not fit; ArithmeticError, naming the epoch, when the
+    loss stops being finite: the parameters are then those of the last finite loss. After any other error in
+    an epoch, they are those before that epoch.
     """
     epochs = checks.whole("epochs", epochs)
     size = None if batch_size is None else checks.whole("batch_size", batch_size)
     log_every = None if log_every is None else checks.whole("log_every", log_every)
     given, rng = rng is not None, checks.generator(rng)
     X, Y = checks.examples(X, Y)
-    if engine not in ENGINES:
-        raise ValueError(f"unknown engine {engine!r}; there are {', '.join(ENGINES)}")
+    if engine not in TRAINING_ENGINES:
+        raise ValueError(f"unknown engine {engine!r}; there are {', '.join(TRAINING_ENGINES)}")
     _check_together(model, X, Y, loss, optimizer)
     settings = {"loss": getattr(loss, "__name__", type(loss).__name__), "batch_size": size}
     if checkpoint or resume:
@@ -143,7 +143,7 @@ def fit(
         if checkpoint:
             save_checkpoint(checkpoint, model, optimizer, rng, losses, time.perf_counter() - start, settings)
 
-    save()  # at once, so that a file that cannot be written is known before there is anything to lose
+    save()  # a file that cannot be written is an error before there is anything to lose
     share = math.nan
     every = log_every or (max(1, epochs // 10) if checkpoint else epochs)
     bar, say = _progress(len(losses), epochs, progress)
@@ -157,25 +157,25 @@ def fit(
             training.advance(min(epochs, next_log + 1) - epoch)
             if bar is not None:
                 bar.update(len(losses) - epoch)
-            if len(losses) == next_log + 1 and (not checkpoint or training.hold()):
+            if len(losses) == next_log + 1 and (not checkpoint or training.verify()):
                 if log_every:
                     say(f"epoch {next_log} loss: {losses[next_log]}")
                 training.stepper.write_back()
                 save()
-        training.keep()
+        training.mark_epoch()
         training.stepper.write_back()
         share = accuracy(model, X, Y, loss)
     except KeyboardInterrupt:
         if training:
             training.rewind()
-            training.hold()
+            training.verify()
         with contextlib.suppress(ArithmeticError):  # the accuracy is then unknown
             share = accuracy(model, X, Y, loss)
     except ArithmeticError as error:
         epoch = len(losses)
         if training:
             epoch = training.rewind_to_finite()
-            save()  # or what is saved may be parameters that have overflowed
+            save()  # else the file may have parameters that overflowed
         in_data = checks.unknown(X=X, Y=Y)
         advice = "" if in_data else ", and a smaller learning rate may keep it finite"
         raise ArithmeticError(
@@ -195,14 +195,14 @@ def fit(
 
 
 def _check_model(model: Any) -> None:
-    """Refuse what cannot be called with a row."""
+    """Raise TypeError for a model that cannot be called with a row."""
     if not callable(model) or isinstance(model, type | Program):
         said = "a model is a function of one example's inputs, as a Module with __call__ is"
         raise TypeError(f"{said}, not {model!r:.80}")
 
 
 def _check_together(model: Any, X: np.ndarray, Y: np.ndarray, loss: Any, optimizer: Any) -> None:
-    """Refuse what does not go together, before anything is trained."""
+    """Raise an error for arguments that do not go together, before training starts."""
     _check_model(model)
     if not callable(loss) or isinstance(loss, Program):
         raise TypeError(f"loss is a function of a prediction and a target, not {loss!r}")
@@ -215,12 +215,12 @@ def _check_together(model: Any, X: np.ndarray, Y: np.ndarray, loss: Any, optimiz
             raise ValueError("the optimizer has other parameters than the model: nothing would be learnt")
     if takes := getattr(loss, "takes", None):
         for y in Y[~takes(Y)][:1].tolist():
-            loss(y, y)  # which says what is wrong with it
+            loss(y, y)  # raises an error that says what is wrong
     shapes = f"X has shape {X.shape} and Y {Y.shape}"
     try:
         outputs = predict(model, X[:1]).shape[1]
     except ArithmeticError:
-        return  # training says where
+        return  # training reports it
     except (ValueError, TypeError) as error:
         raise ValueError(f"{shapes}, which the model does not take: {error}") from None
     if Y.shape[1] != outputs:
@@ -228,7 +228,7 @@ def _check_together(model: Any, X: np.ndarray, Y: np.ndarray, loss: Any, optimiz
 
 
 def _progress(done: int, epochs: int, wanted: bool | None) -> tuple[Any, Callable[..., None]]:
-    """A progress bar, if there is to be one, and what prints a line beside it."""
+    """The progress bar or None, and the function that prints a line beside it."""
     if wanted or (wanted is None and sys.stderr.isatty()):
         try:
             from tqdm import tqdm

@@ -58,7 +58,7 @@ class Neuron(Module):
         self.activation = activation if nonlin else "linear"
 
     def __call__(self, x: Iterable[Any]) -> Value:
-        return _outputs([self], x)[0]
+        return _layer_outputs([self], x)[0]
 
     def __repr__(self) -> str:
         name = "ReLU" if self.activation == "relu" else self.activation.capitalize()
@@ -81,7 +81,7 @@ class Layer(Module):
         **kwargs: Any,
     ):
         weights = _initial(init, nin, nout, rng)
-        # Drawn whole, as init needs to know the layer's width, and handed out row by row.
+        # init draws the whole matrix, as it needs the layer's width, and each neuron gets a row.
         self.neurons = [Neuron(nin, init=lambda *_, row=row: [row], **kwargs) for row in weights]
         self.label_parameters("")
 
@@ -106,8 +106,8 @@ class Layer(Module):
         return _bare(self.outputs(x))
 
     def outputs(self, x: Iterable[Any]) -> list[Value]:
-        """What a call returns, always as a list: autograd.compile(layer) gives a column for each."""
-        return _outputs(self.neurons, x)
+        """The result of a call, always as a list: autograd.compile(layer) gives a column for each item."""
+        return _layer_outputs(self.neurons, x)
 
     def __repr__(self) -> str:
         return f"Layer of [{', '.join(map(repr, self.neurons))}]"
@@ -155,7 +155,7 @@ class MLP(Module):
         return _bare(self.outputs(x))
 
     def outputs(self, x: Iterable[Any]) -> list[Value]:
-        """What a call returns, always as a list: autograd.compile(model) gives a column for each."""
+        """The result of a call, always as a list: autograd.compile(model) gives a column for each item."""
         for layer in self.layers:
             x = layer.outputs(x)
         return list(x)
@@ -174,11 +174,11 @@ def _initial(init: Init, nin: int, nout: int, rng: Generator | None) -> np.ndarr
     return weights
 
 
-def _outputs(neurons: list[Neuron], x: Any) -> list[Value]:
+def _layer_outputs(neurons: list[Neuron], x: Any) -> list[Value]:
     first = neurons[0]
     nin = len(first.w)
     try:
-        # An array as a list of floats, as Values compute with those faster than with NumPy's.
+        # Values compute with Python's floats faster than with NumPy's.
         inputs = tuple(x.tolist() if isinstance(x, np.ndarray) else x)
         given = len(inputs)
     except TypeError:

@@ -1,9 +1,9 @@
 """Losses of one example: functions of its prediction and its target.
 
-Each is a Value, or a sequence of as many; the losses of several outputs are added. A loss also
-knows its `decision`: a prediction above it counts as class 1; and, if just some targets will do,
-`takes`: a condition on a target. Any other target is a ValueError, which a compiled loss finds by
-its result: that is infinite then.
+Prediction and target are Values, or sequences of equal length; the losses of several outputs are added.
+A loss has a `decision`: a prediction above it counts as class 1. A loss that takes only some targets has
+`takes`, a condition on a target. Any other target is a ValueError: a compiled loss is infinite for it, and
+the program then runs the row again with Values, which raises.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Loss = Callable[[Any, Any], Value]
 def _loss(
     decision: float, targets: str = "", takes: Callable[[Any], Any] | None = None
 ) -> Callable[[Callable[[Any, Any], Any]], Loss]:
-    """A loss of any number of outputs from that of one output; `targets` is in words what it takes."""
+    """A loss of any number of outputs from the loss of one; `targets` describes those that it takes."""
 
     def decorate(of_one: Callable[[Any, Any], Any]) -> Loss:
         @wraps(of_one)
@@ -40,10 +40,10 @@ def _loss(
             return total([*map(of_one, ps, ys), *checks])
 
         def checked(y: Any) -> Any:
-            """ValueError for a wrong target; of one that compile records, a Value that is infinite for it."""
+            """Raise ValueError for a wrong target; while compile records, give an infinite Value."""
             fine = takes(y)  # type: ignore[misc]
             if isinstance(fine, Condition):
-                with contextlib.suppress(ArithmeticError):  # it is wrong in the row that is recorded
+                with contextlib.suppress(ArithmeticError):  # the recorded row has a wrong target
                     return where(fine, 0.0, math.inf)
             elif fine:
                 return None
@@ -78,11 +78,11 @@ def hinge(p: Any, y: Any) -> Any:
 
 
 def sequence(x: Any) -> Any:
-    """The elements of x if it has some, else a tuple of it: one output may be bare."""
+    """The elements of x, or (x,) if x is one output by itself."""
     if isinstance(x, Value) or type(x) is float:
         return (x,)
     if isinstance(x, np.ndarray | np.generic):
         if x.ndim > 1:
             raise ValueError(f"the outputs of one example are a vector, not an array of shape {x.shape}")
-        x = x.tolist()  # of floats: Values compute with those faster than with NumPy's
+        x = x.tolist()  # Values compute with Python's floats faster than with NumPy's
     return x if hasattr(x, "__len__") else (x,)

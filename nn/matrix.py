@@ -23,30 +23,28 @@ import numpy as np
 
 from . import checks
 
-Array = np.ndarray
 
-
-def _sigmoid(z: Array) -> Array:
-    with np.errstate(over="ignore"):  # e^710 is inf, and 1 / inf the 0 that it should be
+def _sigmoid(z: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # e^710 is inf, and 1 / inf is 0, as it should be
         return 1.0 / (1.0 + np.exp(-z))
 
 
 # activation: (σ as a function of z, σ′ as a function of h = σ(z))
-ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
+SIGMAS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]] = {
     "sigmoid": (_sigmoid, lambda h: h * (1.0 - h)),
     "tanh": (np.tanh, lambda h: 1.0 - h * h),
     "relu": (lambda z: np.maximum(z, 0.0), lambda h: np.where(h > 0.0, 1.0, 0.0)),
 }
 
 
-def _mean_loss(error: Array) -> float:
+def _mean_loss(error: np.ndarray) -> float:
     return float(0.5 * np.sum(error * error) / error.shape[1])
 
 
 class Parameter:
     """An array and its gradient, under the names that an optimizer uses."""
 
-    def __init__(self, data: Array):
+    def __init__(self, data: np.ndarray):
         self.data: Any = data
         self.grad: Any = 0.0
 
@@ -62,8 +60,8 @@ class MatrixMLP:
     """
 
     def __init__(self, weights: Sequence[Any], biases: Sequence[Any] | None = None, *, activation: str):
-        if activation not in tuple(ACTIVATIONS):
-            raise ValueError(f"unknown activation {activation!r}; there are {', '.join(ACTIVATIONS)}")
+        if activation not in tuple(SIGMAS):
+            raise ValueError(f"unknown activation {activation!r}; there are {', '.join(SIGMAS)}")
         self.activation = activation
         self.w = [Parameter(checks.numbers("a weight matrix", w).copy()) for w in weights]
         self.b = None
@@ -90,7 +88,7 @@ class MatrixMLP:
             raise ValueError(f"{error.args[0]} is missing") from None
         return cls(weights, biases, activation=activation)
 
-    def __call__(self, X: Any) -> Array:
+    def __call__(self, X: Any) -> np.ndarray:
         """The predictions, of shape (examples, outputs)."""
         return self._forward(checks.numbers("X", X))[-1].T
 
@@ -101,7 +99,7 @@ class MatrixMLP:
 
     def backward(self, X: Any, Y: Any) -> float:
         """The mean loss; adds its gradient to every parameter's grad."""
-        _, sigma_prime = ACTIVATIONS[self.activation]
+        _, sigma_prime = SIGMAS[self.activation]
         error, hs = self._error(X, Y)
         delta = error / error.shape[1]  # of the mean, not of one example
         for k in reversed(range(len(self.w))):
@@ -113,9 +111,9 @@ class MatrixMLP:
                 delta = (w.data.T @ delta) * sigma_prime(hs[k])
         return _mean_loss(error)
 
-    def _forward(self, X: Array) -> list[Array]:
+    def _forward(self, X: np.ndarray) -> list[np.ndarray]:
         """x, h1, h2, …, p, each with a column for each example."""
-        sigma, _ = ACTIVATIONS[self.activation]
+        sigma, _ = SIGMAS[self.activation]
         nin = self.w[0].data.shape[1]
         if X.ndim != 2 or X.shape[1] != nin:
             raise ValueError(f"X has shape {X.shape}: this takes {nin} inputs a row{checks.column('X', X)}")
@@ -127,8 +125,8 @@ class MatrixMLP:
             hs.append(z if w is self.w[-1] else sigma(z))
         return hs
 
-    def _error(self, X: Any, Y: Any) -> tuple[Array, list[Array]]:
-        """p − y, and the layers; refuses what NumPy would broadcast."""
+    def _error(self, X: Any, Y: Any) -> tuple[np.ndarray, list[np.ndarray]]:
+        """p − y, and the layers; ValueError for shapes that NumPy would broadcast."""
         X, Y = checks.examples(X, Y)
         hs = self._forward(X)
         if Y.shape[1] != len(hs[-1]):
@@ -153,7 +151,7 @@ class MatrixMLP:
         for p in self.parameters():
             p.grad = 0.0
 
-    def state_dict(self) -> dict[str, Array]:
+    def state_dict(self) -> dict[str, np.ndarray]:
         """Copies of the parameters, by name."""
         return {name: p.data.copy() for name, p in self.named_parameters()}
 

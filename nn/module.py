@@ -1,4 +1,4 @@
-"""Module: what every network shares, found from its attributes."""
+"""Module: a network's parameters and state, found from its attributes."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Module:
 
     Its parameters are the leaf Values among the attributes set on it, in lists, tuples, deques, dicts
     and arrays of objects there, and in the Modules there, in the order in which attributes were set.
-    Each Module and container is looked into once, so that a Module may hold its parent, whose parameters
-    are then its own too. Arrays of numbers are not looked into: they are where to keep much data. A set
-    has no order to name parameters by: TypeError if some are there alone.
+    Each Module and container is searched once, so that a Module may hold its parent, and then has the
+    parent's parameters, too. Arrays of numbers are not searched: large data can be kept there. A set has no
+    order to name parameters by: TypeError for parameters in sets alone.
     """
 
     def named_attributes(self) -> list[tuple[str, Any]]:
-        """(name, attribute) pairs: where this Module's parameters are sought."""
+        """(name, attribute) pairs: the attributes to search for parameters."""
         return list(vars(self).items())
 
     def named_parameters(self) -> Iterator[tuple[str, np.ndarray]]:
@@ -61,7 +61,7 @@ class Module:
         """Take the values that state_dict() of an equal module gave.
 
         Raises ValueError at the first name that is missing, unknown or of another shape, and
-        TypeError for what is not numeric; the parameters are then as they were.
+        TypeError for arrays that are not numeric; the parameters are then as they were.
         """
         checked = checks.state(state, self.state_dict())
         for name, array in self.named_parameters():
@@ -70,10 +70,10 @@ class Module:
 
 
 def settings(x: Any) -> dict[str, Any]:
-    """What a model or an optimizer is besides its parameters, by name, as JSON can hold it.
+    """The settings of a model or an optimizer by name, as JSON can hold them.
 
-    Its attributes that are numbers, texts, functions (by their names) or tuples of those, and those of
-    the Modules in it; none whose name begins with an underscore, as that of a cache may.
+    They are its attributes that are numbers, texts, functions (by their names) or tuples of those, and those
+    of the Modules in it. An attribute whose name begins with an underscore may be a cache, and is left out.
     """
     if isinstance(x, Module):
         parts = [(name, part.named_attributes()) for name, part in _walk(x) if isinstance(part, Module)]
@@ -100,11 +100,11 @@ def _plain(x: Any) -> Any:
 
 def _walk(root: Any) -> Iterator[tuple[str, Any]]:
     """(name, x) for each Module, set and array of parameters in root, itself included, outside sets."""
-    entered: dict[int, Any] = {}  # by id; kept, as other objects could get the ids of those that are gone
+    entered: dict[int, Any] = {}  # by id; held here, so that no other object gets their ids
     stack = [("", root)]
     while stack:
         name, x = stack.pop()
-        array = _array(x)
+        array = _parameter_array(x)
         if array is not None:
             yield name, array
         elif isinstance(x, HOLDERS) and id(x) not in entered:
@@ -117,8 +117,8 @@ def _walk(root: Any) -> Iterator[tuple[str, Any]]:
                 stack += [(_dotted(name, key), item) for key, item in reversed(_items(x))]
 
 
-def _array(x: Any) -> np.ndarray | None:
-    """x as an array, if it is one of parameters alone, or a nest of sequences that can be."""
+def _parameter_array(x: Any) -> np.ndarray | None:
+    """x as an array, if it is an array of parameters or a nest of sequences that can be one; else None."""
     if isinstance(x, Value):
         return np.array(x, dtype=object) if _is_parameter(x) else None
     if isinstance(x, np.ndarray):
@@ -129,7 +129,7 @@ def _array(x: Any) -> np.ndarray | None:
         return np.array(list(x), dtype=object) if all(map(_is_parameter, x)) else None
     rows: list[np.ndarray] = []
     for item in x:
-        row = _array(item)
+        row = _parameter_array(item)
         if row is None or row.shape != (rows or [row])[0].shape:
             return None
         rows.append(row)
@@ -145,7 +145,7 @@ def _names_its_own(x: Module) -> bool:
 
 
 def _items(x: Any) -> list[tuple[Any, Any]]:
-    """(key, item) pairs of x, if there is anything but data."""
+    """(key, item) pairs of x, if it holds more than data."""
     if isinstance(x, Module):
         return x.named_attributes()
     if isinstance(x, set | frozenset):
@@ -153,7 +153,7 @@ def _items(x: Any) -> list[tuple[Any, Any]]:
     if isinstance(x, np.ndarray):
         x = np.atleast_1d(x) if x.dtype == object else ()
     items = x.values() if isinstance(x, dict) else getattr(x, "flat", x)
-    # By the types that there are, which takes a tenth of the time of a look at each item.
+    # A look at the set of types takes a tenth of the time of a look at each item.
     if not any(issubclass(t, (Value, *HOLDERS)) for t in set(map(type, items))):
         return []
     return list(x.items() if isinstance(x, dict) else enumerate(x))

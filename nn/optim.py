@@ -16,10 +16,10 @@ from . import checks
 
 
 class Optimizer:
-    """What moves `parameters`: objects with `data` and `grad`, each a float or an array.
+    """Moves `parameters`: objects with `data` and `grad`, each a float or an array.
 
-    `state` is what updates carry from step to step: for each parameter a tuple, zeros at first, of
-    what `slots` names. `steps` counts the updates.
+    Updates carry `state` from step to step: for each parameter a tuple, zeros at first, with an item for
+    each of `slots`. `steps` counts the updates.
     """
 
     slots: tuple[str, ...] = ()
@@ -69,10 +69,10 @@ class Optimizer:
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take what state_dict() of an equal optimizer gave; errors as for a Module's."""
+        """Take the state that state_dict() of an equal optimizer gave; errors as for a Module's."""
         checked = checks.state(state, self.state_dict())
         steps = float(checked["steps"])
-        if not (0.0 <= steps < 2.0**53 and steps.is_integer()):  # where a float counts by ones
+        if not (0.0 <= steps < 2.0**53 and steps.is_integer()):  # up to there a float counts by ones
             raise ValueError(f"steps is {steps}, not a whole number from 0 to below 2**53")
         self.steps = int(steps)
         shapes = [np.shape(p.data) for p in self.parameters]
@@ -97,7 +97,7 @@ class SGD(Optimizer):
         self.momentum = checks.fraction("momentum", momentum)
 
     def update(self, data: Any, grad: Any, state: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
-        """As above; the first v is g."""
+        """The class's formula; the first v is g."""
         velocity = self.momentum * state[0] + grad if self.momentum else grad
         return data - self.lr * velocity, (velocity,)
 
@@ -128,7 +128,7 @@ class Adam(Optimizer):
         self.eps = checks.positive("eps", eps)
 
     def update(self, data: Any, grad: Any, state: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
-        """As above."""
+        """The class's formula."""
         b1, b2 = self.betas
         m = b1 * state[0] + (1.0 - b1) * grad
         v = b2 * state[1] + (1.0 - b2) * grad * grad

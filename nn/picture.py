@@ -21,34 +21,34 @@ def example_graph(model: MLP, x: Any, y: Any, loss: Loss) -> tuple[Value, dict[s
         draw(L, clusters=clusters).save("network.svg")
 
     The names are x1, x2 (inputs), h1[0] (hidden layer 1), p and y (prediction and target; p[0] and
-    y[0] where there are several) and L. Parameters have theirs from the model, and backward() adds
-    to their gradients as ever. Raises what the model and the loss raise for x and y.
+    y[0] where there are several) and L. Parameters have the model's labels, and backward() adds to their
+    gradients as always. Raises the errors of the model and the loss for x and y.
     """
     inputs = [Value(number, f"x{i}") for i, number in enumerate(np.ravel(x), 1)]
     targets = [Value(number) for number in np.ravel(y)]
-    _label(targets, "y" if len(targets) == 1 else "y[{}]")
+    _label_all(targets, "y" if len(targets) == 1 else "y[{}]")
 
     clusters = {"inputs": inputs}
     outputs = inputs
     for k, layer in enumerate(model.layers, 1):
         outputs = sequence(layer(outputs))
         last = k == len(model.layers)
-        _label(outputs, f"h{k}[{{}}]" if not last else "p" if len(outputs) == 1 else "p[{}]")
-        clusters["output layer" if last else f"hidden layer {k}"] = _new(outputs, clusters)
+        _label_all(outputs, f"h{k}[{{}}]" if not last else "p" if len(outputs) == 1 else "p[{}]")
+        clusters["output layer" if last else f"hidden layer {k}"] = _unframed(outputs, clusters)
     one = len(outputs) == len(targets) == 1
     out = loss(outputs[0], targets[0]) if one else loss(outputs, targets)
-    _label([out], "L")
-    clusters["loss"] = _new([out], clusters)
+    _label_all([out], "L")
+    clusters["loss"] = _unframed([out], clusters)
     return out, clusters
 
 
-def _label(values: list[Value], name: str) -> None:
+def _label_all(values: list[Value], name: str) -> None:
     for i, v in enumerate(values):
         v.label = name.format(i)
 
 
-def _new(outputs: list[Value], clusters: dict[str, list[Value]]) -> list[Value]:
-    """What the outputs were computed from, themselves included, and no cluster holds yet."""
+def _unframed(outputs: list[Value], clusters: dict[str, list[Value]]) -> list[Value]:
+    """The outputs and all that they were computed from, but for the Values that a cluster has."""
     old = {v for values in clusters.values() for v in values}
     found = dict.fromkeys(v for output in outputs for v in topological_order(output))
     return [v for v in found if v not in old]

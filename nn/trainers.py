@@ -1,12 +1,12 @@
 """The Trainer of fit(), which counts epochs and goes back, and its stepper, which takes the steps.
 
-    stepper.state                   numbers that steps replace: kept, and set again, they undo steps
+    stepper.state                   the numbers that steps replace; setting an old state undoes steps
     stepper.take(x, y, batch, n)    n steps, each on the next batch of these examples; the loss before each
-    stepper.read()                  take the state that the optimizer and its parameters are in
-    stepper.write_back()            put the optimizer and its parameters into the stepper's state
+    stepper.read()                  copy the state from the optimizer and its parameters
+    stepper.write_back()            copy the state to the optimizer and its parameters
 
-There is one of Values, one of arrays, and one of machine code. The latter two train what was recorded once:
-the Trainer has them verified, and goes on with Values from where they were last right.
+One stepper computes with Values, one with arrays and one with machine code. The last two run what was
+recorded once, so a verifier checks them. If one is wrong, Values go on from its last verified state.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ from autograd import compile, total
 from autograd.program import Program, Variant, pack
 from autograd.program.reachable import random_generators, restore, states
 
-from . import checks, verify
+from . import checks
 from .losses import Loss
 from .matrix import MatrixMLP
 from .optim import Optimizer
+from .verify import Verifier, one_line
 
-ENGINES = ("auto", "scalar", "numpy", "native")
+TRAINING_ENGINES = ("auto", "scalar", "numpy", "native")
 ADVICE = (
     "something is done that no graph shows, such as a random draw, a look-up by a target or a read of"
     " a Value's data: engine scalar does it"
@@ -67,17 +68,17 @@ class MeanLoss:
 
 
 def _targets(Y: np.ndarray) -> np.ndarray:
-    """Y, of shape (examples, outputs), bare if there is one output, as the prediction then is."""
+    """Y, of shape (examples, outputs); if there is one output, of shape (examples,), as the prediction is."""
     return Y[:, 0] if Y.shape[1] == 1 else Y
 
 
 @dataclass
 class Run:
-    """What there is to train on, and how.
+    """The data of a training run, and its settings.
 
     `losses` has the mean loss of each epoch so far, as it was before that epoch's updates. An epoch
     is one step on all examples or, with batch_size, a step for each batch, in an order that rng draws.
-    `draws` says whether rng must be set back with the rest, and `epochs` how many there are to be.
+    `draws` says whether rng is part of the state, and `epochs` is how many epochs the run has.
     """
 
     X: np.ndarray
@@ -93,9 +94,9 @@ class Run:
 class Trainer:
     """Trains by a stepper or, from where a verified stepper goes wrong, by Values.
 
-    `verifier` says where; without one the stepper is right. It looks after 1, 2, 4, 8, ... epochs, at losses
-    alone where all would take more than a share of the time, and after the last. With `strict`, going wrong
-    is a TypeError; else `say` is told, and `reason` has it.
+    `verifier` finds where; without one, the stepper counts as right. It looks after 1, 2, 4, 8, ... epochs
+    and after the last, and at losses alone if gradients would take more than a share of the time. A wrong
+    stepper is a TypeError with `strict`; otherwise `say` prints the difference, and `reason` keeps it.
     """
 
     SHARE = 0.02
@@ -104,34 +105,34 @@ class Trainer:
         self,
         stepper: Any,
         run: Run,
-        verifier: verify.Verifier | None = None,
-        values: Callable[[], Any] = lambda: None,
+        verifier: Verifier | None = None,
+        fallback: Callable[[], Any] = lambda: None,
         strict: bool = False,
         say: Callable[[str], None] = print,
         reason: str = "",
     ):
         self.stepper, self.run, self.losses, self.reason = stepper, run, run.losses, reason
-        self.verifier, self.values, self.strict, self.say = verifier, values, strict, say
-        self.pace = 1  # epochs at a time: as many as take a twentieth of a second, for Ctrl-C to be heard
+        self.verifier, self.fallback, self.strict, self.say = verifier, fallback, strict, say
+        self.pace = 1  # epochs in one call of the stepper: a twentieth of a second, for Ctrl-C to be heard
         self.first, self.spent = len(self.losses), 0.0
         self.failed: int | None = None
-        # As all was when it was last verified, before the last but one call of advance, and before this one.
-        self.verified = self.before = self.now = self.snapshot()
+        # The state that was last verified, and the states before the last two calls of advance.
+        self.verified = self.earlier = self.latest = self.state
 
     @property
     def engine(self) -> str:
         return self.stepper.engine
 
     def advance(self, epochs: int) -> None:
-        """Train for an epoch, or for more up to that many; ArithmeticError if the loss is not finite."""
-        self.keep()
+        """Train for one epoch or more, up to that many; ArithmeticError if the loss is not finite."""
+        self.mark_epoch()
         done = len(self.losses)
         due = min(self.run.epochs, self.first + (1 << (done - self.first).bit_length()))
         try:
             self._train(epochs if self.verifier is None else min(epochs, due - done))
         except ArithmeticError:
             self.rewind_to_finite()
-            if self.hold():
+            if self.verify():
                 raise
         else:
             if self.verifier and len(self.losses) == due:
@@ -150,36 +151,49 @@ class Trainer:
             ends = np.minimum(np.arange(1, len(losses) + 1) * size, n)
             self.losses.append(float(np.diff(ends, prepend=0) @ losses) / n)
 
-    def keep(self) -> None:
-        """Count what is now as the end of an epoch."""
-        self.before, self.now = self.now, self.snapshot()
+    @property
+    def state(self) -> Any:
+        """The number of epochs, and all that an epoch changes; setting it puts the model back, too."""
+        random = self.run.rng.bit_generator.state if self.run.draws else None
+        return len(self.losses), random, self.stepper.state
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        epochs, random, self.stepper.state = state  # an update makes new numbers, so that old ones stay
+        del self.losses[epochs:]
+        if random:
+            self.run.rng.bit_generator.state = random
+        self.stepper.write_back()
+
+    def mark_epoch(self) -> None:
+        """Make the present state the one to rewind to."""
+        self.earlier, self.latest = self.latest, self.state
 
     def rewind(self) -> None:
-        """Go back to the end of a whole epoch, the model with it."""
-        self.restore(self.now)
+        """Go back to the latest end of an epoch."""
+        self.state = self.latest
 
     def rewind_to_finite(self) -> int:
-        """Go back to the parameters that had the last loss which is finite; the epoch that had none."""
+        """Go back to the parameters of the last finite loss; returns the epoch whose loss is not finite."""
         if self.failed is None:
             self.failed = len(self.losses)
             epochs = max(self.failed - 1, 0)
-            self.restore(self.now if self.now[0] <= epochs else self.before)
+            self.state = self.latest if self.latest[0] <= epochs else self.earlier
             if again := max(epochs - len(self.losses), 0):
                 self.losses.extend(self.stepper.take(self.run.X, self.run.Y, len(self.run.X), again))
             self.stepper.write_back()
         return self.failed
 
-    def hold(self) -> bool:
-        """Whether the state of now is right; if not, go back to the last that was, and on with Values."""
+    def verify(self) -> bool:
+        """Whether the present state is right; if not, go back to the last verified one and on with Values."""
         if self.verifier is None or self.verified[0] == len(self.losses):
             return True
         difference = self.verifier.difference(self.stepper)
         if not difference:
-            self.verified = self.snapshot()
+            self.verified = self.state
             return True
         epoch = len(self.losses)
-        self.restore(self.verified)
-        self.before = self.now = self.verified
+        self.state = self.earlier = self.latest = self.verified
         text = f"after {epoch} epochs {difference}"
         if self.strict:
             raise TypeError(
@@ -187,14 +201,14 @@ class Trainer:
             )
         self.say(f"engine scalar goes on from epoch {len(self.losses)}: {text}")
         self.reason, self.verifier, self.failed, self.pace = text, None, None, 1
-        self.stepper = self.values()
-        self.before = self.now = self.snapshot()
+        self.stepper = self.fallback()
+        self.earlier = self.latest = self.state
         return False
 
-    def _look(self, verifier: verify.Verifier) -> None:
-        """Hold the stepper to the Values after the last epoch, and before that where there is time for it.
+    def _look(self, verifier: Verifier) -> None:
+        """Verify after the last epoch, and before it if the share of time is enough.
 
-        Where there is time for the losses alone, those are compared; and then all, if those are wrong.
+        If that is enough for the losses alone, compare them, and verify all if they are wrong.
         """
         start = time.perf_counter()
         time_left = self.SHARE * (start - self.run.started) - self.spent
@@ -204,26 +218,11 @@ class Trainer:
             or verifier.seconds <= time_left
             or (verifier.losses_seconds <= time_left and verifier.difference(self.stepper, whole=False))
         ):
-            self.hold()
+            self.verify()
         self.spent += time.perf_counter() - start
 
-    # An update makes new numbers and leaves the old as they are, so that keeping them is enough.
 
-    def snapshot(self) -> tuple[Any, ...]:
-        """How far training has come."""
-        random = self.run.rng.bit_generator.state if self.run.draws else None
-        return len(self.losses), random, self.stepper.state
-
-    def restore(self, snapshot: tuple[Any, ...]) -> None:
-        """Go back to where a snapshot was taken, the model too."""
-        epochs, random, self.stepper.state = snapshot
-        del self.losses[epochs:]
-        if random:
-            self.run.rng.bit_generator.state = random
-        self.stepper.write_back()
-
-
-class Values:
+class ScalarStepper:
     """Steps by `program`, whose backward(x, y) adds to the grads of the optimizer's parameters."""
 
     engine, is_fast = "scalar", False
@@ -233,7 +232,7 @@ class Values:
 
     @property
     def state(self) -> Any:
-        """The parameters, and what the optimizer keeps."""
+        """The parameters' data, and the optimizer's state and number of steps."""
         optimizer = self.optimizer
         return [p.data for p in optimizer.parameters], list(optimizer.state), optimizer.steps
 
@@ -264,10 +263,10 @@ def _batches(n: int, batch: int, steps: int) -> Iterator[slice]:
         yield slice(starts[k % len(starts)], starts[k % len(starts)] + batch)
 
 
-class Arrays:
-    """Steps of one array, of all the optimizer's parameters, by a compiled program in NumPy.
+class NumpyStepper:
+    """Steps of all the optimizer's parameters as one array, by a compiled program in NumPy.
 
-    What the optimizer keeps of each parameter is an array too; its twin here updates them.
+    Each slot of the optimizer's state is an array too, and `twin`, a copy of the optimizer, updates them.
     """
 
     engine, is_fast = "numpy", True
@@ -277,7 +276,7 @@ class Arrays:
         self.optimizer, self.twin = optimizer, copy.copy(optimizer)
         place = {p: i for i, p in enumerate(optimizer.parameters)}
         used = [v for leaves in variant.leaves for v in leaves.flat if v in place]
-        # In the order in which the program takes them, so that its arrays are slices of this one.
+        # In the program's order, so that its arrays are slices of this one.
         self.values = list(dict.fromkeys([*used, *optimizer.parameters]))
         self.places = [place[v] for v in self.values]
         self.unused = np.zeros(len(self.values) - len(used))
@@ -327,7 +326,7 @@ class Arrays:
             loss = math.nan
         if not math.isfinite(loss):
             self.write_back()
-            loss, grads = self.program.value_and_grad(x, y)  # with more care, and errors that say where
+            loss, grads = self.program.value_and_grad(x, y)  # slower, with errors that say where
         parts = [
             grad.ravel() if moved is None else grad[moved] for grad, (_, _, moved) in zip(grads, self.arrays)
         ]
@@ -335,7 +334,7 @@ class Arrays:
         gradient = np.concatenate([*parts, self.unused])
         try:
             self.packed = self.twin.update(numbers, gradient, kept)
-        except FloatingPointError:  # the next step says what comes of it, as among Values
+        except FloatingPointError:  # the next step's loss shows it, as with Values
             with np.errstate(all="ignore"):
                 self.packed = self.twin.update(numbers, gradient, kept)
         return loss
@@ -351,13 +350,13 @@ class Arrays:
 
 
 def _merged(now: np.ndarray, moved: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """An array of which the optimizer moves a part."""
+    """The array with the numbers of the part that the optimizer moves."""
     array = now.copy()
     array[moved] = numbers
     return array
 
 
-class MachineCode:
+class NativeStepper:
     """Steps by a kernel that takes whole training steps (see Variant.training_kernel)."""
 
     engine, is_fast = "native", True
@@ -384,17 +383,17 @@ class MachineCode:
             if taken < steps:
                 raise self._error(x, y, losses[taken]) or AssertionError
             return
-        for taken in range(steps):  # some step had a finite loss, and led to numbers that are not
+        for taken in range(steps):  # some step had a finite loss and made numbers that are not finite
             numbers = self.state.copy()
             if not self.kernel.iterate(columns, len(x), batch, numbers, 1, losses[taken:], taken):
                 raise self._error(x, y, losses[taken]) or AssertionError
             if _spoilt(self.state, numbers) and (error := self._error(x, y)):
                 raise error
-            self.state = numbers  # it was the update: the next step says what comes of it
+            self.state = numbers  # the update made them: the next step's loss shows it
             yield losses[taken].item()
 
     def _error(self, x: np.ndarray, y: np.ndarray, loss: float | None = None) -> ArithmeticError | None:
-        """What is not finite in the loss, or in its gradient, with the numbers as they are now."""
+        """The error of the loss or its gradient at the present numbers, if one is not finite."""
         self.write_back()
         try:
             self.program.value_and_grad(x, y)
@@ -413,7 +412,7 @@ class MachineCode:
 
 
 def _spoilt(before: np.ndarray, after: np.ndarray) -> bool:
-    """Whether a number that was finite is so no more."""
+    """Whether a number that was finite no longer is."""
     return not bool(np.isfinite(after[np.isfinite(before)]).all())
 
 
@@ -425,13 +424,13 @@ def trainer(
     run: Run,
     say: Callable[[str], None] = print,
 ) -> Trainer:
-    """What trains the model by an engine.
+    """A Trainer of the model with a stepper of this engine.
 
-    "auto" is machine code where llvmlite is installed and the graph is small, NumPy for whatever else
-    can be compiled, and Values for what cannot: `say` is told why. Raises TypeError if another engine cannot.
+    "auto" is machine code where llvmlite is installed and the graph is small, NumPy for other functions that
+    compile, and Values where neither works: `say` prints why. TypeError if another engine does not work.
     """
     if isinstance(model, MatrixMLP):
-        return Trainer(Values(model, optimizer), run)
+        return Trainer(ScalarStepper(model, optimizer), run)
     mean = MeanLoss(model, loss)
     reason = ""
     if engine != "scalar":
@@ -439,35 +438,37 @@ def trainer(
         before = states(generators)
         try:
             run = replace(run, Y=_targets(run.Y))
-            stepper, verifier, reason = _compiled(engine, mean, optimizer, run.X, run.Y, generators)
-            values = lambda: Values(mean, optimizer)  # noqa: E731
-            return Trainer(stepper, run, verifier, values, engine != "auto", say, reason)
-        except Exception as error:  # of many kinds, as what is the user's has met no Values or arrays before
-            restore(generators, before)  # model, loss or update may have drawn from one
+            stepper, verifier, reason = _compiled_stepper(engine, mean, optimizer, run.X, run.Y, generators)
+            fallback = lambda: ScalarStepper(mean, optimizer)  # noqa: E731
+            return Trainer(stepper, run, verifier, fallback, engine != "auto", say, reason)
+        except Exception as error:  # of any class: the user's code may not take Values or arrays
+            restore(generators, before)  # model, loss or update may have drawn from them
             if engine != "auto":
                 raise
-            reason = verify.one_line(error)
+            reason = one_line(error)
             say(f"engine scalar trains, as no other can: {reason}")
-    return Trainer(Values(mean, optimizer), run, reason=reason)
+    return Trainer(ScalarStepper(mean, optimizer), run, reason=reason)
 
 
-def _compiled(
+def _compiled_stepper(
     engine: str, mean: MeanLoss, optimizer: Optimizer, X: np.ndarray, Y: np.ndarray, generators: list[Any]
-) -> tuple[Any, verify.Verifier, str]:
-    """A compiled stepper, what verifies it, and why it is not the one that auto would take first."""
+) -> tuple[Any, Verifier, str]:
+    """A compiled stepper, its verifier, and the reason if it is not the fastest one."""
     if type(optimizer).step is not Optimizer.step or type(optimizer).zero_grad is not Optimizer.zero_grad:
         name = type(optimizer).__name__
         raise TypeError(f"{name} has a step() or zero_grad() of its own: the engine scalar alone runs those")
 
     if engine == "native":
-        compile(mean.of_example, engine="native")  # or an error that says what is missing
+        compile(mean.of_example, engine="native")  # raises an error that says what is missing
     program = compile(mean.of_example, engine="numpy")
     variant = program.variant("gradient", X, Y)
     if variant.scalars.gradient.keys().isdisjoint(optimizer.parameters):
         raise TypeError("the loss depends on no parameter of the optimizer")
 
-    def verified(stepper: Any) -> tuple[Any, verify.Verifier]:
-        verifier = verify.Verifier(mean, program, optimizer, X, Y, generators)  # anew: it looks most at first
+    def verified(stepper: Any) -> tuple[Any, Verifier]:
+        verifier = Verifier(
+            mean, program, optimizer, X, Y, generators
+        )  # a new one, as the first look is the longest
         if difference := verifier.difference(stepper):
             raise TypeError(f"{difference}. Perhaps {ADVICE}")
         return stepper, verifier
@@ -483,9 +484,9 @@ def _compiled(
         try:
             slots = len(optimizer.slots)
             kernel = variant.training_kernel(optimizer.parameters, slots, update, optimizer.steps)
-            return *verified(MachineCode(kernel, program, optimizer)), ""
-        except Exception as error:  # the update can perhaps be done on arrays, if it cannot be recorded
+            return *verified(NativeStepper(kernel, program, optimizer)), ""
+        except Exception as error:  # an update that cannot be recorded may work on arrays
             if engine == "native":
                 raise
-            reason = verify.one_line(error)
-    return *verified(Arrays(program, variant, optimizer)), reason
+            reason = one_line(error)
+    return *verified(NumpyStepper(program, variant, optimizer)), reason

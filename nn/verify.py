@@ -1,11 +1,11 @@
-"""Verifier: whether what was compiled does what model, loss and update do with Values and floats.
+"""Verifier: compiled training compared with model and loss on Values, and with the update on floats.
 
     verifier = Verifier(MeanLoss(model, loss), program, optimizer, X, Y, generators)
     verifier.difference(stepper)  # "", or in words: "the loss of row 5 is 9801.0 and with Values 99.5"
 
-A function may do what its graph does not show: draw random numbers, look a target up, read a Value's data.
-So rows are computed with Values and steps with floats, by the parameters of the moment, and compared up to
-rounding: no tolerance is absolute, as data may be of any size.
+A function may do things that its graph does not show: draw random numbers, look a target up, read a Value's
+data. So some rows are computed with Values, and some steps with floats, at the present parameters, and
+compared up to rounding. No tolerance is absolute, because data may be of any size.
 """
 
 from __future__ import annotations
@@ -20,48 +20,48 @@ from typing import Any
 import numpy as np
 
 from autograd import Value, derive
-from autograd.graph import operands, topological_order
+from autograd.check import EPSILON, UNITS, rounding_errors
+from autograd.graph import topological_order
 from autograd.program import Program
 from autograd.program.reachable import restore, states
 
 from .optim import Optimizer
 
-CLOSE = 1e-9  # relative differences up to this are none, and looking closer would take longer
-EPS, UNITS = 2.0**-52, 64.0  # a unit in the last place, and of how many such errors a difference may come
-OPERATIONS = 50_000  # with Values, for which the number of rows is chosen
-STEPS, LATER_STEPS = 10, 3  # one after the other, as an update may be another in some
-TARGETS = 1000  # each of which is looked at, if they are repeated
+CLOSE = 1e-9  # relative differences up to this are none, as a closer look would take longer
+OPERATIONS_A_LOOK = 50_000  # with Values, which the rows to look at take together
+STEPS, LATER_STEPS = 10, 3  # one after the other, as an update may differ from step to step
+MOST_TARGETS = 1000  # distinct ones to look at, if targets repeat
 
 
 class Verifier:
-    """Holds steppers to one model, loss, data set and optimizer.
+    """Compares steppers with one model, loss, data set and optimizer.
 
-    It looks at all rows of a small data set; of a large one at every distinct target at first, and then at
-    rows spread over targets, inputs and losses, the largest and the smallest of each among them.
+    It looks at all rows of a small data set. Of a large one, it looks at each distinct target at first, and
+    always at rows spread over targets, inputs and losses, with the largest and the smallest of each.
     """
 
     def __init__(
         self,
-        values: Any,
+        mean_loss: Any,
         program: Program,
         optimizer: Optimizer,
         X: np.ndarray,
         Y: np.ndarray,
         generators: Sequence[Any],
     ):
-        self.values, self.program, self.optimizer, self.X, self.Y = values, program, optimizer, X, Y
+        self.mean_loss, self.program, self.optimizer, self.X, self.Y = mean_loss, program, optimizer, X, Y
         self.generators = generators
         self.leaves = list({*optimizer.parameters, *(v for array in program.leaves for v in array.flat)})
         self.steps = STEPS  # to look at
         self.seconds = self.losses_seconds = 0.0  # the time that the last look took, and its losses
-        self.most = 0  # rows to look at, but for targets at first
-        self.rows = np.arange(len(X))  # `most` rows, or all; those of certain losses come to them
+        self.most = 0  # rows to look at, beside each distinct target at first
+        self.rows = np.arange(len(X))  # `most` rows, or all, before some are added for their losses
 
     def difference(self, stepper: Any, whole: bool = True) -> str:
-        """The first difference, in words, or "" if there is none; if not `whole`, that of losses alone.
+        """The first difference in words, or "" if there is none; without `whole`, of losses alone.
 
-        The optimizer is then in the stepper's state, and everything else as it was. An ArithmeticError that
-        the compiled program raises too is no difference: training says where.
+        Afterwards the optimizer is in the stepper's state, and all else is as it was. An ArithmeticError that
+        the compiled program raises too is no difference: training reports it.
         """
         start = time.perf_counter()
         state, grads = stepper.state, [v.grad for v in self.leaves]
@@ -90,9 +90,9 @@ class Verifier:
                 self.steps, self.seconds = LATER_STEPS, time.perf_counter() - start
 
     def _loss(self, i: int) -> Any:
-        """The loss of a row by Values; they get copies, as a model may write into its row."""
+        """The loss of a row by Values, from copies, as a model may write into its row."""
         y = self.Y[i]
-        return self.values.of_example(self.X[i].copy(), y.copy() if y.ndim else y.item())
+        return self.mean_loss.of_example(self.X[i].copy(), y.copy() if y.ndim else y.item())
 
     def _rows(self) -> np.ndarray:
         """The rows to look at."""
@@ -101,11 +101,11 @@ class Verifier:
         if not self.most:
             order = topological_order(self._loss(0))
             operations = sum(len(v.x) if type(v.x) is tuple else 1 for v in order)
-            self.most = min(max(OPERATIONS // operations, 16), 256)
+            self.most = min(max(OPERATIONS_A_LOOK // operations, 16), 256)
             if n > self.most:
                 columns = self.X.T[: max(1, 2**20 // n)]  # sorting more would take long
                 inputs = np.unique([row for column in columns for row in spread(column, 8)])
-                targets = spread(self.Y, TARGETS)
+                targets = spread(self.Y, MOST_TARGETS)
                 self.rows = np.union1d(some(inputs, self.most // 2), some(targets, self.most // 2))
                 if len(targets) > n / 2:  # numbers, and no classes
                     targets = []
@@ -115,7 +115,7 @@ class Verifier:
         return np.unique([*self.rows, *targets, *spread(losses, self.most // 4)]).astype(int)
 
     def _in_losses(self, rows: np.ndarray) -> str:
-        """The first difference in the losses of these rows, perhaps of rounding."""
+        """The first difference in the losses of these rows, which may be rounding."""
         for i, found in zip(rows, self.program.per_example(self.X[rows], self.Y[rows])):
             try:
                 loss = self._loss(i)
@@ -129,7 +129,7 @@ class Verifier:
         return ""
 
     def _in_gradients(self, stepper: Any, rows: np.ndarray, careful: bool) -> str:
-        """The first difference; `careful` computes how much of it may be rounding, which takes longer."""
+        """The first difference; `careful` computes how much may be rounding, which takes longer."""
         kept = []
         for i in rows:
             try:
@@ -145,7 +145,7 @@ class Verifier:
             for k in np.flatnonzero(~(np.abs(slopes - gradient) <= slack[1:])):
                 by = f"the gradient of row {i} by parameter {k}"
                 return f"{by} is {slopes[k]} and with Values {gradient[k]}"
-            if max(slack[1:]) <= 1e-3 * max(abs(gradient)):  # else it is at a kink, on either side
+            if max(slack[1:]) <= 1e-3 * max(abs(gradient)):  # else rounding chooses the side of a kink
                 kept.append((i, loss, gradient, slack))
         if not kept:
             return ""
@@ -154,14 +154,14 @@ class Verifier:
         return self._in_steps(stepper, rows, float(np.mean(losses)), np.mean(gradients, axis=0), slack)
 
     def _by_values(self, i: int, careful: bool) -> tuple[tuple[float, np.ndarray], np.ndarray]:
-        """The loss and gradient of a row, and how far off rounding may take each of them."""
+        """The loss and gradient of a row, and the difference that rounding may make to each."""
         parameters = self.optimizer.parameters
         loss = self._loss(i)
         if not isinstance(loss, Value):
             return (loss, np.zeros(len(parameters))), CLOSE * abs(np.array([loss, *[0.0] * len(parameters)]))
         if careful:
             slopes = derive(loss, parameters)
-            error = rounding([loss, *slopes])
+            error = rounding_errors(topological_order(loss, *slopes), rearranged=True)
             slack = UNITS * np.array([error[v] for v in (loss, *slopes)])
             gradient = np.array([slope.data for slope in slopes])
         else:
@@ -173,7 +173,7 @@ class Verifier:
         return (loss.data, gradient), np.maximum(slack, CLOSE * np.abs([loss.data, *gradient]))
 
     def _compiled(self, i: int) -> tuple[float, np.ndarray]:
-        """The loss and gradient of a row as the compiled program has them."""
+        """The loss and gradient of a row by the compiled program."""
         loss, grads = self.program.value_and_grad(self.X[i : i + 1], self.Y[i : i + 1])
         by_leaf = {
             v: g for vs, gs in zip(self.program.leaves, grads) for v, g in zip(vs.flat, gs.ravel().tolist())
@@ -183,9 +183,9 @@ class Verifier:
     def _in_steps(
         self, stepper: Any, rows: np.ndarray, loss: float, gradient: np.ndarray, slack: np.ndarray
     ) -> str:
-        """The first difference in steps on these rows, each from the parameters of now.
+        """The first difference in steps on these rows, each from the present parameters.
 
-        The Values hold NaN while the stepper takes a step: in training they are not up to date.
+        The Values hold NaN while the stepper takes a step, because they are out of date in training.
         """
         optimizer, twin = self.optimizer, copy.copy(self.optimizer)
         parameters, name = optimizer.parameters, f"{type(optimizer).__name__}.update"
@@ -220,18 +220,18 @@ class Verifier:
             if not abs(found - loss) <= slack[0] + CLOSE * abs(loss):
                 return f"the mean loss of {len(rows)} rows is {found} and with Values {loss}"
             got = np.array([(p.data, *state) for p, state in zip(parameters, optimizer.state)])
-            slacks = CLOSE * np.abs(wanted - old) + 4.0 * EPS * (np.abs(wanted) + np.abs(old))
+            slacks = CLOSE * np.abs(wanted - old) + 4.0 * EPSILON * (np.abs(wanted) + np.abs(old))
             for p, number, g in zip(parameters, data, gradient.tolist()):
-                p.data, p.grad = number, g  # an update may look at them
+                p.data, p.grad = number, g  # an update may read them
             for i in np.flatnonzero(~_within(got, wanted, slacks).all(axis=1)):
-                for shift in (slack[1 + i], -slack[1 + i]):  # perhaps it is the gradient's rounding
+                for shift in (slack[1 + i], -slack[1 + i]):  # the difference may be the gradient's rounding
                     moved, state = twin.update(data[i], gradient[i] + shift, states[i])
                     slacks[i] += 2.0 * np.abs(np.array([moved, *state]) - wanted[i])
                 if not _within(got[i], wanted[i], slacks[i]).all():
-                    ways = (" ".join(map(str, numbers.tolist())) for numbers in (old[i], got[i], wanted[i]))
+                    texts = (" ".join(map(str, numbers.tolist())) for numbers in (old[i], got[i], wanted[i]))
                     return (
                         "step {} by {} takes parameter {} and its state from {} to {}, and with floats to {}"
-                    ).format(step + 1, name, i, *ways)
+                    ).format(step + 1, name, i, *texts)
             states = list(optimizer.state)
         return ""
 
@@ -240,43 +240,17 @@ def _within(got: np.ndarray, wanted: np.ndarray, slacks: np.ndarray) -> np.ndarr
     return (np.abs(got - wanted) <= slacks) | ~np.isfinite(wanted)
 
 
-def rounding(outputs: Sequence[Value]) -> dict[Value, float]:
-    """For each Value, a bound of the error from one rounding unit in every operation.
-
-    A sum counts its terms' units, as those of sums in any order. A sign that rounding may turn counts whole.
-    """
-    error: dict[Value, float] = {}
-    for v in topological_order(*outputs):
-        pairs = [(p, partial) for p, partial in operands(v) if partial is not None]
-        error[v] = sum(abs(partial) * error[p] for p, partial in pairs)
-        if v.op in ("sign", "step", "relu"):
-            x, y = (x.data if isinstance(x, Value) else x or 0.0 for x in (v.x, v.y))
-            away = sum(error[p] for p, _ in pairs)
-            if abs(x - y) < UNITS * away:
-                error[v] = away if v.op == "relu" else 2.0
-        elif v.op in ("mul", "dot") and v._dx is not None and v._dy is not None:  # and products of the errors
-            xs, ys = (x if isinstance(x, tuple) else (x,) for x in (v.x, v.y))
-            error[v] += sum(error[x] * error[y] for x, y in zip(xs, ys))
-        elif v.op == "pow" and v._dy is None and v.y > 1.0:  # of which the derivative at 0 says nothing
-            error[v] = max(error[v], error[v.x] ** v.y)
-        if v.op in ("add", "sub", "dot", "total"):
-            error[v] += EPS * sum(abs(partial * p.data) for p, partial in pairs)
-        if v.op:
-            error[v] += EPS * abs(v.data)
-    return error
-
-
 def spread(keys: np.ndarray, most: int) -> np.ndarray:
-    """Rows of different keys, the smallest and the largest among them: of all keys if they are few."""
+    """Rows of distinct keys, with the smallest and the largest key: of all keys if they are few."""
     _, first = np.unique(keys, axis=0, return_index=True)
     return some(first, most)
 
 
 def some(rows: np.ndarray, most: int) -> np.ndarray:
-    """All rows, or so many of them, the first and the last included."""
+    """At most so many of the rows, with the first and the last."""
     return rows[np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(int)]
 
 
 def one_line(error: Exception) -> str:
-    """An error's kind and text, in one line."""
+    """An error's class and text in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -9,7 +9,9 @@ from programs import programs
 
 import nn
 from autograd import Value, check_gradients, dot, maximum, minimum, total
-from autograd.ops import TABLE, flat
+from autograd.check import rounding_errors
+from autograd.graph import topological_order
+from autograd.ops import TABLE, no_gradient
 
 
 def wrong(partial):
@@ -27,7 +29,7 @@ def broken(row, side, monkeypatch):
     monkeypatch.setitem(row.__dict__, side, bad(partial))
 
 
-DIFFERENTIABLE = [row for row in TABLE.values() if row.dx is not flat]
+DIFFERENTIABLE = [row for row in TABLE.values() if row.dx is not no_gradient]
 
 
 @pytest.mark.parametrize(
@@ -289,3 +291,18 @@ def test_nothing_to_check_is_no_success(arguments, order):
 def test_arguments_that_are_not_finite_are_named():
     with pytest.raises(ValueError, match=r"v\[1\] is nan"):
         check_gradients(lambda v: v[0], [1.0, math.nan])
+
+
+def test_rounding_that_may_turn_a_sign_counts_the_sign_whole():
+    x, y = Value(0.1), Value(0.2)
+    near, far = x + y - 0.3, x + y - 0.2
+    values = near, np.sign(near), np.sign(far)
+    for rearranged, of_near in ((False, 1e-15), (True, 2.0)):
+        error = rounding_errors(topological_order(*values), rearranged)
+        assert [error[v] for v in values] == pytest.approx([0.0, of_near, 0.0], abs=1e-15)
+
+
+def test_rounding_of_a_rearranged_sum_is_that_of_its_terms():
+    x, y = Value(1e8), Value(-1e8)
+    v = x + y
+    assert rounding_errors([x, y, v])[v] < 1e-300 and rounding_errors([x, y, v], rearranged=True)[v] > 1e-8

@@ -18,7 +18,7 @@ from mpmath import mp, mpf  # noqa: E402
 
 import autograd  # noqa: E402
 from autograd import Value, derive, dot, total  # noqa: E402
-from autograd.ops import CONDITIONS, TABLE, flat  # noqa: E402
+from autograd.ops import CONDITIONS, TABLE, no_gradient  # noqa: E402
 
 try:
     from autograd.program.native import Kernel, pack
@@ -183,7 +183,9 @@ def by_arrays(name):
     row, columns = TABLE[name], list(np.transpose([operands for operands, _ in cases(name)]))
     with np.errstate(all="ignore"):
         value = row.numpy(*columns)
-        partials = [d(*columns, value) if d is not flat else 0.0 * value for d in (row.dx, row.dy) if d]
+        partials = [
+            d(*columns, value) if d is not no_gradient else 0.0 * value for d in (row.dx, row.dy) if d
+        ]
     return _finite(value, partials)
 
 

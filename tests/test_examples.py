@@ -127,7 +127,7 @@ def test_compare_gradients_shows_all_28_and_fails_where_they_disagree(tmp_path):
     broken = (
         "import sys; sys.path[:0] = sys.argv[1:3]; sys.argv[1:] = []\n"
         "import compare_gradients, nn.matrix\n"
-        "nn.matrix.ACTIVATIONS['sigmoid'] = (nn.matrix._sigmoid, lambda h: h * (1.001 - h))\n"
+        "nn.matrix.SIGMAS['sigmoid'] = (nn.matrix._sigmoid, lambda h: h * (1.001 - h))\n"
         "sys.exit(compare_gradients.main())"
     )
     command = [sys.executable, "-c", broken, str(ROOT), str(ROOT / "examples")]

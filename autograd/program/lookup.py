@@ -44,7 +44,9 @@ def with_lookups(
             origin.append((place, k))
         else:
             label = inputs[place[0]][place[1]].label
-            raise TypeError(f"int({label}) is for an index, and whatever it is here does not end at {k:,}")
+            raise TypeError(
+                f"a Value is no float, and int({label}) is for an index of a table: this has no end at {k:,}"
+            )
     counts = {place: sum(other == place for other, _ in origin) for place in places}
     merging = _Merging(graph, known, origin, inputs)
     return [merging.merged(ids) for ids in zip(*recordings)], counts

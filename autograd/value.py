@@ -351,26 +351,7 @@ class Value(Node):
                 for v in order:
                     v._grad = 0.0
                 self._grad = 1.0
-                for v in reversed(order):
-                    g = v._grad
-                    if g - g:
-                        raise gradient_anomaly(v, order)
-                    dx = v._dx
-                    if dx is not None:
-                        x = v.x
-                        if type(x) is tuple:
-                            for p, d in zip(x, dx):
-                                p._grad += g * d
-                        else:
-                            x._grad += g * dx
-                    dy = v._dy
-                    if dy is not None:
-                        y = v.y
-                        if type(y) is tuple:
-                            for p, d in zip(y, dy):
-                                p._grad += g * d
-                        else:
-                            y._grad += g * dy
+                accumulate(order)
                 # A leaf's gradient is added in one step, so that a second pass exactly doubles the grads.
                 for v, grad in zip(leaves, [b + v._grad for v, b in zip(leaves, before)]):
                     v._grad = grad
@@ -467,6 +448,30 @@ def _number_operand(x: Any) -> float:
     if type(x) is not float and isinstance(x, np.ndarray) and x.ndim:
         raise TypeError("an array is no scalar")
     return number(x)
+
+
+def accumulate(order: Sequence[Value]) -> None:
+    """Pass the grads of these Values, operands first, back to their operands: the chain rule."""
+    for v in reversed(order):
+        g = v._grad
+        if g - g:
+            raise gradient_anomaly(v, order)
+        dx = v._dx
+        if dx is not None:
+            x = v.x
+            if type(x) is tuple:
+                for p, d in zip(x, dx):
+                    p._grad += g * d
+            else:
+                x._grad += g * dx
+        dy = v._dy
+        if dy is not None:
+            y = v.y
+            if type(y) is tuple:
+                for p, d in zip(y, dy):
+                    p._grad += g * d
+            else:
+                y._grad += g * dy
 
 
 def maximum(*xs: Any) -> Any:

@@ -27,8 +27,7 @@ from typing import Any
 import numpy as np
 
 from .. import tracing, value
-from ..errors import gradient_anomaly
-from ..graph import collector_off, dependents, operands, topological_order
+from ..graph import collector_off, dependents, topological_order
 from ..locks import new_lock
 from ..value import Traced, Value, number
 from .array_api import Source
@@ -385,22 +384,16 @@ class _Memory:
 def _differentiate(output: Value, inputs: set[Value], seed: float) -> None:
     """Raise what output.backward() would, but for gradients that lead to the inputs alone."""
     graph = topological_order(output)
-    needed = dependents(graph, (v for v in graph if v.row is None and v not in inputs))
-    order = list(needed)
+    needed = list(dependents(graph, (v for v in graph if v.row is None and v not in inputs)))
     with value.backward_lock:
-        before = [value.grad_of(v) for v in order]
+        before = [value.grad_of(v) for v in graph]
         try:
-            for v in order:
+            for v in graph:
                 v._grad = 0.0
             output._grad = seed
-            for v in reversed(order):
-                if not math.isfinite(v._grad):
-                    raise gradient_anomaly(v, order)
-                for p, partial in operands(v):
-                    if partial is not None and p in needed:
-                        p._grad += v._grad * partial
+            value.accumulate(needed)
         finally:
-            for v, grad in zip(order, before):
+            for v, grad in zip(graph, before):
                 v._grad = grad
 
 

@@ -111,7 +111,9 @@ def name(planned: Plan) -> Names:
             layers[array] = digits[0] if digits else str(len(set(layers.values())) + 1)
         elif row is ops.add and by and before:
             layers[array] = before[0]
-        elif row is ops.sub and before and any(isinstance(p, Input) for p in operands):
+        elif (
+            row is ops.sub and len(before) == 1 and all(p in layers or isinstance(p, Input) for p in operands)
+        ):
             errors.append(array)
         elif row in ACTIVATIONS and before:
             h = f"h{before[0]}"
@@ -121,7 +123,8 @@ def name(planned: Plan) -> Names:
     deltas: dict[Array, str] = {}
     for v, adjoint in scalars.adjoints.items():
         layer, of_adjoint = lifted.array_of(scalars.latest(v)), lifted.array_of(scalars.latest(adjoint))
-        if layer in layers and of_adjoint:  # neither is a number, or simplified away
+        # Neither is a number, or simplified away; and an error p − y is no delta, although it is one's value.
+        if layer in layers and of_adjoint and of_adjoint not in forward:
             deltas.setdefault(of_adjoint, f"delta{layers[layer]}")
     for array, role in [*roles, *deltas.items()]:
         if array.terms and array not in of:

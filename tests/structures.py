@@ -1,0 +1,338 @@
+"""Random programs with structure, as people write them: matrices, windows, heads and time, in plain loops.
+
+    python tests/structures.py --minutes 5  # compile against Values, until a difference
+
+A program is drawn by a seed: `structured(seed)` gives a function of one example, its leaves, and its data. Each
+step makes a tensor of Values of another, of at most three axes and a few elements along each, in loops over
+elements: graphs have the regularity that lift looks for, and its many exceptions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a plain checkout will do
+
+import autograd
+from autograd import Value, dot, maximum, total, where
+
+STEPS = {}
+
+
+def step(f):
+    STEPS[f.__name__] = f
+    return f
+
+
+def added(rng, terms):
+    """The sum of terms, in one of the ways to write it."""
+    way = rng.integers(4)
+    if way == 0:
+        return sum(terms)
+    if way == 1:
+        return total(terms)
+    out = terms[0] if way == 2 else 0.0
+    for term in terms[1 if way == 2 else 0 :]:
+        out = out + term
+    return out
+
+
+def tensor(shape, element):
+    out = np.empty(shape, dtype=object)
+    for index in np.ndindex(*out.shape):
+        out[index] = element(*index)
+    return out
+
+
+# A step takes a generator, a tensor a, and `pick(shape)`, which gives a tensor of leaves; None is any length.
+
+
+@step
+def product(rng, a, pick):
+    """Σₖ a[i,k] b[k,j], with either or both transposed, also in the result."""
+    a = a.reshape(a.shape[0], -1) if a.ndim > 1 else a.reshape(1, -1)
+    a = a.T if rng.random() < 0.5 else a
+    flip, swap, by_dot = rng.random(3) < 0.5
+    b = pick((None, a.shape[1])) if flip else pick((a.shape[1], None)).T
+    rows, columns = len(a), len(b)
+
+    def element(i, j):
+        pairs = list(zip(a[i], b[j]))
+        return dot(*zip(*pairs)) if by_dot else added(rng_of(seed), [x * y for x, y in pairs])
+
+    seed = rng.integers(2**32)
+    out = tensor((rows, columns), element)
+    return tensor((columns, rows), lambda i, j: out[j, i]) if swap else out
+
+
+def rng_of(seed):
+    return np.random.default_rng(seed)
+
+
+FUNCTIONS = [
+    np.tanh,
+    np.sin,
+    abs,
+    lambda x: x.sigmoid(),
+    lambda x: (0.3 * x).exp(),
+    lambda x: x * x,
+    lambda x: x**3,
+    lambda x: x.relu(),
+    lambda x: 1.0 / (1.0 + x * x),
+    lambda x: where(x > 0.2, x, 0.1 * x),
+]
+
+
+@step
+def unary(rng, a, _):
+    f = FUNCTIONS[rng.integers(len(FUNCTIONS))]
+    return tensor(a.shape, lambda *i: f(a[i]))
+
+
+@step
+def along(rng, a, pick):
+    """An operation with a vector along one axis, or with a tensor of the same shape."""
+    f = [lambda x, y: x + y, lambda x, y: x * y, lambda x, y: x - y, maximum, lambda x, y: y - x * 0.5][
+        rng.integers(5)
+    ]
+    axis = rng.integers(a.ndim)
+    if rng.random() < 0.3:
+        b = pick(a.shape)
+        return tensor(a.shape, lambda *i: f(a[i], b[i]))
+    b = pick((a.shape[axis],))
+    return tensor(a.shape, lambda *i: f(a[i], b[i[axis]]))
+
+
+@step
+def window(rng, a, pick):
+    """A convolution along the last axis, with a stride, perhaps of several filters."""
+    n = a.shape[-1]
+    if n < 2:
+        return a
+    k = int(rng.integers(2, min(n, 3) + 1))
+    stride, filters = int(rng.integers(1, 3)), int(rng.integers(1, 3))
+    w, seed = pick((filters, k)), rng.integers(2**32)
+    long = (n - k) // stride + 1
+
+    def element(c, *i):
+        *rest, t = i
+        return added(rng_of(seed), [w[c, j] * a[(*rest, t * stride + j)] for j in range(k)])
+
+    if a.ndim > 2:
+        return tensor((*a.shape[:-1], long), lambda *i: element(0, *i))
+    return tensor((filters, *a.shape[:-1], long), element)
+
+
+@step
+def heads(rng, a, pick):
+    """Attention within parts of the last axis, perhaps causal."""
+    if a.ndim != 2 or a.shape[1] % 2:
+        return a
+    t, d = a.shape
+    causal, seed = rng.random() < 0.5, rng.integers(2**32)
+    out = np.empty((t, d), dtype=object)
+    for h in range(2):
+        part = slice(h * d // 2, (h + 1) * d // 2)
+        for i in range(t):
+            seen = range(i + 1) if causal else range(t)
+            scores = [added(rng_of(seed), [x * y for x, y in zip(a[i, part], a[s, part])]) for s in seen]
+            exps = [(0.2 * x).exp() for x in scores]
+            for c in range(d // 2):
+                out[i, h * d // 2 + c] = sum(e * a[s, h * d // 2 + c] for s, e in zip(seen, exps)) / sum(exps)
+    return out
+
+
+@step
+def recurrence(rng, a, pick):
+    """h ← tanh(W x + U h + b) along the first axis; perhaps all h, or the last."""
+    if a.ndim != 2:
+        return a
+    n = int(rng.integers(1, 4))
+    w, u, b, every = pick((n, a.shape[1])), pick((n, n)), pick((n,)), rng.random() < 0.5
+    h, hs = [0.0] * n, []
+    for x in a:
+        h = [np.tanh(sum(w[i] * x) + sum(u[i][j] * h[j] for j in range(n)) + b[i]) for i in range(n)]
+        hs.append(h)
+    return np.array(hs if every else h, dtype=object)
+
+
+@step
+def shifted(rng, a, _):
+    """Differences of neighbours along the last axis, or sums up to each."""
+    n = a.shape[-1]
+    if rng.random() < 0.5 and n > 1:
+        return tensor((*a.shape[:-1], n - 1), lambda *i: a[(*i[:-1], i[-1] + 1)] - a[i])
+    out = a.copy()
+    for i in range(1, n):
+        out[..., i] = out[..., i - 1] + out[..., i]
+    return out
+
+
+@step
+def pairs(rng, a, pick):
+    """Products of pairs i < j, weighted by a packed vector."""
+    a = a.ravel()[:5]
+    n = len(a)
+    if n < 2:
+        return a
+    w = pick((n * (n - 1) // 2,))
+    products = [a[i] * a[j] for i in range(n) for j in range(i + 1, n)]
+    return np.array([x * y for x, y in zip(w, products)], dtype=object)
+
+
+@step
+def triangle(rng, a, pick):
+    """Sums over j up to i, or from i on."""
+    a = a.ravel()[:5]
+    w, up, seed = pick((len(a), len(a))), rng.random() < 0.5, rng.integers(2**32)
+    ranges = [range(i + 1) if up else range(i, len(a)) for i in range(len(a))]
+    return np.array(
+        [added(rng_of(seed), [w[i, j] * a[j] for j in ranges[i]]) for i in range(len(a))], dtype=object
+    )
+
+
+@step
+def softmax(rng, a, _):
+    axis = int(rng.integers(a.ndim))
+    e = tensor(a.shape, lambda *i: (0.5 * a[i]).exp())
+    sums = e.sum(axis=axis, keepdims=True)
+    return tensor(a.shape, lambda *i: e[i] / sums[tuple(0 if k == axis else j for k, j in enumerate(i))])
+
+
+@step
+def normal(rng, a, _):
+    """Less its mean along the last axis, and divided by its deviation."""
+    n = a.shape[-1]
+    mean = a.sum(axis=-1, keepdims=True) / n
+    less = a - mean
+    variance = (less * less).sum(axis=-1, keepdims=True) / n
+    return tensor(a.shape, lambda *i: less[i] / (variance[(*i[:-1], 0)] + 0.1) ** 0.5)
+
+
+@step
+def moved(rng, a, _):
+    """The same elements elsewhere: transposed, reversed, flat, every second, repeated, or in any order."""
+    way = rng.integers(6)
+    if way == 0:
+        return a.T
+    if way == 1:
+        return a[..., ::-1]
+    if way == 2:
+        return a.ravel()
+    if way == 3:
+        return a[..., ::2]
+    if way == 4:
+        return np.stack([a.ravel()[:6], a.ravel()[:6]])
+    return a.ravel()[rng.permutation(a.size)]
+
+
+@step
+def numbers(rng, a, _):
+    """With numbers that differ along an axis, 0 and 1 among them, as in a Fourier transform."""
+    c = np.round(rng.normal(size=a.shape[-1]), 1)
+    c[rng.integers(len(c))] = rng.integers(2)
+    if rng.random() < 0.5:
+        return tensor(a.shape, lambda *i: c[i[-1]] * a[i])
+    m = int(rng.integers(1, 4))
+    f = np.cos(np.outer(np.arange(m), np.arange(a.shape[-1])))
+    return tensor(
+        (*a.shape[:-1], m), lambda *i: sum(f[i[-1], j] * a[(*i[:-1], j)] for j in range(a.shape[-1]))
+    )
+
+
+def structured(seed):
+    """A function of one example, its leaves, and arrays of data for it, of which the last are indices."""
+    rng = np.random.default_rng(seed)
+    leaves, arrays = (
+        [],
+        [rng.normal(size=(3, *rng.integers(1, 5, size=rng.integers(1, 3)))), rng.integers(3, size=(3, 2))],
+    )
+    lengths, flat = rng.integers(1, 5, size=100), rng.random() < 0.3
+    names = [*STEPS]
+    plan = [(names[rng.integers(len(names))], int(rng.integers(2**32))) for _ in range(rng.integers(1, 6))]
+    made: list[np.ndarray] = []
+    labelled, indexed = rng.random() < 0.5, rng.random() < 0.3
+
+    def f(x, symbols):
+        used = iter(range(100))
+
+        def pick(shape):
+            k = next(used)
+            if k == len(made):  # at the first call alone
+                shape = tuple(int(lengths[k]) if n is None else int(n) for n in shape)
+                name = f"p{k}"
+                data = np.random.default_rng([seed % 2**32, k]).normal(size=shape)
+                w = tensor(
+                    shape, lambda *i: Value(data[i], f"{name}[{','.join(map(str, i))}]" if labelled else "")
+                )
+                made.append(w)
+                leaves.extend(w.ravel())
+            return made[k]
+
+        a = np.asarray(x, dtype=object)
+        if indexed:
+            table = pick((3, a.size)).tolist()
+            row = table[int(symbols[0])]
+            a = np.array([x * w for x, w in zip(a.ravel(), row)], dtype=object).reshape(a.shape)
+        for name, own in plan:
+            if a.ndim > 3 or a.size > 40:
+                a = a.ravel()[:12]
+            a = STEPS[name](np.random.default_rng(own), a.ravel().reshape(a.shape) if flat else a, pick)
+        loss = sum(np.tanh(0.3 * v) * (1.0 + 0.1 * k) for k, v in enumerate(a.ravel().tolist()))
+        return loss + 0.0 if isinstance(loss, Value) else loss
+
+    return f, leaves, arrays
+
+
+def difference(seed, engine="numpy"):
+    """How far the compiled mean and gradient are from those of Values, relative to the largest of them."""
+    f, leaves, (x, symbols) = structured(seed)
+    try:
+        outs = [
+            f(np.array([Value(v) for v in a.ravel()], dtype=object).reshape(a.shape), s)
+            for a, s in zip(x, symbols)
+        ]
+        mean = total(outs) / 3.0
+        mean.backward()
+    except ArithmeticError:
+        return 0.0
+    gradient = {v: v.grad for v in leaves}
+    program = autograd.compile(f, engine=engine)
+    value, grads = program.value_and_grad(x, symbols)
+    found = {v: g for vs, gs in zip(program.leaves, grads) for v, g in zip(vs.flat, gs.ravel().tolist())}
+    size = max([abs(mean.data), *map(abs, gradient.values()), 1.0])
+    errors = [abs(found.get(v, 0.0) - g) for v, g in gradient.items()]
+    return max([abs(value - mean.data), *errors]) / size
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--seed", type=int, default=None, help="of the first program (default: random)")
+    arguments = parser.parse_args()
+    seed = first = secrets.randbits(60) if arguments.seed is None else arguments.seed
+    end, worst = time.monotonic() + 60 * arguments.minutes, 0.0
+    while time.monotonic() < end:
+        for engine in ("numpy", "native") if seed % 4 == 0 else ("numpy",):
+            try:
+                error = difference(seed, engine)
+            except Exception as found:
+                print(f"seed {seed}, {engine}: {type(found).__name__}: {found}")
+                return 1
+            worst = max(worst, error)
+            if error > 1e-9:
+                print(f"seed {seed}, {engine}: compiled code is {error:.2g} of the largest gradient off")
+                return 1
+        seed += 1
+    print(f"{seed - first} programs, at most {worst:.2g} of the largest gradient off")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -2,7 +2,7 @@
 
     python tests/structures.py --minutes 5  # compile against Values, until a difference
 
-A program is drawn by a seed: `structured(seed)` gives a function of one example, its leaves, and its data. Each
+A program is drawn by a seed: `structured(seed)` gives a function of one example, leaves, and its data. Each
 step makes a tensor of Values of another, of at most three axes and a few elements along each, in loops over
 elements: graphs have the regularity that lift looks for, and its many exceptions.
 """

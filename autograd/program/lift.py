@@ -35,7 +35,9 @@ from .arrays import (
     Spread,
     Stack,
     View,
+    Window,
     coordinates,
+    size,
     whole,
 )
 from .simplify import COMMUTATIVE, ROW_SUM
@@ -88,7 +90,6 @@ class Lifted:
         return array
 
     def _stacked(self, shape: tuple[int, ...], members: Sequence[Any]) -> Array:
-        axes = [ranks for ranks in coordinates(np.arange(len(members)), shape) if ranks.any()]
         chosen: dict[Array | None, list[int]] = {}  # which members are in each array, or are numbers
         for i, v in enumerate(members):
             chosen.setdefault(self.places[v][0] if isinstance(v, Value) else None, []).append(i)
@@ -102,14 +103,23 @@ class Lifted:
             else:
                 where = np.array([self.places[members[i]][1] for i in which])
             if len(chosen) == 1:
-                view = _view(array, where[:, None], axes, [])
-                if array.shape == shape and view.is_whole:
-                    return array
-                return self._new(Spread(shape, array.by_row, view))
-            pieces.append((_view(array, where[:, None], [np.arange(len(which))], []), len(which)))
+                return self._spread(array, where, shape)
+            pieces.append((_view(array, where), len(which)))
         by_row = any(view.array.by_row for view, _ in pieces)
         order = np.argsort(np.concatenate(list(chosen.values())))
         return self._new(Stack(shape, by_row, pieces, order))
+
+    def _spread(self, array: Array, where: np.ndarray, shape: tuple[int, ...]) -> Array:
+        """The elements of an array that lie at these positions, as an array of `shape`."""
+        view = _view(array, where.reshape(shape))
+        if isinstance(view, Gather):
+            finer = _lengths([where])  # perhaps their axes are one of the shape together
+            if finer is not None and finer != shape:
+                array = self._new(Spread(finer, array.by_row, _view(array, where.reshape(finer))))
+                view = _view(array, np.arange(len(where)).reshape(shape))
+        if array.shape == shape and view.is_whole:
+            return array
+        return self._new(Spread(shape, array.by_row, view))
 
     def _new(self, array: Array) -> Array:
         self._numbers[array] = len(self.arrays)
@@ -176,27 +186,22 @@ class Lifted:
         v, *others = group
         if not others and v.row not in (ops.dot, ops.total):
             return self._form_one(v)
-        parts = [self._located(rows) for rows in self._parts(group)]
-        nodes = _node_axes(parts, len(group))
-        shape = _lengths(nodes)
+        parts = [_aligned(self._located(rows)) for rows in self._parts(group)]
+        shape, order = _node_axes([part for part, _ in parts], len(group))
         terms = []
-        for part in parts:
-            part, along = _aligned(part)
-            term = [
-                self._constant(where, nodes, along) if array is None else _view(array, where, nodes, along)
-                for array, where in part
-            ]
+        for part, along in parts:
+            grids = [(array, where[order].reshape((*shape, *along))) for array, where in part]
+            term = [self._constant(grid) if array is None else _view(array, grid) for array, grid in grids]
             labels = {label for x in term if isinstance(x, View) for label in x.axes}
-            repeats = math.prod(n for i, n in enumerate(_lengths(along), len(nodes)) if i not in labels)
+            repeats = math.prod(n for i, n in enumerate(along, len(shape)) if i not in labels)
             terms.append(tuple(term) if repeats == 1 else (float(repeats), *term))
         labels = {label for term in terms for x in term if isinstance(x, View) for label in x.axes}
-        if nodes and labels.isdisjoint(range(len(nodes))):
+        if shape and labels.isdisjoint(range(len(shape))):
             array = self._computed(v.row, (), terms)  # they are all the same
             for same in group:
                 self._place(array, [same])
         else:
-            members = [group[i] for i in np.argsort(_positions(nodes))] if nodes else group
-            self._place(self._computed(v.row, shape, terms), members)
+            self._place(self._computed(v.row, shape, terms), [group[i] for i in order])
 
     def _computed(self, row: Any, shape: tuple[int, ...], terms: list[tuple[Any, ...]]) -> Array:
         """A new array: a row of the table, sums of products, or a sum over the rows."""
@@ -229,7 +234,7 @@ class Lifted:
                 term.append(x)
             else:
                 array, position = self.places[x]
-                term.append(Select(array, (), coordinates(position, array.shape)))
+                term.append(Select(array, (), coordinates(position, array.shape), array.shape))
         self._place(self._computed(v.row, (), [tuple(term)]), [v])
 
     def _located(self, rows: list[list[tuple[Any, ...]]]) -> Part:
@@ -244,12 +249,14 @@ class Lifted:
                 part.append((self.places[first][0], np.array(where)))
         return part
 
-    def _constant(self, numbers: np.ndarray, nodes: Axes, along: Axes) -> Any:
+    def _constant(self, grid: np.ndarray) -> Any:
         """Numbers as an operand: a float if they are all equal."""
-        grid, labels = _grid(numbers, nodes, along)
+        grid, labels = _varying(grid)
         if not labels:
             return float(grid)
-        return Select(self._new(Constant(grid.shape, False, grid)), labels, (slice(None),) * grid.ndim)
+        return Select(
+            self._new(Constant(grid.shape, False, grid)), labels, (slice(None),) * grid.ndim, grid.shape
+        )
 
     # Which live leaves form an array
 
@@ -287,11 +294,11 @@ class Lifted:
             terms = np.argsort(where, axis=1, kind="stable")
             nodes = np.lexsort((first, np.min(where, axis=1)))
             rows = list(dict.fromkeys(tuple(leaves[i][t] for t in terms[i]) for i in nodes))
-            _, along = _aligned(located)
+            aligned, along = _aligned(located)
             if len(rows) == len(leaves) and not along:
-                shape = _lengths(_node_axes([located], len(leaves)))
+                shape, _ = _node_axes([aligned], len(leaves))
             else:
-                shape = (*_without_ones(len(rows)), *_lengths(along))
+                shape = (*_without_ones(len(rows)), *along)
         members = [leaf for row in rows for leaf in row]
         distinct = [leaf for leaf in dict.fromkeys(members) if leaf not in self.places]
         if len(distinct) < len(members):
@@ -304,10 +311,10 @@ class Lifted:
         self._place(self._new(Leaf(tuple(shape), False, data.reshape(tuple(shape)))), leaves)
 
 
-# Coordinates. An axis is a column of ranks, 0, 1, ...: for each of an array's Values, or for each term
-# of a sum, where along the axis it lies.
+# Coordinates. Where an operand's elements lie is an array of positions, by Value and term. The Values, and
+# the terms of each, are the points of a grid: its axes are found so that positions are affine in them. Of
+# C[i*n + j] = Σₚ A[i*k + p] B[p*n + j], A's are k i + p: k i by Value and p by term, and B's n p + j.
 
-Axes = list[np.ndarray]
 # For each operand: its array, or None for numbers; and where it is there, by Value and term.
 Part = list[tuple[Any, np.ndarray]]
 
@@ -328,109 +335,145 @@ def _without_ones(*lengths: int) -> tuple[int, ...]:
     return tuple(n for n in lengths if n != 1)
 
 
-def _ranked(array: Any, where: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """For each axis of an array, the coordinates at which it is used, sorted, and which of them by use."""
-    found = []
-    for length, column in zip(array.shape, coordinates(where, array.shape)) if array else ():
-        used = np.zeros(length, dtype=bool)
-        used[column] = True
-        found.append((np.flatnonzero(used), (np.cumsum(used) - 1)[column]))
-    return found
+def _columns(array: Any, where: np.ndarray) -> list[np.ndarray]:
+    """The coordinates of positions in an array that are the sum of one by Value and one by term."""
+    columns = [c for c in coordinates(where, array.shape) if _is_sum(c)]
+    return columns if len(columns) == len(array.shape) or not _is_sum(where) else [where]
 
 
-def _positions(axes: Axes) -> np.ndarray:
-    """Where the points of a grid with these axes lie in the flattened array."""
-    positions = np.zeros_like(axes[0])
-    for axis, length in zip(axes, _lengths(axes)):
-        positions = positions * length + axis
-    return positions
+def _is_sum(column: np.ndarray) -> bool:
+    """Whether a column by Value and term is the sum of one by Value and one by term."""
+    return column.shape[1] == 1 or bool((column - column[:, :1] == column[0] - column[0, 0]).all())
 
 
-def _lengths(axes: Axes) -> tuple[int, ...]:
-    return tuple(int(axis.max()) + 1 for axis in axes)
+def _lengths(columns: Sequence[np.ndarray]) -> tuple[int, ...] | None:
+    """The lengths of a grid along whose axes all columns are affine; they have its points in order.
+
+    An inner axis goes on for as long as all columns go on by the same steps: what remains of the points
+    is one for each of its runs. [0, 1, 2, 0, 1, 2] and [0, 0, 0, 4, 4, 4] are affine in a grid of (2, 3).
+    """
+    lengths: list[int] = []
+    points = np.array(columns)
+    while points.shape[-1] > 1:
+        steps = points[:, 1:] - points[:, :-1]
+        ends = np.flatnonzero((steps != steps[:, :1]).any(axis=0)) + 1
+        length = math.gcd(points.shape[1], int(np.gcd.reduce(ends)))
+        if length == 1:
+            return None
+        lengths.append(length)
+        points = points[:, ::length]
+    return tuple(lengths[::-1])
 
 
-def _independent(columns: Iterable[np.ndarray], n: int) -> Axes | None:
-    """The distinct ones of columns, if they run through a whole grid of n points, each once."""
-    axes = list({column.tobytes(): column for column in columns if column.any()}.values())
-    shape = _lengths(axes)
-    if math.prod(shape) != n:
-        return None
-    if axes and len(np.unique(_positions(axes))) < n:
-        return None
-    return axes
+def _ranks(columns: Iterable[np.ndarray]) -> list[np.ndarray]:
+    """Columns as numbers 0, 1, ...: their values need not be equally spaced then."""
+    return [np.unique(column, return_inverse=True)[1].ravel() for column in columns]
 
 
-def _node_axes(parts: list[Part], n: int) -> Axes:
-    """The axes of an array of n Values: those of their operands along which no sum runs."""
+def _node_axes(parts: Iterable[Part], n: int) -> tuple[tuple[int, ...], np.ndarray]:
+    """The shape of an array of n Values, and the order in which they lie there."""
     kept = []
     for part in parts:
         for array, where in part:
-            columns = [r[:, 0] for _, r in _ranked(array, where) if r.any() and (r == r[:, :1]).all()]
+            columns = [c[:, 0] for c in _columns(array, where) if (c[:, 0] != c[0, 0]).any()] if array else []
             kept.append((len(columns), bool(array) and array.by_row, columns))
     kept.sort(key=lambda entry: entry[:2], reverse=True)
-    for choice in ([c for *_, columns in kept for c in columns], *(columns for *_, columns in kept)):
-        axes = _independent(choice, n)
-        if axes is not None:
-            return axes
-    return [np.arange(n)]
+    found = [columns for *_, columns in kept if columns]
+    every = [c for columns in found for c in columns]
+    rotated = ([c for columns in found[i:] + found[:i] for c in columns] for i in range(len(found)))
+    for choice in itertools.chain(rotated, map(_ranks, [every, *found] if found else ())):
+        order = np.lexsort(choice[::-1])
+        points = np.array(choice)[:, order]
+        lengths = _lengths(points)
+        if lengths is not None and (points[:, 1:] != points[:, :-1]).any(axis=0).all():
+            return lengths, order
+    return (_without_ones(n), np.arange(n))
 
 
-def _aligned(part: Part) -> tuple[Part, Axes]:
-    """A part with the terms of each Value in an order that all have in common, and the axes of terms."""
+def _aligned(part: Part) -> tuple[Part, tuple[int, ...]]:
+    """A part with the terms of each Value in the order of a grid, and the lengths of its axes."""
     (_, where), *_ = part
     n = where.shape[1]
-    for _, first in reversed(part):
+    for _, first in reversed(part) if n > 1 else ():
         order = np.lexsort((*(where for _, where in part), first), axis=1)
-        sorted_part = [(array, np.take_along_axis(where, order, axis=1)) for array, where in part]
-        columns = [r for array, where in sorted_part for _, r in _ranked(array, where)]
-        axes = _independent([r[0] for r in columns if (r == r[:1]).all()], n)
-        if axes is not None:
-            return sorted_part, axes
-    return part, [np.arange(n)]
+        ordered = [(array, np.take_along_axis(where, order, axis=1)) for array, where in part]
+        columns = [c[0] for array, where in ordered if array for c in _columns(array, where) if _is_sum(c)]
+        for choice in (columns, _ranks(columns)) if columns else ():
+            lengths = _lengths(choice)
+            if lengths is not None:
+                return ordered, lengths
+    return part, _without_ones(n)
 
 
-def _view(array: Array, where: np.ndarray, nodes: Axes, along: Axes) -> View:
-    """The elements of an array that lie at the given positions, by Value and term, along these axes."""
-    index: list[Any] = []
-    labels: list[int] = []
-    for length, (values, ranks) in zip(array.shape, _ranked(array, where)):
-        if len(values) == 1:
-            index += values.tolist()
-            continue
-        label = _label(ranks, nodes, along)
-        start, step = int(values[0]), int(values[1] - values[0])
-        if label is None or label in labels or (values[1:] - values[:-1] != step).any():
-            grid, grid_labels = _grid(where, nodes, along)
-            return Gather(array, grid_labels, grid)
-        whole = len(values) == length
-        index.append(slice(None) if whole else slice(start, int(values[-1]) + 1, step if step > 1 else None))
-        labels.append(label)
-    return Select(array, tuple(labels), tuple(index))
+def _view(array: Array, grid: np.ndarray) -> View:
+    """The elements of an array that lie at the positions in a grid, along its axes."""
+    for shape in (array.shape, (size(array),)):
+        found: list[tuple[int, Any, tuple[int, ...]]] = []  # axes, an index for each, and its labels
+        for length, column in zip(shape, coordinates(grid, shape)):
+            affine = _affine(column)
+            pieces = affine and _split(length, *affine)
+            if not pieces:
+                break
+            found += pieces
+        else:
+            labels = tuple(label for *_, labels in found for label in labels)
+            if len(set(labels)) == len(labels):
+                return Select(array, labels, tuple(i for _, i, _ in found), tuple(n for n, *_ in found))
+    positions, labels = _varying(grid)
+    return Gather(array, labels, positions)
 
 
-def _label(ranks: np.ndarray, nodes: Axes, along: Axes) -> int | None:
-    """The axis that a column of coordinates runs along."""
-    for label, axis in enumerate(nodes):
-        if (ranks == axis[:, None]).all():
-            return label
-    for label, axis in enumerate(along, len(nodes)):
-        if (ranks == axis).all():
-            return label
+Strides = list[tuple[int, int, int, bool]]  # along labels: the stride, length, label, and if it is reversed
+
+
+def _affine(column: np.ndarray) -> tuple[int, Strides] | None:
+    """Where a column over a grid starts and its strides, the longest first; None if it is not affine."""
+    start = low = int(column.flat[0]) if column.ndim else int(column)
+    along, rest = [], column - start
+    for label, n in enumerate(column.shape):
+        stride = int(rest[(0,) * label + (1,) + (0,) * (column.ndim - label - 1)]) if n > 1 else 0
+        if stride:
+            along.append((abs(stride), n, label, stride < 0))
+            low += min(stride, 0) * (n - 1)
+            rest = rest - stride * np.arange(n).reshape(n, *(1,) * (column.ndim - label - 1))
+    return None if rest.any() else (low, sorted(along, reverse=True))
+
+
+def _split(length: int, start: int, along: Strides) -> list[tuple[int, Any, tuple[int, ...]]] | None:
+    """The axes that an axis splits into, so that one label runs along each, or two along a window."""
+    for cut in range(1, len(along)):
+        outer, inner = along[:cut], along[cut:]
+        unit = outer[-1][0]
+        whole = length % unit == 0 and all(stride % unit == 0 for stride, *_ in outer)
+        if whole and start % unit + sum(stride * (n - 1) for stride, n, *_ in inner) < unit:
+            reduced = [(stride // unit, *rest) for stride, *rest in outer]
+            first, rest = _split(length // unit, start // unit, reduced), _split(unit, start % unit, inner)
+            if first and rest:
+                return first + rest
+    if not along:
+        return [(length, start, ())]
+    if len(along) == 1:
+        ((stride, n, label, backward),) = along
+        stop, step = start + stride * (n - 1) + 1, stride if stride > 1 else None
+        if backward:
+            return [(length, slice(stop - 1, start - 1 if start else None, -stride), (label,))]
+        return [(length, slice(None) if n == length else slice(start, stop, step), (label,))]
+    if len(along) == 2:
+        width, run = sorted(along, key=lambda each: (not each[3], each[1]))
+        if not run[3]:
+            first = start + width[0] * (width[1] - 1) if width[3] else start
+            window = Window(first, run[0], run[1], -width[0] if width[3] else width[0], width[1])
+            return [(length, window, (run[2], width[2]))]
     return None
 
 
-def _grid(numbers: np.ndarray, nodes: Axes, along: Axes) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Numbers by Value and term as an array with an axis for each of those along which they vary."""
-    shape = (*_lengths(nodes), *_lengths(along))
-    grid = np.empty(shape, dtype=numbers.dtype)
-    coordinates = (*(axis[:, None] for axis in nodes), *(axis[None, :] for axis in along))
-    grid[coordinates] = numbers
+def _varying(grid: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
+    """A grid without the axes along which nothing varies, and the labels of those that it keeps."""
     labels = []
-    for axis in range(len(shape)):
+    for axis in range(grid.ndim):
         first = np.take(grid, [0], axis=axis)
         if (grid == first).all():
             grid = first
         else:
             labels.append(axis)
-    return grid.reshape([shape[axis] for axis in labels]), tuple(labels)
+    return grid.reshape([grid.shape[axis] for axis in labels]), tuple(labels)

@@ -75,12 +75,15 @@ class Lifted:
         for i, leaves in enumerate(inputs):
             self._place(self._new(Input(leaves.shape, True, i)), leaves.ravel())
         self._place(self._new(Rows((), False)), [rows])
+        self._place_declared()
         self._form_all()
         for v in order:
             if v not in self.places and not isinstance(
                 v, Number
             ):  # a leaf that is an output, and meets nothing
                 self._place_leaf_array((), [v])
+        used = [view.array for array in self.arrays for view in array.views if isinstance(view.array, Leaf)]
+        self.leaves = list(dict.fromkeys([*used, *(a for a in self.arrays if isinstance(a, Leaf))]))
 
     def stacked(self, shape: Sequence[int], members: Sequence[Any], by_row: bool = False) -> Array:
         """An array of `shape` of Values and numbers; `by_row`: with rows, even if those are all equal."""
@@ -259,6 +262,21 @@ class Lifted:
         )
 
     # Which live leaves form an array
+
+    def _place_declared(self) -> None:
+        """Put leaves whose labels are name[0,0], name[0,1], ... through a whole grid into one array."""
+        declared: dict[tuple[str, int], dict[tuple[int, ...], Value]] = {}
+        names: Counter[str] = Counter()
+        for v in self._rank:
+            name, bracket, rest = v.label.partition("[")
+            names[name] += 1
+            indices = rest.removesuffix("]").split(",")
+            if bracket and rest.endswith("]") and v in self._users and all(i.isdecimal() for i in indices):
+                declared.setdefault((name, len(indices)), {})[tuple(map(int, indices))] = v
+        for (name, _), grid in declared.items():
+            shape = tuple(max(index) + 1 for index in zip(*grid))
+            if math.prod(shape) == len(grid) == names[name]:
+                self._place_leaf_array(_without_ones(*shape), [grid[index] for index in np.ndindex(*shape)])
 
     def _place_leaves(self, waiting: list[Value]) -> None:
         """Put the leaves that some of the waiting Values meet into arrays, as those use them.

@@ -64,13 +64,12 @@ class Reading:
         recording, scalars = self.recording, self._scalars(self.recording.leaves)
         values = [v for v in scalars if isinstance(v, Value)]
         lifted = Lifted(values, recording.inputs, recording.leaves, recording.rows)
-        leaves = [array for array in lifted.arrays if isinstance(array, Leaf)]
         shape = (len(self._outputs),) if recording.listed else ()
         n = len(self._outputs)
         outputs = [lifted.stacked(shape, scalars[:n], by_row=self.kind == "rows")]
-        for array in leaves if self.kind == "gradient" else ():
+        for array in lifted.leaves if self.kind == "gradient" else ():
             outputs.append(lifted.stacked(array.shape, self._scalars(array.values.flat)[n:]))
-        return lifted, leaves, outputs
+        return lifted, lifted.leaves, outputs
 
     def _scalars(self, leaves: Iterable[Value]) -> list[Any]:
         """The outputs, and the gradient by these leaves, as simplified Values and numbers."""

@@ -7,6 +7,7 @@ where it is used. The source defines `program(xp)`, which returns the function f
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import re
 from collections.abc import Sequence
@@ -358,9 +359,9 @@ class Source:
             left = self._transposed(a, shared + rest_a + summed)
             right = self._transposed(b, shared + summed + rest_b)
             labels = shared + rest_a + rest_b
-        elif not shared and rest_a and rest_b:
+        elif not shared and (rest_a or rest_b):
             where = ", ".join(str(tuple(this[2].index(l) for l in summed)) for this in (a, b))
-            return self._spread(f"xp.tensordot({a[0]}, {b[0]}, ({where}))", ATOM, rest_a + rest_b, axes)
+            return self._spread(f"xp.tensordot({a[0]}, {b[0]}, axes=({where}))", ATOM, rest_a + rest_b, axes)
         else:
             kept = [l for l in axes if l in a[2] or l in b[2]]
             product = _operation(ops.mul, self._spread(*a, kept + summed), self._spread(*b, kept + summed))
@@ -407,9 +408,11 @@ class Source:
         text, precedence = self._texts[view.array]
         if view.shape != view.array.shape:
             text, precedence = f"xp.reshape({text}, {_tuple([*rows, *view.shape])})", ATOM
-        taken = [slice(None) if isinstance(i, Window) else i for i in view.index]
+        taken = [
+            slice(None) if isinstance(i, Window) else _ascending(n, i) for n, i in zip(view.shape, view.index)
+        ]
         if any(i != slice(None) for i in taken):
-            parts = [":"] * len(rows) + [_slice(_ascending(n, i)) for n, i in zip(view.shape, taken)]
+            parts = [":"] * len(rows) + [_slice(i) for i in taken]
             text, precedence = f"{_in((text, precedence), ATOM)}[{', '.join(parts)}]", ATOM
         kept = [i for i in view.index if not isinstance(i, int)]
         for axis, i in reversed(list(enumerate(kept, len(rows)))):
@@ -440,13 +443,20 @@ class Source:
         text, precedence, labels = operand
         if order == labels:
             return text, precedence
-        text = _in((text, precedence), ATOM)
+        atom = _in((text, precedence), ATOM)
         if len(labels) == 2:
-            return f"{text}.T", ATOM
+            return f"{atom}.T", ATOM
         if order[:-2] == labels[:-2]:
-            return f"{text}.mT", ATOM
-        where = tuple(labels.index(l) for l in order)
-        return f"xp.moveaxis({text}, {where}, {tuple(range(len(where)))})", ATOM
+            return f"{atom}.mT", ATOM
+        where = [labels.index(l) for l in order]
+        if self._fast:
+            return f"{atom}.transpose({', '.join(map(str, where))})", ATOM
+        for start, stop in itertools.product(range(len(where)), repeat=2):
+            moved = [i for i in range(len(where)) if i != start]
+            moved.insert(stop, start)
+            if moved == where:
+                return f"xp.moveaxis({text}, {start}, {stop})", ATOM
+        return f"xp.moveaxis({text}, {tuple(where)}, {tuple(range(len(where)))})", ATOM
 
 
 def _axes(array: Array) -> list[Any]:

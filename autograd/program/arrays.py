@@ -144,7 +144,7 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Two axes of a view along one of an array: x[start + step i + stride k], for i < length and k < width."""
+    """Two axes of a view along one of an array: x[start + step i + stride k], i < length, k < width."""
 
     start: int
     step: int

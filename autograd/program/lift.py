@@ -190,7 +190,12 @@ class Lifted:
         if not others and v.row not in (ops.dot, ops.total):
             return self._form_one(v)
         parts = [_aligned(self._located(rows)) for rows in self._parts(group)]
-        shape, order = _node_axes([part for part, _ in parts], len(group))
+        where = [part for part, _ in parts]
+        shape, order, regular = _node_axes(where, len(group), v.row is ops.dot)
+        if not regular and (several := _divided(where, len(group))):
+            for some in several:
+                self._form([group[i] for i in some])
+            return
         terms = []
         for part, along in parts:
             grids = [(array, where[order].reshape((*shape, *along))) for array, where in part]
@@ -270,7 +275,7 @@ class Lifted:
         for v in self._rank:
             name, bracket, rest = v.label.partition("[")
             names[name] += 1
-            indices = rest.removesuffix("]").split(",")
+            indices = [i.strip() for i in rest.removesuffix("]").split(",")]
             if bracket and rest.endswith("]") and v in self._users and all(i.isdecimal() for i in indices):
                 declared.setdefault((name, len(indices)), {})[tuple(map(int, indices))] = v
         for (name, _), grid in declared.items():
@@ -314,7 +319,7 @@ class Lifted:
             rows = list(dict.fromkeys(tuple(leaves[i][t] for t in terms[i]) for i in nodes))
             aligned, along = _aligned(located)
             if len(rows) == len(leaves) and not along:
-                shape, _ = _node_axes([aligned], len(leaves))
+                shape, *_ = _node_axes([aligned], len(leaves))
             else:
                 shape = (*_without_ones(len(rows)), *along)
         members = [leaf for row in rows for leaf in row]
@@ -364,7 +369,7 @@ def _is_sum(column: np.ndarray) -> bool:
     return column.shape[1] == 1 or bool((column - column[:, :1] == column[0] - column[0, 0]).all())
 
 
-def _lengths(columns: Sequence[np.ndarray]) -> tuple[int, ...] | None:
+def _lengths(columns: Sequence[np.ndarray] | np.ndarray) -> tuple[int, ...] | None:
     """The lengths of a grid along whose axes all columns are affine; they have its points in order.
 
     An inner axis goes on for as long as all columns go on by the same steps: what remains of the points
@@ -388,24 +393,60 @@ def _ranks(columns: Iterable[np.ndarray]) -> list[np.ndarray]:
     return [np.unique(column, return_inverse=True)[1].ravel() for column in columns]
 
 
-def _node_axes(parts: Iterable[Part], n: int) -> tuple[tuple[int, ...], np.ndarray]:
-    """The shape of an array of n Values, and the order in which they lie there."""
+def _node_axes(
+    parts: Iterable[Part], n: int, products: bool = False
+) -> tuple[tuple[int, ...], np.ndarray, bool]:
+    """The shape of an array of n Values, the order in which they lie there, and if they are evenly spaced.
+
+    Axes that all operands have come first: of sums of `products` they count the products of matrices.
+    """
     kept = []
     for part in parts:
         for array, where in part:
             columns = [c[:, 0] for c in _columns(array, where) if (c[:, 0] != c[0, 0]).any()] if array else []
-            kept.append((len(columns), bool(array) and array.by_row, columns))
-    kept.sort(key=lambda entry: entry[:2], reverse=True)
+            # First is what has an element for each Value: its axes are theirs, in its order.
+            one_each = bool(array) and len(np.unique(where[:, 0])) == n
+            kept.append((one_each, len(columns), bool(array) and array.by_row, columns))
+    kept.sort(key=lambda entry: entry[:3], reverse=True)
     found = [columns for *_, columns in kept if columns]
     every = [c for columns in found for c in columns]
+    if products and len(found) > 1:
+        common = set.intersection(*({c.tobytes() for c in columns} for columns in found))
+        every.sort(key=lambda c: c.tobytes() not in common)
+        found = [[c for c in every if c.tobytes() in common], *found] if common else found
     rotated = ([c for columns in found[i:] + found[:i] for c in columns] for i in range(len(found)))
-    for choice in itertools.chain(rotated, map(_ranks, [every, *found] if found else ())):
-        order = np.lexsort(choice[::-1])
-        points = np.array(choice)[:, order]
-        lengths = _lengths(points)
-        if lengths is not None and (points[:, 1:] != points[:, :-1]).any(axis=0).all():
-            return lengths, order
-    return (_without_ones(n), np.arange(n))
+    irregular = map(_ranks, [every, *found] if found else [])
+    for regular, choices in (True, rotated), (False, irregular):
+        for choice in choices:
+            order = np.lexsort(choice[::-1])
+            points = np.array(choice)[:, order]
+            lengths = _lengths(points)
+            if lengths is not None and (points[:, 1:] != points[:, :-1]).any(axis=0).all():
+                return lengths, order, regular
+    return _without_ones(n), np.arange(n), n == 1
+
+
+def _divided(parts: Iterable[Part], n: int) -> list[np.ndarray]:
+    """The Values of a group in several, if those are few: a regular group each, rather than gathers.
+
+    Either their terms lie in different directions, or they have several runs of evenly spaced elements.
+    """
+    for part in parts:
+        relative = np.concatenate([where - where[:, :1] for _, where in part], axis=1)
+        if (relative != relative[0]).any():
+            patterns, which = np.unique(relative, axis=0, return_inverse=True)
+            if len(patterns) <= n // 4:
+                return [np.flatnonzero(which.ravel() == i) for i in range(len(patterns))]
+    for part in parts:
+        for array, where in part:
+            for column in _columns(array, where) if array else ():
+                values = np.unique(column[:, 0])
+                steps = values[1:] - values[:-1]
+                starts = np.flatnonzero(steps != np.min(steps, initial=n)) + 1
+                if 1 <= len(starts) <= len(values) // 3 - 1:
+                    which = np.searchsorted(values[starts], column[:, 0], side="right")
+                    return [np.flatnonzero(which == i) for i in range(len(starts) + 1)]
+    return []
 
 
 def _aligned(part: Part) -> tuple[Part, tuple[int, ...]]:
@@ -416,10 +457,15 @@ def _aligned(part: Part) -> tuple[Part, tuple[int, ...]]:
         order = np.lexsort((*(where for _, where in part), first), axis=1)
         ordered = [(array, np.take_along_axis(where, order, axis=1)) for array, where in part]
         columns = [c[0] for array, where in ordered if array for c in _columns(array, where) if _is_sum(c)]
-        for choice in (columns, _ranks(columns)) if columns else ():
-            lengths = _lengths(choice)
-            if lengths is not None:
-                return ordered, lengths
+        if not columns:
+            continue
+        lengths = _lengths(columns)
+        if lengths and any(len(_affine(c.reshape(lengths))[1]) > 1 for c in columns):  # type: ignore[index]
+            # An axis of one operand is several of another: perhaps they are one there too, reshaped.
+            lengths = _lengths([where[0] for array, where in ordered if array and _is_sum(where)]) or lengths
+        lengths = lengths or _lengths(_ranks(columns))
+        if lengths:
+            return ordered, lengths
     return part, _without_ones(n)
 
 
@@ -464,10 +510,10 @@ def _split(length: int, start: int, along: Strides) -> list[tuple[int, Any, tupl
         unit = outer[-1][0]
         whole = length % unit == 0 and all(stride % unit == 0 for stride, *_ in outer)
         if whole and start % unit + sum(stride * (n - 1) for stride, n, *_ in inner) < unit:
-            reduced = [(stride // unit, *rest) for stride, *rest in outer]
-            first, rest = _split(length // unit, start // unit, reduced), _split(unit, start % unit, inner)
-            if first and rest:
-                return first + rest
+            reduced = [(stride // unit, n, label, back) for stride, n, label, back in outer]
+            both = _split(length // unit, start // unit, reduced), _split(unit, start % unit, inner)
+            if both[0] and both[1]:
+                return both[0] + both[1]
     if not along:
         return [(length, start, ())]
     if len(along) == 1:
@@ -477,11 +523,11 @@ def _split(length: int, start: int, along: Strides) -> list[tuple[int, Any, tupl
             return [(length, slice(stop - 1, start - 1 if start else None, -stride), (label,))]
         return [(length, slice(None) if n == length else slice(start, stop, step), (label,))]
     if len(along) == 2:
-        width, run = sorted(along, key=lambda each: (not each[3], each[1]))
-        if not run[3]:
-            first = start + width[0] * (width[1] - 1) if width[3] else start
-            window = Window(first, run[0], run[1], -width[0] if width[3] else width[0], width[1])
-            return [(length, window, (run[2], width[2]))]
+        (stride, n, label, backward), across = sorted(along, key=lambda each: (not each[3], each[1]))
+        if not across[3]:
+            first = start + stride * (n - 1) if backward else start
+            window = Window(first, *across[:2], -stride if backward else stride, n)
+            return [(length, window, (across[2], label))]
     return None
 
 

@@ -10,6 +10,7 @@ element by element.
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import math
 from collections import Counter, defaultdict
@@ -42,6 +43,7 @@ from .arrays import (
 )
 from .simplify import COMMUTATIVE, ROW_SUM
 
+SMALLEST = 12  # groups of fewer Values are not worth an array of their operands
 NUMBER, LEAF = -2, -1  # in a signature, instead of an array's number: a constant; a leaf in no array yet
 
 
@@ -64,11 +66,15 @@ class Lifted:
         self._users: dict[Value, list[Value]] = {v: [] for v in [*known, *order]}
         self._missing: dict[Value, int] = {}  # how many of its operands are in no array; leaves do not count
         self._ready: list[Value] = []
-        for v in order:
+        self._heights = dict.fromkeys(self._users, 0)  # how many steps it is from each to an output
+        for v in order:  # here users come before operands
             if v.row:
                 operands = {p for p in parents(v) if p.row or p in known}
+                height = self._heights[v] + 1
                 for p in operands:
                     self._users[p].append(v)
+                    if self._heights[p] < height:
+                        self._heights[p] = height
                 self._missing[v] = len(operands)
                 if not operands:
                     self._ready.append(v)
@@ -142,10 +148,14 @@ class Lifted:
     def _form_all(self) -> None:
         """Form arrays until every Value is in one.
 
-        The Values of one signature become ready together, so that a group is whole when it is formed.
-        Those that meet a live leaf which is in no array yet wait until nothing else is left.
+        The group that is farthest from the outputs comes first: others may grow while they wait. Those that
+        meet a live leaf which is in no array yet wait until nothing else is left.
         """
         groups: dict[Any, list[Value]] = {}
+        heights: dict[Any, int] = {}
+        farthest: list[tuple[int, int, Any]] = []  # a heap of their keys by height, the oldest first
+        count = itertools.count()
+        alike: dict[Any, list[Any]] = defaultdict(list)  # by height and form, the keys
         waiting: list[Value] = []
         while self._ready or groups or waiting:
             ready, self._ready = self._ready, []
@@ -153,14 +163,76 @@ class Lifted:
                 kinds = self._kinds(v)
                 if any(LEAF in kind for kind in kinds):
                     waiting.append(v)
-                else:
-                    groups.setdefault((v.row, *sorted(kinds.items())), []).append(v)
+                    continue
+                key = (v.row, *sorted(kinds.items()))
+                groups.setdefault(key, []).append(v)
+                if self._heights[v] > heights.get(key, -1):
+                    heights[key] = self._heights[v]
+                    heapq.heappush(farthest, (-heights[key], next(count), key))
+                    alike[heights[key], v.row].append(key)
             if groups:
-                for group in self._by_number(groups.pop(next(iter(groups)))):
+                while (key := heapq.heappop(farthest)[2]) not in groups:
+                    pass
+                mates = alike[heights[key], key[0]]
+                if len(mates) > 1:
+                    form = _form_of(key)
+                    mates = [k for k in mates if heights.get(k) == heights[key] and _form_of(k) == form]
+                if len(mates) > 1 and (moved := self._stack_operands([groups[k] for k in mates])):
+                    for k in list(groups):
+                        if k in mates or any(not moved.isdisjoint(kind) for kind, _ in k[1:]):
+                            self._ready += groups.pop(k)
+                            del heights[k]
+                    continue
+                del heights[key]
+                for group in self._by_number(groups.pop(key)):
                     self._form(group)
             else:
                 self._place_leaves(waiting)
                 self._ready, waiting = waiting, []
+
+    def _stack_operands(self, groups: list[list[Value]]) -> set[int]:
+        """Put operands of groups that differ in their arrays alone into one array each, if that is regular.
+
+        Other operands of theirs have to be in one array, each at places of its own, or the groups to be many.
+        Gives the numbers of the arrays that the stacked ones were in.
+        """
+        if sum(map(len, groups)) < SMALLEST:
+            return set()
+        slots = list(zip(*(_transposed([list(_terms(v)) for v in group]) for group in groups)))
+        arrays = [{self._kind(x) for rows in slot for row in rows for x in row} for slot in slots]
+        anchors = [slot for slot, found in zip(slots, arrays) if len(found) == 1 and NUMBER not in found]
+        if not anchors:
+            return set()
+        places = [[self.places[row[0]][1] for row in rows] for rows in anchors[0]]
+        apart = len({*itertools.chain(*places)}) == sum(len({*of_group}) for of_group in places)
+        if not apart and len(groups) < 4:
+            return set()
+        members = [(p, v) for of_group, group in zip(places, groups) for p, v in zip(of_group, group)]
+        if apart:
+            members.sort(key=lambda member: member[0])
+        before: dict[Value, tuple[Array, int]] = {}
+        moved: set[int] = set()
+        for i, found in enumerate(arrays):
+            values = list(dict.fromkeys(term[i] for _, v in members for term in _terms(v)))
+            if len(found) == 1 or any(isinstance(self.places[v][0], Input | Leaf | Rows) for v in values):
+                continue
+            runs = _runs([self.places[v] for v in values])
+            if len({array.by_row for array, _ in runs}) > 1 or len(runs) > max(
+                len(found) + 1, len(values) // 4
+            ):
+                continue
+            pieces = [(_view(array, np.array(where)), len(where)) for array, where in runs]
+            stack = self._new(Stack((len(values),), runs[0][0].by_row, pieces, np.arange(len(values))))
+            moved |= found
+            before.update((v, self.places[v]) for v in values)
+            self.places.update((v, (stack, i)) for i, v in enumerate(values))
+        if moved:
+            group = [v for _, v in members]
+            parts = [_aligned(self._located(rows))[0] for rows in self._parts(group)]
+            if len(parts) > 1 or not _node_axes(parts, len(group))[2]:
+                self.places.update(before)
+                return set()
+        return moved
 
     def _kinds(self, v: Value) -> Counter[tuple[int, ...]]:
         """How many of v's terms have operands in the same arrays, by those arrays' numbers."""
@@ -347,6 +419,29 @@ def _terms(v: Value) -> Sequence[tuple[Any, ...]]:
         return [(v.x, *(y._data if isinstance(y, Number) else y for y in v.y))]
     operands = (v.x,) if v.y is None else (v.x, v.y)
     return list(zip(*operands)) if isinstance(v.x, tuple) else (operands,)
+
+
+def _form_of(key: Any) -> Any:
+    """What the signatures of groups share that differ in the arrays of their operands alone."""
+    row, *kinds = key
+    return (
+        (row, *sorted((tuple([x == NUMBER for x in kind]), n) for kind, n in kinds))
+        if len(kinds) == 1
+        else key
+    )
+
+
+def _runs(places: Iterable[tuple[Array, int]]) -> list[tuple[Array, list[int]]]:
+    """The runs of evenly spaced elements of one array."""
+    runs: list[tuple[Array, list[int]]] = []
+    for array, i in places:
+        if runs and runs[-1][0] is array:
+            where = runs[-1][1]
+            if len(where) == 1 or i - where[-1] == where[1] - where[0]:
+                where.append(i)
+                continue
+        runs.append((array, [i]))
+    return runs
 
 
 def _transposed(rows: list[list[tuple[Any, ...]]]) -> list[Any]:

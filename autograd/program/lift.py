@@ -293,7 +293,7 @@ class Lifted:
         return self._new(Map(shape, by_row, row, terms[0]))
 
     def _by_number(self, group: list[Value]) -> list[list[Value]]:
-        """The group itself, or, if operands are there with several numbers, a group for each number."""
+        """The group itself, or, if some operands are there with several numbers, a group for each number."""
         numbers: dict[Any, list[Value]] = {}
         others = set()
         for v in group:
@@ -303,7 +303,8 @@ class Lifted:
                 return [group]
             numbers.setdefault(fixed, []).append(v)
             others.add(tuple([x for x in term if not isinstance(x, float)]))
-        return [group] if len(others) == len(group) else list(numbers.values())
+        outer = len(numbers) > 3 and len(others) * len(numbers) == len(group)
+        return [group] if outer or len(others) == len(group) else list(numbers.values())
 
     def _form_one(self, v: Value) -> None:
         """Make an array of one Value, as _form would, but for the time that NumPy takes."""
@@ -489,7 +490,7 @@ def _ranks(columns: Iterable[np.ndarray]) -> list[np.ndarray]:
 
 
 def _node_axes(
-    parts: Iterable[Part], n: int, products: bool = False
+    parts: Sequence[Part], n: int, products: bool = False
 ) -> tuple[tuple[int, ...], np.ndarray, bool]:
     """The shape of an array of n Values, the order in which they lie there, and if they are evenly spaced.
 
@@ -510,9 +511,12 @@ def _node_axes(
         every.sort(key=lambda c: c.tobytes() not in common)
         found = [[c for c in every if c.tobytes() in common], *found] if common else found
     rotated = ([c for columns in found[i:] + found[:i] for c in columns] for i in range(len(found)))
-    irregular = map(_ranks, [every, *found] if found else [])
+    numbers = _ranks(
+        w[:, 0] for part in parts for array, w in part if not array and (w[:, 0] != w[0, 0]).any()
+    )
+    irregular = map(_ranks, [every, *found, every + numbers] if every or numbers else [])
     for regular, choices in (True, rotated), (False, irregular):
-        for choice in choices:
+        for choice in filter(None, choices):
             order = np.lexsort(choice[::-1])
             points = np.array(choice)[:, order]
             lengths = _lengths(points)

@@ -44,6 +44,7 @@ from .arrays import (
 from .simplify import COMMUTATIVE, ROW_SUM
 
 SMALLEST = 12  # groups of fewer Values are not worth an array of their operands
+TOTAL = (ops.add, ops.sub, ops.mul, ops.neg, ops.dot, ops.total)  # these are defined everywhere
 NUMBER, LEAF = -2, -1  # in a signature, instead of an array's number: a constant; a leaf in no array yet
 
 
@@ -135,8 +136,8 @@ class Lifted:
         self.arrays.append(array)
         return array
 
-    def _place(self, array: Array, members: Iterable[Value]) -> None:
-        for i, v in enumerate(members):
+    def _place(self, array: Array, members: Iterable[Value], at: Iterable[int] | None = None) -> None:
+        for v, i in zip(members, at if at is not None else itertools.count()):
             self.places[v] = (array, i)
             for user in self._users[v]:
                 self._missing[user] -= 1
@@ -268,9 +269,14 @@ class Lifted:
             for some in several:
                 self._form([group[i] for i in some])
             return
+        filled = None if regular else _filled(where, len(group))
+        if filled:
+            shape, order, where = filled
+        else:
+            where = [[(array, positions[order]) for array, positions in part] for part in where]
         terms = []
-        for part, along in parts:
-            grids = [(array, where[order].reshape((*shape, *along))) for array, where in part]
+        for part, (_, along) in zip(where, parts):
+            grids = [(array, positions.reshape((*shape, *along))) for array, positions in part]
             term = [self._constant(grid) if array is None else _view(array, grid) for array, grid in grids]
             labels = {label for x in term if isinstance(x, View) for label in x.axes}
             repeats = math.prod(n for i, n in enumerate(along, len(shape)) if i not in labels)
@@ -280,8 +286,21 @@ class Lifted:
             array = self._computed(v.row, (), terms)  # they are all the same
             for same in group:
                 self._place(array, [same])
+        elif filled:
+            if v.row not in TOTAL:
+                terms = [tuple([self._ones_elsewhere(x, shape, order) for x in terms[0]])]
+            self._place(self._computed(v.row, shape, terms), group, order.tolist())
         else:
             self._place(self._computed(v.row, shape, terms), [group[i] for i in order])
+
+    def _ones_elsewhere(self, x: Any, shape: tuple[int, ...], at: np.ndarray) -> Any:
+        """A view with 1 in place of the elements that no Value is at: a primitive may not be defined there."""
+        if not isinstance(x, View):
+            return x
+        mask = np.zeros(math.prod(shape), dtype=bool)
+        mask[at] = True
+        used = whole(self._new(Constant(shape, False, mask.reshape(shape))))
+        return whole(self._new(Map(shape, x.array.by_row, ops.where, (used, x, 1.0))))
 
     def _computed(self, row: Any, shape: tuple[int, ...], terms: list[tuple[Any, ...]]) -> Array:
         """A new array: a row of the table, sums of products, or a sum over the rows."""
@@ -546,6 +565,41 @@ def _divided(parts: Iterable[Part], n: int) -> list[np.ndarray]:
                     which = np.searchsorted(values[starts], column[:, 0], side="right")
                     return [np.flatnonzero(which == i) for i in range(len(starts) + 1)]
     return []
+
+
+def _filled(parts: list[Part], n: int) -> tuple[tuple[int, ...], np.ndarray, list[Part]] | None:
+    """The grid of which a group is at least one half, where its Values are there, and parts of all of it.
+
+    Of pairs i < j, or of queries and the keys before them, are products for all of them, and half not used.
+    """
+    axes: dict[bytes, np.ndarray] = {}
+    for part in parts:
+        for array, where in part:
+            if (where - where[:, :1] != where[0] - where[0, 0]).any() or (
+                not array and (where != where[0]).any()
+            ):
+                return None
+            for rank in _ranks(coordinates(where[:, 0], array.shape)) if array else ():
+                if rank.any():
+                    axes[rank.tobytes()] = rank
+    lengths = tuple(int(rank.max()) + 1 for rank in axes.values())
+    at = np.zeros(n, dtype=int)
+    for rank, length in zip(axes.values(), lengths):
+        at = at * length + rank
+    size = math.prod(lengths)
+    if not n < size <= 2 * n or len(np.unique(at)) < n:
+        return None
+    points = dict(zip(axes, coordinates(np.arange(size), lengths)))
+    filled: list[Part] = []
+    for part in parts:
+        filled.append([])
+        for array, where in part:
+            start = np.zeros(size, dtype=int)
+            for length, column in zip(array.shape, coordinates(where[:, 0], array.shape)) if array else ():
+                used, rank = np.unique(column, return_inverse=True)
+                start = start * length + used[points.get(rank.ravel().tobytes(), 0)]
+            filled[-1].append((array, start[:, None] + where[0] - (where[0, 0] if array else 0)))
+    return lengths, at, filled
 
 
 def _aligned(part: Part) -> tuple[Part, tuple[int, ...]]:

@@ -450,7 +450,7 @@ def test_axes_split_and_merge_as_they_are_used():
     ).all()
 
 
-def attention(heads, width=8):
+def attention(heads, causal=False, width=8):
     w = {name: labelled(name, width, width) for name in ("wq", "wk", "wv", "wo")}
     size = width // heads
 
@@ -460,18 +460,19 @@ def attention(heads, width=8):
         for t in range(len(x)):
             mixed = []
             for h in range(0, width, size):
-                e = [(0.1 * dot(q[t][h : h + size], key[h : h + size])).exp() for key in k]
-                mixed += [dot(e, [value[i] for value in v]) / total(e) for i in range(h, h + size)]
+                seen = slice(0, t + 1 if causal else None)
+                e = [(0.1 * dot(q[t][h : h + size], key[h : h + size])).exp() for key in k[seen]]
+                mixed += [dot(e, [value[i] for value in v[seen]]) / total(e) for i in range(h, h + size)]
             out += [(a - b) ** 2 for a, b in zip(matvec(w["wo"].tolist(), mixed), y[t])]
         return total(out)
 
     return f, list(w.values())
 
 
-@pytest.mark.parametrize("heads", [1, 2, 4])
-def test_heads_of_attention_are_an_axis(heads):
-    f, live = attention(heads)
-    p = check_structure(f, [(6, 8), (6, 8)], live, 26)
+@pytest.mark.parametrize(("heads", "causal"), [(1, False), (2, False), (4, False), (1, True), (4, True)])
+def test_heads_of_attention_are_an_axis(heads, causal):
+    f, live = attention(heads, causal)
+    p = check_structure(f, [(6, 8), (6, 8)], live, 60 if causal else 26)
     assert [array.shape for array in p.leaves] == [(8, 8)] * 4
 
 
@@ -520,6 +521,29 @@ def test_windows_of_convolutions():
     check_structure(one, [(16,)], [f1, v1], 16)
     check_structure(two(lambda x, i, j: x[i][j]), [(8, 8)], [f2, v2], 20)
     check_structure(two(lambda x, i, j: x[8 * i + j]), [(64,)], [f2, v2], 20)
+
+
+def test_pairs_are_half_of_a_grid_and_the_other_half_is_never_at_fault():
+    w = labelled("w", 6)
+
+    def near(x):  # for i = j, these would be 1 / 0 and log 0
+        pairs = [(x[i] - x[j], w[i] * w[j]) for i in range(6) for j in range(i + 1, 6)]
+        return total([m / (d * d) + (d * d).log() for d, m in pairs])
+
+    p = check(near, [RNG.permuted(np.tile(np.arange(6.0), (4, 1)), axis=1)], list(w))
+    assert "xp.where(" in p.source and p.source.count("/ ") < 20
+
+
+def test_ends_of_a_rod_join_its_inner_cells():
+    k = labelled("k", 15)
+
+    def heat(u):
+        for _ in range(3):
+            flow = [0.0, *(a * (right - left) for a, left, right in zip(k, u, u[1:])), 0.0]
+            u = [cell + 0.1 * (b - a) for cell, a, b in zip(u, flow, flow[1:])]
+        return total([cell * cell for cell in u])
+
+    check_structure(heat, [(16,)], [k], 40)
 
 
 # Everything else

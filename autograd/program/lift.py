@@ -218,9 +218,7 @@ class Lifted:
             if len(found) == 1 or any(isinstance(self.places[v][0], Input | Leaf | Rows) for v in values):
                 continue
             runs = _runs([self.places[v] for v in values])
-            if len({array.by_row for array, _ in runs}) > 1 or len(runs) > max(
-                len(found) + 1, len(values) // 4
-            ):
+            if len({array.by_row for array, _ in runs}) > 1 or len(runs) > len(found) + 1:
                 continue
             pieces = [(_view(array, np.array(where)), len(where)) for array, where in runs]
             stack = self._new(Stack((len(values),), runs[0][0].by_row, pieces, np.arange(len(values))))
@@ -287,14 +285,14 @@ class Lifted:
             for same in group:
                 self._place(array, [same])
         elif filled:
-            if v.row not in TOTAL:
+            if v.row not in TOTAL and not (v.row is ops.div and isinstance(terms[0][1], float)):
                 terms = [tuple([self._ones_elsewhere(x, shape, order) for x in terms[0]])]
             self._place(self._computed(v.row, shape, terms), group, order.tolist())
         else:
             self._place(self._computed(v.row, shape, terms), [group[i] for i in order])
 
     def _ones_elsewhere(self, x: Any, shape: tuple[int, ...], at: np.ndarray) -> Any:
-        """A view with 1 in place of the elements that no Value is at: a primitive may not be defined there."""
+        """A view with 1 in place of elements that no Value is at: a primitive may not be defined there."""
         if not isinstance(x, View):
             return x
         mask = np.zeros(math.prod(shape), dtype=bool)
@@ -586,19 +584,22 @@ def _filled(parts: list[Part], n: int) -> tuple[tuple[int, ...], np.ndarray, lis
     at = np.zeros(n, dtype=int)
     for rank, length in zip(axes.values(), lengths):
         at = at * length + rank
-    size = math.prod(lengths)
-    if not n < size <= 2 * n or len(np.unique(at)) < n:
+    points_of_grid = math.prod(lengths)
+    if not n < points_of_grid <= 2 * n or len(np.unique(at)) < n:
         return None
-    points = dict(zip(axes, coordinates(np.arange(size), lengths)))
+    points = dict(zip(axes, coordinates(np.arange(points_of_grid), lengths)))
     filled: list[Part] = []
     for part in parts:
         filled.append([])
         for array, where in part:
-            start = np.zeros(size, dtype=int)
+            start = np.zeros(points_of_grid, dtype=int)
             for length, column in zip(array.shape, coordinates(where[:, 0], array.shape)) if array else ():
                 used, rank = np.unique(column, return_inverse=True)
                 start = start * length + used[points.get(rank.ravel().tobytes(), 0)]
-            filled[-1].append((array, start[:, None] + where[0] - (where[0, 0] if array else 0)))
+            everywhere = start[:, None] + where[0] - (where[0, 0] if array else 0)
+            if array and not 0 <= np.min(everywhere) <= np.max(everywhere) < size(array):
+                return None
+            filled[-1].append((array, everywhere))
     return lengths, at, filled
 
 

@@ -3,6 +3,7 @@
 import copy
 import gc
 import importlib
+import itertools
 import math
 import os
 import pickle
@@ -335,16 +336,16 @@ def test_leaves_that_meet_no_array_lie_as_given():
 
 def test_a_view_is_whole_if_it_is_the_array_as_it_is():
     array, every = Rows((2, 2), False), slice(None)
-    assert Select(array, (0, 1), (every, every)).is_whole
-    assert not Select(array, (1, 0), (every, every)).is_whole
-    assert not Select(array, (0, 1), (slice(0, 1), every)).is_whole
+    assert Select(array, (0, 1), (every, every), (2, 2)).is_whole
+    assert not Select(array, (1, 0), (every, every), (2, 2)).is_whole
+    assert not Select(array, (0, 1), (slice(0, 1), every), (2, 2)).is_whole
     assert not Gather(array, (0, 1), np.array([[1, 0], [2, 3]])).is_whole
 
 
 def test_gradients_lie_as_their_leaves_do():
     p = autograd.compile(lambda x: convolution(x), engine="numpy")
     p.value_and_grad(np.ones((2, 3)))
-    assert "take(" in p.source and "take(t" not in p.source  # of x alone
+    assert "windows(x" in p.source and "take(" not in p.source
     assert not re.search(r"= \w+  #", p.source)  # nor has any array two names
 
 
@@ -354,6 +355,195 @@ def test_equal_numbers_are_one_number():
     constant = autograd.compile(lambda x: 2.5, engine="numpy")
     constant(np.ones(2))
     assert "asarray" not in p.source and "[" not in constant.source
+
+
+# Arrays that the program does not name: flat ones, heads, gates, windows
+
+
+def labelled(name, *shape):
+    array = np.array(leaves(*shape), dtype=object)
+    for index, v in np.ndenumerate(array):
+        v.label = f"{name}{list(index)}"
+    return array
+
+
+def check_structure(f, shapes, live, lines, rows=3):
+    """Hold f to eager; its source has at most so many lines, and no element is picked by its position."""
+    arrays = [RNG.normal(size=(rows, *shape)) for shape in shapes]
+    p = check(f, arrays, [v for array in live for v in np.ravel(array)])
+    body = p.source.partition("_gradient(")[2]
+    assert "take(" not in p.source and body.count("\n") - 3 <= lines, p.source
+    return p
+
+
+def flat_product(a, b, c, by_column, n=4, m=3, k=5):
+    """c + 0.7 a b of matrices in flat lists, in each of which columns may come before rows."""
+    of_a, of_b, of_c = by_column
+    for i in range(n):
+        for j in range(m):
+            for p in range(k):
+                left, right = a[p * n + i if of_a else i * k + p], b[j * k + p if of_b else p * m + j]
+                c[j * n + i if of_c else i * m + j] += 0.7 * left * right
+    return c
+
+
+@pytest.mark.parametrize("by_column", list(itertools.product([False, True], repeat=3)))
+def test_products_of_matrices_in_flat_lists(by_column):
+    def of_data(a, b, y):
+        return total([(u - v) ** 2 for u, v in zip(flat_product(a, b, [0.0] * 12, by_column), y)])
+
+    p = check_structure(of_data, [(20,), (15,), (12,)], [], 5)
+    assert p.source.count("@") == 1
+    for name in "w", "":
+        a, b, c = (labelled(name + each if name else "", n) for each, n in (("a", 20), ("b", 15), ("c", 12)))
+
+        def of_leaves(x, y, a=a, b=b, c=c):
+            return total([(u - v) ** 2 for u, v in zip(flat_product(a, b, list(c * x), by_column), y)])
+
+        p = check_structure(of_leaves, [(), (12,)], [a, b, c], 12)
+        assert p.source.count("@") == 3
+    listed = autograd.compile(lambda a, b: flat_product(a, b, [0.0] * 12, by_column), engine="numpy")
+    a, b = RNG.normal(size=(2, 20)), RNG.normal(size=(2, 15))
+    rows = [flat_product(x, y, [0.0] * 12, by_column) for x, y in zip(a, b)]
+    assert listed.per_example(a, b) == pytest.approx(np.array(rows), rel=1e-13)
+    assert "take(" not in listed.source
+
+
+def test_axes_split_and_merge_as_they_are_used():
+    b, c, d = labelled("b", 4, 3, 5), labelled("c", 5), labelled("d", 3)
+    square = lambda vs: total([v * v for v in vs])  # noqa: E731
+    for f, shapes, live, lines in (
+        (lambda x, y: square(x[4 * i + j] * y[j] for i in range(4) for j in range(4)), [(16,), (4,)], [], 4),
+        (lambda x, y: square(x[i] - y[3 * i + j] for i in range(4) for j in range(3)), [(4,), (12,)], [], 4),
+        (
+            lambda x, y: square(x[4 * i + j] - y[3 * j + i] for i in range(3) for j in range(4)),
+            [(12,)] * 2,
+            [],
+            4,
+        ),
+        (
+            lambda x: square(
+                total([x[15 * i + 5 * j + k] * c[k] * d[j] for j in range(3) for k in range(5)])
+                for i in range(4)
+            ),
+            [(60,)],
+            [c, d],
+            8,
+        ),
+        (
+            lambda x: square(
+                total([x * b[i, j, k] * c[k] * d[j] for j in range(3) for k in range(5)]) for i in range(4)
+            ),
+            [()],
+            [b, c, d],
+            14,
+        ),
+        (lambda x: square(dot(x[:4], x[i : i + 4]) for i in range(0, 12, 4)), [(12,)], [], 4),
+        (lambda x: square(x[i][i] * x[3 - i][i] for i in range(4)), [(4, 4)], [], 4),
+    ):
+        check_structure(f, shapes, live, lines)
+    spread = autograd.compile(
+        lambda x: [x[i % 3] for i in range(12)] + [x[i // 4] for i in range(12)], engine="numpy"
+    )
+    assert (
+        spread.per_example(np.array([[1.0, 2.0, 3.0]])) == [*[1, 2, 3] * 4, *[1] * 4, *[2] * 4, *[3] * 4]
+    ).all()
+
+
+def attention(heads, causal=False, width=8):
+    w = {name: labelled(name, width, width) for name in ("wq", "wk", "wv", "wo")}
+    size = width // heads
+
+    def f(x, y):
+        q, k, v = ([matvec(w[name].tolist(), token) for token in x] for name in ("wq", "wk", "wv"))
+        out = []
+        for t in range(len(x)):
+            mixed = []
+            for h in range(0, width, size):
+                seen = slice(0, t + 1 if causal else None)
+                e = [(0.1 * dot(q[t][h : h + size], key[h : h + size])).exp() for key in k[seen]]
+                mixed += [dot(e, [value[i] for value in v[seen]]) / total(e) for i in range(h, h + size)]
+            out += [(a - b) ** 2 for a, b in zip(matvec(w["wo"].tolist(), mixed), y[t])]
+        return total(out)
+
+    return f, list(w.values())
+
+
+@pytest.mark.parametrize(("heads", "causal"), [(1, False), (2, False), (4, False), (1, True), (4, True)])
+def test_heads_of_attention_are_an_axis(heads, causal):
+    f, live = attention(heads, causal)
+    p = check_structure(f, [(6, 8), (6, 8)], live, 60 if causal else 26)
+    assert [array.shape for array in p.leaves] == [(8, 8)] * 4
+
+
+def test_gates_are_slices_of_one_product():
+    w, u, b, v = labelled("w", 16, 3), labelled("u", 16, 4), labelled("b", 16), labelled("v", 4)
+
+    def lstm(x):
+        h, c = x[0][:1].tolist() * 4, [0.5] * 4
+        for token in x:
+            z = [dot(wi, token) + dot(ui, h) + bi for wi, ui, bi in zip(w.tolist(), u.tolist(), b)]
+            i, o, f = ([g.sigmoid() for g in z[k : k + 4]] for k in (0, 4, 12))
+            c = [fi * ci + ii * g.tanh() for fi, ci, ii, g in zip(f, c, i, z[8:12])]
+            h = [oi * ci.tanh() for oi, ci in zip(o, c)]
+        return dot(v.tolist(), h)
+
+    p = check_structure(lstm, [(2, 3)], [w, u, b, v], 42)
+    assert p.source.count("@ u.T") == 1
+
+
+def test_windows_of_convolutions():
+    f1, v1 = labelled("f", 4, 5), labelled("v", 4, 6)
+    f2, v2 = labelled("f", 3, 3, 3), labelled("v", 3, 3, 3)
+
+    def one(x):
+        z = [[dot(f, x[i : i + 5]).relu() for i in range(12)] for f in f1.tolist()]
+        return total([v * autograd.maximum(*z[c][2 * p : 2 * p + 2]) for (c, p), v in np.ndenumerate(v1)])
+
+    def two(at):
+        def f(x):
+            out = []
+            for c in range(3):
+                z = [
+                    [
+                        total([k * at(x, i + a, j + b) for (a, b), k in np.ndenumerate(f2[c])]).tanh()
+                        for j in range(6)
+                    ]
+                    for i in range(6)
+                ]
+                for (p, q), v in np.ndenumerate(v2[c]):
+                    above, below = (autograd.maximum(*row[2 * q : 2 * q + 2]) for row in z[2 * p : 2 * p + 2])
+                    out.append(v * autograd.maximum(above, below))
+            return total(out)
+
+        return f
+
+    check_structure(one, [(16,)], [f1, v1], 16)
+    check_structure(two(lambda x, i, j: x[i][j]), [(8, 8)], [f2, v2], 20)
+    check_structure(two(lambda x, i, j: x[8 * i + j]), [(64,)], [f2, v2], 20)
+
+
+def test_pairs_are_half_of_a_grid_and_the_other_half_is_never_at_fault():
+    w = labelled("w", 6)
+
+    def near(x):  # for i = j, these would be 1 / 0 and log 0
+        pairs = [(x[i] - x[j], w[i] * w[j]) for i in range(6) for j in range(i + 1, 6)]
+        return total([m / (d * d) + (d * d).log() for d, m in pairs])
+
+    p = check(near, [RNG.permuted(np.tile(np.arange(6.0), (4, 1)), axis=1)], list(w))
+    assert "xp.where(" in p.source and p.source.count("/ ") < 20
+
+
+def test_ends_of_a_rod_join_its_inner_cells():
+    k = labelled("k", 15)
+
+    def heat(u):
+        for _ in range(3):
+            flow = [0.0, *(a * (right - left) for a, left, right in zip(k, u, u[1:])), 0.0]
+            u = [cell + 0.1 * (b - a) for cell, a, b in zip(u, flow, flow[1:])]
+        return total([cell * cell for cell in u])
+
+    check_structure(heat, [(16,)], [k], 40)
 
 
 # Everything else

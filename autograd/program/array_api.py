@@ -7,6 +7,7 @@ where it is used. The source defines `program(xp)`, which returns the function f
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import re
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ from .arrays import (
     Spread,
     Stack,
     View,
+    Window,
     size,
 )
 from .names import Names
@@ -83,6 +85,11 @@ def step(x, y):
     "take": """
 def take(x, positions):
     return xp.take(x, positions, axis=-1) if hasattr(xp, "__array_api_version__") else x[..., positions]
+""",
+    "windows": """
+def windows(x, axis, starts, length, step):
+    taken = [slice(start, start + (length - 1) * step + 1, step) for start in starts]
+    return xp.stack([x[(slice(None),) * axis + (each,)] for each in taken], axis=axis + 1)
 """,
     # Where NumPy raises what is invalid, ∞ − ∞ raises; isfinite would take four times as long.
     "finite": """
@@ -344,9 +351,9 @@ class Source:
             left = self._transposed(a, shared + rest_a + summed)
             right = self._transposed(b, shared + summed + rest_b)
             labels = shared + rest_a + rest_b
-        elif not shared and rest_a and rest_b:
+        elif not shared and (rest_a or rest_b):
             where = ", ".join(str(tuple(this[2].index(l) for l in summed)) for this in (a, b))
-            return self._spread(f"xp.tensordot({a[0]}, {b[0]}, ({where}))", ATOM, rest_a + rest_b, axes)
+            return self._spread(f"xp.tensordot({a[0]}, {b[0]}, axes=({where}))", ATOM, rest_a + rest_b, axes)
         else:
             kept = [l for l in axes if l in a[2] or l in b[2]]
             product = _operation(ops.mul, self._spread(*a, kept + summed), self._spread(*b, kept + summed))
@@ -372,10 +379,7 @@ class Source:
         rows = ["N"] if array.by_row else []
         labels = [*rows, *view.axes]
         if isinstance(view, Select):
-            if view.takes_all:
-                return text, precedence, labels
-            parts = [":"] * len(rows) + [_slice(i) for i in view.index]
-            return f"{_in((text, precedence), ATOM)}[{', '.join(parts)}]", ATOM, labels
+            return *self._selected(view, rows), labels
         assert isinstance(view, Gather)
         positions = view.positions
         if len(array.shape) != 1:
@@ -390,6 +394,27 @@ class Source:
         if positions.ndim > 1:
             taken = f"xp.reshape({taken}, {_tuple([*rows, *positions.shape])})"
         return taken, ATOM, labels
+
+    def _selected(self, view: Select, rows: list[Any]) -> Text:
+        """A view's elements: the array reshaped, a slice or a number along each axis, then the windows."""
+        text, precedence = self._texts[view.array]
+        if view.shape != view.array.shape:
+            text, precedence = f"xp.reshape({text}, {_tuple([*rows, *view.shape])})", ATOM
+        taken = [
+            slice(None) if isinstance(i, Window) else _ascending(n, i) for n, i in zip(view.shape, view.index)
+        ]
+        if any(i != slice(None) for i in taken):
+            parts = [":"] * len(rows) + [_slice(i) for i in taken]
+            text, precedence = f"{_in((text, precedence), ATOM)}[{', '.join(parts)}]", ATOM
+        kept = [i for i in view.index if not isinstance(i, int)]
+        for axis, i in reversed(list(enumerate(kept, len(rows)))):
+            if isinstance(i, Window):
+                self._helpers["windows"] = None
+                starts = _range(i.start, i.stride, i.width)
+                text, precedence = f"windows({text}, {axis}, {starts}, {i.length}, {i.step})", ATOM
+            elif i.step and i.step < 0:
+                text, precedence = f"xp.flip({text}, axis={axis})", ATOM
+        return text, precedence
 
     def _take(self, text: str, positions: np.ndarray) -> str:
         self._helpers["take"] = None
@@ -410,13 +435,20 @@ class Source:
         text, precedence, labels = operand
         if order == labels:
             return text, precedence
-        text = _in((text, precedence), ATOM)
+        atom = _in((text, precedence), ATOM)
         if len(labels) == 2:
-            return f"{text}.T", ATOM
+            return f"{atom}.T", ATOM
         if order[:-2] == labels[:-2]:
-            return f"{text}.mT", ATOM
-        where = tuple(labels.index(l) for l in order)
-        return f"xp.moveaxis({text}, {where}, {tuple(range(len(where)))})", ATOM
+            return f"{atom}.mT", ATOM
+        where = [labels.index(l) for l in order]
+        if self._fast:
+            return f"{atom}.transpose({', '.join(map(str, where))})", ATOM
+        for start, stop in itertools.product(range(len(where)), repeat=2):
+            moved = [i for i in range(len(where)) if i != start]
+            moved.insert(stop, start)
+            if moved == where:
+                return f"xp.moveaxis({text}, {start}, {stop})", ATOM
+        return f"xp.moveaxis({text}, {tuple(where)}, {tuple(range(len(where)))})", ATOM
 
 
 def _axes(array: Array) -> list[Any]:
@@ -435,6 +467,21 @@ def _slice(i: Any) -> str:
     if isinstance(i, int):
         return str(i)
     return f"{i.start or ''}:{'' if i.stop is None else i.stop}" + (f":{i.step}" if i.step else "")
+
+
+def _ascending(n: int, i: Any) -> Any:
+    """A slice of n as one with a step that is positive: not every library has others."""
+    if isinstance(i, int) or not i.step or i.step > 0:
+        return i
+    taken = range(n)[i][::-1]
+    whole = len(taken) == n
+    return slice(None) if whole else slice(taken.start, taken.stop, taken.step if taken.step > 1 else None)
+
+
+def _range(start: int, stride: int, n: int) -> str:
+    if stride == 1:
+        return f"range({start}, {start + n})" if start else f"range({n})"
+    return f"range({start}, {start + stride * n}, {stride})"
 
 
 def _literal(x: float) -> Text:

@@ -4,7 +4,8 @@
     h[i] = tanh(z[i] + b[i])     two Maps, of the rows `add` and `tanh`
 
 Axes are numbers: those of an array's shape count from 0, and those that are summed over go on from there.
-A view lays elements of an array along such axes: x[1:] along (1,) is x[1 + j]. An array that varies by row
+A view lays elements of an array along such axes: x[1:] along (1,) is x[1 + j]; of an array of 6, as (2, 3),
+x[:, 1] along (0,) is x[3 i + 1]. An array that varies by row
 has its shape for each row of the data.
 """
 
@@ -140,30 +141,53 @@ class View:
         return False
 
 
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Two axes of a view along one of an array: x[start + step i + stride k], i < length, k < width."""
+
+    start: int
+    step: int
+    length: int
+    stride: int
+    width: int
+
+
 @dataclass(eq=False, slots=True)
 class Select(View):
-    """A slice or a number for each axis of the array."""
+    """A number, a slice or a window for each axis of the array as reshaped to `shape`."""
 
-    index: tuple[int | slice, ...]
+    index: tuple[int | slice | Window, ...]
+    shape: tuple[int, ...]
+
+    def _along(self) -> list[tuple[int, list[tuple[int, int]]]]:
+        """For each axis of `shape`, where it starts, and a stride and a length for each axis of the view."""
+        found: list[tuple[int, list[tuple[int, int]]]] = []
+        for n, i in zip(self.shape, self.index):
+            if isinstance(i, Window):
+                found.append((i.start, [(i.step, i.length), (i.stride, i.width)]))
+            elif isinstance(i, slice):
+                taken = range(n)[i]
+                found.append((taken.start, [(taken.step, len(taken))]))
+            else:
+                found.append((i, []))
+        return found
 
     @property
     def lengths(self) -> tuple[int, ...]:
-        return tuple(len(range(n)[i]) for n, i in zip(self.array.shape, self.index) if isinstance(i, slice))
+        return tuple(n for _, pairs in self._along() for _, n in pairs)
 
     def entry(self, at: Mapping[int, int]) -> tuple[int, ...]:
-        axes = iter(self.axes)
-        pairs = zip(self.array.shape, self.index)
-        return tuple(range(n)[i][at[next(axes)]] if isinstance(i, slice) else i for n, i in pairs)
+        axes, position = iter(self.axes), 0
+        for n, (start, pairs) in zip(self.shape, self._along()):
+            position = position * n + start + sum(stride * at[next(axes)] for stride, _ in pairs)
+        return coordinates(position, self.array.shape)
 
     def shown(self, name: str, letters: Sequence[str]) -> str:
         axes, parts = iter(self.axes), []
-        for i in self.index:
-            if isinstance(i, slice):
-                letter = letters[next(axes)]
-                step = f"{i.step}{letter}" if i.step else letter
-                parts.append(f"{i.start} + {step}" if i.start else step)
-            else:
-                parts.append(str(i))
+        for start, pairs in self._along():
+            steps = [f"{stride if stride != 1 else ''}{letters[next(axes)]}" for stride, _ in pairs]
+            parts.append(" + ".join([*([str(start)] if start or not steps else []), *steps]))
+        name = name if self.shape == self.array.shape else f"{name} as {self.shape}"
         return f"{name}[{', '.join(parts)}]" if parts else name
 
     @property
@@ -172,8 +196,8 @@ class Select(View):
 
     @property
     def takes_all(self) -> bool:
-        """Whether it has every element of the array."""
-        return all(i == slice(None) for i in self.index)
+        """Whether it has every element of the array, in the array's shape."""
+        return self.shape == self.array.shape and all(i == slice(None) for i in self.index)
 
 
 @dataclass(eq=False, slots=True)
@@ -210,7 +234,7 @@ def coordinates(position: Any, shape: Sequence[int]) -> tuple[Any, ...]:
 def whole(array: Array) -> Select:
     """The view of all of an array, along its own axes."""
     n = len(array.shape)
-    return Select(array, tuple(range(n)), (slice(None),) * n)
+    return Select(array, tuple(range(n)), (slice(None),) * n, array.shape)
 
 
 def reached(outputs: Sequence[Array]) -> list[Array]:

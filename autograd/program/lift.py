@@ -10,6 +10,7 @@ element by element.
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import math
 from collections import Counter, defaultdict
@@ -35,13 +36,17 @@ from .arrays import (
     Spread,
     Stack,
     View,
+    Window,
     coordinates,
     listing,
+    size,
     whole,
 )
 from .scalars import Scalars, shapes_of
 from .simplify import COMMUTATIVE, ROW_SUM
 
+SMALLEST = 12  # groups of fewer Values are not worth an array of their operands
+TOTAL = (ops.add, ops.sub, ops.mul, ops.neg, ops.dot, ops.total)  # these are defined everywhere
 NUMBER, LEAF = -2, -1  # in a signature, instead of an array's number: a constant; a leaf in no array yet
 
 
@@ -55,7 +60,6 @@ class Lifted:
     def __init__(self, scalars: Scalars):
         self.scalars = scalars
         self._find(scalars)
-        self.leaves = [array for array in self.arrays if isinstance(array, Leaf)]
         outputs, by_row = iter(scalars.outputs), scalars.kind == "rows" and scalars.by_row
         self.results = [
             self.stacked(shape, list(itertools.islice(outputs, math.prod(shape))), by_row)
@@ -87,23 +91,30 @@ class Lifted:
         self._users: dict[Value, list[Value]] = {v: [] for v in [*known, *order]}
         self._missing: dict[Value, int] = {}  # how many of its operands are in no array; leaves do not count
         self._ready: list[Value] = []
-        for v in order:
+        self._heights = dict.fromkeys(self._users, 0)  # how many steps it is from each to an output
+        for v in order:  # here users come before operands
             if v.row:
                 operands = {p for p in parents(v) if p.row or p in known}
+                height = self._heights[v] + 1
                 for p in operands:
                     self._users[p].append(v)
+                    if self._heights[p] < height:
+                        self._heights[p] = height
                 self._missing[v] = len(operands)
                 if not operands:
                     self._ready.append(v)
         for i, array in enumerate(inputs):
             self._place(self._new(Input(array.shape, scalars.by_row, i)), array.ravel())
         self._place(self._new(Rows((), False)), [rows])
+        self._place_declared()
         self._form_all()
         for v in order:
             if v not in self.places and not isinstance(
                 v, Number
             ):  # a leaf that is an output, and meets nothing
                 self._place_leaf_array((), [v])
+        used = [view.array for array in self.arrays for view in array.views if isinstance(view.array, Leaf)]
+        self.leaves = list(dict.fromkeys([*used, *(a for a in self.arrays if isinstance(a, Leaf))]))
 
     def array_of(self, v: Any) -> Array | None:
         """The array that a scalar is in; None for numbers and what is not computed."""
@@ -118,7 +129,6 @@ class Lifted:
         return array
 
     def _stacked(self, shape: tuple[int, ...], members: Sequence[Any]) -> Array:
-        axes = [ranks for ranks in coordinates(np.arange(len(members)), shape) if ranks.any()]
         chosen: dict[Array | None, list[int]] = {}  # which members are in each array, or are numbers
         for i, v in enumerate(members):
             chosen.setdefault(self.places[v][0] if isinstance(v, Value) else None, []).append(i)
@@ -132,22 +142,31 @@ class Lifted:
             else:
                 where = np.array([self.places[members[i]][1] for i in which])
             if len(chosen) == 1:
-                view = _view(array, where[:, None], axes, [])
-                if array.shape == shape and view.is_whole:
-                    return array
-                return self._new(Spread(shape, array.by_row, view))
-            pieces.append((_view(array, where[:, None], [np.arange(len(which))], []), len(which)))
+                return self._spread(array, where, shape)
+            pieces.append((_view(array, where), len(which)))
         by_row = any(view.array.by_row for view, _ in pieces)
         order = np.argsort(np.concatenate(list(chosen.values())))
         return self._new(Stack(shape, by_row, pieces, order))
+
+    def _spread(self, array: Array, where: np.ndarray, shape: tuple[int, ...]) -> Array:
+        """The elements of an array that lie at these positions, as an array of `shape`."""
+        view = _view(array, where.reshape(shape))
+        if isinstance(view, Gather):
+            finer = _lengths([where])  # perhaps their axes are one of the shape together
+            if finer is not None and finer != shape:
+                array = self._new(Spread(finer, array.by_row, _view(array, where.reshape(finer))))
+                view = _view(array, np.arange(len(where)).reshape(shape))
+        if array.shape == shape and view.is_whole:
+            return array
+        return self._new(Spread(shape, array.by_row, view))
 
     def _new(self, array: Array) -> Array:
         self._numbers[array] = len(self.arrays)
         self.arrays.append(array)
         return array
 
-    def _place(self, array: Array, members: Iterable[Value]) -> None:
-        for i, v in enumerate(members):
+    def _place(self, array: Array, members: Iterable[Value], at: Iterable[int] | None = None) -> None:
+        for v, i in zip(members, at if at is not None else itertools.count()):
             self.places[v] = (array, i)
             for user in self._users[v]:
                 self._missing[user] -= 1
@@ -159,10 +178,14 @@ class Lifted:
     def _form_all(self) -> None:
         """Form arrays until every Value is in one.
 
-        The Values of one signature become ready together, so that a group is whole when it is formed.
-        Those that meet a live leaf which is in no array yet wait until nothing else is left.
+        The group that is farthest from the outputs comes first: others may grow while they wait. Those that
+        meet a live leaf which is in no array yet wait until nothing else is left.
         """
         groups: dict[Any, list[Value]] = {}
+        heights: dict[Any, int] = {}
+        farthest: list[tuple[int, int, Any]] = []  # a heap of their keys by height, the oldest first
+        count = itertools.count()
+        alike: dict[Any, list[Any]] = defaultdict(list)  # by height and form, the keys
         waiting: list[Value] = []
         while self._ready or groups or waiting:
             ready, self._ready = self._ready, []
@@ -170,14 +193,74 @@ class Lifted:
                 kinds = self._kinds(v)
                 if any(LEAF in kind for kind in kinds):
                     waiting.append(v)
-                else:
-                    groups.setdefault((v.row, *sorted(kinds.items())), []).append(v)
+                    continue
+                key = (v.row, *sorted(kinds.items()))
+                groups.setdefault(key, []).append(v)
+                if self._heights[v] > heights.get(key, -1):
+                    heights[key] = self._heights[v]
+                    heapq.heappush(farthest, (-heights[key], next(count), key))
+                    alike[heights[key], v.row].append(key)
             if groups:
-                for group in self._by_number(groups.pop(next(iter(groups)))):
+                while (key := heapq.heappop(farthest)[2]) not in groups:
+                    pass
+                mates = alike[heights[key], key[0]]
+                if len(mates) > 1:
+                    form = _form_of(key)
+                    mates = [k for k in mates if heights.get(k) == heights[key] and _form_of(k) == form]
+                if len(mates) > 1 and (moved := self._stack_operands([groups[k] for k in mates])):
+                    for k in list(groups):
+                        if k in mates or any(not moved.isdisjoint(kind) for kind, _ in k[1:]):
+                            self._ready += groups.pop(k)
+                            del heights[k]
+                    continue
+                del heights[key]
+                for group in self._by_number(groups.pop(key)):
                     self._form(group)
             else:
                 self._place_leaves(waiting)
                 self._ready, waiting = waiting, []
+
+    def _stack_operands(self, groups: list[list[Value]]) -> set[int]:
+        """Put operands of groups that differ in their arrays alone into one array each, if that is regular.
+
+        Other operands of theirs have to be in one array, each at places of its own, or the groups to be many.
+        Gives the numbers of the arrays that the stacked ones were in.
+        """
+        if sum(map(len, groups)) < SMALLEST:
+            return set()
+        slots = list(zip(*(_transposed([list(_terms(v)) for v in group]) for group in groups)))
+        arrays = [{self._kind(x) for rows in slot for row in rows for x in row} for slot in slots]
+        anchors = [slot for slot, found in zip(slots, arrays) if len(found) == 1 and NUMBER not in found]
+        if not anchors:
+            return set()
+        places = [[self.places[row[0]][1] for row in rows] for rows in anchors[0]]
+        apart = len({*itertools.chain(*places)}) == sum(len({*of_group}) for of_group in places)
+        if not apart and len(groups) < 4:
+            return set()
+        members = [(p, v) for of_group, group in zip(places, groups) for p, v in zip(of_group, group)]
+        if apart:
+            members.sort(key=lambda member: member[0])
+        before: dict[Value, tuple[Array, int]] = {}
+        moved: set[int] = set()
+        for i, found in enumerate(arrays):
+            values = list(dict.fromkeys(term[i] for _, v in members for term in _terms(v)))
+            if len(found) == 1 or any(isinstance(self.places[v][0], Input | Leaf | Rows) for v in values):
+                continue
+            runs = _runs([self.places[v] for v in values])
+            if len({array.by_row for array, _ in runs}) > 1 or len(runs) > len(found) + 1:
+                continue
+            pieces = [(_view(array, np.array(where)), len(where)) for array, where in runs]
+            stack = self._new(Stack((len(values),), runs[0][0].by_row, pieces, np.arange(len(values))))
+            moved |= found
+            before.update((v, self.places[v]) for v in values)
+            self.places.update((v, (stack, i)) for i, v in enumerate(values))
+        if moved:
+            group = [v for _, v in members]
+            parts = [_aligned(self._located(rows))[0] for rows in self._parts(group)]
+            if len(parts) > 1 or not _node_axes(parts, len(group))[2]:
+                self.places.update(before)
+                return set()
+        return moved
 
     def _kinds(self, v: Value) -> Counter[tuple[int, ...]]:
         """How many of v's terms have operands in the same arrays, by those arrays' numbers."""
@@ -206,27 +289,45 @@ class Lifted:
         v, *others = group
         if not others and v.row not in (ops.dot, ops.total):
             return self._form_one(v)
-        parts = [self._located(rows) for rows in self._parts(group)]
-        nodes = _node_axes(parts, len(group))
-        shape = _lengths(nodes)
+        parts = [_aligned(self._located(rows)) for rows in self._parts(group)]
+        where = [part for part, _ in parts]
+        shape, order, regular = _node_axes(where, len(group), v.row is ops.dot)
+        if not regular and (several := _divided(where, len(group))):
+            for some in several:
+                self._form([group[i] for i in some])
+            return
+        filled = None if regular else _filled(where, len(group))
+        if filled:
+            shape, order, where = filled
+        else:
+            where = [[(array, positions[order]) for array, positions in part] for part in where]
         terms = []
-        for part in parts:
-            part, along = _aligned(part)
-            term = [
-                self._constant(where, nodes, along) if array is None else _view(array, where, nodes, along)
-                for array, where in part
-            ]
+        for part, (_, along) in zip(where, parts):
+            grids = [(array, positions.reshape((*shape, *along))) for array, positions in part]
+            term = [self._constant(grid) if array is None else _view(array, grid) for array, grid in grids]
             labels = {label for x in term if isinstance(x, View) for label in x.axes}
-            repeats = math.prod(n for i, n in enumerate(_lengths(along), len(nodes)) if i not in labels)
+            repeats = math.prod(n for i, n in enumerate(along, len(shape)) if i not in labels)
             terms.append(tuple(term) if repeats == 1 else (float(repeats), *term))
         labels = {label for term in terms for x in term if isinstance(x, View) for label in x.axes}
-        if nodes and labels.isdisjoint(range(len(nodes))):
+        if shape and labels.isdisjoint(range(len(shape))):
             array = self._computed(v.row, (), terms)  # they are all the same
             for same in group:
                 self._place(array, [same])
+        elif filled:
+            if v.row not in TOTAL and not (v.row is ops.div and isinstance(terms[0][1], float)):
+                terms = [tuple([self._ones_elsewhere(x, shape, order) for x in terms[0]])]
+            self._place(self._computed(v.row, shape, terms), group, order.tolist())
         else:
-            members = [group[i] for i in np.argsort(_positions(nodes))] if nodes else group
-            self._place(self._computed(v.row, shape, terms), members)
+            self._place(self._computed(v.row, shape, terms), [group[i] for i in order])
+
+    def _ones_elsewhere(self, x: Any, shape: tuple[int, ...], at: np.ndarray) -> Any:
+        """A view with 1 in place of elements that no Value is at: a primitive may not be defined there."""
+        if not isinstance(x, View):
+            return x
+        mask = np.zeros(math.prod(shape), dtype=bool)
+        mask[at] = True
+        used = whole(self._new(Constant(shape, False, mask.reshape(shape))))
+        return whole(self._new(Map(shape, x.array.by_row, ops.where, (used, x, 1.0))))
 
     def _computed(self, row: Any, shape: tuple[int, ...], terms: list[tuple[Any, ...]]) -> Array:
         """A new array: a row of the table, sums of products, or a sum over the rows."""
@@ -238,7 +339,7 @@ class Lifted:
         return self._new(Map(shape, by_row, row, terms[0]))
 
     def _by_number(self, group: list[Value]) -> list[list[Value]]:
-        """The group itself, or, if operands are there with several numbers, a group for each number."""
+        """The group itself, or, if some operands are there with several numbers, a group for each number."""
         numbers: dict[Any, list[Value]] = {}
         others = set()
         for v in group:
@@ -248,8 +349,8 @@ class Lifted:
                 return [group]
             numbers.setdefault(fixed, []).append(v)
             others.add(tuple([x for x in term if not isinstance(x, float)]))
-        grid = len(numbers) > 2 and len(others) * len(numbers) == len(group)  # of all with all
-        return [group] if grid or len(others) == len(group) else list(numbers.values())
+        outer = len(numbers) > 3 and len(others) * len(numbers) == len(group)
+        return [group] if outer or len(others) == len(group) else list(numbers.values())
 
     def _form_one(self, v: Value) -> None:
         """Make an array of one Value, as _form would, but for the time that NumPy takes."""
@@ -260,7 +361,7 @@ class Lifted:
                 term.append(x)
             else:
                 array, position = self.places[x]
-                term.append(Select(array, (), coordinates(position, array.shape)))
+                term.append(Select(array, (), coordinates(position, array.shape), array.shape))
         self._place(self._computed(v.row, (), [tuple(term)]), [v])
 
     def _located(self, rows: list[list[tuple[Any, ...]]]) -> Part:
@@ -275,14 +376,31 @@ class Lifted:
                 part.append((self.places[first][0], np.array(where)))
         return part
 
-    def _constant(self, numbers: np.ndarray, nodes: Axes, along: Axes) -> Any:
+    def _constant(self, grid: np.ndarray) -> Any:
         """Numbers as an operand: a float if they are all equal."""
-        grid, labels = _grid(numbers, nodes, along)
+        grid, labels = _varying(grid)
         if not labels:
             return float(grid)
-        return Select(self._new(Constant(grid.shape, False, grid)), labels, (slice(None),) * grid.ndim)
+        return Select(
+            self._new(Constant(grid.shape, False, grid)), labels, (slice(None),) * grid.ndim, grid.shape
+        )
 
     # Which live leaves form an array
+
+    def _place_declared(self) -> None:
+        """Put leaves whose labels are name[0,0], name[0,1], ... through a whole grid into one array."""
+        declared: dict[tuple[str, int], dict[tuple[int, ...], Value]] = {}
+        names: Counter[str] = Counter()
+        for v in self._rank:
+            name, bracket, rest = v.label.partition("[")
+            names[name] += 1
+            indices = [i.strip() for i in rest.removesuffix("]").split(",")]
+            if bracket and rest.endswith("]") and v in self._users and all(i.isdecimal() for i in indices):
+                declared.setdefault((name, len(indices)), {})[tuple(map(int, indices))] = v
+        for (name, _), grid in declared.items():
+            shape = tuple(max(index) + 1 for index in zip(*grid))
+            if math.prod(shape) == len(grid) == names[name]:
+                self._place_leaf_array(_without_ones(*shape), [grid[index] for index in np.ndindex(*shape)])
 
     def _place_leaves(self, waiting: list[Value]) -> None:
         """Put the leaves that some of the waiting Values meet into arrays, as those use them.
@@ -318,11 +436,11 @@ class Lifted:
             terms = np.argsort(where, axis=1, kind="stable")
             nodes = np.lexsort((first, np.min(where, axis=1)))
             rows = list(dict.fromkeys(tuple(leaves[i][t] for t in terms[i]) for i in nodes))
-            _, along = _aligned(located)
+            aligned, along = _aligned(located)
             if len(rows) == len(leaves) and not along:
-                shape = _lengths(_node_axes([located], len(leaves)))
+                shape, *_ = _node_axes([aligned], len(leaves))
             else:
-                shape = (*_without_ones(len(rows)), *_lengths(along))
+                shape = (*_without_ones(len(rows)), *along)
         members = [leaf for row in rows for leaf in row]
         distinct = [leaf for leaf in dict.fromkeys(members) if leaf not in self.places]
         if len(distinct) < len(members):
@@ -335,10 +453,10 @@ class Lifted:
         self._place(self._new(Leaf(tuple(shape), False, data.reshape(tuple(shape)))), leaves)
 
 
-# Coordinates. An axis is a column of ranks, 0, 1, ...: for each of an array's Values, or for each term
-# of a sum, where along the axis it lies.
+# Coordinates. Where an operand's elements lie is an array of positions, by Value and term. The Values, and
+# the terms of each, are the points of a grid: its axes are found so that positions are affine in them. Of
+# C[i*n + j] = Σₚ A[i*k + p] B[p*n + j], A's are k i + p: k i by Value and p by term, and B's n p + j.
 
-Axes = list[np.ndarray]
 # For each operand: its array, or None for numbers; and where it is there, by Value and term.
 Part = list[tuple[Any, np.ndarray]]
 
@@ -350,6 +468,29 @@ def _terms(v: Value) -> Sequence[tuple[Any, ...]]:
     return list(zip(*operands)) if isinstance(v.x, tuple) else (operands,)
 
 
+def _form_of(key: Any) -> Any:
+    """What the signatures of groups share that differ in the arrays of their operands alone."""
+    row, *kinds = key
+    return (
+        (row, *sorted((tuple([x == NUMBER for x in kind]), n) for kind, n in kinds))
+        if len(kinds) == 1
+        else key
+    )
+
+
+def _runs(places: Iterable[tuple[Array, int]]) -> list[tuple[Array, list[int]]]:
+    """The runs of evenly spaced elements of one array."""
+    runs: list[tuple[Array, list[int]]] = []
+    for array, i in places:
+        if runs and runs[-1][0] is array:
+            where = runs[-1][1]
+            if len(where) == 1 or i - where[-1] == where[1] - where[0]:
+                where.append(i)
+                continue
+        runs.append((array, [i]))
+    return runs
+
+
 def _transposed(rows: list[list[tuple[Any, ...]]]) -> list[Any]:
     """By operand, Value and term what is by Value, term and operand."""
     return list(zip(*(zip(*row) for row in rows)))
@@ -359,112 +500,227 @@ def _without_ones(*lengths: int) -> tuple[int, ...]:
     return tuple(n for n in lengths if n != 1)
 
 
-def _ranked(array: Any, where: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """For each axis of an array, the coordinates at which it is used, sorted, and which of them by use."""
-    found = []
-    for length, column in zip(array.shape, coordinates(where, array.shape)) if array else ():
-        used = np.zeros(length, dtype=bool)
-        used[column] = True
-        found.append((np.flatnonzero(used), (np.cumsum(used) - 1)[column]))
-    return found
+def _columns(array: Any, where: np.ndarray) -> list[np.ndarray]:
+    """The coordinates of positions in an array that are the sum of one by Value and one by term."""
+    columns = [c for c in coordinates(where, array.shape) if _is_sum(c)]
+    return columns if len(columns) == len(array.shape) or not _is_sum(where) else [where]
 
 
-def _positions(axes: Axes) -> np.ndarray:
-    """Where the points of a grid with these axes lie in the flattened array."""
-    positions = np.zeros_like(axes[0])
-    for axis, length in zip(axes, _lengths(axes)):
-        positions = positions * length + axis
-    return positions
+def _is_sum(column: np.ndarray) -> bool:
+    """Whether a column by Value and term is the sum of one by Value and one by term."""
+    return column.shape[1] == 1 or bool((column - column[:, :1] == column[0] - column[0, 0]).all())
 
 
-def _lengths(axes: Axes) -> tuple[int, ...]:
-    return tuple(int(axis.max()) + 1 for axis in axes)
+def _lengths(columns: Sequence[np.ndarray] | np.ndarray) -> tuple[int, ...] | None:
+    """The lengths of a grid along whose axes all columns are affine; they have its points in order.
+
+    An inner axis goes on for as long as all columns go on by the same steps: what remains of the points
+    is one for each of its runs. [0, 1, 2, 0, 1, 2] and [0, 0, 0, 4, 4, 4] are affine in a grid of (2, 3).
+    """
+    lengths: list[int] = []
+    points = np.array(columns)
+    while points.shape[-1] > 1:
+        steps = points[:, 1:] - points[:, :-1]
+        ends = np.flatnonzero((steps != steps[:, :1]).any(axis=0)) + 1
+        length = math.gcd(points.shape[1], int(np.gcd.reduce(ends)))
+        if length == 1:
+            return None
+        lengths.append(length)
+        points = points[:, ::length]
+    return tuple(lengths[::-1])
 
 
-def _independent(columns: Iterable[np.ndarray], n: int) -> Axes | None:
-    """The distinct ones of columns, if they run through a whole grid of n points, each once."""
-    axes = list({column.tobytes(): column for column in columns if column.any()}.values())
-    shape = _lengths(axes)
-    if math.prod(shape) != n:
-        return None
-    if axes and len(np.unique(_positions(axes))) < n:
-        return None
-    return axes
+def _ranks(columns: Iterable[np.ndarray]) -> list[np.ndarray]:
+    """Columns as numbers 0, 1, ...: their values need not be equally spaced then."""
+    return [np.unique(column, return_inverse=True)[1].ravel() for column in columns]
 
 
-def _node_axes(parts: list[Part], n: int) -> Axes:
-    """The axes of an array of n Values: those of their operands along which no sum runs, or of numbers."""
-    kept, numbers = [], []
+def _node_axes(
+    parts: Sequence[Part], n: int, products: bool = False
+) -> tuple[tuple[int, ...], np.ndarray, bool]:
+    """The shape of an array of n Values, the order in which they lie there, and if they are evenly spaced.
+
+    Axes that all operands have come first: of sums of `products` they count the products of matrices.
+    """
+    kept = []
     for part in parts:
         for array, where in part:
-            if array is None and (where == where[:, :1]).all():
-                numbers.append(np.unique(where[:, 0], return_inverse=True)[1])
-            columns = [r[:, 0] for _, r in _ranked(array, where) if r.any() and (r == r[:, :1]).all()]
-            kept.append((len(columns), bool(array) and array.by_row, columns))
-    kept.sort(key=lambda entry: entry[:2], reverse=True)
-    every = [c for *_, columns in kept for c in columns]
-    for choice in (every, [*every, *numbers], *(columns for *_, columns in kept)):
-        axes = _independent(choice, n)
-        if axes is not None:
-            return axes
-    return [np.arange(n)]
+            columns = [c[:, 0] for c in _columns(array, where) if (c[:, 0] != c[0, 0]).any()] if array else []
+            # First is what has an element for each Value: its axes are theirs, in its order.
+            one_each = bool(array) and len(np.unique(where[:, 0])) == n
+            kept.append((one_each, len(columns), bool(array) and array.by_row, columns))
+    kept.sort(key=lambda entry: entry[:3], reverse=True)
+    found = [columns for *_, columns in kept if columns]
+    every = [c for columns in found for c in columns]
+    if products and len(found) > 1:
+        common = set.intersection(*({c.tobytes() for c in columns} for columns in found))
+        every.sort(key=lambda c: c.tobytes() not in common)
+        found = [[c for c in every if c.tobytes() in common], *found] if common else found
+    rotated = ([c for columns in found[i:] + found[:i] for c in columns] for i in range(len(found)))
+    numbers = _ranks(
+        w[:, 0] for part in parts for array, w in part if not array and (w[:, 0] != w[0, 0]).any()
+    )
+    irregular = map(_ranks, [every, *found, every + numbers] if every or numbers else [])
+    for regular, choices in (True, rotated), (False, irregular):
+        for choice in filter(None, choices):
+            order = np.lexsort(choice[::-1])
+            points = np.array(choice)[:, order]
+            lengths = _lengths(points)
+            if lengths is not None and (points[:, 1:] != points[:, :-1]).any(axis=0).all():
+                return lengths, order, regular
+    return _without_ones(n), np.arange(n), n == 1
 
 
-def _aligned(part: Part) -> tuple[Part, Axes]:
-    """A part with the terms of each Value in an order that all have in common, and the axes of terms."""
+def _divided(parts: Iterable[Part], n: int) -> list[np.ndarray]:
+    """The Values of a group in several, if those are few: a regular group each, rather than gathers.
+
+    Either their terms lie in different directions, or they have several runs of evenly spaced elements.
+    """
+    for part in parts:
+        relative = np.concatenate([where - where[:, :1] for _, where in part], axis=1)
+        if (relative != relative[0]).any():
+            patterns, which = np.unique(relative, axis=0, return_inverse=True)
+            if len(patterns) <= n // 4:
+                return [np.flatnonzero(which.ravel() == i) for i in range(len(patterns))]
+    for part in parts:
+        for array, where in part:
+            for column in _columns(array, where) if array else ():
+                values = np.unique(column[:, 0])
+                steps = values[1:] - values[:-1]
+                starts = np.flatnonzero(steps != np.min(steps, initial=n)) + 1
+                if 1 <= len(starts) <= len(values) // 3 - 1:
+                    which = np.searchsorted(values[starts], column[:, 0], side="right")
+                    return [np.flatnonzero(which == i) for i in range(len(starts) + 1)]
+    return []
+
+
+def _filled(parts: list[Part], n: int) -> tuple[tuple[int, ...], np.ndarray, list[Part]] | None:
+    """The grid of which a group is at least one half, where its Values are there, and parts of all of it.
+
+    Of pairs i < j, or of queries and the keys before them, are products for all of them, and half not used.
+    """
+    axes: dict[bytes, np.ndarray] = {}
+    for part in parts:
+        for array, where in part:
+            if (where - where[:, :1] != where[0] - where[0, 0]).any() or (
+                not array and (where != where[0]).any()
+            ):
+                return None
+            for rank in _ranks(coordinates(where[:, 0], array.shape)) if array else ():
+                if rank.any():
+                    axes[rank.tobytes()] = rank
+    lengths = tuple(int(rank.max()) + 1 for rank in axes.values())
+    at = np.zeros(n, dtype=int)
+    for rank, length in zip(axes.values(), lengths):
+        at = at * length + rank
+    points_of_grid = math.prod(lengths)
+    if not n < points_of_grid <= 2 * n or len(np.unique(at)) < n:
+        return None
+    points = dict(zip(axes, coordinates(np.arange(points_of_grid), lengths)))
+    filled: list[Part] = []
+    for part in parts:
+        filled.append([])
+        for array, where in part:
+            start = np.zeros(points_of_grid, dtype=int)
+            for length, column in zip(array.shape, coordinates(where[:, 0], array.shape)) if array else ():
+                used, rank = np.unique(column, return_inverse=True)
+                start = start * length + used[points.get(rank.ravel().tobytes(), 0)]
+            everywhere = start[:, None] + where[0] - (where[0, 0] if array else 0)
+            if array and not 0 <= np.min(everywhere) <= np.max(everywhere) < size(array):
+                return None
+            filled[-1].append((array, everywhere))
+    return lengths, at, filled
+
+
+def _aligned(part: Part) -> tuple[Part, tuple[int, ...]]:
+    """A part with the terms of each Value in the order of a grid, and the lengths of its axes."""
     (_, where), *_ = part
     n = where.shape[1]
-    for _, first in reversed(part):
+    for _, first in reversed(part) if n > 1 else ():
         order = np.lexsort((*(where for _, where in part), first), axis=1)
-        sorted_part = [(array, np.take_along_axis(where, order, axis=1)) for array, where in part]
-        columns = [r for array, where in sorted_part for _, r in _ranked(array, where)]
-        axes = _independent([r[0] for r in columns if (r == r[:1]).all()], n)
-        if axes is not None:
-            return sorted_part, axes
-    return part, [np.arange(n)]
-
-
-def _view(array: Array, where: np.ndarray, nodes: Axes, along: Axes) -> View:
-    """The elements of an array that lie at the given positions, by Value and term, along these axes."""
-    index: list[Any] = []
-    labels: list[int] = []
-    for length, (values, ranks) in zip(array.shape, _ranked(array, where)):
-        if len(values) == 1:
-            index += values.tolist()
+        ordered = [(array, np.take_along_axis(where, order, axis=1)) for array, where in part]
+        columns = [c[0] for array, where in ordered if array for c in _columns(array, where) if _is_sum(c)]
+        if not columns:
             continue
-        label = _label(ranks, nodes, along)
-        start, step = int(values[0]), int(values[1] - values[0])
-        if label is None or label in labels or (values[1:] - values[:-1] != step).any():
-            grid, grid_labels = _grid(where, nodes, along)
-            return Gather(array, grid_labels, grid)
-        whole = len(values) == length
-        index.append(slice(None) if whole else slice(start, int(values[-1]) + 1, step if step > 1 else None))
-        labels.append(label)
-    return Select(array, tuple(labels), tuple(index))
+        lengths = _lengths(columns)
+        if lengths and any(len(_affine(c.reshape(lengths))[1]) > 1 for c in columns):  # type: ignore[index]
+            # An axis of one operand is several of another: perhaps they are one there too, reshaped.
+            lengths = _lengths([where[0] for array, where in ordered if array and _is_sum(where)]) or lengths
+        lengths = lengths or _lengths(_ranks(columns))
+        if lengths:
+            return ordered, lengths
+    return part, _without_ones(n)
 
 
-def _label(ranks: np.ndarray, nodes: Axes, along: Axes) -> int | None:
-    """The axis that a column of coordinates runs along."""
-    for label, axis in enumerate(nodes):
-        if (ranks == axis[:, None]).all():
-            return label
-    for label, axis in enumerate(along, len(nodes)):
-        if (ranks == axis).all():
-            return label
+def _view(array: Array, grid: np.ndarray) -> View:
+    """The elements of an array that lie at the positions in a grid, along its axes."""
+    for shape in (array.shape, (size(array),)):
+        found: list[tuple[int, Any, tuple[int, ...]]] = []  # axes, an index for each, and its labels
+        for length, column in zip(shape, coordinates(grid, shape)):
+            affine = _affine(column)
+            pieces = affine and _split(length, *affine)
+            if not pieces:
+                break
+            found += pieces
+        else:
+            labels = tuple(label for *_, labels in found for label in labels)
+            if len(set(labels)) == len(labels):
+                return Select(array, labels, tuple(i for _, i, _ in found), tuple(n for n, *_ in found))
+    positions, labels = _varying(grid)
+    return Gather(array, labels, positions)
+
+
+Strides = list[tuple[int, int, int, bool]]  # along labels: the stride, length, label, and if it is reversed
+
+
+def _affine(column: np.ndarray) -> tuple[int, Strides] | None:
+    """Where a column over a grid starts and its strides, the longest first; None if it is not affine."""
+    start = low = int(column.flat[0]) if column.ndim else int(column)
+    along, rest = [], column - start
+    for label, n in enumerate(column.shape):
+        stride = int(rest[(0,) * label + (1,) + (0,) * (column.ndim - label - 1)]) if n > 1 else 0
+        if stride:
+            along.append((abs(stride), n, label, stride < 0))
+            low += min(stride, 0) * (n - 1)
+            rest = rest - stride * np.arange(n).reshape(n, *(1,) * (column.ndim - label - 1))
+    return None if rest.any() else (low, sorted(along, reverse=True))
+
+
+def _split(length: int, start: int, along: Strides) -> list[tuple[int, Any, tuple[int, ...]]] | None:
+    """The axes that an axis splits into, so that one label runs along each, or two along a window."""
+    for cut in range(1, len(along)):
+        outer, inner = along[:cut], along[cut:]
+        unit = outer[-1][0]
+        whole = length % unit == 0 and all(stride % unit == 0 for stride, *_ in outer)
+        if whole and start % unit + sum(stride * (n - 1) for stride, n, *_ in inner) < unit:
+            reduced = [(stride // unit, n, label, back) for stride, n, label, back in outer]
+            both = _split(length // unit, start // unit, reduced), _split(unit, start % unit, inner)
+            if both[0] and both[1]:
+                return both[0] + both[1]
+    if not along:
+        return [(length, start, ())]
+    if len(along) == 1:
+        ((stride, n, label, backward),) = along
+        stop, step = start + stride * (n - 1) + 1, stride if stride > 1 else None
+        if backward:
+            return [(length, slice(stop - 1, start - 1 if start else None, -stride), (label,))]
+        return [(length, slice(None) if n == length else slice(start, stop, step), (label,))]
+    if len(along) == 2:
+        (stride, n, label, backward), across = sorted(along, key=lambda each: (not each[3], each[1]))
+        if not across[3]:
+            first = start + stride * (n - 1) if backward else start
+            window = Window(first, *across[:2], -stride if backward else stride, n)
+            return [(length, window, (across[2], label))]
     return None
 
 
-def _grid(numbers: np.ndarray, nodes: Axes, along: Axes) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Numbers by Value and term as an array with an axis for each of those along which they vary."""
-    shape = (*_lengths(nodes), *_lengths(along))
-    grid = np.empty(shape, dtype=numbers.dtype)
-    coordinates = (*(axis[:, None] for axis in nodes), *(axis[None, :] for axis in along))
-    grid[coordinates] = numbers
+def _varying(grid: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
+    """A grid without the axes along which nothing varies, and the labels of those that it keeps."""
     labels = []
-    for axis in range(len(shape)):
+    for axis in range(grid.ndim):
         first = np.take(grid, [0], axis=axis)
         if (grid == first).all():
             grid = first
         else:
             labels.append(axis)
-    return grid.reshape([shape[axis] for axis in labels]), tuple(labels)
+    return grid.reshape([grid.shape[axis] for axis in labels]), tuple(labels)

@@ -296,6 +296,20 @@ def test_operands_that_commute_may_be_in_any_order(first):
     assert p.source.count("tanh(") == 1
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_small_whole_powers_and_their_derivatives_are_products(engine):
+    w = leaves(3)
+    for n in (2, 3, 4, 5, 6, 7, 8, -1, -2, -3):
+        f = lambda x, n=n: total([(wi * xi) ** n for wi, xi in zip(w, x)])  # noqa: E731
+        p = check(f, [RNG.normal(size=(5, 3))], w, engine)
+        assert "**" not in p.source
+    p = autograd.compile(lambda x: (w[0] + x) ** 3, engine="numpy")
+    p(np.ones(2))
+    assert "grad_w1 = 3.0 * xp.sum(t_2) / N" in p.source
+    huge = autograd.compile(lambda x: x**-3, engine=engine)
+    assert huge(np.array([1e-100, 1e103, -1e103])) == pytest.approx(1e300 / 3)
+
+
 def test_long_vectors_and_long_sums():
     p = check(
         lambda x: total([(0.01 * (i + 0.5) * a).tanh() for i, a in enumerate(x)]),

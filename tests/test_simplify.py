@@ -25,7 +25,7 @@ def operands(a, b, c):
         rows,
         {x, y},
         [x, y, u, rows, *scaled, *sums, *products],
-        [0.0, 1.0, -1.0, 2.0, 0.5, c, math.inf, -math.inf],
+        [0.0, 1.0, -1.0, -4.0, 2.0, 8.0, 7.0, 0.5, c, math.inf, -math.inf],
     )
 
 

@@ -52,7 +52,7 @@ class Reading:
             self._outputs = [result]
         # All that computes with the Values is done here, while they have the data of the recording.
         wanted = (*self._outputs, *self.gradient.values())
-        became = simplify(wanted, self._inputs, recording.rows) if kind != "rows" else {}
+        became = simplify(wanted, self._inputs, recording.rows)
         self._became = {v: became.get(v, v) for v in (*wanted, *became)}
         self._functions: dict[bool, Callable[..., Any]] = {}
         self._lock = new_lock()

@@ -43,6 +43,8 @@ def simplify(
 
 # (the rule, the primitive that it rewrites, what it gives: False where it does not apply). c and d are
 # numbers, u is the same for all rows, and N the number of rows. `to` makes Values: see _Rewriting.
+# "Afterwards" is once differentiated: the derivative of a power is shorter than that of its product, which
+# replaces a power as far as it is within four units in the last place.
 # fmt: off
 Rewrite = Callable[["_Rewriting", Any, Any], Any]
 RULES: list[tuple[str, str, Rewrite]] = [
@@ -77,6 +79,12 @@ RULES: list[tuple[str, str, Rewrite]] = [
     ("x⁰ = 1",              "pow", lambda to, x, y: _is(y, 0.0) and not x.row and 1.0),
     ("x¹ = x",              "pow", lambda to, x, y: _is(y, 1.0) and x),
     ("x² = x x",            "pow", lambda to, x, y: _is(y, 2.0) and to("mul", x, x)),
+    ("x²ⁿ = xⁿ xⁿ, afterwards", "pow", lambda to, x, y: to.rows is not None and _is(y, 4.0, 6.0, 8.0)
+                                        and to("pow", to("pow", x, y / 2.0), 2.0)),
+    ("xⁿ = xⁿ⁻¹ x, afterwards", "pow", lambda to, x, y: to.rows is not None and _is(y, 3.0, 5.0, 7.0)
+                                        and to("mul", to("pow", x, y - 1.0), x)),
+    ("x⁻ⁿ = (1 / x)ⁿ, afterwards", "pow", lambda to, x, y: to.rows is not None and _is(y, -2.0, -3.0, -4.0)
+                                        and to("pow", to("div", 1.0, x), -y)),
     ("x^½ = √x",            "pow", lambda to, x, y: _is(y, 0.5) and to("sqrt", x)),
     ("x⁻¹ = 1 / x",         "pow", lambda to, x, y: _is(y, -1.0) and to("div", 1.0, x)),
     ("max(x, −∞) = x",      "maximum", lambda to, x, y: _is(y, -math.inf) and x),
@@ -88,7 +96,7 @@ RULES: list[tuple[str, str, Rewrite]] = [
     ("0 or x = x",          "logical_or",  lambda to, x, y: _number(x) and (1.0 if x else y)),
     ("x or 0 = x",          "logical_or",  lambda to, x, y: _number(y) and (1.0 if y else x)),
     ("1 ? x : y = x",       "where", lambda to, x, ys: _number(x) and ys[0 if x else 1]),
-    ("detach x = x, once differentiated", "detach", lambda to, x, _: to.rows is not None and x),
+    ("detach x = x, afterwards", "detach", lambda to, x, _: to.rows is not None and x),
     ("Σₙ u / N = u",        "row_sum", lambda to, x, _: to.shared(x) and _op(x, "div")
                                         and x.y is to.rows and x.x),
     ("Σₙ u = u N",          "row_sum", lambda to, x, _: to.shared(x) and to("mul", x, to.rows)),
@@ -307,8 +315,8 @@ def _number(x: Any) -> bool:
     return type(x) is float
 
 
-def _is(x: Any, number: float) -> bool:
-    return type(x) is float and x == number
+def _is(x: Any, *numbers: float) -> bool:
+    return type(x) is float and x in numbers
 
 
 def _op(x: Any, op: str) -> bool:

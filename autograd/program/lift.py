@@ -218,7 +218,7 @@ class Lifted:
                 return [group]
             numbers.setdefault(fixed, []).append(v)
             others.add(tuple([x for x in term if not isinstance(x, float)]))
-        return [group] if len(others) == len(group) else list(numbers.values())
+        return [group] if len(others) in (1, len(group)) else list(numbers.values())
 
     def _form_one(self, v: Value) -> None:
         """Make an array of one Value, as _form would, but for the time that NumPy takes."""
@@ -425,7 +425,7 @@ def _grid(numbers: np.ndarray, nodes: Axes, along: Axes) -> tuple[np.ndarray, tu
     shape = (*_lengths(nodes), *_lengths(along))
     grid = np.empty(shape, dtype=numbers.dtype)
     coordinates = (*(axis[:, None] for axis in nodes), *(axis[None, :] for axis in along))
-    grid[coordinates] = numbers
+    grid[coordinates or ...] = numbers
     labels = []
     for axis in range(len(shape)):
         first = np.take(grid, [0], axis=axis)

@@ -48,30 +48,30 @@ def simplify(
 # fmt: off
 Rewrite = Callable[["_Rewriting", Any, Any], Any]
 RULES: list[tuple[str, str, Rewrite]] = [
-    ("x + 0 = x",           "add", lambda to, x, y: _is(y, 0.0) and x),
-    ("0 + x = x",           "add", lambda to, x, y: _is(x, 0.0) and y),
+    ("x + 0 = x",           "add", lambda to, x, y: to.is_all(y, 0.0) and x),
+    ("0 + x = x",           "add", lambda to, x, y: to.is_all(x, 0.0) and y),
     ("x + (−y) = x − y",    "add", lambda to, x, y: _op(y, "neg") and to("sub", x, y.x)),
     ("(−x) + y = y − x",    "add", lambda to, x, y: _op(x, "neg") and to("sub", y, x.x)),
-    ("x − 0 = x",           "sub", lambda to, x, y: _is(y, 0.0) and x),
-    ("0 − x = −x",          "sub", lambda to, x, y: _is(x, 0.0) and to("neg", y)),
+    ("x − 0 = x",           "sub", lambda to, x, y: to.is_all(y, 0.0) and x),
+    ("0 − x = −x",          "sub", lambda to, x, y: to.is_all(x, 0.0) and to("neg", y)),
     ("x − (−y) = x + y",    "sub", lambda to, x, y: _op(y, "neg") and to("add", x, y.x)),
     ("−(−x) = x",           "neg", lambda to, x, _: _op(x, "neg") and x.x),
     ("−(c x) = (−c) x",     "neg", lambda to, x, _: _scaled(x) and to("mul", -x.x, x.y)),
     ("−(x − y) = y − x",    "neg", lambda to, x, _: _op(x, "sub") and to("sub", x.y, x.x)),
     ("x c = c x",           "mul", lambda to, x, y: _number(y) and to("mul", y, x)),
-    ("1 x = x",             "mul", lambda to, x, y: _is(x, 1.0) and y),
-    ("−1 x = −x",           "mul", lambda to, x, y: _is(x, -1.0) and to("neg", y)),
+    ("1 x = x",             "mul", lambda to, x, y: to.is_all(x, 1.0) and y),
+    ("−1 x = −x",           "mul", lambda to, x, y: to.is_all(x, -1.0) and to("neg", y)),
     ("(−x) y = −(x y)",     "mul", lambda to, x, y: _op(x, "neg") and to("neg", to("mul", x.x, y))),
     ("x (−y) = −(x y)",     "mul", lambda to, x, y: _op(y, "neg") and to("neg", to("mul", x, y.x))),
-    ("c (d x) = (c d) x",   "mul", lambda to, x, y: _number(x) and _scaled(y) and _normal(x * y.x)
+    ("c (d x) = (c d) x",   "mul", lambda to, x, y: _number(x) and _scaled(y) and _is_normal(x, y.x)
                                         and to("mul", x * y.x, y.y)),
-    ("(c x) (d y) = x y, if c d = 1", "mul", lambda to, x, y: _scaled(x) and _scaled(y) and x.x * y.x == 1.0
-                                        and to("mul", x.y, y.y)),
+    ("(c x) (d y) = x y, if c d = 1", "mul", lambda to, x, y: _scaled(x) and _scaled(y)
+                                        and to.is_all(x.x * y.x, 1.0) and to("mul", x.y, y.y)),
     ("x (c / N) = c x / N", "mul", lambda to, x, y: to.share(y) and to("div", to("mul", y.x, x), to.rows)),
     ("(c / N) x = c x / N", "mul", lambda to, x, y: to.share(x) and to("div", to("mul", x.x, y), to.rows)),
     ("(x / N) y = x y / N", "mul", lambda to, x, y: to.once(x, "div") and x.y is to.rows
                                         and to("div", to("mul", x.x, y), to.rows)),
-    ("x / 1 = x",           "div", lambda to, x, y: _is(y, 1.0) and x),
+    ("x / 1 = x",           "div", lambda to, x, y: to.is_all(y, 1.0) and x),
     ("(−x) / y = −(x / y)", "div", lambda to, x, y: _op(x, "neg") and to("neg", to("div", x.x, y))),
     ("u N / N = u",         "div", lambda to, x, y: y is to.rows and _op(x, "mul") and x.y is y and x.x),
     ("(x + u N) / N = x / N + u", "div", lambda to, x, y: y is to.rows and _op(x, "add") and _op(x.y, "mul")
@@ -119,29 +119,38 @@ class _Rewriting:
         self.by_row = set(by_row)
         self.made: dict[Any, Value] = {}
         self.current: Value | None = None  # what is being rewritten: it stays if nothing about it changes
+        self.is_part = False  # of one sum with varied numbers: shared with others, those would not be alike
         self.used_once: set[Value] = set()
         self.inner: set[Value] = set()  # sums that are used once, by another sum
         self.summed: dict[Value, Any] = {}  # what the row_sum of a Value is
+        self.varied: set[Value] = set()  # those with other numbers than their likes: see _varied
 
     def run(self, outputs: list[Value], gather: bool) -> dict[Any, Any]:
         """What each Value of the outputs' graph becomes; with `gather`, chains of sums become one."""
         order = topological_order(*outputs)
         user: dict[Value, Any] = {}  # the primitive of a Value's only user; None where there are several
-        for v in order if gather else ():
+        for v in order:
             for p in set(parents(v)):
                 user[p] = None if p in user else v.row
         for v in outputs:
             user[v] = None  # whoever asked for it: it stays
         became: dict[Any, Any] = {}
+        self.varied = _varied(order, self.by_row)
         for v in order:
             if v.row is None:
                 became[v] = v._data if isinstance(v, Constant) else v
                 continue
             self.current = v
             x, y = self._operand(v.x, became), self._operand(v.y, became)
-            chained = gather and v.row in SUMS
-            inner = chained and user[v] in SUMS and v.row is not ops.sub
-            w = became[v] = self._sum(v.row, x, y) if chained and not inner else self(v.row, x, y)
+            inner = v.row in SUMS and user[v] in SUMS and v.row is not ops.sub
+            self.is_part = inner and not self.varied.isdisjoint(parents(v))
+            if self.is_part:
+                self.varied.add(v)
+            w = became[v] = (
+                self._sum(v.row, x, y) if gather and v.row in SUMS and not inner else self(v.row, x, y)
+            )
+            if v in self.varied and isinstance(w, Value):
+                self.varied.add(w)
             if gather and isinstance(w, Value):
                 if w in self.used_once or not user[v]:
                     self.used_once.discard(w)
@@ -173,7 +182,7 @@ class _Rewriting:
             if found is not False:
                 return found
         key = (row, frozenset((x, y)) if row in COMMUTATIVE else (x, y))
-        out = self.made.get(key)
+        out = None if self.is_part and row in SUMS else self.made.get(key)
         if out is None:
             old = self.current
             if old is not None and old.row is row and _same(old.x, x) and _same(old.y, y):
@@ -202,6 +211,10 @@ class _Rewriting:
                     stack += inside
         return reversed(found)
 
+    def is_all(self, x: Any, number: float) -> bool:
+        """Whether x is that number, here and wherever the like of what is rewritten has one."""
+        return _is(x, number) and self.current not in self.varied
+
     def shared(self, x: Any) -> bool:
         """Whether x is the same for all rows."""
         return x not in self.by_row
@@ -212,7 +225,8 @@ class _Rewriting:
 
     def _is_plain(self, xs: tuple[Any, ...], ys: tuple[Any, ...] | None) -> bool:
         """Whether a dot or a total has no term that could be written otherwise, and no term twice."""
-        for x in (*xs, *(ys or ())):
+        numbers = bool(ys) and all(map(_number, xs))
+        for x in (*(() if numbers else xs), *(ys or ())):
             if _number(x) or x.row is NEG or (ys and x.row is DIV and self.share(x)):
                 return False
         return len(set(map(frozenset, zip(xs, ys)) if ys else xs)) == len(xs)
@@ -244,18 +258,28 @@ class _Rewriting:
                     stack.append(("term", term, None, flip))
             else:
                 if op == "product":
-                    plain = self._is_plain((x,), (y,))
+                    plain = _number(x) or _number(y) or self._is_plain((x,), (y,))
                     x = (x, y) if plain else self("mul", x, y)
                 if _op(x, "neg"):
                     x, negative = x.x, not negative
-                if self.once(x, "mul") and not _number(x.x):
+                if x in self.varied if _scaled(x) else self.once(x, "mul"):
                     x = (x.x, x.y)
+                if type(x) is tuple:
+                    x = self._linear(*x)
                 (minus if negative else plus).append(x if type(x) is tuple else (x,))
         terms = [*plus, *minus]
         if terms and all(len(t) == 1 and _op(t[0], "div") and t[0].y is self.rows for t in terms):
             plus, minus = ([_factors(term[0].x) for term in terms] for terms in (plus, minus))
             return self("div", self._difference(plus, minus), self.rows)
         return self._difference(plus, minus)
+
+    def _linear(self, x: Any, y: Any) -> Any:
+        """A product as a term: with a number, that comes first and is the only one."""
+        if _number(y):
+            x, y = y, x
+        while _number(x) and (_op(y, "neg") or (_scaled(y) and _is_normal(x, y.x))):
+            x, y = (-x, y.x) if y.row is NEG else (x * y.x, y.y)
+        return (x, y)
 
     def _difference(self, plus: list[tuple[Any, ...]], minus: list[tuple[Any, ...]]) -> Any:
         if not minus:
@@ -266,7 +290,7 @@ class _Rewriting:
 
     def _added(self, terms: list[tuple[Any, ...]]) -> Any:
         """The sum of terms, each a product of two or a single Value or number."""
-        number, singles, xs, ys = 0.0, [], [], []
+        number, singles, linear, xs, ys = 0.0, [], [], [], []
         counts = Counter((len(term), frozenset(term)) for term in terms)
         for term in dict.fromkeys(terms):
             n = counts.pop((len(term), frozenset(term)), 0)
@@ -276,17 +300,22 @@ class _Rewriting:
                 xs.append(term[0])
                 ys.append(term[1])
                 continue
+            if len(term) == 2 and _number(term[0]) and not _number(term[1]):
+                linear.append((n * term[0], term[1]))
+                continue
             x = term[0] if len(term) == 1 else self("mul", *term)
             if _number(x):
                 number += n * x
             else:
                 singles.append(self("mul", float(n), x) if n > 1 else x)
-        if len(singles) > 1 and not xs and not number and all(map(_scaled, singles)):
+        if len(singles) > 1 and not xs and not number and not linear and all(map(_scaled, singles)):
             factor = singles[0].x
             if all(x.x == factor for x in singles):
                 return self("mul", factor, self._added([_factors(x.y) for x in singles]))
         if len(singles) > 2:
             singles = [self("total", tuple(singles))]
+        if linear:
+            singles.append(self("mul", *linear[0]) if len(linear) == 1 else self("dot", *zip(*linear)))
         if number:
             singles.append(number)
         if xs:
@@ -297,6 +326,38 @@ class _Rewriting:
         for x in singles[1:]:
             out = self("add", out, x)
         return out
+
+
+def _varied(order: Iterable[Value], by_row: Iterable[Value]) -> set[Value]:
+    """Values that are computed alike but for their leaves and numbers, where those numbers differ.
+
+    1 x among 2 y and 3 z stays a product, so that the three are an array.
+    """
+    forms: dict[Any, int] = {}  # numbered; of Values that are computed alike, it is the same
+    form_of: dict[Any, Any] = dict.fromkeys(by_row, "by row")
+    numbers: dict[Any, tuple[float, ...]] = {}
+    alike: dict[int, list[Value]] = {}
+    found: dict[int, set[tuple[float, ...]]] = {}
+    for v in order:
+        if v.row is None:
+            continue
+        own, form = [], [v.row]
+        for x in (v.x, v.y):
+            if type(x) is tuple:
+                form.append(tuple([form_of.get(p) for p in x]))
+            elif type(x) is float:
+                own.append(x)
+                form.append(float)
+            elif x is not None:
+                form.append(form_of.get(x))
+        if v.row in LINEAR and (len(own) == 1 or v.row is NEG):
+            own += [n for x in (v.x, v.y) for n in numbers.get(x, ())]
+        form_of[v] = key = forms.setdefault(tuple(form), len(forms))
+        if own:
+            numbers[v] = tuple(own)
+            alike.setdefault(key, []).append(v)
+            found.setdefault(key, set()).add(tuple(own))
+    return {v for key, vs in alike.items() if len(found[key]) > 1 for v in vs}
 
 
 def _factors(x: Any) -> tuple[Any, ...]:
@@ -327,8 +388,9 @@ def _scaled(x: Any) -> bool:
     return _op(x, "mul") and _number(x.x)
 
 
-def _normal(x: float) -> bool:
-    return sys.float_info.min <= abs(x) < math.inf
+def _is_normal(c: float, d: float) -> bool:
+    """Whether c d has all its digits."""
+    return sys.float_info.min <= abs(c * d) < math.inf or (c * d == 0.0 and 0.0 in (c, d))
 
 
 COMMUTATIVE = (ops.add, ops.mul, ops.maximum, ops.minimum, ops.equal, ops.logical_and, ops.logical_or)

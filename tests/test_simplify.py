@@ -39,6 +39,7 @@ def test_every_rule_applies_and_keeps_the_value(name, op, rewrite):
             to.used_once.add(v)
             if not to.by_row.isdisjoint(v.parents):
                 to.by_row.add(v)
+        to.varied.update(v for v in values if v.op == "mul")
         both = [*values, *numbers]
         if op in ("logical_and", "logical_or", "where"):
             both = [Value(1.0), Value(0.0), 1.0, 0.0]

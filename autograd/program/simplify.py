@@ -65,6 +65,10 @@ RULES: list[tuple[str, str, Rewrite]] = [
     ("x (−y) = −(x y)",     "mul", lambda to, x, y: _op(y, "neg") and to("neg", to("mul", x, y.x))),
     ("c (d x) = (c d) x",   "mul", lambda to, x, y: _number(x) and _scaled(y) and _is_normal(x, y.x)
                                         and to("mul", x * y.x, y.y)),
+    ("(c x) y = c (x y)",   "mul", lambda to, x, y: to.is_varied(x) and not _number(y)
+                                        and to("mul", x.x, to("mul", x.y, y))),
+    ("x (c y) = c (x y)",   "mul", lambda to, x, y: to.is_varied(y) and not _number(x)
+                                        and to("mul", y.x, to("mul", x, y.y))),
     ("(c x) (d y) = x y, if c d = 1", "mul", lambda to, x, y: _scaled(x) and _scaled(y)
                                         and to.is_all(x.x * y.x, 1.0) and to("mul", x.y, y.y)),
     ("x (c / N) = c x / N", "mul", lambda to, x, y: to.share(y) and to("div", to("mul", y.x, x), to.rows)),
@@ -215,6 +219,10 @@ class _Rewriting:
         """Whether x is that number, here and wherever the like of what is rewritten has one."""
         return _is(x, number) and self.current not in self.varied
 
+    def is_varied(self, x: Any) -> bool:
+        """Whether x is a multiple, and its likes are other multiples."""
+        return _scaled(x) and x in self.varied
+
     def shared(self, x: Any) -> bool:
         """Whether x is the same for all rows."""
         return x not in self.by_row
@@ -262,7 +270,7 @@ class _Rewriting:
                     x = (x, y) if plain else self("mul", x, y)
                 if _op(x, "neg"):
                     x, negative = x.x, not negative
-                if x in self.varied if _scaled(x) else self.once(x, "mul"):
+                if self.is_varied(x) or (self.once(x, "mul") and not _number(x.x)):
                     x = (x.x, x.y)
                 if type(x) is tuple:
                     x = self._linear(*x)
@@ -290,7 +298,7 @@ class _Rewriting:
 
     def _added(self, terms: list[tuple[Any, ...]]) -> Any:
         """The sum of terms, each a product of two or a single Value or number."""
-        number, singles, linear, xs, ys = 0.0, [], [], [], []
+        numbers, singles, linear, xs, ys = [], [], [], [], []
         counts = Counter((len(term), frozenset(term)) for term in terms)
         for term in dict.fromkeys(terms):
             n = counts.pop((len(term), frozenset(term)), 0)
@@ -305,10 +313,10 @@ class _Rewriting:
                 continue
             x = term[0] if len(term) == 1 else self("mul", *term)
             if _number(x):
-                number += n * x
+                numbers.append(n * x)
             else:
                 singles.append(self("mul", float(n), x) if n > 1 else x)
-        if len(singles) > 1 and not xs and not number and not linear and all(map(_scaled, singles)):
+        if len(singles) > 1 and not xs and not numbers and not linear and all(map(_scaled, singles)):
             factor = singles[0].x
             if all(x.x == factor for x in singles):
                 return self("mul", factor, self._added([_factors(x.y) for x in singles]))
@@ -316,7 +324,8 @@ class _Rewriting:
             singles = [self("total", tuple(singles))]
         if linear:
             singles.append(self("mul", *linear[0]) if len(linear) == 1 else self("dot", *zip(*linear)))
-        if number:
+        number = sum(numbers, 0.0)
+        if number or (numbers and self.current in self.varied):
             singles.append(number)
         if xs:
             singles.insert(
@@ -345,12 +354,12 @@ def _varied(order: Iterable[Value], by_row: Iterable[Value]) -> set[Value]:
         for x in (v.x, v.y):
             if type(x) is tuple:
                 form.append(tuple([form_of.get(p) for p in x]))
-            elif type(x) is float:
-                own.append(x)
+            elif _number(x) or type(x) is Constant:
+                own.append(x if _number(x) else x._data)
                 form.append(float)
             elif x is not None:
                 form.append(form_of.get(x))
-        if v.row in LINEAR and (len(own) == 1 or v.row is NEG):
+        if v.row in LINEAR or v.row is ROW_SUM:
             own += [n for x in (v.x, v.y) for n in numbers.get(x, ())]
         form_of[v] = key = forms.setdefault(tuple(form), len(forms))
         if own:

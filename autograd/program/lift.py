@@ -218,7 +218,8 @@ class Lifted:
                 return [group]
             numbers.setdefault(fixed, []).append(v)
             others.add(tuple([x for x in term if not isinstance(x, float)]))
-        return [group] if len(others) in (1, len(group)) else list(numbers.values())
+        whole = len(others) == len(group) or len(others) == 1 < len(group) - 1
+        return [group] if whole else list(numbers.values())
 
     def _form_one(self, v: Value) -> None:
         """Make an array of one Value, as _form would, but for the time that NumPy takes."""

@@ -235,7 +235,7 @@ class _Rewriting:
         """Whether a dot or a total has no term that could be written otherwise, and no term twice."""
         numbers = bool(ys) and all(map(_number, xs))
         for x in (*(() if numbers else xs), *(ys or ())):
-            if _number(x) or x.row is NEG or (ys and x.row is DIV and self.share(x)):
+            if _number(x) or x.row is NEG or (ys and not numbers and self.share(x)):
                 return False
         return len(set(map(frozenset, zip(xs, ys)) if ys else xs)) == len(xs)
 
@@ -320,10 +320,13 @@ class _Rewriting:
             factor = singles[0].x
             if all(x.x == factor for x in singles):
                 return self("mul", factor, self._added([_factors(x.y) for x in singles]))
+        if len(linear) <= max(len(singles), 1):
+            singles += [self("mul", *term) for term in linear]
+            linear = []
         if len(singles) > 2:
             singles = [self("total", tuple(singles))]
         if linear:
-            singles.append(self("mul", *linear[0]) if len(linear) == 1 else self("dot", *zip(*linear)))
+            singles.append(self("dot", *zip(*linear)))
         number = sum(numbers, 0.0)
         if number or (numbers and self.current in self.varied):
             singles.append(number)

@@ -82,6 +82,20 @@ def test_equal_values_become_one():
     assert [v.op for v in topological_order(became)].count("exp") == 1
 
 
+def test_a_rule_for_one_number_applies_if_all_that_is_computed_alike_has_it():
+    xs = [Value(float(i), f"x{i}") for i in range(1, 4)]
+    for numbers, products in (((1.0, 2.0, 3.0), 3), ((1.0, 1.0, 1.0), 0), ((0.0, 0.0, 0.0), 3)):
+        outputs = [(c * x).sin() for c, x in zip(numbers, xs)]
+        kept = [simplify(outputs)[v] for v in outputs]
+        assert [v.op for v in topological_order(*kept)].count("mul") == products
+    alone = 1.0 * xs[0]
+    assert simplify([alone])[alone] is xs[0]
+    sums = [sum(c * x for c, x in zip(row, xs)) for row in ((1.0, 0.0, -1.0), (0.0, 1.0, 2.0))]
+    became = simplify(sums)
+    assert [became[v].x for v in sums] == [(1.0, 0.0, -1.0), (0.0, 1.0, 2.0)]
+    assert [became[v].data for v in sums] == [-2.0, 8.0]
+
+
 def test_chains_of_additions_become_sums_and_dots():
     xs, ws = ([Value(float(i + k)) for i in range(5)] for k in (1, 3))
     chain = sum((w * x for w, x in zip(ws, xs)), Value(7.0)) - xs[0].sin()

@@ -14,6 +14,7 @@ from ..locks import computed_once, new_lock
 from ..tracing import COMPILE, tracing
 from ..value import Value
 from .array_api import RESERVED, Source
+from .array_rules import simplified
 from .arrays import Array, Leaf
 from .lift import Lifted
 from .names import Names, name
@@ -70,7 +71,7 @@ class Reading:
         outputs = [lifted.stacked(shape, scalars[:n], by_row=self.kind == "rows")]
         for array in leaves if self.kind == "gradient" else ():
             outputs.append(lifted.stacked(array.shape, self._scalars(array.values.flat)[n:]))
-        return lifted, leaves, outputs
+        return lifted, leaves, simplified(outputs)
 
     def _scalars(self, leaves: Iterable[Value]) -> list[Any]:
         """The outputs, and the gradient by these leaves, as simplified Values and numbers."""

@@ -25,6 +25,7 @@ PRIMITIVES = {**TABLE, ROW_SUM.name: ROW_SUM}
 SUMS = (ops.add, ops.sub, ops.neg, ops.total, ops.dot)
 NEG, DIV = ops.neg, ops.div
 LINEAR = (ops.neg, ops.mul, ops.div)  # what a row_sum moves into
+FACTORS = (*LINEAR, ROW_SUM)  # where a number is a factor of the result if it is one of an operand
 
 
 def simplify(
@@ -345,15 +346,15 @@ def _varied(order: Iterable[Value], by_row: Iterable[Value]) -> set[Value]:
 
     1 x among 2 y and 3 z stays a product, so that the three are an array.
     """
-    forms: dict[Any, int] = {}  # numbered; of Values that are computed alike, it is the same
+    forms: dict[Any, int] = {}  # a number for each way to compute, and below for each choice of numbers
+    choices: dict[Any, int] = {}
     form_of: dict[Any, Any] = dict.fromkeys(by_row, "by row")
-    numbers: dict[Any, tuple[float, ...]] = {}
-    alike: dict[int, list[Value]] = {}
-    found: dict[int, set[tuple[float, ...]]] = {}
+    choice_of: dict[Any, int] = {}
+    alike: dict[int, tuple[list[Value], set[int]]] = {}
     for v in order:
         if v.row is None:
             continue
-        own, form = [], [v.row]
+        own, form = list[float](), list[Any]()
         for x in (v.x, v.y):
             if type(x) is tuple:
                 form.append(tuple([form_of.get(p) for p in x]))
@@ -362,14 +363,15 @@ def _varied(order: Iterable[Value], by_row: Iterable[Value]) -> set[Value]:
                 form.append(float)
             elif x is not None:
                 form.append(form_of.get(x))
-        if v.row in LINEAR or v.row is ROW_SUM:
-            own += [n for x in (v.x, v.y) for n in numbers.get(x, ())]
-        form_of[v] = key = forms.setdefault(tuple(form), len(forms))
-        if own:
-            numbers[v] = tuple(own)
-            alike.setdefault(key, []).append(v)
-            found.setdefault(key, set()).add(tuple(own))
-    return {v for key, vs in alike.items() if len(found[key]) > 1 for v in vs}
+        key = (v.row, frozenset(form) if v.row in COMMUTATIVE else tuple(form))
+        form_of[v] = forms.setdefault(key, len(forms))
+        inner = [choice_of[x] for x in (v.x, v.y) if x in choice_of] if v.row in FACTORS else []
+        if own or inner:
+            choice_of[v] = choices.setdefault((*own, None, *inner), len(choices))
+            members, chosen = alike.setdefault(form_of[v], ([], set()))
+            members.append(v)
+            chosen.add(choice_of[v])
+    return {v for members, chosen in alike.values() if len(chosen) > 1 for v in members}
 
 
 def _factors(x: Any) -> tuple[Any, ...]:

@@ -222,7 +222,7 @@ class _Rewriting:
 
     def is_varied(self, x: Any) -> bool:
         """Whether x is a multiple, and its likes are other multiples."""
-        return _scaled(x) and x in self.varied
+        return x in self.varied and _scaled(x)
 
     def shared(self, x: Any) -> bool:
         """Whether x is the same for all rows."""
@@ -349,29 +349,34 @@ def _varied(order: Iterable[Value], by_row: Iterable[Value]) -> set[Value]:
     forms: dict[Any, int] = {}  # a number for each way to compute, and below for each choice of numbers
     choices: dict[Any, int] = {}
     form_of: dict[Any, Any] = dict.fromkeys(by_row, "by row")
-    choice_of: dict[Any, int] = {}
+    choice_of: dict[Value, Any] = {}
     alike: dict[int, tuple[list[Value], set[int]]] = {}
+    get = form_of.get
     for v in order:
-        if v.row is None:
+        row, chosen = v.row, list[Any]()
+        if row is None:
+            if type(v) is Constant:
+                form_of[v], choice_of[v] = float, v._data
             continue
-        own, form = list[float](), list[Any]()
+        form: Any = [row]
         for x in (v.x, v.y):
-            if type(x) is tuple:
-                form.append(tuple([form_of.get(p) for p in x]))
-            elif _number(x) or type(x) is Constant:
-                own.append(x if _number(x) else x._data)
+            if type(x) is float:
                 form.append(float)
+                chosen.append(x)
+            elif type(x) is tuple:
+                form.append(tuple([get(p) for p in x]))
             elif x is not None:
-                form.append(form_of.get(x))
-        key = (v.row, frozenset(form) if v.row in COMMUTATIVE else tuple(form))
-        form_of[v] = forms.setdefault(key, len(forms))
-        inner = [choice_of[x] for x in (v.x, v.y) if x in choice_of] if v.row in FACTORS else []
-        if own or inner:
-            choice_of[v] = choices.setdefault((*own, None, *inner), len(choices))
-            members, chosen = alike.setdefault(form_of[v], ([], set()))
+                form.append(get(x))
+                if x in choice_of and (row in FACTORS or type(x) is Constant):
+                    chosen.append(choice_of[x])
+        key = frozenset(form) if row in COMMUTATIVE else tuple(form)
+        form_of[v] = form = forms.setdefault(key, len(forms))
+        if chosen:
+            choice_of[v] = choice = choices.setdefault(tuple([(type(c), c) for c in chosen]), len(choices))
+            members, found = alike.setdefault(form, ([], set()))
             members.append(v)
-            chosen.add(choice_of[v])
-    return {v for members, chosen in alike.values() if len(chosen) > 1 for v in members}
+            found.add(choice)
+    return {v for members, found in alike.values() if len(found) > 1 for v in members}
 
 
 def _factors(x: Any) -> tuple[Any, ...]:

@@ -347,10 +347,21 @@ def test_numbers_that_do_nothing_at_some_places_leave_arrays_whole(f, n, lines, 
 
 
 def test_a_number_that_does_nothing_to_a_whole_array_is_not_written():
-    w = leaves(4)
-    f = lambda x: 1.0 * (w[0] * x - 0.0) ** 2 + 0.5 * (w[1] * x - 1.0) ** 2 + (0.0 * x) * w[2] * w[3]  # noqa: E731
-    p = check(f, [RNG.normal(size=5)], w)
-    assert not re.search(r"\b1\.0 \*|[-+] 0\.0", p.source) and "0.0 * " in p.source
+    def f(x, y):
+        pairs = [
+            (1.0 * x, 2.0 * y),
+            (x + 0.0, y + 1.0),
+            (0.0 - x, 1.0 - y),
+            (x - 0.0, y - 1.0),
+            (x / 1.0, y / 2.0),
+        ]
+        return total([a.sin() * b.sin() for a, b in pairs]) + (1.0 * x.cos() + 0.5 * y.cos())
+
+    p = check(f, [RNG.normal(size=5), RNG.normal(size=5)], [])
+    assert not re.search(r"\b1\.0 \* |[-+] 0\.0|/ 1\.0", p.source), p.source
+    p = autograd.compile(lambda x, y: (0.0 * x).sin() + (2.0 * y).sin(), engine="numpy")
+    with pytest.raises(ArithmeticError):
+        p(np.array([np.inf]), np.ones(1))
 
 
 @pytest.mark.parametrize("first", [0, 1])

@@ -3,6 +3,9 @@
 Each rule is a row of RULES, and holds exactly or but for the rounding of a sum, product or quotient
 that is computed in another order. Equal Values become one, and chains of additions become one sum:
 `total` of its terms, `dot` of those that are products.
+
+Rules for 0, 1 or −1 apply where all that is computed alike has that number. Among 2 y and 3 z, 1 x stays a
+product, and a sum of such multiples is the `dot` of their numbers: lift finds arrays in what is alike.
 """
 
 from __future__ import annotations
@@ -217,7 +220,7 @@ class _Rewriting:
         return reversed(found)
 
     def is_all(self, x: Any, number: float) -> bool:
-        """Whether x is that number, here and wherever the like of what is rewritten has one."""
+        """Whether x is that number, and all likes of the Value that is being rewritten have it too."""
         return _is(x, number) and self.current not in self.varied
 
     def is_varied(self, x: Any) -> bool:
@@ -342,10 +345,7 @@ class _Rewriting:
 
 
 def _varied(order: Iterable[Value], by_row: Iterable[Value]) -> set[Value]:
-    """Values that are computed alike but for their leaves and numbers, where those numbers differ.
-
-    1 x among 2 y and 3 z stays a product, so that the three are an array.
-    """
+    """Values that are computed alike but for their leaves and numbers, where those numbers differ."""
     forms: dict[Any, int] = {}  # a number for each way to compute, and below for each choice of numbers
     choices: dict[Any, int] = {}
     form_of: dict[Any, Any] = dict.fromkeys(by_row, "by row")

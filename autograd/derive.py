@@ -14,10 +14,11 @@ from collections.abc import Iterable, Iterator
 from operator import mul as times
 from typing import Any
 
+from . import ops
 from .errors import derivative_anomaly
 from .graph import dependents, topological_order
-from .tracing import branches
-from .value import Value, dot, total
+from .tracing import COMPILE, branches, mode_of
+from .value import Constant, Value, dot, total
 
 
 def derive(output: Value, wrt: Iterable[Value]) -> list[Value]:
@@ -98,6 +99,8 @@ def _partials(v: Value, wanted: Any) -> Iterator[tuple[Value, Any]]:
                 number = partial._data if isinstance(partial, Value) else partial
                 if number != at_recording and not branches:
                     raise ValueError(f"a leaf's data were changed after {v!r} was recorded: record it again")
+                if type(partial) is float and v.row in (ops.mul, ops.div, ops.dot) and mode_of(v) == COMPILE:
+                    partial = Constant(partial)  # compile finds 1 x, 2 y, 3 z alike if their derivatives are
                 yield p, partial
 
 

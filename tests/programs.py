@@ -321,7 +321,9 @@ class _Writer:
 
     def step(self) -> str:
         """One of STEPS, its numbers written out."""
-        text = self.any(self.texts)
+        return self.numbered(self.any(self.texts))
+
+    def numbered(self, text: str) -> str:
         for letter, numbers in NUMBERS.items():
             if f"{{{letter}}}" in text:
                 chosen = self.real() if letter in "cd" and self.below(2) else self.any(numbers)
@@ -349,9 +351,11 @@ class _Writer:
         return self.any((self.layer[:width], self.layer[:width], spaced, drawn))
 
     def alike(self, width: int) -> None:
-        """One step for each pair of two vectors, sometimes with its operands exchanged."""
-        text, made = self.step(), []
+        """One step for each pair of two vectors, sometimes with its own numbers or its operands exchanged."""
+        text, made = self.any(self.texts), []
+        shared = self.numbered(text) if self.below(2) else text
         for x, y in zip(self.vector(width), self.vector(width)):
+            text = self.numbered(shared)
             made += self.fill(text, y, x) if self.below(4) == 0 else self.fill(text, x, y)
         self.layer = made
 

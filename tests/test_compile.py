@@ -287,6 +287,84 @@ def test_slices_and_products_are_written_as_one_writes_them():
         assert text in p.source
 
 
+def spectrum(x, w=leaves(8)):  # noqa: B008
+    sums = []
+    for k in range(5):
+        for wave in (math.cos, math.sin):
+            sums.append(sum(w[n] * x[n] * wave(2 * math.pi * k * n / 8) for n in range(8)))
+    return total([z.tanh() for z in sums])
+
+
+def waves(x, w=leaves(1), v=leaves(6)):  # noqa: B008
+    return sum(v[k] * (k * w[0] * x[0]).sin() for k in range(6))
+
+
+def identity(x, w=leaves(3, 3)):  # noqa: B008
+    a = [[(1.0 if i == j else 0.0) - w[i][j] for j in range(3)] for i in range(3)]
+    return total([sum((a[i][j] * x[j] for j in range(3)), 0.0).tanh() for i in range(3)])
+
+
+def constant_matrix(x, w=leaves(3, 3)):  # noqa: B008
+    a = [[1.0, 0.0, -1.0], [0.0, 1.0, 0.5], [2.0, 1.0, 1.0]]
+    h = [z.tanh() for z in matvec(w, x)]
+    return total([sum(a[i][j] * h[j] for j in range(3)).exp() for i in range(3)])
+
+
+def oscillators(x, w=leaves(1)):  # noqa: B008
+    a, z = [[0.0, 1.0, 0.0], [-1.0, 0.0, 1.0], [1.0, 0.0, -1.0]], list(x)
+    for _ in range(3):
+        z = [z[i] + w[0] * sum(a[i][j] * z[j] for j in range(3)) for i in range(3)]
+    return total([t * t for t in z])
+
+
+def centres(x, v=leaves(6)):  # noqa: B008
+    offsets = (0.0, 1.0, -1.0, 0.0, 2.0, 0.5)
+    return dot(v, [(-((a - c) ** 2)).exp() for a, c in zip(x, offsets)])
+
+
+def weights(x, v=leaves(5)):  # noqa: B008
+    return total([c * (a * b).exp() / d for a, b, c, d in zip(v, x, (0.5, 1, 1, 0, -1), (1, 2, 2, 1, 3))])
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    ("f", "n", "lines"),
+    [
+        (spectrum, 8, 7),
+        (waves, 1, 8),
+        (identity, 3, 7),
+        (constant_matrix, 3, 8),
+        (oscillators, 3, 13),
+        (centres, 6, 7),
+        (weights, 5, 6),
+    ],
+)
+def test_numbers_that_do_nothing_at_some_places_leave_arrays_whole(f, n, lines, engine):
+    live = list(np.array(f.__defaults__[0], dtype=object).ravel())
+    live += [v for default in f.__defaults__[1:] for v in default]
+    p = check(lambda x: f(x), [RNG.normal(size=(4, n))], live, engine)
+    body = p.source.partition("_gradient(")[2].strip().splitlines()
+    assert len(body) <= lines + 2 and not re.search("int64|concat", p.source), p.source
+
+
+def test_a_number_that_does_nothing_to_a_whole_array_is_not_written():
+    def f(x, y):
+        pairs = [
+            (1.0 * x, 2.0 * y),
+            (x + 0.0, y + 1.0),
+            (0.0 - x, 1.0 - y),
+            (x - 0.0, y - 1.0),
+            (x / 1.0, y / 2.0),
+        ]
+        return total([a.sin() * b.sin() for a, b in pairs]) + (1.0 * x.cos() + 0.5 * y.cos())
+
+    p = check(f, [RNG.normal(size=5), RNG.normal(size=5)], [])
+    assert not re.search(r"\b1\.0 \* |[-+] 0\.0|/ 1\.0", p.source), p.source
+    p = autograd.compile(lambda x, y: (0.0 * x).sin() + (2.0 * y).sin(), engine="numpy")
+    with pytest.raises(ArithmeticError):
+        p(np.array([np.inf]), np.ones(1))
+
+
 @pytest.mark.parametrize("first", [0, 1])
 def test_operands_that_commute_may_be_in_any_order(first):
     def f(x):
@@ -295,6 +373,20 @@ def test_operands_that_commute_may_be_in_any_order(first):
 
     p = check(f, [RNG.normal(size=(2, 4))], [])
     assert p.source.count("tanh(") == 1
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_small_whole_powers_and_their_derivatives_are_products(engine):
+    w = leaves(3)
+    for n in (2, 3, 4, 5, 6, 7, 8, -1, -2, -3):
+        f = lambda x, n=n: total([(wi * xi) ** n for wi, xi in zip(w, x)])  # noqa: E731
+        p = check(f, [RNG.normal(size=(5, 3))], w, engine)
+        assert "**" not in p.source
+    p = autograd.compile(lambda x: (w[0] + x) ** 3, engine="numpy")
+    p(np.ones(2))
+    assert "grad_w1 = 3.0 * xp.sum(t_2) / N" in p.source
+    huge = autograd.compile(lambda x: x**-3, engine=engine)
+    assert huge(np.array([1e-100, 1e103, -1e103])) == pytest.approx(1e300 / 3)
 
 
 def test_long_vectors_and_long_sums():

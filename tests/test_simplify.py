@@ -25,7 +25,7 @@ def operands(a, b, c):
         rows,
         {x, y},
         [x, y, u, rows, *scaled, *sums, *products],
-        [0.0, 1.0, -1.0, 2.0, 0.5, c, math.inf, -math.inf],
+        [0.0, 1.0, -1.0, -4.0, 2.0, 8.0, 7.0, 0.5, c, math.inf, -math.inf],
     )
 
 
@@ -39,6 +39,7 @@ def test_every_rule_applies_and_keeps_the_value(name, op, rewrite):
             to.used_once.add(v)
             if not to.by_row.isdisjoint(v.parents):
                 to.by_row.add(v)
+        to.varied.update(v for v in values if v.op == "mul")
         both = [*values, *numbers]
         if op in ("logical_and", "logical_or", "where"):
             both = [Value(1.0), Value(0.0), 1.0, 0.0]
@@ -79,6 +80,20 @@ def test_equal_values_become_one():
     out = (x * y).exp() + (y * x).exp() * (x + 0.0) ** 1
     became = simplify([out])[out]
     assert [v.op for v in topological_order(became)].count("exp") == 1
+
+
+def test_a_rule_for_one_number_applies_if_all_that_is_computed_alike_has_it():
+    xs = [Value(float(i), f"x{i}") for i in range(1, 4)]
+    for numbers, products in (((1.0, 2.0, 3.0), 3), ((1.0, 1.0, 1.0), 0), ((0.0, 0.0, 0.0), 3)):
+        outputs = [(c * x).sin() for c, x in zip(numbers, xs)]
+        kept = [simplify(outputs)[v] for v in outputs]
+        assert [v.op for v in topological_order(*kept)].count("mul") == products
+    alone = 1.0 * xs[0]
+    assert simplify([alone])[alone] is xs[0]
+    sums = [sum(c * x for c, x in zip(row, xs)) for row in ((1.0, 0.0, -1.0), (0.0, 1.0, 2.0))]
+    became = simplify(sums)
+    assert [became[v].x for v in sums] == [(1.0, 0.0, -1.0), (0.0, 1.0, 2.0)]
+    assert [became[v].data for v in sums] == [-2.0, 8.0]
 
 
 def test_chains_of_additions_become_sums_and_dots():

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..value import Value
 from .array_api import Source
+from .array_rules import simplified_arrays
 from .compiled import Program, compile
 from .differentiate import differentiate
 from .lift import Lifted
@@ -28,6 +29,7 @@ PASSES: dict[str, Callable[[Any], Any]] = {
     "differentiate": differentiate,  # the mean over the rows and its gradient: scalars of all rows
     "simplify again": simplified,
     "lift": Lifted,  # scalars that are computed alike form arrays
+    "simplify arrays": simplified_arrays,  # by rules that depend on numbers, of whole arrays
     "plan": plan,  # the arrays that are needed, in order
     "name": name,  # w1, h1, delta1
     "print": Source,  # Python source, for any array library

@@ -14,7 +14,7 @@ import heapq
 import itertools
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,7 @@ class Lifted:
 
     def __init__(self, scalars: Scalars):
         self.scalars = scalars
+        self._became: Mapping[Array, Array] = {}
         self._find(scalars)
         outputs, by_row = iter(scalars.outputs), scalars.kind == "rows" and scalars.by_row
         self.results = [
@@ -119,7 +120,13 @@ class Lifted:
     def array_of(self, v: Any) -> Array | None:
         """The array that a scalar is in; None for numbers and what is not computed."""
         place = self.places.get(v) if isinstance(v, Value) else None
-        return place and place[0]
+        return place and self._became.get(place[0], place[0])
+
+    def replace(self, became: Mapping[Array, Array]) -> None:
+        """Let other arrays of the same shapes and elements stand for these."""
+        self._became = became
+        self.results = [became.get(array, array) for array in self.results]
+        self.gradient = [became.get(array, array) for array in self.gradient]
 
     def stacked(self, shape: Sequence[int], members: Sequence[Any], by_row: bool = False) -> Array:
         """An array of `shape` of Values and numbers; `by_row`: with rows, even if those are all equal."""
@@ -535,6 +542,12 @@ def _ranks(columns: Iterable[np.ndarray]) -> list[np.ndarray]:
     return [np.unique(column, return_inverse=True)[1].ravel() for column in columns]
 
 
+def _as_seen(numbers: np.ndarray) -> np.ndarray:
+    """Which of the distinct rows of numbers each row is, in the order in which they come."""
+    seen: dict[bytes, int] = {}
+    return np.array([seen.setdefault(row.tobytes(), len(seen)) for row in numbers])
+
+
 def _node_axes(
     parts: Sequence[Part], n: int, products: bool = False
 ) -> tuple[tuple[int, ...], np.ndarray, bool]:
@@ -557,11 +570,9 @@ def _node_axes(
         every.sort(key=lambda c: c.tobytes() not in common)
         found = [[c for c in every if c.tobytes() in common], *found] if common else found
     rotated = ([c for columns in found[i:] + found[:i] for c in columns] for i in range(len(found)))
-    numbers = _ranks(
-        w[:, 0] for part in parts for array, w in part if not array and (w[:, 0] != w[0, 0]).any()
-    )
-    irregular = map(_ranks, [every, *found, every + numbers] if every or numbers else [])
-    for regular, choices in (True, rotated), (False, irregular):
+    numbers = [_as_seen(w) for part in parts for array, w in part if not array and (w != w[0]).any()]
+    irregular = map(_ranks, [every, *found])
+    for regular, choices in (True, rotated), (True, [every + numbers]), (False, irregular):
         for choice in filter(None, choices):
             order = np.lexsort(choice[::-1])
             points = np.array(choice)[:, order]
@@ -577,7 +588,7 @@ def _divided(parts: Iterable[Part], n: int) -> list[np.ndarray]:
     Either their terms lie in different directions, or they have several runs of evenly spaced elements.
     """
     for part in parts:
-        relative = np.concatenate([where - where[:, :1] for _, where in part], axis=1)
+        relative = np.concatenate([where - where[:, :1] for array, where in part if array], axis=1)
         if (relative != relative[0]).any():
             patterns, which = np.unique(relative, axis=0, return_inverse=True)
             if len(patterns) <= n // 4:

@@ -134,8 +134,6 @@ class Scalars:
 def simplified(scalars: Scalars) -> Scalars:
     """The same outputs, gradient and adjoints from fewer Values."""
     differentiated = bool(scalars.became)  # or else equal Values are one from here on
-    if differentiated and scalars.kind == "rows":
-        return scalars  # there is nothing new
     wanted = [*scalars.outputs, *scalars.gradient.values()]
     by_row = scalars.input_leaves if differentiated and scalars.by_row else ()
     became = simplify(wanted, by_row, scalars.rows if differentiated else None)

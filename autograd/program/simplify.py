@@ -3,6 +3,9 @@
 Each rule is a row of RULES, and holds exactly or but for the rounding of a sum, product or quotient
 that is computed in another order. Equal Values become one, and chains of additions become one sum:
 `total` of its terms, `dot` of those that are products.
+
+Rules for 0, 1 or −1 apply where all that is computed alike has that number. Among 2 y and 3 z, 1 x stays a
+product, and a sum of such multiples is the `dot` of their numbers: lift finds arrays in what is alike.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ PRIMITIVES = {**TABLE, ROW_SUM.name: ROW_SUM}
 SUMS = (ops.add, ops.sub, ops.neg, ops.total, ops.dot)
 NEG, DIV = ops.neg, ops.div
 LINEAR = (ops.neg, ops.mul, ops.div)  # what a row_sum moves into
+FACTORS = (*LINEAR, ROW_SUM)  # where a number is a factor of the result if it is one of an operand
 
 
 def simplify(
@@ -43,16 +47,18 @@ def simplify(
 
 # (the rule, the primitive that it rewrites, what it gives: False where it does not apply). c and d are
 # numbers, u is the same for all rows, and N the number of rows. `to` makes Values: see _Rewriting.
+# "Afterwards" is once differentiated: the derivative of a power is shorter than that of its product, which
+# replaces a power as far as it is within four units in the last place.
 # fmt: off
 Rewrite = Callable[["_Rewriting", Any, Any], Any]
 RULES: list[tuple[str, str, Rewrite]] = [
-    ("x + 0 = x",           "add", lambda to, x, y: _is(y, 0.0) and x),
-    ("0 + x = x",           "add", lambda to, x, y: _is(x, 0.0) and y),
+    ("x + 0 = x",           "add", lambda to, x, y: to.is_all(y, 0.0) and x),
+    ("0 + x = x",           "add", lambda to, x, y: to.is_all(x, 0.0) and y),
     ("x + x = 2 x",         "add", lambda to, x, y: x is y and to("mul", 2.0, x)),
     ("x + (−y) = x − y",    "add", lambda to, x, y: _op(y, "neg") and to("sub", x, y.x)),
     ("(−x) + y = y − x",    "add", lambda to, x, y: _op(x, "neg") and to("sub", y, x.x)),
-    ("x − 0 = x",           "sub", lambda to, x, y: _is(y, 0.0) and x),
-    ("0 − x = −x",          "sub", lambda to, x, y: _is(x, 0.0) and to("neg", y)),
+    ("x − 0 = x",           "sub", lambda to, x, y: to.is_all(y, 0.0) and x),
+    ("0 − x = −x",          "sub", lambda to, x, y: to.is_all(x, 0.0) and to("neg", y)),
     ("x − (−y) = x + y",    "sub", lambda to, x, y: _op(y, "neg") and to("add", x, y.x)),
     ("−(−x) = x",           "neg", lambda to, x, _: _op(x, "neg") and x.x),
     ("−(c x) = (−c) x",     "neg", lambda to, x, _: _scaled(x) and to("mul", -x.x, x.y)),
@@ -60,19 +66,23 @@ RULES: list[tuple[str, str, Rewrite]] = [
     ("−((x − y) / z) = (y − x) / z", "neg", lambda to, x, _: _op(x, "div") and _op(x.x, "sub")
                                         and to("div", to("sub", x.x.y, x.x.x), x.y)),
     ("x c = c x",           "mul", lambda to, x, y: _number(y) and to("mul", y, x)),
-    ("1 x = x",             "mul", lambda to, x, y: _is(x, 1.0) and y),
-    ("−1 x = −x",           "mul", lambda to, x, y: _is(x, -1.0) and to("neg", y)),
+    ("1 x = x",             "mul", lambda to, x, y: to.is_all(x, 1.0) and y),
+    ("−1 x = −x",           "mul", lambda to, x, y: to.is_all(x, -1.0) and to("neg", y)),
     ("(−x) y = −(x y)",     "mul", lambda to, x, y: _op(x, "neg") and to("neg", to("mul", x.x, y))),
     ("x (−y) = −(x y)",     "mul", lambda to, x, y: _op(y, "neg") and to("neg", to("mul", x, y.x))),
-    ("c (d x) = (c d) x",   "mul", lambda to, x, y: _number(x) and _scaled(y) and _normal(x * y.x)
+    ("c (d x) = (c d) x",   "mul", lambda to, x, y: _number(x) and _scaled(y) and _is_normal(x, y.x)
                                         and to("mul", x * y.x, y.y)),
-    ("(c x) (d y) = x y, if c d = 1", "mul", lambda to, x, y: _scaled(x) and _scaled(y) and x.x * y.x == 1.0
-                                        and to("mul", x.y, y.y)),
+    ("(c x) y = c (x y)",   "mul", lambda to, x, y: to.is_varied(x) and not _number(y)
+                                        and to("mul", x.x, to("mul", x.y, y))),
+    ("x (c y) = c (x y)",   "mul", lambda to, x, y: to.is_varied(y) and not _number(x)
+                                        and to("mul", y.x, to("mul", x, y.y))),
+    ("(c x) (d y) = x y, if c d = 1", "mul", lambda to, x, y: _scaled(x) and _scaled(y)
+                                        and to.is_all(x.x * y.x, 1.0) and to("mul", x.y, y.y)),
     ("x (c / N) = c x / N", "mul", lambda to, x, y: to.share(y) and to("div", to("mul", y.x, x), to.rows)),
     ("(c / N) x = c x / N", "mul", lambda to, x, y: to.share(x) and to("div", to("mul", x.x, y), to.rows)),
     ("(x / N) y = x y / N", "mul", lambda to, x, y: to.once(x, "div") and x.y is to.rows
                                         and to("div", to("mul", x.x, y), to.rows)),
-    ("x / 1 = x",           "div", lambda to, x, y: _is(y, 1.0) and x),
+    ("x / 1 = x",           "div", lambda to, x, y: to.is_all(y, 1.0) and x),
     ("(−x) / y = −(x / y)", "div", lambda to, x, y: _op(x, "neg") and to("neg", to("div", x.x, y))),
     ("u N / N = u",         "div", lambda to, x, y: y is to.rows and _op(x, "mul") and x.y is y and x.x),
     ("(x + u N) / N = x / N + u", "div", lambda to, x, y: y is to.rows and _op(x, "add") and _op(x.y, "mul")
@@ -80,6 +90,12 @@ RULES: list[tuple[str, str, Rewrite]] = [
     ("x⁰ = 1",              "pow", lambda to, x, y: _is(y, 0.0) and not x.row and 1.0),
     ("x¹ = x",              "pow", lambda to, x, y: _is(y, 1.0) and x),
     ("x² = x x",            "pow", lambda to, x, y: _is(y, 2.0) and to("mul", x, x)),
+    ("x²ⁿ = xⁿ xⁿ, afterwards", "pow", lambda to, x, y: to.rows is not None and _is(y, 4.0, 6.0, 8.0)
+                                        and to("pow", to("pow", x, y / 2.0), 2.0)),
+    ("xⁿ = xⁿ⁻¹ x, afterwards", "pow", lambda to, x, y: to.rows is not None and _is(y, 3.0, 5.0, 7.0)
+                                        and to("mul", to("pow", x, y - 1.0), x)),
+    ("x⁻ⁿ = (1 / x)ⁿ, afterwards", "pow", lambda to, x, y: to.rows is not None and _is(y, -2.0, -3.0, -4.0)
+                                        and to("pow", to("div", 1.0, x), -y)),
     ("x^½ = √x",            "pow", lambda to, x, y: _is(y, 0.5) and to("sqrt", x)),
     ("x⁻¹ = 1 / x",         "pow", lambda to, x, y: _is(y, -1.0) and to("div", 1.0, x)),
     ("max(x, −∞) = x",      "maximum", lambda to, x, y: _is(y, -math.inf) and x),
@@ -91,7 +107,7 @@ RULES: list[tuple[str, str, Rewrite]] = [
     ("0 or x = x",          "logical_or",  lambda to, x, y: _number(x) and (1.0 if x else y)),
     ("x or 0 = x",          "logical_or",  lambda to, x, y: _number(y) and (1.0 if y else x)),
     ("1 ? x : y = x",       "where", lambda to, x, ys: _number(x) and ys[0 if x else 1]),
-    ("detach x = x, once differentiated", "detach", lambda to, x, _: to.rows is not None and x),
+    ("detach x = x, afterwards", "detach", lambda to, x, _: to.rows is not None and x),
     ("Σₙ u / N = u",        "row_sum", lambda to, x, _: to.shared(x) and _op(x, "div")
                                         and x.y is to.rows and x.x),
     ("Σₙ u = u N",          "row_sum", lambda to, x, _: to.shared(x) and to("mul", x, to.rows)),
@@ -114,29 +130,38 @@ class _Rewriting:
         self.by_row = set(by_row)
         self.made: dict[Any, Value] = {}
         self.current: Value | None = None  # what is being rewritten: it stays if nothing about it changes
+        self.is_part = False  # of one sum with varied numbers: shared with others, those would not be alike
         self.used_once: set[Value] = set()
         self.inner: set[Value] = set()  # sums that are used once, by another sum
         self.summed: dict[Value, Any] = {}  # what the row_sum of a Value is
+        self.varied: set[Value] = set()  # those with other numbers than their likes: see _varied
 
     def run(self, outputs: list[Value], gather: bool) -> dict[Any, Any]:
         """What each Value of the outputs' graph becomes; with `gather`, chains of sums become one."""
         order = topological_order(*outputs)
         user: dict[Value, Any] = {}  # the primitive of a Value's only user; None where there are several
-        for v in order if gather else ():
+        for v in order:
             for p in set(parents(v)):
                 user[p] = None if p in user else v.row
         for v in outputs:
             user[v] = None  # whoever asked for it: it stays
         became: dict[Any, Any] = {}
+        self.varied = _varied(order, self.by_row)
         for v in order:
             if v.row is None:
                 became[v] = v._data if isinstance(v, Constant) else v
                 continue
             self.current = v
             x, y = self._operand(v.x, became), self._operand(v.y, became)
-            chained = gather and v.row in SUMS
-            inner = chained and user[v] in SUMS and v.row is not ops.sub
-            w = became[v] = self._sum(v.row, x, y) if chained and not inner else self(v.row, x, y)
+            inner = v.row in SUMS and user[v] in SUMS and v.row is not ops.sub
+            self.is_part = inner and not self.varied.isdisjoint(parents(v))
+            if self.is_part:
+                self.varied.add(v)
+            w = became[v] = (
+                self._sum(v.row, x, y) if gather and v.row in SUMS and not inner else self(v.row, x, y)
+            )
+            if v in self.varied and isinstance(w, Value):
+                self.varied.add(w)
             if gather and isinstance(w, Value):
                 if w in self.used_once or not user[v]:
                     self.used_once.discard(w)
@@ -168,7 +193,7 @@ class _Rewriting:
             if found is not False:
                 return found
         key = (row, frozenset((x, y)) if row in COMMUTATIVE else (x, y))
-        out = self.made.get(key)
+        out = None if self.is_part and row in SUMS else self.made.get(key)
         if out is None:
             old = self.current
             if old is not None and old.row is row and _same(old.x, x) and _same(old.y, y):
@@ -197,6 +222,14 @@ class _Rewriting:
                     stack += inside
         return reversed(found)
 
+    def is_all(self, x: Any, number: float) -> bool:
+        """Whether x is that number, and all likes of the Value that is being rewritten have it too."""
+        return _is(x, number) and self.current not in self.varied
+
+    def is_varied(self, x: Any) -> bool:
+        """Whether x is a multiple, and its likes are other multiples."""
+        return x in self.varied and _scaled(x)
+
     def shared(self, x: Any) -> bool:
         """Whether x is the same for all rows."""
         return x not in self.by_row
@@ -207,8 +240,9 @@ class _Rewriting:
 
     def _is_plain(self, xs: tuple[Any, ...], ys: tuple[Any, ...] | None) -> bool:
         """Whether a dot or a total has no term that could be written otherwise, and no term twice."""
-        for x in (*xs, *(ys or ())):
-            if _number(x) or x.row is NEG or (ys and x.row is DIV and self.share(x)):
+        numbers = bool(ys) and all(map(_number, xs))
+        for x in (*(() if numbers else xs), *(ys or ())):
+            if _number(x) or x.row is NEG or (ys and not numbers and self.share(x)):
                 return False
         return len(set(map(frozenset, zip(xs, ys)) if ys else xs)) == len(xs)
 
@@ -239,18 +273,28 @@ class _Rewriting:
                     stack.append(("term", term, None, flip))
             else:
                 if op == "product":
-                    plain = self._is_plain((x,), (y,))
+                    plain = _number(x) or _number(y) or self._is_plain((x,), (y,))
                     x = (x, y) if plain else self("mul", x, y)
                 if _op(x, "neg"):
                     x, negative = x.x, not negative
-                if self.once(x, "mul") and not _number(x.x):
+                if self.is_varied(x) or (self.once(x, "mul") and not _number(x.x)):
                     x = (x.x, x.y)
+                if type(x) is tuple:
+                    x = self._linear(*x)
                 (minus if negative else plus).append(x if type(x) is tuple else (x,))
         terms = [*plus, *minus]
         if terms and all(len(t) == 1 and _op(t[0], "div") and t[0].y is self.rows for t in terms):
             plus, minus = ([_factors(term[0].x) for term in terms] for terms in (plus, minus))
             return self("div", self._difference(plus, minus), self.rows)
         return self._difference(plus, minus)
+
+    def _linear(self, x: Any, y: Any) -> Any:
+        """A product as a term: with a number, that comes first and is the only one."""
+        if _number(y):
+            x, y = y, x
+        while _number(x) and (_op(y, "neg") or (_scaled(y) and _is_normal(x, y.x))):
+            x, y = (-x, y.x) if y.row is NEG else (x * y.x, y.y)
+        return (x, y)
 
     def _difference(self, plus: list[tuple[Any, ...]], minus: list[tuple[Any, ...]]) -> Any:
         if not minus:
@@ -261,7 +305,7 @@ class _Rewriting:
 
     def _added(self, terms: list[tuple[Any, ...]]) -> Any:
         """The sum of terms, each a product of two or a single Value or number."""
-        number, singles, xs, ys = 0.0, [], [], []
+        numbers, singles, linear, xs, ys = [], [], [], [], []
         counts = Counter((len(term), frozenset(term)) for term in terms)
         for term in dict.fromkeys(terms):
             n = counts.pop((len(term), frozenset(term)), 0)
@@ -271,18 +315,27 @@ class _Rewriting:
                 xs.append(term[0])
                 ys.append(term[1])
                 continue
+            if len(term) == 2 and _number(term[0]) and not _number(term[1]):
+                linear.append((n * term[0], term[1]))
+                continue
             x = term[0] if len(term) == 1 else self("mul", *term)
             if _number(x):
-                number += n * x
+                numbers.append(n * x)
             else:
                 singles.append(self("mul", float(n), x) if n > 1 else x)
-        if len(singles) > 1 and not xs and not number and all(map(_scaled, singles)):
+        if len(singles) > 1 and not xs and not numbers and not linear and all(map(_scaled, singles)):
             factor = singles[0].x
             if all(x.x == factor for x in singles):
                 return self("mul", factor, self._added([_factors(x.y) for x in singles]))
+        if len(linear) <= max(len(singles), 1):
+            singles += [self("mul", *term) for term in linear]
+            linear = []
         if len(singles) > 2:
             singles = [self("total", tuple(singles))]
-        if number:
+        if linear:
+            singles.append(self("dot", *zip(*linear)))
+        number = sum(numbers, 0.0)
+        if number or (numbers and self.current in self.varied):
             singles.append(number)
         if xs:
             singles.insert(
@@ -292,6 +345,41 @@ class _Rewriting:
         for x in singles[1:]:
             out = self("add", out, x)
         return out
+
+
+def _varied(order: Iterable[Value], by_row: Iterable[Value]) -> set[Value]:
+    """Values that are computed alike but for their leaves and numbers, where those numbers differ."""
+    forms: dict[Any, int] = {}  # a number for each way to compute, and below for each choice of numbers
+    choices: dict[Any, int] = {}
+    form_of: dict[Any, Any] = dict.fromkeys(by_row, "by row")
+    choice_of: dict[Value, Any] = {}
+    alike: dict[int, tuple[list[Value], set[int]]] = {}
+    get = form_of.get
+    for v in order:
+        row, chosen = v.row, list[Any]()
+        if row is None:
+            if type(v) is Constant:
+                form_of[v], choice_of[v] = float, v._data
+            continue
+        form: Any = [row]
+        for x in (v.x, v.y):
+            if type(x) is float:
+                form.append(float)
+                chosen.append(x)
+            elif type(x) is tuple:
+                form.append(tuple([get(p) for p in x]))
+            elif x is not None:
+                form.append(get(x))
+                if x in choice_of and (row in FACTORS or type(x) is Constant):
+                    chosen.append(choice_of[x])
+        key = frozenset(form) if row in COMMUTATIVE else tuple(form)
+        form_of[v] = form = forms.setdefault(key, len(forms))
+        if chosen:
+            choice_of[v] = choice = choices.setdefault(tuple([(type(c), c) for c in chosen]), len(choices))
+            members, found = alike.setdefault(form, ([], set()))
+            members.append(v)
+            found.add(choice)
+    return {v for members, found in alike.values() if len(found) > 1 for v in members}
 
 
 def _factors(x: Any) -> tuple[Any, ...]:
@@ -310,8 +398,8 @@ def _number(x: Any) -> bool:
     return type(x) is float
 
 
-def _is(x: Any, number: float) -> bool:
-    return type(x) is float and x == number
+def _is(x: Any, *numbers: float) -> bool:
+    return type(x) is float and x in numbers
 
 
 def _op(x: Any, op: str) -> bool:
@@ -322,8 +410,9 @@ def _scaled(x: Any) -> bool:
     return _op(x, "mul") and _number(x.x)
 
 
-def _normal(x: float) -> bool:
-    return sys.float_info.min <= abs(x) < math.inf
+def _is_normal(c: float, d: float) -> bool:
+    """Whether c d has all its digits."""
+    return sys.float_info.min <= abs(c * d) < math.inf or (c * d == 0.0 and 0.0 in (c, d))
 
 
 COMMUTATIVE = (ops.add, ops.mul, ops.maximum, ops.minimum, ops.equal, ops.logical_and, ops.logical_or)

@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+from structures import structured
 
 import autograd
 import nn
@@ -127,14 +128,16 @@ def elements_agree(m, numbers):
             e = m.element(a.name, index)
             for i in range(rows) if a.by_row else [0]:
                 if e.row:
-                    found = TABLE[e.row].compute(*(number(x, i) for x in e.terms[0]))
+                    operands = [number(x, i) for x in e.terms[0]]
+                    operands[1:] = [tuple(operands[1:])] if e.row == "where" else operands[1:]
+                    found = TABLE[e.row].compute(*operands)
                 elif e.terms:
                     over = range(rows) if e.over_rows else [i]
                     found = sum(math.prod(number(x, k) for x in term) for term in e.terms for k in over)
                 else:
                     continue
                 computed += 1
-                entry = numbers[a.name][(i, *index) if a.by_row else index]
+                entry = float(numbers[a.name][(i, *index) if a.by_row else index])
                 assert found == pytest.approx(entry, rel=1e-9, abs=1e-12), (a.name, index)
     return computed
 
@@ -190,3 +193,23 @@ def test_matrices_of_a_program_have_its_numbers():
                 assert numbers[place.array][place.index] == pytest.approx(grads[index], rel=1e-12)
         lines = [a.line for a in m.arrays if a.line]
         assert lines and all(line in m.source for line in lines)
+
+
+def test_elements_and_places_of_programs_with_structure():
+    computed = placed = 0
+    for seed in range(40):
+        f, _, arrays = structured(seed)
+        program = autograd.compile(f, engine="numpy")
+        with np.errstate(all="ignore"):
+            _, gradient = program.value_and_grad(*arrays)
+        m = program.matrices
+        numbers = m.run(*arrays)
+        computed += elements_agree(m, numbers)
+        for leaves, grads in zip(program.leaves, gradient):
+            for index, v in np.ndenumerate(leaves):
+                place = m.adjoint_place(v)
+                if place:
+                    placed += 1
+                    found = place.sign * numbers[place.array][place.index]
+                    assert found == pytest.approx(grads[index], rel=1e-9, abs=1e-12)
+    assert computed > 3000 and placed > 100

@@ -79,10 +79,9 @@ class Matrices:
     def adjoint_place(self, v: Value) -> Place | None:
         """Where the derivative by a Value of the recording is; None if it is not computed by itself."""
         scalars, lifted = self._plan.lifted.scalars, self._plan.lifted
-        for leaf, gradient in zip(lifted.leaves, lifted.gradient):
-            for index, other in np.ndenumerate(leaf.values):
-                if other is v and gradient in self._name:
-                    return Place(self._name[gradient], index)
+        by_leaf: dict[Any, Array] = dict(zip(lifted.leaves, lifted.gradient))
+        if v in lifted.places and (gradient := by_leaf.get(lifted.places[v][0])) in self._name:
+            return Place(self._name[gradient], coordinates(lifted.places[v][1], gradient.shape))
         return self._place(scalars.adjoint(v))
 
     def _place(self, v: Any) -> Place | None:

@@ -450,8 +450,11 @@ def test_axes_split_and_merge_as_they_are_used():
     ).all()
 
 
-def attention(heads, causal=False, width=8):
-    w = {name: labelled(name, width, width) for name in ("wq", "wk", "wv", "wo")}
+def attention(heads, causal=False, labels=True, width=8):
+    named = labelled if labels else lambda _, *shape: np.array(leaves(*shape), dtype=object)
+    w = {name: named(name, width, width) for name in ("wq", "wk", "wv", "wo")}
+    for v in np.ravel(list(w.values())):
+        v.data /= 2.0
     size = width // heads
 
     def f(x, y):
@@ -474,6 +477,19 @@ def test_heads_of_attention_are_an_axis(heads, causal):
     f, live = attention(heads, causal)
     p = check_structure(f, [(6, 8), (6, 8)], live, 60 if causal else 26)
     assert [array.shape for array in p.leaves] == [(8, 8)] * 4
+
+
+def test_queries_and_keys_without_labels_meet_the_scores_in_two_directions():
+    f, live = attention(1, labels=False)
+    check_structure(f, [(6, 8), (6, 8)], live, 26)
+
+
+def test_multiples_of_one_element_are_a_vector():
+    a, w = labelled("a", 8), Value(1.3)
+    p = check_structure(
+        lambda x: total([v * (k * w * x).cos() for k, v in enumerate(a, 2)]), [()], [a, [w]], 16
+    )
+    assert p.source.count("cos(") == 1
 
 
 def test_gates_are_slices_of_one_product():

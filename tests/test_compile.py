@@ -1223,6 +1223,7 @@ def test_the_source_runs_on_other_libraries(name):
     xp = library.numpy if name == "jax" else library
     w = leaves(3)
     x = RNG.uniform(-2, 2, size=(6, 3))
+    attend, _ = attention(2, causal=True)
     for f, data in (
         (lambda x: every_primitive(x, w), x),
         (lambda x: recurrent([x, x]), x),
@@ -1231,6 +1232,11 @@ def test_the_source_runs_on_other_libraries(name):
         (lambda m: gram(m), RNG.normal(size=(4, 3, 3))),
         (lambda x: pooled([x, x[::-1]]), x),
         (lambda x: [x[1], 2.0, w[0], x[0] * w[0]], x),
+        (lambda x: attend(x, x), RNG.normal(size=(2, 6, 8))),
+        (
+            lambda x: total([(x[i] * x[7 - i] - dot(w, x[i : i + 3])).tanh() for i in range(6)]),
+            RNG.normal(size=(2, 8)),
+        ),
     ):
         p = autograd.compile(f, engine="numpy")
         p(data)

@@ -542,8 +542,11 @@ def test_axes_split_and_merge_as_they_are_used():
     ).all()
 
 
-def attention(heads, causal=False, width=8):
-    w = {name: labelled(name, width, width) for name in ("wq", "wk", "wv", "wo")}
+def attention(heads, causal=False, labels=True, width=8):
+    named = labelled if labels else lambda _, *shape: np.array(leaves(*shape), dtype=object)
+    w = {name: named(name, width, width) for name in ("wq", "wk", "wv", "wo")}
+    for v in np.ravel(list(w.values())):
+        v.data /= 2.0
     size = width // heads
 
     def f(x, y):
@@ -566,6 +569,19 @@ def test_heads_of_attention_are_an_axis(heads, causal):
     f, live = attention(heads, causal)
     p = check_structure(f, [(6, 8), (6, 8)], live, 60 if causal else 26)
     assert [array.shape for array in p.leaves] == [(8, 8)] * 4
+
+
+def test_queries_and_keys_without_labels_meet_the_scores_in_two_directions():
+    f, live = attention(1, labels=False)
+    check_structure(f, [(6, 8), (6, 8)], live, 26)
+
+
+def test_multiples_of_one_element_are_a_vector():
+    a, w = labelled("a", 8), Value(1.3)
+    p = check_structure(
+        lambda x: total([v * (k * w * x).cos() for k, v in enumerate(a, 2)]), [()], [a, [w]], 16
+    )
+    assert p.source.count("cos(") == 1
 
 
 def test_gates_are_slices_of_one_product():
@@ -1398,6 +1414,7 @@ def test_the_source_runs_on_other_libraries(name):
     xp = library.numpy if name == "jax" else library
     w = leaves(3)
     x = RNG.uniform(-2, 2, size=(6, 3))
+    attend, _ = attention(2, causal=True)
     for f, data in (
         (lambda x: every_primitive(x, w), x),
         (lambda x: recurrent([x, x]), x),
@@ -1406,6 +1423,11 @@ def test_the_source_runs_on_other_libraries(name):
         (lambda m: gram(m), RNG.normal(size=(4, 3, 3))),
         (lambda x: pooled([x, x[::-1]]), x),
         (lambda x: [x[1], 2.0, w[0], x[0] * w[0]], x),
+        (lambda x: attend(x, x), RNG.normal(size=(2, 6, 8))),
+        (
+            lambda x: total([(x[i] * x[7 - i] - dot(w, x[i : i + 3])).tanh() for i in range(6)]),
+            RNG.normal(size=(2, 8)),
+        ),
     ):
         p = autograd.compile(f, engine="numpy")
         p(data)

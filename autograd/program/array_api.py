@@ -86,10 +86,19 @@ def step(x, y):
 def take(x, positions):
     return xp.take(x, positions, axis=-1) if hasattr(xp, "__array_api_version__") else x[..., positions]
 """,
+    "tensordot": """
+def tensordot(x, y, axes):
+    standard = hasattr(xp, "__array_api_version__")
+    return xp.tensordot(x, y, axes=axes) if standard else xp.tensordot(x, y, axes)
+""",
+    "flip": """
+def flip(x, axis):
+    return xp.flip(x, axis=axis) if hasattr(xp, "__array_api_version__") else xp.flip(x, (axis,))
+""",
     "windows": """
 def windows(x, axis, starts, length, step):
     taken = [slice(start, start + (length - 1) * step + 1, step) for start in starts]
-    return xp.stack([x[(slice(None),) * axis + (each,)] for each in taken], axis=axis + 1)
+    return xp.stack([x[(slice(None),) * axis + (each, ...)] for each in taken], axis=axis + 1)
 """,
     # Where NumPy raises what is invalid, ∞ − ∞ raises; isfinite would take four times as long.
     "finite": """
@@ -122,6 +131,11 @@ def relu(z, zero=xp.asarray(0.0)):
     "take": """
 def take(x, positions):
     return x[..., positions]
+""",
+    "tensordot": "tensordot = xp.tensordot",
+    "flip": """
+def flip(x, axis):
+    return x[(slice(None),) * axis + (slice(None, None, -1),)]
 """,
     "maximum": "maximum = xp.maximum",
     "minimum": "minimum = xp.minimum",
@@ -242,7 +256,7 @@ class Source:
 
     @_expression.register
     def _(self, array: Constant) -> Text:
-        return self._constant(array.numbers)
+        return self._constant(array.numbers, "bool" if array.numbers.dtype == bool else "float64")
 
     @_expression.register
     def _(self, array: Map) -> Text:
@@ -353,7 +367,8 @@ class Source:
             labels = shared + rest_a + rest_b
         elif not shared and (rest_a or rest_b):
             where = ", ".join(str(tuple(this[2].index(l) for l in summed)) for this in (a, b))
-            return self._spread(f"xp.tensordot({a[0]}, {b[0]}, axes=({where}))", ATOM, rest_a + rest_b, axes)
+            self._helpers["tensordot"] = None
+            return self._spread(f"tensordot({a[0]}, {b[0]}, ({where}))", ATOM, rest_a + rest_b, axes)
         else:
             kept = [l for l in axes if l in a[2] or l in b[2]]
             product = _operation(ops.mul, self._spread(*a, kept + summed), self._spread(*b, kept + summed))
@@ -413,7 +428,8 @@ class Source:
                 starts = _range(i.start, i.stride, i.width)
                 text, precedence = f"windows({text}, {axis}, {starts}, {i.length}, {i.step})", ATOM
             elif i.step and i.step < 0:
-                text, precedence = f"xp.flip({text}, axis={axis})", ATOM
+                self._helpers["flip"] = None
+                text, precedence = f"flip({text}, {axis})", ATOM
         return text, precedence
 
     def _take(self, text: str, positions: np.ndarray) -> str:

@@ -6,6 +6,9 @@ equal columns are one axis. Columns that agree make an element-wise operation; c
 a grid, an outer product; and what the terms of a sum run along is contracted: a matrix product. The
 examples are one more axis, of everything that depends on an input. What does not line up is gathered
 element by element.
+
+An operand lies along the axes if its positions are affine in them, integers for strides: an axis of its
+array is then a slice, splits into several, x[4 i + j], or is a window along two, x[i + k].
 """
 
 from __future__ import annotations
@@ -114,8 +117,9 @@ class Lifted:
                 v, Number
             ):  # a leaf that is an output, and meets nothing
                 self._place_leaf_array((), [v])
-        used = [view.array for array in self.arrays for view in array.views if isinstance(view.array, Leaf)]
-        self.leaves = list(dict.fromkeys([*used, *(a for a in self.arrays if isinstance(a, Leaf))]))
+        self.leaves = [array for array in self.arrays if isinstance(array, Leaf)]
+        first = {array: i for i, array in enumerate(_in_use(self.arrays, len(self.leaves)))}
+        self.leaves.sort(key=lambda leaf: first.get(leaf, len(first)))
 
     def array_of(self, v: Any) -> Array | None:
         """The array that a scalar is in; None for numbers and what is not computed."""
@@ -192,7 +196,7 @@ class Lifted:
         heights: dict[Any, int] = {}
         farthest: list[tuple[int, int, Any]] = []  # a heap of their keys by height, the oldest first
         count = itertools.count()
-        alike: dict[Any, list[Any]] = defaultdict(list)  # by height and form, the keys
+        alike: dict[Any, list[Any]] = defaultdict(list)  # their keys by height and primitive
         waiting: list[Value] = []
         while self._ready or groups or waiting:
             ready, self._ready = self._ready, []
@@ -203,17 +207,20 @@ class Lifted:
                     continue
                 key = (v.row, *sorted(kinds.items()))
                 groups.setdefault(key, []).append(v)
-                if self._heights[v] > heights.get(key, -1):
-                    heights[key] = self._heights[v]
-                    heapq.heappush(farthest, (-heights[key], next(count), key))
-                    alike[heights[key], v.row].append(key)
+                height = self._heights[v]
+                if height > heights.get(key, -1):
+                    heights[key] = height
+                    heapq.heappush(farthest, (-height, next(count), key))
+                    alike[height, v.row].append(key)
             if groups:
                 while (key := heapq.heappop(farthest)[2]) not in groups:
                     pass
-                mates = alike[heights[key], key[0]]
+                mates = alike.pop((heights[key], key[0]), [])  # they are compared once
                 if len(mates) > 1:
                     form = _form_of(key)
-                    mates = [k for k in mates if heights.get(k) == heights[key] and _form_of(k) == form]
+                    mates = [k for k in dict.fromkeys(mates) if heights.get(k) == heights[key]]
+                    alike[heights[key], key[0]] = [k for k in mates if _form_of(k) != form]
+                    mates = [k for k in mates if _form_of(k) == form]
                 if len(mates) > 1 and (moved := self._stack_operands([groups[k] for k in mates])):
                     for k in list(groups):
                         if k in mates or any(not moved.isdisjoint(kind) for kind, _ in k[1:]):
@@ -475,6 +482,19 @@ def _terms(v: Value) -> Sequence[tuple[Any, ...]]:
     return list(zip(*operands)) if isinstance(v.x, tuple) else (operands,)
 
 
+def _in_use(arrays: Iterable[Array], n: int) -> dict[Array, None]:
+    """The arrays of leaves as they are used first, until there are n of them."""
+    found: dict[Array, None] = {}
+    for array in arrays:
+        for term in array.terms:
+            for x in term:
+                if isinstance(x, View) and isinstance(x.array, Leaf):
+                    found[x.array] = None
+        if len(found) == n:
+            break
+    return found
+
+
 def _form_of(key: Any) -> Any:
     """What the signatures of groups share that differ in the arrays of their operands alone."""
     row, *kinds = key
@@ -588,11 +608,12 @@ def _divided(parts: Iterable[Part], n: int) -> list[np.ndarray]:
     Either their terms lie in different directions, or they have several runs of evenly spaced elements.
     """
     for part in parts:
-        relative = np.concatenate([where - where[:, :1] for array, where in part if array], axis=1)
+        patterns = [where - where[:, :1] for array, where in part if array]
+        relative = np.concatenate(patterns or [np.zeros((n, 1))], axis=1)
         if (relative != relative[0]).any():
-            patterns, which = np.unique(relative, axis=0, return_inverse=True)
-            if len(patterns) <= n // 4:
-                return [np.flatnonzero(which.ravel() == i) for i in range(len(patterns))]
+            different, which = np.unique(relative, axis=0, return_inverse=True)
+            if len(different) <= n // 4:
+                return [np.flatnonzero(which.ravel() == i) for i in range(len(different))]
     for part in parts:
         for array, where in part:
             for column in _columns(array, where) if array else ():
@@ -613,9 +634,8 @@ def _filled(parts: list[Part], n: int) -> tuple[tuple[int, ...], np.ndarray, lis
     axes: dict[bytes, np.ndarray] = {}
     for part in parts:
         for array, where in part:
-            if (where - where[:, :1] != where[0] - where[0, 0]).any() or (
-                not array and (where != where[0]).any()
-            ):
+            pattern = where - where[:, :1] if array else where
+            if (pattern != pattern[0]).any():
                 return None
             for rank in _ranks(coordinates(where[:, 0], array.shape)) if array else ():
                 if rank.any():

@@ -327,7 +327,7 @@ class _Rewriting:
             factor = singles[0].x
             if all(x.x == factor for x in singles):
                 return self("mul", factor, self._added([_factors(x.y) for x in singles]))
-        if len(linear) <= max(len(singles), 1):
+        if len(linear) <= max(len(singles), 2):
             singles += [self("mul", *term) for term in linear]
             linear = []
         if len(singles) > 2:

@@ -71,7 +71,7 @@ _ADVICE = {
     "reads the derivative of": "use autograd.grad or derive: their gradients are part of the graph",
     "reads the grad of": "use autograd.grad or derive: their gradients are part of the graph",
     "sets the data of": "compute a new Value",
-    "computes with": "use autograd.where(condition, 1.0, 0.0): among Python's bools ~True is −2",
+    "computes with": "use autograd.where(condition, 1.0, 0.0): of bools, ~True is −2, and masks add as bools",
     "looks up": "use autograd.where(x == 1, a, b), or an index that is no Value",
     "runs a program over": "call the function that was compiled",
     "rounds": "round the result",

@@ -77,13 +77,14 @@ class Condition:
     """A comparison of Values that differs from row to row: `where` takes it, and &, | and ~ combine it.
 
     In arithmetic, a Condition is 1 or 0, as a bool is. `value` is its node in the graph. `inverted` marks
-    a result of ~, which makes −2 and −1 of Python's bools.
+    a result of ~, which makes −2 and −1 of Python's bools; `masks`, an element of an array of comparisons,
+    which NumPy adds as bools.
     """
 
-    __slots__ = ("value", "inverted")
+    __slots__ = ("value", "inverted", "masks")
 
-    def __init__(self, value: Any, inverted: bool = False):
-        self.value, self.inverted = value, inverted
+    def __init__(self, value: Any, inverted: bool = False, masks: bool = False):
+        self.value, self.inverted, self.masks = value, inverted, masks
 
     def __and__(self, other: Any) -> Condition:
         return self._with(ops.logical_and, other)
@@ -94,15 +95,17 @@ class Condition:
     __rand__, __ror__ = __and__, __or__
 
     def __invert__(self) -> Condition:
-        return Condition(self.value._record(ops.logical_not, self.value), not self.inverted)
+        inverted = not (self.inverted or self.masks)  # ~ of NumPy's bools is right
+        return Condition(self.value._record(ops.logical_not, self.value), inverted, self.masks)
 
     def _with(self, row: Primitive, other: Any) -> Condition:
         if not isinstance(other, Condition | bool | np.bool_):
             return NotImplemented
+        masks = self.masks or (isinstance(other, Condition) and other.masks)
         inverted = [self.inverted, isinstance(other, Condition) and other.inverted]
         other = other.value if isinstance(other, Condition) else float(other)
         of_both = all(inverted) if row is ops.logical_and else any(inverted)
-        return Condition(self.value._record(row, self.value, other), of_both)
+        return Condition(self.value._record(row, self.value, other), of_both, masks)
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -140,15 +143,21 @@ def _as_number(x: Any) -> Any:
     return x.choose(1.0, 0.0)
 
 
-def _of_numbers(name: str) -> Any:
-    return lambda self, *others: getattr(_as_number(self), name)(*map(_as_number, others))
+def _of_numbers(name: str, of_masks: bool) -> Any:
+    def method(self: Condition, *others: Any) -> Any:
+        if not of_masks and self.masks and all(isinstance(x, Condition) and x.masks for x in others):
+            raise refusal(self.value, "computes with", True)
+        return getattr(_as_number(self), name)(*map(_as_number, others))
+
+    return method
 
 
-for _dunder in (
-    "add radd sub rsub mul rmul truediv rtruediv pow rpow neg pos abs"
-    " eq ne lt le gt ge float int round format"
-).split():
-    setattr(Condition, f"__{_dunder}__", _of_numbers(f"__{_dunder}__"))
+for _names, _of_masks in (
+    ("add radd sub rsub mul rmul truediv rtruediv pow rpow neg pos abs", False),
+    ("eq ne lt le gt ge float int round format", True),
+):
+    for _name in _names.split():
+        setattr(Condition, f"__{_name}__", _of_numbers(f"__{_name}__", _of_masks))
 
 
 def harmless(row: Primitive, operands: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -215,11 +224,16 @@ def array_ufunc(ufunc: Any, method: str, inputs: Any, kwargs: dict[str, Any]) ->
     if function and not any(isinstance(x, np.ndarray | list | tuple) for x in inputs):
         return function(*(x.item() if isinstance(x, np.generic) else x for x in inputs))
     arrays = list(map(_as_array, inputs))
-    if function:
+    if function and not any(isinstance(x, Condition) for a in arrays if a.dtype == object for x in a.flat):
         result = np.frompyfunc(function, len(arrays), 1)(*arrays)
         if ufunc in _COMPARISONS and all(isinstance(x, bool) for x in result.flat):
             return result.astype(bool)  # a mask
+        for x in result.flat:
+            if isinstance(x, Condition):
+                x.masks = True
         return _viewed(result, *inputs)
+    if ufunc is np.add and method == "reduce":  # of masks, a count
+        arrays = [np.frompyfunc(_as_number, 1, 1)(x) if x.dtype == object else x for x in arrays]
     if any(isinstance(out, Node) for out in kwargs.get("out", ())):
         raise TypeError(f"numpy.{ufunc.__name__} cannot write into a Value")
     kwargs = {name: np.asarray(x) if isinstance(x, Values) else x for name, x in kwargs.items()}

@@ -474,6 +474,25 @@ def accumulate(order: Sequence[Value]) -> None:
                 y._grad += g * dy
 
 
+def slopes(output: Value, seed: float = 1.0, order: Sequence[Value] = ()) -> dict[Value, float]:
+    """What backward() would find by each Value of output's graph, or of a part of that in `order`.
+
+    Nothing is changed. Raises ArithmeticError as backward() does.
+    """
+    graph = topological_order(output)
+    with backward_lock:
+        before = [grad_of(v) for v in graph]
+        try:
+            for v in graph:
+                v._grad = 0.0
+            output._grad = seed
+            accumulate(order or graph)
+            return {v: v._grad for v in graph}
+        finally:
+            for v, grad in zip(graph, before):
+                v._grad = grad
+
+
 def maximum(*xs: Any) -> Any:
     """The largest of two or more Values or numbers; of arrays and lists, element by element.
 
@@ -725,19 +744,19 @@ class Traced(Value):
     __slots__ = ()
 
     traced = True
-    is_index: int  # which of all that were taken for one
+    is_index: int  # of data that may be one: 0, or which of all that were taken for one
 
     def __index__(self) -> int:
         """A whole number of the data, as an index: compile finds the elements for all (see lookup.py)."""
-        leaf: Any = self.x if self.row is ops.detach else self
-        if leaf.row is not None or mode_of(self) == TRANSFORM:
+        if not hasattr(self, "is_index") or mode_of(self) == TRANSFORM:
             raise no_number(self)
-        if not leaf._data.is_integer():
-            raise TypeError(f"an index is a whole number, and {leaf.label} is {leaf._data}")
-        leaf.is_index = next(_indices)
-        return int(leaf._data)
+        if not self._data.is_integer():
+            raise TypeError(f"an index is a whole number, and {self.label} is {self._data}")
+        self.is_index = next(_indices)
+        return int(self._data)
 
-    __int__ = __index__
+    def __int__(self) -> int:
+        return self.x.__index__() if self.row is ops.detach else self.__index__()
 
     # The fast operators do not make operands harmless, as a branch of `where` needs them.
 

@@ -10,6 +10,7 @@ import pickle
 import re
 import sys
 import weakref
+from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from fractions import Fraction
@@ -1257,6 +1258,11 @@ def test_outputs_of_any_form(engine):
         a, (b, c), d = f(row)
         assert (loss[i], products[i], *pairs[i]) == pytest.approx((a.data, b.data, c[0].data, 2.0))
         assert column[i, :, 0] == pytest.approx([row[0].data, w[0].data]) and d.shape == (2, 1)
+    Pair = namedtuple("Pair", "loss parts")
+    pair = autograd.compile(lambda x: Pair(x[0], [x, [], np.zeros((0, 2))]), engine=engine)(data)
+    assert type(pair) is Pair and [a.shape for a in pair.parts] == [(3, 2), (3, 0), (3, 0, 2)]
+    cube = RNG.normal(size=(3, 2, 1, 3))
+    assert (autograd.compile(lambda x: x, engine=engine)(cube) == cube).all()
     with pytest.raises(TypeError, match=r"returns shape \(2,\) for one example, and \(3,\) for another"):
         lengths = iter((2, 3))
         autograd.compile(lambda x: [x] * next(lengths))(np.ones(2))
@@ -1288,6 +1294,10 @@ def test_numbers_of_a_row_as_indices(engine):
             p(bad, x, target)
     with pytest.raises(IndexError, match="row 0: target is 9, and there is no such element"):
         autograd.compile(f)(symbols, x, np.full(7, 9))
+    p = autograd.compile(lambda x: x.log() + {0: W[0][0], 2: W[1][0], 1: W[2][0]}[int(x)], engine=engine)
+    assert p.per_example([2, 1]) == pytest.approx([math.log(2.0) + W[1][0].data, W[2][0].data])
+    with pytest.raises(IndexError, match=r"x, row 1 is 0, and an index here is .* among \[1, 2\]"):
+        p([1, 0])  # log(0) has no graph
     p = autograd.compile(lambda i: 1.0 / W[int(i)][0], engine=engine)
     assert p.per_example([1, 2])[1] == pytest.approx(1.0 / W[2][0].data)
     W[3][0].data = 0.0
@@ -1311,6 +1321,21 @@ def test_indices_that_decide_more_than_an_element_are_refused():
             continue
         with pytest.raises(TypeError, match=said):
             autograd.compile(f)(np.array([0.0, 1.0, 2.0]))
+    product = [0.0, 1.0, 2.0]
+    for f in (
+        lambda i, j: [[0.0, 0.0], [0.0, 1.0], [0.0, 0.0]][int(i)][int(j)] * w[0],
+        lambda i, j: product[int(i)] * product[int(j)] * w[0],  # in the first row, 0 by each alone
+        lambda i, j: w[int(i)] + w[int(j)] + w[int(i) * int(j)],
+    ):
+        with pytest.raises(TypeError, match="two indices together"):
+            autograd.compile(f)(np.array([0.0, 1.0]), np.array([0.0, 1.0]))
+    with pytest.raises(TypeError, match="a Value is no float"):  # the transform's own argument
+        autograd.compile(lambda x: autograd.grad(lambda z: z * product[int(z)])(x))(np.array([1.0, 2.0]))
+    with pytest.raises(TypeError, match=r"shape \(1,\) for one index, and \(2,\) for another"):
+        autograd.compile(lambda i: [w[:1], w[:2]][int(i)])(np.array([0.0, 1.0]))
+    with pytest.raises(TypeError, match="draws random numbers"):
+        rng = np.random.default_rng(0)
+        autograd.compile(lambda i: w[int(i)] * (rng.random() if int(i) == 2 else 1.0))(np.array([0.0]))
     with pytest.raises(TypeError, match="two indices together"):
         autograd.compile(lambda i, j: [w, w[::-1], w][int(i)][int(j)])(np.arange(2.0), np.arange(2.0))
     with pytest.raises(TypeError, match=r"a whole number, and i is 0\.5"):

@@ -165,6 +165,9 @@ def test_matrices_of_one_example_are_the_textbooks():
                 assert place.sign * numbers[place.array][place.index] == pytest.approx(right, rel=1e-12)
     assert found["place"] >= 25 and found["adjoint"] >= 20
     assert m.adjoint_place(w[4]) == Place("grad_w5_w8", (0, 0)) and m.place(w[4]) == Place("w5_w8", (0, 0))
+    a = Value(2.0)
+    u = 2.0 * a
+    assert matrices((3.0 * u).exp() + u.sin()).adjoint_place(u) is None  # 3 (2 a) became 6 a
     with pytest.raises(IndexError, match="shape"):
         m.element("h1", (2,))
 

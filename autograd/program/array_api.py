@@ -228,7 +228,7 @@ class Source:
         if numbers.ndim == 0:
             return _literal(float(numbers))
         name = self.names.unique("c")
-        if numbers.size <= 16:
+        if 0 < numbers.size <= 16:
             given = re.sub(r"\bnan\b", "xp.nan", re.sub(r"\binf\b", "xp.inf", str(numbers.tolist())))
         else:
             given = f"constants[{len(self.constants)}]"

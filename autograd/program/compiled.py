@@ -260,11 +260,12 @@ class Program:
                     variant = memory.variants.get((key, kind))
         if variant is None:
             raise TypeError("this program returns a list of outputs: it has no mean, and no gradient")
-        for (argument, index), n in variant.scalars.indices.items():
+        for (argument, index), known in variant.scalars.indices.items():
             column = arrays[argument][(slice(None), *index)]
-            for row in np.flatnonzero(~np.isin(column, range(n)))[:1].tolist():
+            for row in np.flatnonzero(~np.isin(column, known))[:1].tolist():
                 place, x = _place(variant.scalars.names[argument], row, *index), column[row]
-                raise IndexError(f"{place} is {x:g}, and an index here is a whole number from 0 to {n - 1}")
+                which = f"from 0 to {known[-1]}" if known[-1] == len(known) - 1 else f"among {known}"[:80]
+                raise IndexError(f"{place} is {x:g}, and an index here is a whole number {which}")
         return variant
 
     @collector_off()
@@ -383,18 +384,9 @@ class _Memory:
 
 def _differentiate(output: Value, inputs: set[Value], seed: float) -> None:
     """Raise what output.backward() would, but for gradients that lead to the inputs alone."""
-    graph = topological_order(output)
-    needed = list(dependents(graph, (v for v in graph if v.row is None and v not in inputs)))
-    with value.backward_lock:
-        before = [value.grad_of(v) for v in graph]
-        try:
-            for v in graph:
-                v._grad = 0.0
-            output._grad = seed
-            value.accumulate(needed)
-        finally:
-            for v, grad in zip(graph, before):
-                v._grad = grad
+    order = topological_order(output)
+    leaves = (v for v in order if v.row is None and v not in inputs)
+    value.slopes(output, seed, list(dependents(order, leaves)))
 
 
 def _listing(f: Callable[..., Any]) -> Callable[..., Any]:

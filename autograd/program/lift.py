@@ -143,7 +143,7 @@ class Lifted:
         chosen: dict[Array | None, list[int]] = {}  # which members are in each array, or are numbers
         for i, v in enumerate(members):
             chosen.setdefault(self.places[v][0] if isinstance(v, Value) else None, []).append(i)
-        if list(chosen) == [None]:
+        if not chosen.keys() - {None}:
             return self._new(Constant(shape, False, np.reshape(members, shape)))
         pieces = []
         for array, which in chosen.items():

@@ -7,7 +7,9 @@ alone, the graph gets Σₖ [x = k] table[k]. Its derivative by table[k] is summ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+import math
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,8 @@ import numpy as np
 from .. import ops
 from ..value import Constant, Value, dot, total
 
-MOST_VALUES = 1000
+MOST_VALUES = 1000  # of an index
+MOST_TOGETHER = 100  # choices of several indices that are looked at
 
 Place = tuple[int, tuple[int, ...]]  # of an index among the inputs: an argument, and where in its row
 
@@ -25,11 +28,14 @@ def with_lookups(
     inputs: list[np.ndarray],
     outputs: list[Any],
     places: Sequence[Place],
-) -> tuple[list[Any], dict[Place, int]]:
-    """The outputs with table[x] for any x at these places, and how many values each place may have.
+    together: Iterable[Sequence[float]],
+) -> tuple[list[Any], dict[Place, list[int]]]:
+    """The outputs with table[x] for any x at these places, and the values that each place may have.
 
-    record(numbers) gives inputs and outputs for the same row, but for other numbers at some places.
-    Raises TypeError where the graphs differ by more than elements, or an index has no end.
+    record(numbers) gives inputs and outputs for the same row, but for other numbers at some places. Values
+    for which it raises an ArithmeticError may not be. Each index is varied alone; the result is held to
+    recordings of several at once, `together` among them. Raises TypeError where the graphs differ by more
+    than elements, or an index has no end.
     """
     graph = _Graphs(inputs)
     base = graph.add(inputs, outputs)
@@ -39,17 +45,33 @@ def with_lookups(
         for k in range(MOST_VALUES):
             try:
                 recordings.append(graph.add(*record({place: float(k)})))
-            except IndexError:
+            except LookupError:
                 break
+            except ArithmeticError:
+                continue
             origin.append((place, k))
         else:
             label = inputs[place[0]][place[1]].label
             raise TypeError(
                 f"a Value is no float, and int({label}) is for an index of a table: this has no end at {k:,}"
             )
-    counts = {place: sum(other == place for other, _ in origin) for place in places}
+    values = {place: [k for other, k in origin if other == place] for place in places}
+    for place, ks in values.items():
+        if inputs[place[0]][place[1]]._data not in ks:
+            raise TypeError(f"int({inputs[place[0]][place[1]].label}) is for an index that starts at 0")
     merging = _Merging(graph, known, origin, inputs)
-    return [merging.merged(ids) for ids in zip(*recordings)], counts
+    merged = [merging.merged(ids) for ids in zip(*recordings)]
+    every: Any = itertools.product(*values.values())
+    if math.prod(map(len, values.values())) > MOST_TOGETHER:
+        rng = np.random.default_rng(0)
+        every = zip(*(rng.choice(ks, MOST_TOGETHER) for ks in values.values()))
+    for numbers in itertools.chain(together, every) if len(places) > 1 else ():
+        chosen = dict(zip(places, map(float, numbers)))
+        if all(k in values[place] for place, k in chosen.items()):
+            found = graph.add(*record(chosen))
+            if found != [merging.predicted(ids, chosen) for ids in zip(*recordings)]:
+                raise TypeError(_OTHERWISE)
+    return merged, values
 
 
 class _Graphs:
@@ -86,6 +108,10 @@ class _Graphs:
                 x, y = (self._operand(operand, found) for operand in (v.x, v.y))
                 found[v] = self._node((v.row, x, y), v)
         return [found[v] if isinstance(v, Value) else self._leaf(v) for v in outputs]
+
+    def number_of(self, key: Any) -> int:
+        """The number of a node that is there; -1 if there is none."""
+        return self.numbers.get(key, -1)
 
     def _operand(self, x: Any, found: dict[Value, int]) -> Any:
         if type(x) is tuple:
@@ -132,11 +158,33 @@ class _Merging:
                     if waiting:
                         stack += waiting
                         continue
-                    x, y = (self._made(ids) for ids in operands)
+                    x, y = (_replaced(ids, self.done) for ids in operands)
                     row = self.graph.made[nodes[0]][0]
                     self.done[nodes] = _made_of(row, x, y)
             stack.pop()
         return self.done[nodes]
+
+    def predicted(self, nodes: tuple[int, ...], chosen: dict[Place, float]) -> int:
+        """The node that merged() stands for where the indices are these."""
+        done: dict[tuple[int, ...], int] = {}
+        stack = [nodes]
+        while stack:
+            nodes = stack[-1]
+            if nodes not in done:
+                if len(set(nodes)) == 1:
+                    done[nodes] = nodes[0]
+                elif (place := self._looked_up(nodes)) is not None:
+                    done[nodes] = nodes[1 + self.origin.index((place, int(chosen[place])))]
+                else:
+                    x, y = self._operands(nodes)
+                    waiting = [ids for ids in _flat((x, y)) if ids not in done]
+                    if waiting:
+                        stack += waiting
+                        continue
+                    row = self.graph.made[nodes[0]][0]
+                    done[nodes] = self.graph.number_of((row, *(_replaced(ids, done) for ids in (x, y))))
+            stack.pop()
+        return done[nodes]
 
     def _looked_up(self, nodes: tuple[int, ...]) -> Place | None:
         """The place of the index by which alone these differ, if they are elements, and None if not."""
@@ -152,11 +200,6 @@ class _Merging:
         if row is None or any(other[0] is not row for other in made):
             raise TypeError(_OTHERWISE)
         return _together([x for _, x, _ in made]), _together([y for _, _, y in made])
-
-    def _made(self, ids: Any) -> Any:
-        if isinstance(ids, list):
-            return tuple(self._made(each) for each in ids)
-        return None if ids is None else self.done[ids]
 
     def _is(self, place: Place) -> list[Value]:
         """[x = k] for each k, as Values of 1 and 0."""
@@ -179,6 +222,12 @@ def _together(operands: list[Any]) -> Any:
             raise TypeError(_OTHERWISE)
         return [*zip(*operands)]
     return None if operands[0] is None else tuple(operands)
+
+
+def _replaced(ids: Any, done: dict[Any, Any]) -> Any:
+    if isinstance(ids, list):
+        return tuple(done[each] for each in ids)
+    return None if ids is None else done[ids]
 
 
 def _flat(operands: Sequence[Any]) -> list[tuple[int, ...]]:

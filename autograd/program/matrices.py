@@ -9,6 +9,7 @@ m.run(X, Y)["h1"]  # its numbers
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..value import Value, number
+from ..value import Value, number, slopes
 from .array_api import Source
 from .arrays import Array, Constant, Contract, Map, Rows, Stack, View, coordinates
 from .names import Names
@@ -78,11 +79,24 @@ class Matrices:
 
     def adjoint_place(self, v: Value) -> Place | None:
         """Where the derivative by a Value of the recording is; None if it is not computed by itself."""
+        if len(self._plan.lifted.scalars.recorded) != 1:
+            return None  # outputs have no gradient
         scalars, lifted = self._plan.lifted.scalars, self._plan.lifted
         by_leaf: dict[Any, Array] = dict(zip(lifted.leaves, lifted.gradient))
         if v in lifted.places and (gradient := by_leaf.get(lifted.places[v][0])) in self._name:
             return Place(self._name[gradient], coordinates(lifted.places[v][1], gradient.shape))
-        return self._place(scalars.adjoint(v))
+        g = scalars.adjoint(v)
+        # Of a Value that was simplified away, or became one with others, this may be but a part, or more.
+        right = self._slopes.get(v, 0.0)
+        if not isinstance(g, Value) or abs(g._data - right) > 1e-9 * abs(right):
+            return None
+        return self._place(g)
+
+    @functools.cached_property
+    def _slopes(self) -> dict[Value, float]:
+        """The derivatives by the Values of the recording, in its row."""
+        (output,) = self._plan.lifted.scalars.recorded
+        return slopes(output) if isinstance(output, Value) else {}
 
     def _place(self, v: Any) -> Place | None:
         places, sign = self._plan.lifted.places, 1.0

@@ -11,7 +11,7 @@ import numpy as np
 from .. import ops
 from ..tracing import COMPILE, Values, tracing
 from ..value import Traced, Value, number, settle
-from .lookup import Place, with_lookups
+from .lookup import MOST_TOGETHER, Place, with_lookups
 from .reachable import parameter_names, random_generators, restore, states
 from .scalars import Nest, Scalars
 
@@ -55,21 +55,29 @@ def record(call: Call) -> Scalars:
     inputs, outputs, form = recorded[0]
     if states(generators) != before:
         restore(generators, before)
-        raise TypeError(
-            "compile records a function once, for all examples, and this one draws random numbers: they"
-            " would be the same for all. Draw them outside, and pass them as an argument"
-        )
+        raise TypeError(_DRAWS)
     other_inputs, other_outputs, other_form = recorded[-1]
     if form != other_form:
         raise TypeError(f"this function returns shape {form} for one example, and {other_form} for another")
     _compare(inputs, outputs, other_inputs, other_outputs)
+    values: dict[Place, list[int]] = {}
     if indices:
         row = -1 if errors else 0
-        again = lambda numbers: _recorded(call, row, {**indices, **numbers})[:2]  # noqa: E731
-        outputs, counts = with_lookups(again, inputs, outputs, list(indices))
+
+        def again(numbers: Mapping[Place, float]) -> tuple[list[np.ndarray], list[Any]]:
+            inputs, outputs, other = _recorded(call, row, {**indices, **numbers})
+            if other != form:
+                raise TypeError(f"this function returns shape {form} for one index, and {other} for another")
+            return inputs, outputs
+
+        columns = np.array([call.arrays[a][(slice(None), *i)] for a, i in indices])  # type: ignore[arg-type]
+        together = np.unique(columns, axis=1).T[:MOST_TOGETHER].tolist()
+        outputs, values = with_lookups(again, inputs, outputs, list(indices), together)
+        if states(generators) != before:
+            restore(generators, before)
+            raise TypeError(_DRAWS)
     scalars = Scalars(call.title, call.names, inputs, outputs, form, call.reduce, by_row=bool(inputs))
-    if indices:
-        scalars.indices = counts
+    scalars.indices = values
     if not all(v.label for v in scalars.live_leaves()):
         scalars.labels = parameter_names(call.f)
     return scalars
@@ -79,7 +87,9 @@ def example(name: str, row: Any, kind: type[Value] = Value) -> np.ndarray:
     """A leaf for each number of an example, labelled after the argument that it is of."""
     array = np.empty(np.shape(row), dtype=object)
     for index, x in np.ndenumerate(row):
-        array[index] = kind(x, label=name + (f"[{','.join(map(str, index))}]" if index else ""))
+        array[index] = v = kind(x, label=name + (f"[{','.join(map(str, index))}]" if index else ""))
+        if isinstance(v, Traced):
+            v.is_index = 0  # but it may be one
     return array
 
 
@@ -110,7 +120,7 @@ def _form(result: Any, outputs: list[Any]) -> Any:
     forms = [_form(part, outputs) for part in result]
     if all(type(form) is tuple and form == forms[0] for form in forms):
         return (len(forms), *(forms[0] if forms else ()))
-    return Nest(list if isinstance(result, list) else tuple, forms)
+    return Nest(list if isinstance(result, list) else getattr(result, "_make", tuple), forms)
 
 
 def _recorded(
@@ -193,4 +203,8 @@ def _described(x: Any) -> str:
     return f"{len(x)} operands" if isinstance(x, list | tuple) else repr(x)
 
 
+_DRAWS = (
+    "compile records a function once, for all examples, and this one draws random numbers: they would be the"
+    " same for all. Draw them outside, and pass them as an argument"
+)
 _ROWS = {None, *ops.TABLE.values()}

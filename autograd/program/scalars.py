@@ -63,9 +63,8 @@ class Scalars:
     adjoints: dict[Value, Any] = field(default_factory=dict)
     became: list[dict[Value, Any]] = field(default_factory=list)
     leaves: list[Value] = field(default_factory=list)
-    indices: dict[Any, int] = field(
-        default_factory=dict
-    )  # places in the inputs, and how many values each has
+    recorded: list[Any] = field(default_factory=list)  # the outputs, before all else
+    indices: dict[Any, list[int]] = field(default_factory=dict)  # their values, by place in the inputs
     labels: dict[Value, str] = field(default_factory=dict)  # of leaves without one
 
     @property
@@ -143,4 +142,4 @@ def simplified(scalars: Scalars) -> Scalars:
         gradient={v: became.get(g, g) for v, g in scalars.gradient.items()},
         became=[*scalars.became, became],
     )
-    return after if differentiated else replace(after, leaves=after.live_leaves())
+    return after if differentiated else replace(after, leaves=after.live_leaves(), recorded=scalars.outputs)

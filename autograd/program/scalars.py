@@ -10,7 +10,7 @@ import numpy as np
 
 from ..graph import parents, topological_order
 from ..value import Constant, Value
-from .simplify import simplify
+from .simplify import AFTERWARDS, simplify
 
 
 class Nest(NamedTuple):
@@ -133,6 +133,8 @@ class Scalars:
 def simplified(scalars: Scalars) -> Scalars:
     """The same outputs, gradient and adjoints from fewer Values."""
     differentiated = bool(scalars.became)  # or else equal Values are one from here on
+    if differentiated and scalars.kind == "rows" and not any(v.row in AFTERWARDS for v in scalars.order()):
+        return scalars  # there is nothing new to simplify
     wanted = [*scalars.outputs, *scalars.gradient.values()]
     by_row = scalars.input_leaves if differentiated and scalars.by_row else ()
     became = simplify(wanted, by_row, scalars.rows if differentiated else None)

@@ -28,6 +28,7 @@ PRIMITIVES = {**TABLE, ROW_SUM.name: ROW_SUM}
 SUMS = (ops.add, ops.sub, ops.neg, ops.total, ops.dot)
 NEG, DIV = ops.neg, ops.div
 LINEAR = (ops.neg, ops.mul, ops.div)  # what a row_sum moves into
+AFTERWARDS = (ops.pow, ops.detach)  # have rules that apply once differentiated
 FACTORS = (*LINEAR, ROW_SUM)  # where a number is a factor of the result if it is one of an operand
 
 
@@ -242,7 +243,7 @@ class _Rewriting:
         """Whether a dot or a total has no term that could be written otherwise, and no term twice."""
         numbers = bool(ys) and all(map(_number, xs))
         for x in (*(() if numbers else xs), *(ys or ())):
-            if _number(x) or x.row is NEG or (ys and not numbers and self.share(x)):
+            if _number(x) or x.row is NEG or (ys and not numbers and x.row is DIV and self.share(x)):
                 return False
         return len(set(map(frozenset, zip(xs, ys)) if ys else xs)) == len(xs)
 

@@ -152,12 +152,12 @@ def _of_numbers(name: str, of_masks: bool) -> Any:
     return method
 
 
-for _names, _of_masks in (
+for _group, _of_masks in (
     ("add radd sub rsub mul rmul truediv rtruediv pow rpow neg pos abs", False),
     ("eq ne lt le gt ge float int round format", True),
 ):
-    for _name in _names.split():
-        setattr(Condition, f"__{_name}__", _of_numbers(f"__{_name}__", _of_masks))
+    for _method in _group.split():
+        setattr(Condition, f"__{_method}__", _of_numbers(f"__{_method}__", _of_masks))
 
 
 def harmless(row: Primitive, operands: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -20,16 +20,16 @@ from ..value import Constant, Value, dot, total
 MOST_VALUES = 1000  # of an index
 MOST_TOGETHER = 100  # choices of several indices that are looked at
 
-Place = tuple[int, tuple[int, ...]]  # of an index among the inputs: an argument, and where in its row
+Spot = tuple[int, tuple[int, ...]]  # of an index among the inputs: an argument, and where in its row
 
 
 def with_lookups(
-    record: Callable[[dict[Place, float]], tuple[list[np.ndarray], list[Any]]],
+    record: Callable[[dict[Spot, float]], tuple[list[np.ndarray], list[Any]]],
     inputs: list[np.ndarray],
     outputs: list[Any],
-    places: Sequence[Place],
+    places: Sequence[Spot],
     together: Iterable[Sequence[float]],
-) -> tuple[list[Any], dict[Place, list[int]]]:
+) -> tuple[list[Any], dict[Spot, list[int]]]:
     """The outputs with table[x] for any x at these places, and the values that each place may have.
 
     record(numbers) gives inputs and outputs for the same row, but for other numbers at some places. Values
@@ -96,7 +96,7 @@ class _Graphs:
             if v in found:
                 stack.pop()
                 continue
-            waiting = [p for p in _operands(v) if isinstance(p, Value) and p not in found]
+            waiting = [p for p in _parts(v) if isinstance(p, Value) and p not in found]
             if waiting:
                 stack += waiting
                 continue
@@ -132,10 +132,10 @@ class _Graphs:
 class _Merging:
     """Nodes of several recordings as one Value each."""
 
-    def __init__(self, graph: _Graphs, known: set[int], origin: list[tuple[Place, int]], inputs: Any):
+    def __init__(self, graph: _Graphs, known: set[int], origin: list[tuple[Spot, int]], inputs: Any):
         self.graph, self.known, self.origin, self.inputs = graph, known, origin, inputs
         self.done: dict[Any, Any] = {}
-        self.is_value: dict[Place, list[Value]] = {}
+        self.is_value: dict[Spot, list[Value]] = {}
 
     def merged(self, nodes: tuple[int, ...]) -> Any:
         """The Value, or number, that these are for the first recording and for the others."""
@@ -153,8 +153,8 @@ class _Merging:
                         continue
                     self.done[nodes] = dot(self._is(place), [self.done[node,] for _, node in chosen])
                 else:
-                    operands = self._operands(nodes)
-                    waiting = [ids for ids in _flat(operands) if ids not in self.done]
+                    operands = self._parts(nodes)
+                    waiting = [ids for ids in _each(operands) if ids not in self.done]
                     if waiting:
                         stack += waiting
                         continue
@@ -164,7 +164,7 @@ class _Merging:
             stack.pop()
         return self.done[nodes]
 
-    def predicted(self, nodes: tuple[int, ...], chosen: dict[Place, float]) -> int:
+    def predicted(self, nodes: tuple[int, ...], chosen: dict[Spot, float]) -> int:
         """The node that merged() stands for where the indices are these."""
         done: dict[tuple[int, ...], int] = {}
         stack = [nodes]
@@ -176,8 +176,8 @@ class _Merging:
                 elif (place := self._looked_up(nodes)) is not None:
                     done[nodes] = nodes[1 + self.origin.index((place, int(chosen[place])))]
                 else:
-                    x, y = self._operands(nodes)
-                    waiting = [ids for ids in _flat((x, y)) if ids not in done]
+                    x, y = self._parts(nodes)
+                    waiting = [ids for ids in _each((x, y)) if ids not in done]
                     if waiting:
                         stack += waiting
                         continue
@@ -186,7 +186,7 @@ class _Merging:
             stack.pop()
         return done[nodes]
 
-    def _looked_up(self, nodes: tuple[int, ...]) -> Place | None:
+    def _looked_up(self, nodes: tuple[int, ...]) -> Spot | None:
         """The place of the index by which alone these differ, if they are elements, and None if not."""
         made = self.graph.made
         if not all(node in self.known or made[node][0] is None for node in nodes):
@@ -194,14 +194,14 @@ class _Merging:
         places = {place for (place, _), node in zip(self.origin, nodes[1:]) if node != nodes[0]}
         return places.pop() if len(places) == 1 else None
 
-    def _operands(self, nodes: tuple[int, ...]) -> tuple[Any, Any]:
+    def _parts(self, nodes: tuple[int, ...]) -> tuple[Any, Any]:
         made = [self.graph.made[node] for node in nodes]
         row = made[0][0]
         if row is None or any(other[0] is not row for other in made):
             raise TypeError(_OTHERWISE)
         return _together([x for _, x, _ in made]), _together([y for _, _, y in made])
 
-    def _is(self, place: Place) -> list[Value]:
+    def _is(self, place: Spot) -> list[Value]:
         """[x = k] for each k, as Values of 1 and 0."""
         if place not in self.is_value:
             argument, index = place
@@ -211,7 +211,7 @@ class _Merging:
         return self.is_value[place]
 
 
-def _operands(v: Value) -> list[Any]:
+def _parts(v: Value) -> list[Any]:
     return [p for x in (v.x, v.y) for p in (x if type(x) is tuple else (x,))]
 
 
@@ -230,7 +230,7 @@ def _replaced(ids: Any, done: dict[Any, Any]) -> Any:
     return None if ids is None else done[ids]
 
 
-def _flat(operands: Sequence[Any]) -> list[tuple[int, ...]]:
+def _each(operands: Sequence[Any]) -> list[tuple[int, ...]]:
     return [ids for x in operands if x is not None for ids in (x if isinstance(x, list) else [x])]
 
 

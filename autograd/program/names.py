@@ -18,7 +18,7 @@ from ..value import Value
 from .arrays import Array, Contract, Input, Leaf, Map, listing
 from .plan import Plan
 
-ACTIVATIONS = (ops.sigmoid, ops.tanh, ops.relu, ops.softplus)
+NONLINEAR = (ops.sigmoid, ops.tanh, ops.relu, ops.softplus)
 
 
 # Names that printers use for themselves.
@@ -115,7 +115,7 @@ def name(planned: Plan) -> Names:
             row is ops.sub and len(before) == 1 and all(p in layers or isinstance(p, Input) for p in operands)
         ):
             errors.append(array)
-        elif row in ACTIVATIONS and before:
+        elif row in NONLINEAR and before:
             h = f"h{before[0]}"
             of[array] = names.unique(h if names.is_free(h) else f"{row.name}{before[0]}")
     roles = [(array, scalars.title) for array in lifted.results]

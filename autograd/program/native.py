@@ -87,7 +87,13 @@ class Kernel:
         out, scratch = np.empty((outputs, width)), np.empty(self._scratch)
         _, stride = columns.shape
         self._evaluate(
-            _address(columns), stride, n, _address(state), _address(out), width, _aligned(_address(scratch))
+            _address(columns),
+            stride,
+            n,
+            _address(state),
+            _address(out),
+            width,
+            _on_cache_line(_address(scratch)),
         )
         if not self.by_row:
             return out[:, 0]
@@ -127,7 +133,7 @@ class Kernel:
         _, stride = columns.shape
         first = start % -(-n // batch) * batch
         here, there = (memory.ctypes.data + 8 * i for i in (base, base + length))
-        work = _aligned(scratch.ctypes.data)
+        work = _on_cache_line(scratch.ctypes.data)
         taken = self._iterate(
             columns.ctypes.data, stride, n, batch, first, losses.ctypes.data, here, there, steps, work
         )
@@ -165,7 +171,7 @@ def _address(array: np.ndarray) -> int:
     return array.__array_interface__["data"][0]  # half the time of array.ctypes.data
 
 
-def _aligned(address: int) -> int:
+def _on_cache_line(address: int) -> int:
     """The first address from there on at which a cache line begins."""
     return -(-address // (8 * CACHE_LINE)) * (8 * CACHE_LINE)
 
@@ -326,7 +332,7 @@ class _Code:
             self.scalars[v] = self._computed(v, self._scalar)
         for v in self.order:
             if v in self.by_row:
-                for p in _operands(v):
+                for p in _each_operand(v):
                     if p in self.scalars and p not in self.slots:
                         self.slots[p] = self._in_memory(self.scalars[p])
 
@@ -409,7 +415,7 @@ class _Code:
                 together = first.row in OPERATIONS and first.row not in (ops.pow, *CONDITIONS)
                 if together and any(v is not first for v in group):
                     self.ways[group] = first.row
-                    for operands in _transposed(group):
+                    for operands in _by_operand(group):
                         self._alike(operands, depth + 1)
         return self.ways[group]
 
@@ -427,7 +433,7 @@ class _Code:
         if way == "sums":
             return self._across_group(self.sums[first] // self.lanes)
         if way:
-            operands = _transposed(group)
+            operands = _by_operand(group)
             computed = [any(_is_computed(x) for x in xs) for xs in operands]
             return _applied(self.b, way, list(map(self._together, operands)), computed)
         if all(v is first for v in group):
@@ -477,7 +483,7 @@ class _Code:
             return self.vectors[x]
         scalar = self.b.load(self.slots[x]) if x in self.slots else self._scalar(x)
         if isinstance(scalar, ir.Constant):
-            return _number(self.vector, scalar.constant)
+            return _constant(self.vector, scalar.constant)
         return _splat(self.b, scalar, self.lanes)
 
     def _in_memory(self, number: Any) -> Any:
@@ -565,7 +571,7 @@ def _as_written(roots: Iterable[Value]) -> list[Value]:
     return order
 
 
-def _operands(v: Value) -> Iterator[Any]:
+def _each_operand(v: Value) -> Iterator[Any]:
     for x in (v.x, v.y):
         if type(x) is tuple:
             yield from x
@@ -578,7 +584,7 @@ def _adjacent(group: Sequence[Any], places: dict[Value, int]) -> bool:
     return first >= 0 and all(places.get(v) == first + i for i, v in enumerate(group))
 
 
-def _transposed(group: Sequence[Value]) -> list[tuple[Any, ...]]:
+def _by_operand(group: Sequence[Value]) -> list[tuple[Any, ...]]:
     """Their first operands and, if they have them, their second."""
     ys = tuple(v.y for v in group)
     return [tuple(v.x for v in group), *([] if ys[0] is None else [ys])]
@@ -593,7 +599,7 @@ def _splat(b: Any, x: Any, lanes: int) -> Any:
     return b.shuffle_vector(b.insert_element(zero, x, INT32(0)), zero, firsts)
 
 
-def _number(kind: Any, x: float) -> Any:
+def _constant(kind: Any, x: float) -> Any:
     return ir.Constant(kind, [x] * kind.count if isinstance(kind, ir.VectorType) else x)
 
 
@@ -649,7 +655,7 @@ def _applied(b: Any, op: Primitive, operands: Sequence[Any], computed: Sequence[
 
 def _watched(b: Any, x: Any, out: Any = None) -> Any:
     """x, or what is given, but NaN where x is not finite: 0 x is added, in one instruction."""
-    return _fadd(b, b.fmul(x, _number(x.type, 0.0), flags=CONTRACT), x if out is None else out)
+    return _fadd(b, b.fmul(x, _constant(x.type, 0.0), flags=CONTRACT), x if out is None else out)
 
 
 def _arithmetic(name: str) -> Callable[..., Any]:
@@ -684,7 +690,7 @@ def _function(name: str) -> Callable[[Any, Any], Any]:
 
 
 def _power(b: Any, x: Any, k: int) -> Any:
-    square, out = x if k > 0 else b.fdiv(_number(x.type, 1.0), x), None
+    square, out = x if k > 0 else b.fdiv(_constant(x.type, 1.0), x), None
     k = abs(k)
     while k:
         if k % 2:
@@ -695,19 +701,19 @@ def _power(b: Any, x: Any, k: int) -> Any:
 
 
 def _relu(b: Any, x: Any) -> Any:
-    zero = _number(x.type, 0.0)
+    zero = _constant(x.type, 0.0)
     return b.select(b.fcmp_ordered("<=", x, zero), zero, x)
 
 
 def _sign(b: Any, x: Any) -> Any:
-    one = _intrinsic("copysign")(b, _number(x.type, 1.0), x)
-    return b.select(b.fcmp_unordered("==", x, _number(x.type, 0.0)), x, one)  # unordered: or NaN
+    one = _intrinsic("copysign")(b, _constant(x.type, 1.0), x)
+    return b.select(b.fcmp_unordered("==", x, _constant(x.type, 0.0)), x, one)  # unordered: or NaN
 
 
 def _step(b: Any, x: Any, y: Any) -> Any:
-    out = _number(x.type, math.nan)
+    out = _constant(x.type, math.nan)
     for comparison, number in (("<", 0.0), ("==", 0.5), (">", 1.0)):
-        out = b.select(b.fcmp_ordered(comparison, x, y), _number(x.type, number), out)
+        out = b.select(b.fcmp_ordered(comparison, x, y), _constant(x.type, number), out)
     return out
 
 

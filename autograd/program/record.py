@@ -11,7 +11,7 @@ import numpy as np
 from .. import ops
 from ..tracing import COMPILE, Values, tracing
 from ..value import Traced, Value, number, settle
-from .lookup import MOST_TOGETHER, Place, with_lookups
+from .lookup import MOST_TOGETHER, Spot, with_lookups
 from .reachable import parameter_names, random_generators, restore, states
 from .scalars import Nest, Scalars
 
@@ -40,7 +40,7 @@ def record(call: Call) -> Scalars:
     """
     generators = random_generators(call.f)
     before = states(generators)
-    recorded, errors, indices = [], [], dict[Place, float]()
+    recorded, errors, indices = [], [], dict[Spot, float]()
     for row in (0, -1):
         try:
             recorded.append(_recorded(call, row, indices))
@@ -60,11 +60,11 @@ def record(call: Call) -> Scalars:
     if form != other_form:
         raise TypeError(f"this function returns shape {form} for one example, and {other_form} for another")
     _compare(inputs, outputs, other_inputs, other_outputs)
-    values: dict[Place, list[int]] = {}
+    values: dict[Spot, list[int]] = {}
     if indices:
         row = -1 if errors else 0
 
-        def again(numbers: Mapping[Place, float]) -> tuple[list[np.ndarray], list[Any]]:
+        def again(numbers: Mapping[Spot, float]) -> tuple[list[np.ndarray], list[Any]]:
             inputs, outputs, other = _recorded(call, row, {**indices, **numbers})
             if other != form:
                 raise TypeError(f"this function returns shape {form} for one index, and {other} for another")
@@ -123,9 +123,7 @@ def _form(result: Any, outputs: list[Any]) -> Any:
     return Nest(list if isinstance(result, list) else getattr(result, "_make", tuple), forms)
 
 
-def _recorded(
-    call: Call, row: int, numbers: Mapping[Place, float]
-) -> tuple[list[np.ndarray], list[Any], Any]:
+def _recorded(call: Call, row: int, numbers: Mapping[Spot, float]) -> tuple[list[np.ndarray], list[Any], Any]:
     """The leaves for a row, with other numbers at some places; f's Values and numbers; and their form."""
     inputs = [example(name, array[row], Traced) for name, array in zip(call.names, call.arrays)]
     for (argument, index), x in numbers.items():

@@ -44,7 +44,11 @@ def matrices(output: Value, data: Mapping[str, Any] = {}) -> Matrices:
 
         x = [Value(0.05), Value(0.10)]
         print(matrices(loss(x), {"x": x}).source)
+
+    Raises TypeError for what is no Value.
     """
+    if not isinstance(output, Value):
+        raise TypeError(f"matrices takes a Value, not {output!r:.80}")
     arrays = [np.array(leaves, dtype=object) for leaves in data.values()]
     scalars = Scalars("loss", list(data), arrays, [output], (), kind="gradient", by_row=False)
     return Matrices(through(PASSES, scalars, *list(PASSES)[1:-1]))

@@ -182,7 +182,8 @@ class Program:
         """The function of `source` for an array module: numpy, torch, jax.numpy, ...
 
         It takes the data and then an array for each of `leaves`, all of them that module's, and
-        returns the result and the gradient by leaf array, or, of a list of outputs, (outputs,).
+        returns the result and the gradient by leaf array, or, of a list of outputs, (outputs,). Indices
+        beyond a table are not noticed there: they give 0.
         """
         return self._latest().function(xp)
 

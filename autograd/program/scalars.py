@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -82,6 +83,7 @@ class Scalars:
         leaves = (self.leaves if leaves is None else leaves) if self.kind == "gradient" else ()
         return [*self.outputs, *(self.gradient.get(v, 0.0) for v in leaves)]
 
+    @functools.cached_property
     def order(self) -> list[Value]:
         """Every Value that is wanted or needed for that, operands first."""
         return topological_order(*(v for v in self.wanted() if isinstance(v, Value)))
@@ -89,7 +91,7 @@ class Scalars:
     def live_leaves(self) -> list[Value]:
         """The leaves that are neither data nor numbers of the program, in the order in which f uses them."""
         known = set(self.input_leaves)
-        leaves = [v for v in reversed(self.order()) if v.row is None and not isinstance(v, Constant)]
+        leaves = [v for v in reversed(self.order) if v.row is None and not isinstance(v, Constant)]
         return [v for v in leaves if v not in known]
 
     def latest(self, v: Any) -> Any:
@@ -107,7 +109,7 @@ class Scalars:
         return v.label or self.labels.get(v, "")
 
     def __str__(self) -> str:
-        order = self.order()
+        order = self.order
         names = {v: self.label(v) or f"v{i}" for i, v in enumerate(order)}
 
         def text(x: Any) -> str:
@@ -133,7 +135,7 @@ class Scalars:
 def simplified(scalars: Scalars) -> Scalars:
     """The same outputs, gradient and adjoints from fewer Values."""
     differentiated = bool(scalars.became)  # or else equal Values are one from here on
-    if differentiated and scalars.kind == "rows" and not any(v.row in AFTERWARDS for v in scalars.order()):
+    if differentiated and scalars.kind == "rows" and not any(v.row in AFTERWARDS for v in scalars.order):
         return scalars  # there is nothing new to simplify
     wanted = [*scalars.outputs, *scalars.gradient.values()]
     by_row = scalars.input_leaves if differentiated and scalars.by_row else ()

@@ -138,11 +138,11 @@ class Variant:
 
     def is_small(self) -> bool:
         """Whether machine code is worth the time that LLVM takes for it."""
-        return sum(len(v.x) if type(v.x) is tuple else 1 for v in self.scalars.order()) <= SMALL
+        return sum(len(v.x) if type(v.x) is tuple else 1 for v in self.scalars.order) <= SMALL
 
     def has_code(self) -> bool:
         """Whether there is machine code for each primitive here."""
-        return Kernel is not None and all(has_code(v.row) for v in self.scalars.order() if v.row)
+        return Kernel is not None and all(has_code(v.row) for v in self.scalars.order if v.row)
 
 
 def through(passes: Passes, stage: Any, *names: str) -> Any:

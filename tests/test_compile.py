@@ -20,7 +20,7 @@ import pytest
 
 import autograd
 import nn
-from autograd import Value, derive, dot, draw, hessian, matvec, total
+from autograd import Value, derive, dot, draw, hessian, matvec, total, where
 from autograd.ops import TABLE
 from autograd.program.arrays import Gather, Rows, Select
 from autograd.program.variant import Kernel
@@ -641,6 +641,16 @@ def test_pairs_are_half_of_a_grid_and_the_other_half_is_never_at_fault():
 
     p = check(near, [RNG.permuted(np.tile(np.arange(6.0), (4, 1)), axis=1)], list(w))
     assert "xp.where(" in p.source and p.source.count("/ ") < 20
+
+
+def test_comparisons_of_pairs_stay_conditions():
+    def f(x):
+        pairs = [(i, j) for i in range(5) for j in range(i, 5)]
+        return total([where(~(x[i] >= x[j]), lambda: (x[i] * x[j]).tanh(), 0.5) for i, j in pairs])
+
+    rows = RNG.normal(size=(4, 5))
+    found = autograd.compile(f, engine="numpy").per_example(rows)
+    assert found == pytest.approx([f([Value(v) for v in row]).data for row in rows], rel=1e-12)
 
 
 def test_ends_of_a_rod_join_its_inner_cells():

@@ -24,6 +24,7 @@ import numpy as np
 
 from .. import ops
 from ..graph import parents, topological_order
+from ..ops import CONDITIONS
 from ..value import Constant as Number
 from ..value import Value
 from .arrays import (
@@ -49,7 +50,7 @@ from .scalars import Scalars, shapes_of
 from .simplify import COMMUTATIVE, ROW_SUM
 
 SMALLEST = 12  # groups of fewer Values are not worth an array of their operands
-TOTAL = (ops.add, ops.sub, ops.mul, ops.neg, ops.dot, ops.total)  # these are defined everywhere
+TOTAL = (ops.add, ops.sub, ops.mul, ops.neg, ops.dot, ops.total, *CONDITIONS)  # these are defined everywhere
 NUMBER, LEAF = -2, -1  # in a signature, instead of an array's number: a constant; a leaf in no array yet
 
 

@@ -34,7 +34,9 @@ def fault(program: Program, names: list[str]) -> tuple[str, dict[tuple[str, str,
     """What is wrong with a program, "" if nothing is, and the differences."""
     try:
         differences = compared(program, names)
-    except ArithmeticError as error:
+    except Undecided:
+        raise
+    except Exception as error:
         return f"{type(error).__name__}: {error}", {}
     worst, (a, b, kind) = excess(differences)
     if worst <= 1.0:

@@ -646,7 +646,7 @@ def test_pairs_are_half_of_a_grid_and_the_other_half_is_never_at_fault():
 def test_comparisons_of_pairs_stay_conditions():
     def f(x):
         pairs = [(i, j) for i in range(5) for j in range(i, 5)]
-        return total([where(~(x[i] >= x[j]), lambda: (x[i] * x[j]).tanh(), 0.5) for i, j in pairs])
+        return total([where(~(x[i] >= x[j]), x[i] * x[j], 0.5) for i, j in pairs])
 
     rows = RNG.normal(size=(4, 5))
     found = autograd.compile(f, engine="numpy").per_example(rows)

@@ -226,11 +226,12 @@ def array_ufunc(ufunc: Any, method: str, inputs: Any, kwargs: dict[str, Any]) ->
     arrays = list(map(_as_array, inputs))
     if function and not any(isinstance(x, Condition) for a in arrays if a.dtype == object for x in a.flat):
         result = np.frompyfunc(function, len(arrays), 1)(*arrays)
-        if ufunc in _COMPARISONS and all(isinstance(x, bool) for x in result.flat):
-            return result.astype(bool)  # a mask
-        for x in result.flat:
-            if isinstance(x, Condition):
-                x.masks = True
+        if ufunc in _COMPARISONS and isinstance(result, np.ndarray):
+            if all(isinstance(x, bool) for x in result.flat):
+                return result.astype(bool)  # a mask
+            for x in result.flat:
+                if isinstance(x, Condition):
+                    x.masks = True
         return _viewed(result, *inputs)
     if ufunc is np.add and method == "reduce":  # of masks, a count
         arrays = [np.frompyfunc(_as_number, 1, 1)(x) if x.dtype == object else x for x in arrays]

@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a plain check
 
 import nn
 from autograd import Value, maximum, total
-from autograd.program.variant import Kernel, Reading
+from autograd.program.variant import Kernel, Variant
 
 ENGINES = (
     "auto",
@@ -261,7 +261,7 @@ def run(seed, engine, shift=0.0):
         with contextlib.ExitStack() as stack:
             stack.enter_context(contextlib.redirect_stderr(said))
             if engine == "auto without native":
-                stack.enter_context(mock.patch.object(Reading, "is_small", lambda self: False))
+                stack.enter_context(mock.patch.object(Variant, "is_small", lambda self: False))
             history = nn.fit(
                 t.model,
                 t.X,

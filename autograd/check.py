@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from . import ops
-from .graph import dependents, operands, parents, topological_order
+from .graph import dependents, operands, topological_order
 from .node import Node, data_of
 from .program.compiled import argument_names
 from .transforms import ArgNums, TracedCall, formed, jacobian, numbers_in, places_of, table_of
@@ -113,7 +113,7 @@ def rounding_errors(order: Iterable[Node], rearranged: bool = False) -> dict[Any
     """Bounds of the rounding errors of Values, parents first: a running error analysis (Wilkinson's).
 
     An operation adds one rounding unit of its result, `dot` and `total` one of each term. With `rearranged`,
-    the bounds hold for sums in any order, too, and a sign that rounding may turn is off by 2.
+    the bounds hold for sums in any order, too, and for either side of a relu.
     """
     error: dict[Any, float] = {}
     for v in order:
@@ -126,10 +126,8 @@ def rounding_errors(order: Iterable[Node], rearranged: bool = False) -> dict[Any
             new += sum(error.get(x, 0.0) * error.get(y, 0.0) for x, y in factors)
         elif v.row is ops.pow and v._dy is None and v.y > 1.0:  # as a product, at 0
             new = max(new, error.get(v.x, 0.0) ** v.y)
-        elif rearranged and v.row in (ops.sign, ops.step, ops.relu):
-            away = sum(error.get(p, 0.0) for p in parents(v))
-            if abs(data_of(v.x) - (0.0 if v.y is None else data_of(v.y))) < UNITS * away:
-                new = away if v.row is ops.relu else 2.0
+        elif rearranged and v.row is ops.relu and abs(v.x._data) < UNITS * error[v.x]:
+            new = error[v.x]  # rounding may choose the side
         is_copy = v.row is ops.mul and type(v.y) is float and v.y == 1.0  # TracedCall writes these
         if v.row is not None and not is_copy:
             is_sum = type(v.x) is tuple or (rearranged and v.row in (ops.add, ops.sub))

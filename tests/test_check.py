@@ -293,13 +293,14 @@ def test_arguments_that_are_not_finite_are_named():
         check_gradients(lambda v: v[0], [1.0, math.nan])
 
 
-def test_rounding_that_may_turn_a_sign_counts_the_sign_whole():
+def test_rounding_may_choose_the_side_of_a_relu():
     x, y = Value(0.1), Value(0.2)
-    near, far = x + y - 0.3, x + y - 0.2
-    values = near, np.sign(near), np.sign(far)
-    for rearranged, of_near in ((False, 1e-15), (True, 2.0)):
-        error = rounding_errors(topological_order(*values), rearranged)
-        assert [error[v] for v in values] == pytest.approx([0.0, of_near, 0.0], abs=1e-15)
+    near, far = 0.3 - x - y, 0.2 - x - y
+    for rearranged in (False, True):
+        error = rounding_errors(topological_order(near.relu(), far.relu()), rearranged)
+        by_value = {v.x: e for v, e in error.items() if v.op == "relu"}
+        assert near.data < 0.0 and by_value[far] < 1e-300
+        assert by_value[near] == error[near] if rearranged else by_value[near] < 1e-300
 
 
 def test_rounding_of_a_rearranged_sum_is_that_of_its_terms():

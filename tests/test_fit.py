@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from soak_training import tried
 
 import nn
 from autograd import Value, compile
@@ -392,3 +393,8 @@ def test_data_that_are_not_finite_are_named_and_no_learning_rate_is_blamed(engin
             nn.fit(model, x, y, engine=engine, rng=np.random.default_rng(0), **settings)
         assert str(found.value).startswith(f"X, row {place[0]}, column {place[1]} is {bad}: the loss stopped")
         assert "learning rate" not in str(found.value) and [p.data for p in model.parameters()] == before
+
+
+def test_a_rate_that_falls_with_each_parameter_is_noticed_beside_kinks():
+    outcome, wrong = tried(7000004, "auto without native")
+    assert (outcome, wrong) == ("fell back", "")

@@ -10,7 +10,7 @@ import functools
 import itertools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -151,10 +151,9 @@ class Source:
     """A Python function of planned arrays, as text: one rule for each kind of array.
 
     It takes the arguments and then the arrays of the leaves, and returns a tuple of the outputs, or of the
-    arrays `returned`.
-    `constants` has numbers too many to be written out, and functions of primitives that are not the table's.
-    `fast` is for NumPy alone; `watch`, for NumPy where it raises what is invalid, stops at infinities that
-    would be masked.
+    arrays `returned`. `constants` has numbers too many to be written out, and functions of primitives that
+    are not the table's. `fast` is for NumPy alone; `watch`, for NumPy where it raises what is invalid, stops
+    at infinities that would be masked.
     """
 
     def __init__(
@@ -197,6 +196,12 @@ class Source:
         inner.append(f"return {self.names.title}")
         blocks = "\n\n".join(inner).replace("\n", "\n    ").replace("    \n", "\n")
         return f"def program(xp{', constants' if self.constants else ''}):\n    {blocks}\n"
+
+    def function(self, xp: Any) -> Callable[..., tuple[Any, ...]]:
+        """The function, for an array module."""
+        namespace: dict[str, Any] = {}
+        exec(str(self), namespace)
+        return namespace["program"](xp, *([self.constants] if self.constants else []))
 
     def _is_plain(self, array: Array) -> bool:
         known = not isinstance(array, Input | Leaf) and not array.shape

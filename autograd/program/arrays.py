@@ -5,8 +5,7 @@
 
 Axes are numbers: those of an array's shape count from 0, and those that are summed over go on from there.
 A view lays elements of an array along such axes: x[1:] along (1,) is x[1 + j]; of an array of 6, as (2, 3),
-x[:, 1] along (0,) is x[3 i + 1]. An array that varies by row
-has its shape for each row of the data.
+x[:, 1] along (0,) is x[3 i + 1]. An array that varies by row has its shape for each row of the data.
 """
 
 from __future__ import annotations

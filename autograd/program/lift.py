@@ -487,10 +487,7 @@ def _in_use(arrays: Iterable[Array], n: int) -> dict[Array, None]:
     """The arrays of leaves as they are used first, until there are n of them."""
     found: dict[Array, None] = {}
     for array in arrays:
-        for term in array.terms:
-            for x in term:
-                if isinstance(x, View) and isinstance(x.array, Leaf):
-                    found[x.array] = None
+        found.update((view.array, None) for view in array.views if isinstance(view.array, Leaf))
         if len(found) == n:
             break
     return found

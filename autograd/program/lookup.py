@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from .. import ops
+from ..graph import topological_order
 from ..value import Constant, Value, dot, total
 
 MOST_VALUES = 1000  # of an index
@@ -90,17 +91,7 @@ class _Graphs:
         """The nodes of these outputs."""
         own = {v: w for a, b in zip(inputs, self.inputs) for v, w in zip(a.flat, b.flat)}
         found: dict[Value, int] = {}
-        stack = [v for v in outputs if isinstance(v, Value)]
-        while stack:
-            v = stack[-1]
-            if v in found:
-                stack.pop()
-                continue
-            waiting = [p for p in _parts(v) if isinstance(p, Value) and p not in found]
-            if waiting:
-                stack += waiting
-                continue
-            stack.pop()
+        for v in topological_order(*(v for v in outputs if isinstance(v, Value))):
             if v.row is None:
                 leaf = own.get(v, v)
                 found[v] = self._leaf(leaf._data if isinstance(leaf, Constant) else leaf)
@@ -108,10 +99,6 @@ class _Graphs:
                 x, y = (self._operand(operand, found) for operand in (v.x, v.y))
                 found[v] = self._node((v.row, x, y), v)
         return [found[v] if isinstance(v, Value) else self._leaf(v) for v in outputs]
-
-    def number_of(self, key: Any) -> int:
-        """The number of a node that is there; -1 if there is none."""
-        return self.numbers.get(key, -1)
 
     def _operand(self, x: Any, found: dict[Value, int]) -> Any:
         if type(x) is tuple:
@@ -139,50 +126,50 @@ class _Merging:
 
     def merged(self, nodes: tuple[int, ...]) -> Any:
         """The Value, or number, that these are for the first recording and for the others."""
-        stack = [nodes]
-        while stack:
-            nodes = stack[-1]
-            if nodes not in self.done:
-                if len(set(nodes)) == 1:
-                    self.done[nodes] = self.graph.values[nodes[0]]
-                elif (place := self._looked_up(nodes)) is not None:
-                    chosen = [(k, node) for (p, k), node in zip(self.origin, nodes[1:]) if p == place]
-                    waiting: list[Any] = [(node,) for _, node in chosen if (node,) not in self.done]
-                    if waiting:
-                        stack += waiting
-                        continue
-                    self.done[nodes] = dot(self._is(place), [self.done[node,] for _, node in chosen])
-                else:
-                    operands = self._parts(nodes)
-                    waiting = [ids for ids in _each(operands) if ids not in self.done]
-                    if waiting:
-                        stack += waiting
-                        continue
-                    x, y = (_replaced(ids, self.done) for ids in operands)
-                    row = self.graph.made[nodes[0]][0]
-                    self.done[nodes] = _made_of(row, x, y)
-            stack.pop()
-        return self.done[nodes]
+        values = self.graph.values
+
+        def looked_up(place: Spot, nodes: tuple[int, ...]) -> Value:
+            elements = [values[node] for (p, _), node in zip(self.origin, nodes[1:]) if p == place]
+            return dot(self._is(place), elements)
+
+        return self._folded(nodes, self.done, values.__getitem__, looked_up, _made_of)
 
     def predicted(self, nodes: tuple[int, ...], chosen: dict[Spot, float]) -> int:
-        """The node that merged() stands for where the indices are these."""
-        done: dict[tuple[int, ...], int] = {}
+        """The node that merged() stands for where the indices are these; -1 if there is none."""
+
+        def looked_up(place: Spot, nodes: tuple[int, ...]) -> int:
+            return nodes[1 + self.origin.index((place, int(chosen[place])))]
+
+        def made_of(*key: Any) -> int:
+            return self.graph.numbers.get(key, -1)
+
+        return self._folded(nodes, {}, int, looked_up, made_of)
+
+    def _folded(
+        self,
+        nodes: tuple[int, ...],
+        done: dict[Any, Any],
+        same: Callable[[int], Any],
+        looked_up: Callable[[Spot, tuple[int, ...]], Any],
+        made_of: Callable[..., Any],
+    ) -> Any:
+        """What nodes come to, operands first: those that are the same, elements, and those of one row."""
         stack = [nodes]
         while stack:
             nodes = stack[-1]
             if nodes not in done:
                 if len(set(nodes)) == 1:
-                    done[nodes] = nodes[0]
+                    done[nodes] = same(nodes[0])
                 elif (place := self._looked_up(nodes)) is not None:
-                    done[nodes] = nodes[1 + self.origin.index((place, int(chosen[place])))]
+                    done[nodes] = looked_up(place, nodes)
                 else:
-                    x, y = self._parts(nodes)
-                    waiting = [ids for ids in _each((x, y)) if ids not in done]
+                    operands = self._parts(nodes)
+                    waiting = [ids for ids in _each(operands) if ids not in done]
                     if waiting:
                         stack += waiting
                         continue
                     row = self.graph.made[nodes[0]][0]
-                    done[nodes] = self.graph.number_of((row, *(_replaced(ids, done) for ids in (x, y))))
+                    done[nodes] = made_of(row, *(_replaced(ids, done) for ids in operands))
             stack.pop()
         return done[nodes]
 
@@ -209,10 +196,6 @@ class _Merging:
             conditions = [Value._record(ops.equal, x, float(k)) for k in ks]
             self.is_value[place] = [Value._record(ops.where, c, (1.0, 0.0)) for c in conditions]
         return self.is_value[place]
-
-
-def _parts(v: Value) -> list[Any]:
-    return [p for x in (v.x, v.y) for p in (x if type(x) is tuple else (x,))]
 
 
 def _together(operands: list[Any]) -> Any:

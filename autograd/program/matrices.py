@@ -148,10 +148,7 @@ class Matrices:
         scalars, arrays = self._plan.lifted.scalars, [self._array[array.name] for array in self.arrays]
         if not data and not scalars.by_row:
             data = tuple(scalars.inputs)
-        source = Source(self._names, returned=arrays)
-        namespace: dict[str, Any] = {}
-        exec(str(source), namespace)
-        function = namespace["program"](np, *([source.constants] if source.constants else []))
+        function = Source(self._names, returned=arrays).function(np)
         leaves = [leaf.values for leaf in self._plan.lifted.leaves]
         results = function(*map(_numbers, data), *map(_numbers, leaves))
         return {array.name: np.asarray(x) for array, x in zip(self.arrays, results)}

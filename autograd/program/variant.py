@@ -78,10 +78,7 @@ class Variant:
     @collector_off()
     def function(self, xp: Any, **options: Any) -> Callable[..., Any]:
         """The source's function for an array module; see Source for the options."""
-        source = Source(self.names, **options)
-        namespace: dict[str, Any] = {}
-        exec(str(source), namespace)
-        return namespace["program"](xp, *([source.constants] if source.constants else []))
+        return Source(self.names, **options).function(xp)
 
     def run_numpy(
         self, arrays: Sequence[np.ndarray], data: Sequence[np.ndarray], fast: bool

@@ -168,6 +168,10 @@ def test_matrices_of_one_example_are_the_textbooks():
     a = Value(2.0)
     u = 2.0 * a
     assert matrices((3.0 * u).exp() + u.sin()).adjoint_place(u) is None  # 3 (2 a) became 6 a
+    with pytest.raises(KeyError, match="no array is called 'w9'; there are"):
+        m.element("w9")
+    with pytest.raises(TypeError, match="takes data for x, t, not 1 arrays"):
+        m.run(x)
     with pytest.raises(TypeError, match=r"takes a Value, not 3\.0"):
         matrices(3.0)
     with pytest.raises(IndexError, match="shape"):

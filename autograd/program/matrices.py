@@ -113,6 +113,8 @@ class Matrices:
 
     def element(self, name: str, index: Sequence[int] = ()) -> Element:
         """How an entry of an array is computed; data and leaves have no terms."""
+        if name not in self._array:
+            raise KeyError(f"no array is called {name!r}; there are {', '.join(self._array)}")
         array = self._array[name]
         if len(index) != len(array.shape) or not all(0 <= i < n for i, n in zip(index, array.shape)):
             raise IndexError(f"{name} has the shape {array.shape}, and no entry {tuple(index)}")
@@ -148,6 +150,8 @@ class Matrices:
         scalars, arrays = self._plan.lifted.scalars, [self._array[array.name] for array in self.arrays]
         if not data and not scalars.by_row:
             data = tuple(scalars.inputs)
+        if len(data) != len(scalars.names):
+            raise TypeError(f"this program takes data for {', '.join(scalars.names)}, not {len(data)} arrays")
         function = Source(self._names, returned=arrays).function(np)
         leaves = [leaf.values for leaf in self._plan.lifted.leaves]
         results = function(*map(_numbers, data), *map(_numbers, leaves))

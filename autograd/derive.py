@@ -10,7 +10,7 @@ pushforward walks it from the leaves to the outputs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from operator import mul as times
 from typing import Any
 
@@ -38,18 +38,22 @@ def derive(output: Value, wrt: Iterable[Value]) -> list[Value]:
 
 
 def adjoints(
-    seeds: dict[Value, Any], wrt: Iterable[Value], order: Iterable[Value] | None = None
+    seeds: dict[Value, Any],
+    wrt: Iterable[Value],
+    order: Iterable[Value] | None = None,
+    invariant: Collection[Value] = (),
 ) -> dict[Value, Any]:
     """∂(Σ seed · output)/∂v, Values or numbers, for each v of wrt and for the Values between.
 
     `seeds` has a seed for each output. A v that no output depends on is left out. `order` has the Values
-    to differentiate, parents first; by default, all that the outputs were computed from.
+    to differentiate, parents first; by default, all that the outputs were computed from. By what is
+    `invariant`, the derivative is known to be 0.
     """
     order = list(topological_order(*seeds) if order is None else order)
     inside = set(order)
     # Insertion order is forward; the loop below runs it in reverse, from the outputs to wrt.
     arriving: dict[Value, list[tuple[Any, Any]]] = {v: [] for v in wrt if v not in inside}
-    arriving |= {v: [] for v in dependents(order, wrt)}
+    arriving |= {v: [] for v in dependents(order, wrt) if v not in invariant}
     for v, seed in seeds.items():
         if v in arriving:
             arriving[v].append((seed, 1.0))

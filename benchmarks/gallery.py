@@ -68,7 +68,7 @@ def leaves(array, name):
 
 def of_source(program, rows):
     """Scalar operations of a compiled loss and its gradient; lines and gathers of its NumPy function."""
-    order = program.variant("gradient", *rows).scalars.order()
+    order = program.variant("gradient", *rows).scalars.order
     operations = sum(len(v.x) if type(v.x) is tuple else 1 for v in order if v.op)
     function = program.source.split("loss_gradient(")[1]
     lines = [line for line in function.splitlines()[1:] if line.strip()]  # of which one returns the function

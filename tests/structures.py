@@ -162,6 +162,35 @@ def recurrence(rng, a, pick):
     return np.array(hs if every else h, dtype=object)
 
 
+ONE_STEP = [
+    lambda w, c, x, u, v, before: np.tanh(w[0] * u + w[1] * v + w[2] * x),
+    lambda w, c, x, u, v, before: u + 0.1 * (w[0] * np.sin(v)),
+    lambda w, c, x, u, v, before: 0.5 * u - 0.3 * before + w[1],
+    lambda w, c, x, u, v, before: c * np.tanh(u) + w[0] * x,
+    lambda w, c, x, u, v, before: u - (u * u - 1.0 - abs(w[2])) / (1.0 + u * u + v * v),
+    lambda w, c, x, u, v, before: v * 0.9 + x,
+]
+
+
+@step
+def scan(rng, a, pick):
+    """A state that alike steps carry on, with data and numbers of their own; perhaps the sum of all."""
+    a = a.ravel()
+    k, steps = int(rng.integers(1, 4)), int(rng.integers(3, 9))
+    w, c = pick((k, 3)), rng.normal(size=steps)
+    state = before = [a[j % len(a)] for j in range(k)]
+    ways, reverse, states = rng.integers(len(ONE_STEP), size=k), rng.random() < 0.5, []
+    for t in range(steps):
+        x, after = a[(steps - 1 - t if reverse else t) % len(a)], []
+        for j in range(k):
+            u, v = state[j], (state + after)[-1 - j]
+            after.append(ONE_STEP[ways[j]](w[j], c[t], x, u, v, before[j]))
+        state, before = after, state
+        states.append(after)
+    way = rng.integers(3)
+    return np.array([states, state, [sum(each) for each in zip(*states)]][way], dtype=object)
+
+
 @step
 def shifted(rng, a, _):
     """Differences of neighbours along the last axis, or sums up to each."""

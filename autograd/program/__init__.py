@@ -16,6 +16,7 @@ from .array_rules import simplified_arrays
 from .compiled import Program, compile
 from .differentiate import differentiate
 from .lift import Lifted
+from .loops import rolled
 from .matrices import Matrices, Place
 from .names import name
 from .plan import plan
@@ -31,6 +32,7 @@ PASSES: dict[str, Callable[[Any], Any]] = {
     "lift": Lifted,  # scalars that are computed alike form arrays
     "simplify arrays": simplified_arrays,  # by rules that depend on numbers, of whole arrays
     "plan": plan,  # the arrays that are needed, in order
+    "roll": rolled,  # alike statements are loops
     "name": name,  # w1, h1, delta1
     "print": Source,  # Python source, for any array library
 }

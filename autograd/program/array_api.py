@@ -24,11 +24,17 @@ from .arrays import (
     Gather,
     Input,
     Leaf,
+    Loop,
     Map,
+    Member,
+    Moving,
+    Reduce,
     Rows,
     Select,
+    Series,
     Spread,
     Stack,
+    Stacked,
     View,
     Window,
     size,
@@ -75,6 +81,14 @@ def maximum(x, y):
     "minimum": """
 def minimum(x, y):
     return xp.where((x > y) | (y != y), y, x)
+""",
+    "largest": """
+def largest(x, axis):
+    return xp.max(x, axis=axis) if hasattr(xp, "__array_api_version__") else xp.amax(x, axis)
+""",
+    "smallest": """
+def smallest(x, axis):
+    return xp.min(x, axis=axis) if hasattr(xp, "__array_api_version__") else xp.amin(x, axis)
 """,
     "step": """
 def step(x, y):
@@ -139,6 +153,14 @@ def flip(x, axis):
 """,
     "maximum": "maximum = xp.maximum",
     "minimum": "minimum = xp.minimum",
+    "largest": """
+def largest(x, axis):
+    return x.max(axis)
+""",
+    "smallest": """
+def smallest(x, axis):
+    return x.min(axis)
+""",
     "step": """
 def step(x, y):
     return xp.heaviside(x - y, 0.5)
@@ -172,10 +194,13 @@ class Source:
         self._unnoticed = planned.unnoticed if watch else set()
         self._texts: dict[Array, Text] = {}
         self._plain: set[Array] = set()  # those whose texts are Python's numbers
-        for array in planned.arrays:
-            if self._is_plain(array):
-                self._plain.add(array)
-            self._write(array)
+        self._indent, self._counter = "", ""
+        self._lists: dict[Series, str] = {}
+        self._lengths: dict[str, int] = {}
+        self._in_list: dict[Array, tuple[str, int]] = {}  # the name of a list, and the place there
+        self._written = planned.written
+        for statement in planned.statements:
+            self._state(statement)
         outputs = planned.lifted.outputs if returned is None else returned
         self._returned = [self._as_array(array, self._texts[array])[0] for array in outputs]
 
@@ -204,30 +229,84 @@ class Source:
         return namespace["program"](xp, *([self.constants] if self.constants else []))
 
     def _is_plain(self, array: Array) -> bool:
+        if isinstance(array, Member):
+            return not self._plain.isdisjoint(array.series.members)
         known = not isinstance(array, Input | Leaf) and not array.shape
-        return known and all(view.array in self._plain for view in array.views)
+        return known and all(self._is_plain_operand(view.array) for view in array.views)
+
+    def _is_plain_operand(self, array: Array) -> bool:
+        return self._is_plain(array) if isinstance(array, Member) else array in self._plain
 
     def _as_array(self, array: Array, text: Text) -> Text:
         return (f"xp.asarray({text[0]}, dtype=xp.float64)", ATOM) if array in self._plain else text
 
     # Statements
 
-    def _write(self, array: Array) -> None:
+    @functools.singledispatchmethod
+    def _state(self, array: Array) -> None:
         """Write an array's line, or keep its expression for the one place where it is used."""
-        text, precedence = self._expression(array)
-        if not array.terms:
-            self._texts[array] = text, precedence
+        text, name = self._computed(array), self.names.of.get(array, "")
+        if not array.terms or (not name and self._uses[array] == 1 and len(text[0]) <= 60):
+            self._texts[array] = text
             return
-        name = self.names.of.get(array, "")
-        if not name and self._uses[array] == 1 and len(text) <= 60:
-            self._texts[array] = (text, precedence)
-            return
-        name = name or self.names.unique(self.names.proposed.get(array, "t"))
-        shape = _shape(array)
-        note = f"  # {_tuple(shape)}" if shape else ""
-        self._lines.append(f"{name} = {text}{note}")
+        self._assign(array, name or self.names.proposed.get(array, "t"), text[0], bool(name))
+
+    @_state.register
+    def _(self, series: Series) -> None:
+        given, made = series.members[: series.given], series.members[series.given :]
+        named = [
+            self.names.of[array] for array in made if array in self.names.of
+        ]  # they have no line of their own
+        proposed = self.names.proposed.get(series.members[-1], "t" if series.members[-1].terms else "c")
+        name = self._lists[series] = named[0] if named else self.names.unique(proposed)
+        for array in given:
+            if array not in self._texts:
+                self._texts[array] = self._computed(array)
+        self._line(f"{name} = [{', '.join(self._texts[array][0] for array in given)}]", series.members[0])
+        if not self._plain.isdisjoint(series.members):
+            self._plain.update(series.members)
+        for i, array in enumerate(given if made else ()):
+            self._put(series, array, i)
+
+    @_state.register
+    def _(self, loop: Loop) -> None:
+        self._counter = self._counter or self.names.unique("i")
+        self._line(f"for {self._counter} in range({len(loop.steps)}):")
+        self._indent = "    "
+        for array, step in zip(loop.body, loop.steps[0]):
+            text, series = self._computed(array), loop.series.get(array)
+            if series:
+                self._line(f"{self._lists[series]}.append({text[0]})", array)
+                self._texts[array] = self._of_list(series, Moving(series.given, 1))
+            elif self._uses[array] == 1 and len(text[0]) <= 60:
+                self._texts[array] = text
+            else:
+                self._assign(array, self.names.of.get(step) or self.names.proposed.get(step, "t"), text[0])
+        self._indent = ""
+        for series in loop.series.values():
+            for i, array in enumerate(series.members[series.given :], series.given):
+                self._put(series, array, i)
+
+    def _put(self, series: Series, array: Array, i: int) -> None:
+        """An array is in a list from now on."""
+        self._in_list[array] = self._lists[series], i
+        self._lengths[self._lists[series]] = len(series.members)
+        self._texts[array] = self._of_list(series, i)
+
+    def _computed(self, array: Array) -> Text:
+        if self._is_plain(array):
+            self._plain.add(array)
+        return self._expression(self._written.get(array, array))
+
+    def _assign(self, array: Array, name: str, text: str, is_taken: bool = False) -> None:
+        name = name if is_taken else self.names.unique(name)
+        self._line(f"{name} = {text}", array)
         self.lines[array] = name, self._lines[-1]
         self._texts[array] = (name, ATOM)
+
+    def _line(self, text: str, array: Array | None = None) -> None:
+        shape = _shape(array) if array else []
+        self._lines.append(f"{self._indent}{text}" + (f"  # {_tuple(shape)}" if shape else ""))
 
     def _constant(self, numbers: np.ndarray, kind: str = "float64") -> Text:
         if numbers.ndim == 0:
@@ -264,6 +343,25 @@ class Source:
         return self._constant(array.numbers, "bool" if array.numbers.dtype == bool else "float64")
 
     @_expression.register
+    def _(self, array: Stacked) -> Text:
+        rows, texts = int(array.by_row), []
+        for name, run in itertools.groupby(array.members, lambda a: self._in_list.get(a, ("", 0))[0]):
+            members = list(run)
+            places = [self._in_list[member][1] for member in members] if name else []
+            steps = {b - a for a, b in itertools.pairwise(places)}
+            if len(steps) == 1:
+                (step,), last = steps, places[-1]
+                stop = last + step if 0 <= last + step < self._lengths[name] else None
+                taken = _slice(slice(places[0], stop, step if step != 1 else None))
+                texts.append(f"*{name}" + (f"[{taken}]" if taken != ":" else ""))
+            else:
+                texts += [self._as_array(a, self._texts[a])[0] for a in members]
+        text = texts[0][1:] if len(texts) == 1 and texts[0][0] == "*" else f"[{', '.join(texts)}]"
+        if not self._plain.isdisjoint(array.members):
+            return f"xp.asarray({text}, dtype=xp.float64)", ATOM
+        return f"xp.stack({text}, axis={rows})", ATOM
+
+    @_expression.register
     def _(self, array: Map) -> Text:
         row, axes = array.row, _axes(array)
         texts = [
@@ -288,6 +386,18 @@ class Source:
         return f"{self._function(row)}({', '.join(text for text, _ in texts)})", ATOM
 
     @_expression.register
+    def _(self, array: Reduce) -> Text:
+        (view,), axes = array.operands, _axes(array)
+        text, _, labels = self._viewed(view)
+        if watched(array, self._unnoticed):
+            self._helpers["finite"] = None
+            text = f"finite({text})"
+        name = {ops.maximum: "largest", ops.minimum: "smallest"}[array.row]
+        self._helpers[name] = None
+        where, rest = labels.index(len(array.shape)), [l for l in labels if l != len(array.shape)]
+        return self._spread(f"{name}({text}, {where})", ATOM, rest, axes)
+
+    @_expression.register
     def _(self, array: Spread) -> Text:
         text = self._spread(*self._viewed(array.view), _axes(array))
         long = {axis for axis, n in enumerate(array.shape) if n > 1}
@@ -306,7 +416,7 @@ class Source:
         out = texts[0]
         for text in texts[1:]:
             if len(out[0]) > 1000:  # Python's parser has its limits
-                self._lines.append(f"{(name := self.names.unique('t'))} = {out[0]}")
+                self._line(f"{(name := self.names.unique('t'))} = {out[0]}")
                 out = name, ATOM
             out = _operation(ops.add, out, text)
         return out
@@ -392,10 +502,18 @@ class Source:
         axis = "" if len(where) == len(labels) else f", axis={where[0] if len(where) == 1 else tuple(where)}"
         return f"xp.sum({text}{axis})", ATOM, [l for l in labels if l not in summed]
 
+    def _text(self, array: Array) -> Text:
+        if not isinstance(array, Member):
+            return self._texts[array]
+        return self._of_list(array.series, Moving(array.start, array.stride))
+
+    def _of_list(self, series: Series, i: int) -> Text:
+        return f"{self._lists[series]}[{_index_text(i, self._counter)}]", ATOM
+
     def _viewed(self, view: View) -> tuple[str, int, list[Any]]:
         """The elements that a view takes of its array, with the labels of their axes."""
         array = view.array
-        text, precedence = self._texts[array]
+        text, precedence = self._text(array)
         rows = ["N"] if array.by_row else []
         labels = [*rows, *view.axes]
         if isinstance(view, Select):
@@ -417,14 +535,14 @@ class Source:
 
     def _selected(self, view: Select, rows: list[Any]) -> Text:
         """A view's elements: the array reshaped, a slice or a number along each axis, then the windows."""
-        text, precedence = self._texts[view.array]
+        text, precedence = self._text(view.array)
         if view.shape != view.array.shape:
             text, precedence = f"xp.reshape({text}, {_tuple([*rows, *view.shape])})", ATOM
         taken = [
             slice(None) if isinstance(i, Window) else _ascending(n, i) for n, i in zip(view.shape, view.index)
         ]
         if any(i != slice(None) for i in taken):
-            parts = [":"] * len(rows) + [_slice(i) for i in taken]
+            parts = [":"] * len(rows) + [_slice(i, self._counter) for i in taken]
             text, precedence = f"{_in((text, precedence), ATOM)}[{', '.join(parts)}]", ATOM
         kept = [i for i in view.index if not isinstance(i, int)]
         for axis, i in reversed(list(enumerate(kept, len(rows)))):
@@ -484,10 +602,22 @@ def _tuple(items: Sequence[Any]) -> str:
     return f"({', '.join(map(str, items))}{',' * (len(items) == 1)})"
 
 
-def _slice(i: Any) -> str:
+def _slice(i: Any, counter: str = "i") -> str:
     if isinstance(i, int):
+        return _index_text(i, counter)
+    start, stop = ("" if x is None else _index_text(x, counter) for x in (i.start, i.stop))
+    return f"{start if start != '0' else ''}:{stop}" + (f":{i.step}" if i.step else "")
+
+
+def _index_text(i: int, counter: str) -> str:
+    """An index at a step of a loop."""
+    if not isinstance(i, Moving):
         return str(i)
-    return f"{i.start or ''}:{'' if i.stop is None else i.stop}" + (f":{i.step}" if i.step else "")
+    start, stride = int(i), i.stride
+    count = counter if abs(stride) == 1 else f"{abs(stride)} * {counter}"
+    if stride < 0:
+        return f"{start} - {count}"
+    return f"{count} + {start}" if start else count
 
 
 def _ascending(n: int, i: Any) -> Any:

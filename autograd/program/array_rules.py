@@ -2,6 +2,8 @@
 
     t = 1.0 * z[1:3]    t is that view of z: whatever computes with t computes with it
     c2 = c1             equal constants are one
+    Σ z[i] (2.0 * y[i])  a number of a factor is one of the product
+    max(max(z[0], z[1]), z[2])  the largest along an axis of z
 
 Here are the rules that depend on a number, for all of an array at once. Before the lift, where simplify
 applies them, 1 x among 2 y and 3 z stays.
@@ -9,10 +11,14 @@ applies them, 1 x among 2 y and 3 z stays.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from .. import ops
-from .arrays import Array, Constant, Contract, Map, Spread, View, reached
+from ..ops import Primitive
+from .arrays import Array, Constant, Contract, Map, Reduce, Select, Spread, View, reached
 from .lift import Lifted
 
 # The first and the second operand that leaves the other as it is.
@@ -21,27 +27,80 @@ NEUTRAL = {ops.add: (0.0, 0.0), ops.sub: (None, 0.0), ops.mul: (1.0, 1.0), ops.d
 
 def simplified_arrays(lifted: Lifted) -> Lifted:
     """The same results and gradient from fewer arrays."""
+    arrays = reached(lifted.outputs)
+    uses = Counter(view.array for array in arrays for view in array.views)
+    uses.update(lifted.outputs)
     became: dict[Array, Array] = {}
     constants: dict[Any, Array] = {}
-    for array in reached(lifted.outputs):
+    for array in arrays:
         for view in array.views:
             view.array = became.get(view.array, view.array)
         if isinstance(array, Constant):
             new: Array = constants.setdefault((array.shape, array.numbers.tobytes()), array)
         else:
-            new = _simplified(array)
+            new = _simplified(array, uses)
+            uses[new] = uses[array]
         if new is not array:
             became[array] = new
     lifted.replace(became)
     return lifted
 
 
-def _simplified(array: Array) -> Array:
+def _simplified(array: Array, uses: Mapping[Array, int]) -> Array:
     if isinstance(array, Contract):
-        array.products = [term[1:] if term[0] == 1.0 else term for term in array.products]
+        array.products = [_numbers_first(term, uses) for term in array.products]
     if not isinstance(array, Map) or len(array.operands) != 2:
         return array
     for number, view, neutral in zip(array.operands, array.operands[::-1], NEUTRAL.get(array.row, ())):
         if isinstance(view, View) and isinstance(number, float) and number == neutral:
             return view.array if view.is_whole else Spread(array.shape, array.by_row, view)
-    return array
+    return _chain_reduced(array, uses) if array.row in (ops.maximum, ops.minimum) else array
+
+
+def _numbers_first(term: tuple[Any, ...], uses: Mapping[Array, int]) -> tuple[Any, ...]:
+    """A product of a sum, with the numbers of its factors first."""
+    number, factors = 1.0, []
+    for x in term:
+        of = x.array if isinstance(x, View) else None
+        if isinstance(of, Map) and of.row is ops.mul and uses[of] == 1 and len(term) > 1:
+            first, second = of.operands
+            if isinstance(first, float) and isinstance(second, View) and second.is_whole:
+                number, x = number * first, replace(x, array=second.array)
+        if isinstance(x, View):
+            factors.append(x)
+        else:
+            number *= x
+    return (number, *factors) if number != 1.0 else tuple(factors)
+
+
+def _chain_reduced(array: Map, uses: Mapping[Array, int]) -> Array:
+    """max(max(z[0], z[1]), z[2]) as the largest along an axis of z, if these are all that is there."""
+    before, last = array.operands
+    views = [last]
+    while _goes_on(before, array.row, uses):
+        views.append(before.array.operands[1])
+        before = before.array.operands[0]
+    views = [before, *views[::-1]]
+    first = views[0]
+    if len(views) < 3 or not all(isinstance(x, Select) and x.array is first.array for x in views):
+        return array
+    moving = [k for k, each in enumerate(zip(*(x.index for x in views))) if any(i != each[0] for i in each)]
+    at = moving[0] if len(moving) == 1 else -1
+    alike = all((x.axes, x.shape) == (first.axes, first.shape) for x in views)
+    if (
+        at < 0
+        or not alike
+        or [x.index[at] for x in views] != [*range(len(views))]
+        or len(views) < first.shape[at]
+    ):
+        return array
+    axes = list(first.axes)
+    axes.insert(sum(not isinstance(i, int) for i in first.index[:at]), len(array.shape))
+    index = (*first.index[:at], slice(None), *first.index[at + 1 :])
+    return Reduce(array.shape, array.by_row, array.row, (replace(first, axes=tuple(axes), index=index),))
+
+
+def _goes_on(view: Any, row: Primitive, uses: Mapping[Array, int]) -> bool:
+    """Whether a view is of an array of the same primitive, that is used there alone."""
+    known = isinstance(view, View) and view.is_whole
+    return known and type(view.array) is Map and view.array.row is row and uses[view.array] == 1

@@ -77,6 +77,11 @@ class Map(Array):
 
 
 @dataclass(eq=False, slots=True)
+class Reduce(Map):
+    """The same of one view, from each element to the next along all axes beyond the result's."""
+
+
+@dataclass(eq=False, slots=True)
 class Contract(Array):
     """A sum of products, summed over all axes beyond the result's and, if `over_rows`, over the rows.
 
@@ -112,6 +117,57 @@ class Stack(Array):
     @property
     def terms(self) -> Sequence[tuple[Any, ...]]:
         return [(view,) for view, _ in self.pieces]
+
+
+# Loops
+
+
+@dataclass(eq=False, slots=True)
+class Stacked(Array):
+    """Arrays of one shape, one after the other along a new first axis."""
+
+    members: Sequence[Array]
+
+    @property
+    def terms(self) -> Sequence[tuple[Any, ...]]:
+        return [(whole(member),) for member in self.members]
+
+
+@dataclass(eq=False, slots=True)
+class Series:
+    """A list of arrays of one shape: the first `given` are there before a loop appends the others."""
+
+    members: Sequence[Array]
+    given: int
+
+
+@dataclass(eq=False, slots=True)
+class Member(Array):
+    """At step i of a loop, the array of a series at start + stride i."""
+
+    series: Series
+    start: int
+    stride: int
+
+
+class Moving(int):
+    """An index that moves by `stride` with each step of a loop."""
+
+    stride: int
+
+    def __new__(cls, start: int, stride: int) -> Moving:
+        index = super().__new__(cls, start)
+        index.stride = stride
+        return index
+
+
+@dataclass(eq=False, slots=True)
+class Loop:
+    """Steps that are computed alike: `body` is any of them, and `series` has what is kept of all of them."""
+
+    steps: Sequence[Sequence[Array]]
+    body: Sequence[Array]
+    series: Mapping[Array, Series]
 
 
 @dataclass(eq=False, slots=True)
@@ -237,17 +293,34 @@ def whole(array: Array) -> Select:
 
 
 def reached(outputs: Sequence[Array]) -> list[Array]:
-    """The arrays that outputs are computed from, operands first: all for the first, then for the last, ..."""
+    """The arrays that outputs are computed from, operands first: all for the first, then for the last, ...
+
+    Of operands, the one comes first that would take most if nothing was computed once for several: what else
+    a step of a chain takes is then next to it.
+    """
+    take: dict[Array, float] = {}  # logarithms, as they double with each step of many chains
+    for array in _postorder(outputs, lambda array: [view.array for view in array.views]):
+        each = [0.0, *(take[view.array] for view in array.views)]
+        most = max(each)
+        take[array] = most + math.log(sum(math.exp(x - most) for x in each))
+
+    def operands(array: Array) -> list[Array]:
+        return sorted((view.array for view in array.views), key=take.__getitem__, reverse=True)
+
+    return list(_postorder([*outputs[1:], outputs[0]][::-1], operands))
+
+
+def _postorder(outputs: Iterable[Array], operands: Callable[[Array], Sequence[Array]]) -> dict[Array, None]:
     found: dict[Array, None] = {}
-    stack = [(array, False) for array in [*outputs[1:], outputs[0]]]
+    stack = [(array, False) for array in outputs][::-1]
     while stack:
         array, done = stack.pop()
         if done:
             found[array] = None
         elif array not in found:
             stack.append((array, True))
-            stack += [(view.array, False) for view in reversed(array.views)]
-    return list(found)
+            stack += [(operand, False) for operand in reversed(operands(array))]
+    return found
 
 
 def shown(array: Array, name_of: Callable[[Array], str]) -> str:

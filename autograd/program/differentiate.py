@@ -9,6 +9,7 @@ from ..derive import adjoints
 from ..graph import dependents, parents, topological_order
 from ..tracing import COMPILE, tracing
 from ..value import Value
+from .invariance import invariant
 from .scalars import Scalars
 from .simplify import ROW_SUM
 
@@ -28,17 +29,22 @@ def differentiate(scalars: Scalars) -> Scalars:
     if scalars.kind == "value" or not isinstance(output, Value):
         return replace(scalars, outputs=[result])
     order = topological_order(output)
+    fixed = invariant(order, [output])
     by_row = dependents(order, scalars.input_leaves) if scalars.by_row else {}
     with tracing(COMPILE):  # so that a user's own derivative may choose, and may not branch
         if output not in by_row:
-            gradient = adjoints({output: 1.0 if mean or not scalars.by_row else rows}, scalars.leaves)
+            gradient = adjoints(
+                {output: 1.0 if mean or not scalars.by_row else rows}, scalars.leaves, invariant=fixed
+            )
             return replace(scalars, outputs=[result], gradient=gradient, adjoints=gradient)
         share = output / rows if mean else output
         inside = [*by_row, *([share] if mean else [])]
         known = {*inside, rows}
         ends = dict.fromkeys(p for v in inside for p in parents(v) if p not in known)
-        found = adjoints({share: 1.0}, ends, inside)
-        gradient = adjoints({v: row_sum(found[v], rows) for v in ends if v in found}, scalars.leaves)
+        found = adjoints({share: 1.0}, ends, inside, fixed)
+        gradient = adjoints(
+            {v: row_sum(found[v], rows) for v in ends if v in found}, scalars.leaves, None, fixed
+        )
     return replace(scalars, outputs=[row_sum(share, rows)], gradient=gradient, adjoints={**gradient, **found})
 
 

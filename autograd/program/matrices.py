@@ -19,7 +19,7 @@ import numpy as np
 
 from ..value import Value, number, slopes
 from .array_api import Source
-from .arrays import Array, Constant, Contract, Map, Rows, Stack, View, coordinates
+from .arrays import Array, Constant, Contract, Map, Reduce, Rows, Stack, View, coordinates
 from .names import Names
 
 
@@ -57,7 +57,9 @@ class Matrices:
     """The arrays of one program, by name, and where Values are in them."""
 
     def __init__(self, names: Names):
-        self._plan, self._names = names.plan, names
+        names = names.copy()
+        names.plan = self._plan = names.plan.unrolled()
+        self._names = names
         printed = Source(names)
         self.source = str(printed)
         self._name: dict[Array, str] = {**names.of}
@@ -132,6 +134,8 @@ class Matrices:
                 at = {**dict(enumerate(index)), **dict(zip(summed, along))}
                 terms.append(tuple(self._factor(x, at) for x in term))
         row = array.row.name if isinstance(array, Map) else ""
+        if isinstance(array, Reduce):
+            terms = [tuple(itertools.chain(*terms))]
         return Element(row, terms, isinstance(array, Contract) and array.over_rows)
 
     def _factor(self, x: Any, at: Mapping[int, int]) -> Any:

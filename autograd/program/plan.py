@@ -2,28 +2,64 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from .. import ops
 from ..ops import CONDITIONS
-from .arrays import Array, Contract, Input, Leaf, Map, Spread, Stack, View, listing, reached
+from .arrays import (
+    Array,
+    Contract,
+    Input,
+    Leaf,
+    Loop,
+    Map,
+    Series,
+    Spread,
+    Stack,
+    View,
+    listing,
+    reached,
+)
 from .lift import Lifted
 from .masking import masked
 
 
 @dataclass
 class Plan:
-    """The `arrays` that the outputs of `lifted` need, operands first, and how many views there are of each.
+    """The `arrays` that the outputs of `lifted` need, operands first.
 
-    `unnoticed` has the arrays that may be infinite without a flag of the processor.
+    `statements` are the same, until some become Loops, with the Series that these need; `written` says as
+    what else an array is computed. `unnoticed` has the arrays that may be infinite without a flag of the
+    processor.
     """
 
     lifted: Lifted
     arrays: list[Array]
-    uses: Counter[Array]
     unnoticed: set[Array]
+    statements: list[Any]
+    written: Mapping[Array, Array] = field(default_factory=dict)
+
+    @functools.cached_property
+    def uses(self) -> Counter[Array]:
+        """How many views there are of each array; what a loop reads, it reads more than once."""
+        uses: Counter[Array] = Counter()
+        for statement in self.statements:
+            if isinstance(statement, Series):
+                uses.update(statement.members[: statement.given])
+            elif isinstance(statement, Loop):
+                read = [view.array for array in statement.body for view in array.views]
+                uses.update([*read, *(array for array in read if array not in statement.body)])
+            else:
+                uses.update(view.array for view in self.written.get(statement, statement).views)
+        return uses
+
+    def unrolled(self) -> Plan:
+        """The same without loops."""
+        return replace(self, statements=self.arrays, written={})
 
     def __str__(self) -> str:
         return listing(self.arrays, self.lifted.outputs)
@@ -38,9 +74,11 @@ def plan(lifted: Lifted) -> Plan:
             (*number, view) = array.products[0]
             if not number and view.is_whole and uses[view.array] == 1 and _is_inner(view.array):
                 array.products = view.array.terms  # a product of matrices, with the rows summed over too
-    arrays = reached(lifted.outputs)
-    uses = Counter(view.array for array in arrays for view in array.views)
-    return Plan(lifted, arrays, uses, _unnoticed(arrays))
+    of_rows: dict[Array, bool] = {}  # whether it depends on the data
+    for array in reached(lifted.outputs):
+        of_rows[array] = array.by_row or any(of_rows[view.array] for view in array.views)
+    arrays = sorted(of_rows, key=of_rows.__getitem__)
+    return Plan(lifted, arrays, _unnoticed(arrays), arrays)
 
 
 def _is_inner(array: Array) -> bool:

@@ -139,7 +139,9 @@ def simplified(scalars: Scalars) -> Scalars:
         return scalars  # there is nothing new to simplify
     wanted = [*scalars.outputs, *scalars.gradient.values()]
     by_row = scalars.input_leaves if differentiated and scalars.by_row else ()
-    became = simplify(wanted, by_row, scalars.rows if differentiated else None)
+    rows = scalars.rows if differentiated else None
+    forward = {scalars.latest(v) for v in scalars.became[0]} if scalars.adjoints else None
+    became = simplify(wanted, by_row, rows, forward)
     after = replace(
         scalars,
         outputs=[became.get(v, v) for v in scalars.outputs],

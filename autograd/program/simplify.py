@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Any
 
 import numpy as np
@@ -33,16 +33,21 @@ FACTORS = (*LINEAR, ROW_SUM)  # where a number is a factor of the result if it i
 
 
 def simplify(
-    outputs: Iterable[Any], by_row: Iterable[Value] = (), rows: Value | None = None
+    outputs: Iterable[Any],
+    by_row: Iterable[Value] = (),
+    rows: Value | None = None,
+    forward: Container[Value] | None = None,
 ) -> dict[Any, Any]:
     """What each Value of the outputs' graph has become: a Value, perhaps itself, or a number.
 
-    `by_row` has the leaves that stand for one number a row, and `rows` for the number of rows.
+    `by_row` has the leaves that stand for one number a row, and `rows` for the number of rows; `forward` has
+    what is not of the way back, if there is one.
     """
     outputs = [v for v in outputs if isinstance(v, Value)]
-    once = _Rewriting(by_row, rows).run(outputs, gather=False)
+    once = _Rewriting(by_row, rows, forward).run(outputs, gather=False)
     wanted = [once[v] for v in outputs]
-    twice = _Rewriting(by_row, rows).run([v for v in wanted if isinstance(v, Value)], gather=True)
+    forward = forward and {w for v, w in once.items() if v in forward and isinstance(w, Value)}
+    twice = _Rewriting(by_row, rows, forward).run([v for v in wanted if isinstance(v, Value)], gather=True)
     return {v: twice.get(w, w) for v, w in once.items() if _number(w) or w in twice}
 
 
@@ -63,9 +68,10 @@ RULES: list[tuple[str, str, Rewrite]] = [
     ("x − (−y) = x + y",    "sub", lambda to, x, y: _op(y, "neg") and to("add", x, y.x)),
     ("−(−x) = x",           "neg", lambda to, x, _: _op(x, "neg") and x.x),
     ("−(c x) = (−c) x",     "neg", lambda to, x, _: _scaled(x) and to("mul", -x.x, x.y)),
-    ("−(x − y) = y − x",    "neg", lambda to, x, _: _op(x, "sub") and to("sub", x.y, x.x)),
+    ("−(x − y) = y − x",    "neg", lambda to, x, _: _op(x, "sub") and to.may_turn(x)
+                                        and to("sub", x.y, x.x)),
     ("−((x − y) / z) = (y − x) / z", "neg", lambda to, x, _: _op(x, "div") and _op(x.x, "sub")
-                                        and to("div", to("sub", x.x.y, x.x.x), x.y)),
+                                        and to.may_turn(x.x) and to("div", to("sub", x.x.y, x.x.x), x.y)),
     ("x c = c x",           "mul", lambda to, x, y: _number(y) and to("mul", y, x)),
     ("1 x = x",             "mul", lambda to, x, y: to.is_all(x, 1.0) and y),
     ("−1 x = −x",           "mul", lambda to, x, y: to.is_all(x, -1.0) and to("neg", y)),
@@ -126,8 +132,12 @@ RULES: list[tuple[str, str, Rewrite]] = [
 class _Rewriting:
     """One pass over a graph, parents first. Called with a primitive and operands, it gives their Value."""
 
-    def __init__(self, by_row: Iterable[Value], rows: Value | None):
+    def __init__(
+        self, by_row: Iterable[Value], rows: Value | None, forward: Container[Value] | None = None
+    ):
         self.rows: Any = rows
+        self.forward = forward
+        self.forth: set[Value] = set()  # what that became
         self.by_row = set(by_row)
         self.made: dict[Any, Value] = {}
         self.current: Value | None = None  # what is being rewritten: it stays if nothing about it changes
@@ -161,8 +171,11 @@ class _Rewriting:
             w = became[v] = (
                 self._sum(v.row, x, y) if gather and v.row in SUMS and not inner else self(v.row, x, y)
             )
-            if v in self.varied and isinstance(w, Value):
-                self.varied.add(w)
+            if isinstance(w, Value):
+                if v in self.varied:
+                    self.varied.add(w)
+                if self.forward and v in self.forward:
+                    self.forth.add(w)
             if gather and isinstance(w, Value):
                 if w in self.used_once or not user[v]:
                     self.used_once.discard(w)
@@ -234,6 +247,10 @@ class _Rewriting:
     def shared(self, x: Any) -> bool:
         """Whether x is the same for all rows."""
         return x not in self.by_row
+
+    def may_turn(self, x: Any) -> bool:
+        """Whether −x may be computed beside x: not on the way back, where each step would turn the next."""
+        return self.forward is None or x in self.forth or x in self.used_once
 
     def share(self, x: Any) -> bool:
         """Whether x is a number divided by the number of rows."""

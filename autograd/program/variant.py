@@ -49,7 +49,7 @@ class Variant:
     @collector_off()
     def names(self) -> Names:
         """The arrays, planned and named."""
-        return through(self._passes, self.scalars, "lift", "simplify arrays", "plan", "name")
+        return through(self._passes, self.scalars, "lift", "simplify arrays", "plan", "roll", "name")
 
     @property
     def lifted(self) -> Lifted:

@@ -1,0 +1,457 @@
+"""loops: runs of statements that are alike, each computed from the one before, become a loop.
+
+    t = tanh(z[:, 0])
+    t_2 = tanh(z[:, 1] + t @ w)           t = [tanh(z[:, 0])]
+    t_3 = tanh(z[:, 2] + t_2 @ w)         for i in range(4):
+    t_4 = tanh(z[:, 3] + t_3 @ w)             t.append(tanh(z[:, i + 1] + t[i] @ w))
+    t_5 = tanh(z[:, 4] + t_4 @ w)
+
+In a plan, operands come first, so that the steps of a loop follow each other. Statements are alike if they
+differ only in numbers, in the arrays that they read, and in indices; both have to move on by the same from
+each step to the next. A sum of terms that are alike becomes one sum over arrays that are stacked.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from .arrays import (
+    Array,
+    Constant,
+    Contract,
+    Loop,
+    Map,
+    Member,
+    Moving,
+    Select,
+    Series,
+    Spread,
+    Stack,
+    Stacked,
+    View,
+    Window,
+    whole,
+)
+from .plan import Plan
+
+FEWEST_STEPS = 4  # of a loop, and terms of a sum
+FEWEST_SAVED = 16  # statements that a loop has to spare
+LONGEST = 256  # statements of a step
+
+
+def rolled(planned: Plan) -> Plan:
+    """The same plan, whose statements have loops."""
+    statements = [array for array in planned.arrays if array.terms]
+    found = []
+    if len(statements) > FEWEST_SAVED:
+        alike = _Alike(statements, planned.lifted.outputs)
+        if found := _loops(alike):
+            alike.carry_on(found)
+            found = _loops(alike)
+    return _Roll(planned, alike).plan(found) if found else planned
+
+
+class _Alike:
+    """Which statements are alike, and by how much what they read moves from one to another."""
+
+    def __init__(self, statements: Sequence[Array], outputs: Sequence[Array]):
+        self.statements = statements
+        numbers: dict[Any, int] = {}
+        self.place = {array: i for i, array in enumerate(statements)}
+        self.in_line = dict(self.place)
+        self.reads = [[*itertools.chain(*array.terms)] for array in statements]
+        self.form = np.array(
+            [numbers.setdefault(_statement_form(array), len(numbers)) for array in statements]
+        )
+        self._indices = [[_movable(x) for x in reads] for reads in self.reads]
+        self.last_use = np.zeros(len(statements), dtype=int)
+        for i, array in enumerate(statements):
+            for view in array.views:
+                if view.array in self.place:
+                    self.last_use[self.place[view.array]] = i
+        for array in outputs:
+            if array in self.place:
+                self.last_use[self.place[array]] = len(statements)
+
+    def carry_on(self, loops: Iterable[tuple[int, int, int]]) -> None:
+        """Let what the first steps of these loops read be in line with what the others do."""
+        for begin, period, _ in loops:
+            for p in range(begin, begin + period):
+                for x, y in zip(self.reads[p], self.reads[p + period]):
+                    if (
+                        isinstance(x, View)
+                        and x.array is not y.array
+                        and begin <= self.place.get(y.array, -1) < begin + period
+                        and x.array in self.place
+                    ):
+                        self.in_line[x.array] = self.place[y.array] - period
+
+    def moves(self, p: int, period: int) -> tuple[Any, ...]:
+        """By how much each of the things that statement p reads moves, to those of the one a period later."""
+        q, moves = p + period, list[Any]()
+        for x, y, i, j in zip(self.reads[p], self.reads[q], self._indices[p], self._indices[q]):
+            if not isinstance(x, View):
+                moves.append(0 if repr(x) == repr(y) else "number")
+            elif x.array is y.array:
+                moves.append((0, *(b - a for a, b in zip(i, j))))
+            elif x.array in self.place and y.array in self.place:
+                moves.append((self.in_line[y.array] - self.in_line[x.array], *(b - a for a, b in zip(i, j))))
+            elif x.array in self.place or y.array in self.place:
+                moves.append(("none", p))
+            else:
+                moves.append(("leaf", *(b - a for a, b in zip(i, j))))
+        return tuple(moves)
+
+
+def _statement_form(array: Array) -> Any:
+    """What statements that are alike have in common."""
+    numbers_vary = isinstance(array, Map)
+    own: Any = None
+    if isinstance(array, Map):
+        own = array.row
+    elif isinstance(array, Contract):
+        own = array.over_rows
+    elif isinstance(array, Stack):
+        own = tuple(n for _, n in array.pieces), array.order.tobytes()
+    reads = tuple(
+        None if numbers_vary and not isinstance(x, View) else _likeness(x)
+        for term in array.terms
+        for x in term
+    )
+    return type(array), array.shape, array.by_row, own, tuple(map(len, array.terms)), reads
+
+
+def _likeness(x: Any) -> Any:
+    """What of a factor or operand does not move: all but its array and some indices."""
+    if not isinstance(x, View):
+        return x
+    kind = x.array.shape, x.array.by_row, x.axes
+    if isinstance(x, Select):
+        return *kind, x.shape, *map(_fixed, x.index)
+    return *kind, x.positions.tobytes()  # type: ignore[attr-defined]
+
+
+def _fixed(index: Any) -> Any:
+    """What of an index does not move."""
+    if isinstance(index, int):
+        return "index"
+    if _moves(index):
+        return "slice", index.stop - index.start, index.step
+    return repr(index)
+
+
+def _moves(index: Any) -> bool:
+    limits = isinstance(index, slice) and index.start is not None and index.stop is not None
+    return limits and (index.step is None or index.step > 0)
+
+
+def _movable(x: Any) -> list[int]:
+    """The numbers in a view's index that may move."""
+    if not isinstance(x, Select):
+        return []
+    return [i if isinstance(i, int) else i.start for i in x.index if isinstance(i, int) or _moves(i)]
+
+
+def _loops(alike: _Alike) -> list[tuple[int, int, int]]:
+    """The start, period and length of every loop in the statements, in order."""
+    found, ranges = [], [(0, len(alike.form))]
+    while ranges:
+        start, stop = ranges.pop()
+        best = max(_candidates(alike, start, stop), default=None, key=lambda each: each[0])
+        if best:
+            _, first, period, length = best
+            found.append((first, period, length))
+            ranges += [(start, first), (first + period * length, stop)]
+    return sorted(found)
+
+
+def _candidates(alike: _Alike, start: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
+    """Loops in a range of the statements: how many each spares, then its start, period and length."""
+    form, most = alike.form[start:stop], FEWEST_SAVED - 1
+    runs = []
+    for period in range(1, min(LONGEST, len(form) // FEWEST_STEPS) + 1):
+        for first, n in _stretches(form[period:] == form[:-period]):
+            if n >= max((FEWEST_STEPS - 1) * period, FEWEST_SAVED):
+                runs.append((n, period, start + first))
+    for n, period, first in sorted(runs, key=lambda run: (-run[0], run[1])):
+        if n <= most:
+            return  # a loop spares at most so many
+        numbers: dict[Any, int] = {}
+        moves = [alike.moves(p, period) for p in range(first, first + n)]
+        number = np.array([numbers.setdefault(move, len(numbers)) for move in moves])
+        for at, m in _stretches(number[period:] == number[:-period]):
+            end = first + at + m + 2 * period
+            begins = range(max(first, first + at - period), first + at + period)
+            right = [
+                b
+                for b in begins
+                if all(_begins(alike, moves, p, first, b, period) for p in range(b, first + at))
+            ]
+            steps = max([(end - b) // period for b in right], default=0)
+            saved = (steps - 1) * period
+            if saved > most and steps >= FEWEST_STEPS:
+                most = saved
+                right = [b for b in right if (end - b) // period == steps]
+                yield saved, min(right, key=lambda b: _lists(alike, b, period, steps)), period, steps
+
+
+def _lists(alike: _Alike, begin: int, period: int, steps: int) -> int:
+    """How many statements of a step of a loop are needed outside it."""
+    end = begin + period * steps
+    after: np.ndarray = np.any((alike.last_use[begin:end] >= end).reshape(steps, period), axis=0)
+    for p in range(begin + period, begin + 2 * period):
+        for k, x in enumerate(alike.reads[p]):
+            place = alike.place.get(x.array, -1) if isinstance(x, View) else -1
+            if begin <= place < begin + period and x.array is not alike.reads[p + period][k].array:
+                after[place - begin] = True
+    return int(after.sum())
+
+
+def _begins(alike: _Alike, moves: Any, p: int, first: int, begin: int, period: int) -> bool:
+    """Whether statement p may be of a loop's first step: what it reads of a step before may be anything."""
+    reads = alike.reads[p + period]
+    for move, after, x in zip(moves[p - first], moves[p - first + period], reads):
+        if move != after:
+            carried = isinstance(x, View) and after == (period,) + (0,) * (len(after) - 1)
+            if not carried or alike.place[x.array] >= begin + period or move[1:] != after[1:]:
+                return False
+    return True
+
+
+def _stretches(true: np.ndarray) -> list[tuple[int, int]]:
+    """Where what is true in a row starts, and for how long."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], true, [False]]).astype(np.int8)))
+    return [(int(a), int(b - a)) for a, b in zip(edges[::2], edges[1::2])]
+
+
+class _Roll:
+    """A plan's statements as they become loops."""
+
+    def __init__(self, planned: Plan, alike: _Alike):
+        self._planned, self._alike = planned, alike
+        self._unnoticed = set(planned.unnoticed)
+        self._series: dict[Array, list[tuple[Series, int]]] = defaultdict(list)  # of a loop's arrays
+        self._lists: dict[tuple[Array, ...], Series] = {}
+        self._stacks: dict[tuple[Array, ...], Stacked] = {}
+        self._new: list[Any] = [array for array in planned.arrays if not array.terms]
+        self._written: dict[Array, Array] = {}
+
+    def plan(self, loops: Iterable[tuple[int, int, int]]) -> Plan:
+        """The plan with these loops: the start, period and length of each."""
+        done, statements = 0, self._alike.statements
+        for start, period, length in loops:
+            self._new += statements[done:start]
+            done = start + period * length
+            self._loop([statements[i : i + period] for i in range(start, done, period)], done)
+        self._new += statements[done:]
+        after: list[Any] = []
+        for statement in self._new:
+            if isinstance(statement, Contract):
+                self._sum(statement, after)
+            after.append(statement)
+        return replace(self._planned, statements=after, written=self._written, unnoticed=self._unnoticed)
+
+    def _loop(self, steps: Sequence[Sequence[Array]], end: int) -> None:
+        """Make these steps a loop, if they are one; `end` is the first statement after."""
+        at = {array: (k, j) for k, step in enumerate(steps) for j, array in enumerate(step)}
+        reads = [list(zip(*([*itertools.chain(*array.terms)] for array in like))) for like in zip(*steps)]
+        carried: dict[tuple[int, int], tuple[int, int]] = {}  # from how many steps ago, and by what
+        before: dict[int, dict[int, Array]] = defaultdict(dict)  # what stands for that before the first step
+        for j, slots in enumerate(reads):
+            for slot, views in enumerate(slots):
+                places = [at.get(x.array) if isinstance(x, View) else None for x in views]
+                if places[-1] is None:
+                    lag, early = len(steps), places
+                else:
+                    lag, of = len(steps) - 1 - places[-1][0], places[-1][1]
+                    carried[j, slot] = lag, of
+                    early = places[:lag]
+                    given = [before[of].setdefault(lag - k, x.array) for k, x in enumerate(views[:lag])]
+                    if places[lag:] != [(k, of) for k in range(len(steps) - lag)] or any(
+                        a is not x.array for a, x in zip(given, views)
+                    ):
+                        early = places  # it is no loop
+                if any(early):
+                    self._new += itertools.chain(*steps)
+                    return
+        place, last_use = self._alike.place, self._alike.last_use
+        used_after = {j for array, (_, j) in at.items() if last_use[place[array]] >= end}
+        series = {}
+        for j in sorted(used_after | {j for lag, j in carried.values() if lag}):
+            given = [before[j][lag] for lag in sorted(before[j], reverse=True)]
+            series[j] = Series([*given, *(step[j] for step in steps)], len(given))
+            self._new.append(series[j])
+            for i, member in enumerate(series[j].members):
+                self._series[member].append((series[j], i))
+        body: list[Array] = []
+        for j, slots in enumerate(reads):
+            operands = []
+            for slot, views in enumerate(slots):
+                lag, of = carried.get((j, slot), (0, -1))
+                if lag:
+                    array: Any = self._member(series[of], series[of].given - lag, 1)
+                else:
+                    array = body[of] if of >= 0 else self._operand(views)
+                operands.append(_at_step(views, array))
+            new = _computed(steps[0][j], operands)
+            if any(step[j] in self._unnoticed for step in steps):
+                self._unnoticed.add(new)
+            body.append(new)
+        self._new.append(Loop(steps, body, {body[j]: each for j, each in series.items()}))
+
+    def _operand(self, views: Sequence[Any]) -> Any:
+        """An array for what the steps read, or a number."""
+        first = views[0]
+        if not isinstance(first, View):
+            if all(repr(x) == repr(first) for x in views):
+                return first
+            arrays: list[Array] = [Constant((), False, np.array(x)) for x in views]
+        else:
+            arrays = [view.array for view in views]
+            if all(array is arrays[0] for array in arrays):
+                return arrays[0]
+        for series, start in self._series[arrays[0]]:
+            places = [i for array in arrays for s, i in self._series[array] if s is series]
+            stride = places[1] - start if len(places) == len(arrays) else 0
+            if stride and places == [start + stride * k for k in range(len(arrays))]:
+                return self._member(series, start, stride)
+        key = tuple(arrays)
+        if key not in self._lists:
+            self._lists[key] = Series(arrays, len(arrays))
+            self._new.append(self._lists[key])
+        return self._member(self._lists[key], 0, 1)
+
+    def _member(self, series: Series, start: int, stride: int) -> Member:
+        array = series.members[0]
+        member = Member(array.shape, array.by_row, series, start, stride)
+        if not self._unnoticed.isdisjoint(series.members):
+            self._unnoticed.add(member)
+        return member
+
+    def _sum(self, array: Contract, before: list[Any]) -> None:
+        """Write terms that are alike as one, over arrays that are stacked: those come `before` it."""
+        groups: dict[Any, list[tuple[Any, ...]]] = defaultdict(list)
+        for term in array.products:
+            groups[tuple(self._group(x) for x in term)].append(term)
+        products: list[tuple[Any, ...]] = []
+        for terms in groups.values():
+            for run in self._runs_of_terms(terms):
+                products += [self._stacked_term(array, run, before)] if len(run) >= FEWEST_STEPS else run
+        if len(products) < len(array.products):
+            self._written[array] = replace(array, products=products)
+
+    def _group(self, x: Any) -> Any:
+        """What of a factor may not move from term to term: all but the place in a series, or one index."""
+        if isinstance(x, Select) and self._series[x.array]:
+            return self._series[x.array][0][0], _likeness(x), tuple(_movable(x))
+        if isinstance(x, Select):
+            return x.array, _likeness(x), tuple(i.start for i in x.index if isinstance(i, slice))
+        return (x.array, id(x)) if isinstance(x, View) else x
+
+    def _place(self, x: Any) -> tuple[int, ...]:
+        """What may."""
+        if not isinstance(x, Select):
+            return ()
+        if self._series[x.array]:
+            return (self._series[x.array][0][1],)
+        return tuple(i for i in x.index if isinstance(i, int))
+
+    def _runs_of_terms(self, terms: list[tuple[Any, ...]]) -> list[list[tuple[Any, ...]]]:
+        """Terms in runs, through which each factor moves evenly, if it does."""
+        if len(terms) < FEWEST_STEPS:
+            return [terms]
+        in_series = [isinstance(x, View) and bool(self._series[x.array]) for x in terms[0]]
+        # Indices first: slices with a step that is positive are simpler.
+        order = sorted(range(len(terms[0])), key=lambda i: in_series[i])
+        places = {term: [self._place(term[i]) for i in order] for term in terms}
+        runs: list[list[tuple[Any, ...]]] = []
+        step: Any = None
+        for term in sorted(terms, key=places.__getitem__):
+            if runs:
+                before, now = places[runs[-1][-1]], places[term]
+                move = [tuple(b - a for a, b in zip(x, y)) for x, y in zip(before, now)]
+                even = sum(map(any, move)) and all(sum(map(bool, each)) < 2 for each in move)
+                if even and (len(runs[-1]) == 1 or move == step):
+                    runs[-1].append(term)
+                    step = move
+                    continue
+            runs.append([term])
+        return runs
+
+    def _stacked_term(
+        self, array: Array, terms: Sequence[tuple[Any, ...]], before: list[Any]
+    ) -> tuple[Any, ...]:
+        """One term that is the sum of these, along a new axis."""
+        axes = [axis for x in terms[0] if isinstance(x, View) for axis in x.axes]
+        axis, factors = max([len(array.shape) - 1, *axes]) + 1, []
+        for factor in zip(*terms):
+            first, members = factor[0], tuple(x.array for x in factor if isinstance(x, View))
+            if not members:
+                factors.append(first)
+            elif all(member is first.array for member in members):
+                factors.append(_along(first, factor[1], len(terms), axis))
+            else:
+                if members not in self._stacks:
+                    stacked = len(members), *first.array.shape
+                    self._stacks[members] = Stacked(stacked, first.array.by_row, members)
+                    before.append(self._stacks[members])
+                index, shape = (slice(None), *first.index), (len(members), *first.shape)
+                factors.append(Select(self._stacks[members], (axis, *first.axes), index, shape))
+        return tuple(factors)
+
+
+def _along(first: Any, second: Any, n: int, axis: int) -> Any:
+    """The views first, second, ..., n of them, of one array, as one along that axis."""
+    if not isinstance(first, Select):
+        return first
+    index, along, axes = list[Any](), list[int](), iter(first.axes)
+    for i, j in zip(first.index, second.index):
+        if isinstance(i, int) and i != j:
+            stop = i + (j - i) * n
+            index.append(slice(i, stop if stop >= 0 else None, j - i if j - i != 1 else None))
+            along.append(axis)
+        else:
+            index.append(i)
+            along += itertools.islice(axes, 0 if isinstance(i, int) else 2 if isinstance(i, Window) else 1)
+    whole_axis = [slice(None) if i == slice(0, n, None) else i for i, n in zip(index, first.shape)]
+    return replace(first, axes=tuple(along), index=tuple(whole_axis))
+
+
+def _at_step(views: Sequence[Any], array: Any) -> Any:
+    """What is read at a step: of `array`, where the views are, with indices that move."""
+    first, second = views[:2]
+    if not isinstance(array, Array):
+        return array
+    if not isinstance(first, View):
+        return whole(array)
+    if not isinstance(first, Select):
+        return replace(first, array=array)
+    index: list[Any] = []
+    pairs: Iterable[Any] = zip(first.index, second.index)
+    for i, j in pairs:
+        if isinstance(i, int):
+            index.append(Moving(i, j - i) if i != j else i)
+        elif _moves(i):
+            move = j.start - i.start
+            index.append(slice(Moving(i.start, move), Moving(i.stop, move), i.step) if move else i)
+        else:
+            index.append(i)
+    return replace(first, array=array, index=tuple(index))
+
+
+def _computed(array: Any, operands: Sequence[Any]) -> Any:
+    """A copy of an array, computed from these operands."""
+    if isinstance(array, Map):
+        return replace(array, operands=tuple(operands))
+    if isinstance(array, Contract):
+        rest = iter(operands)
+        return replace(array, products=[tuple(itertools.islice(rest, len(t))) for t in array.products])
+    if isinstance(array, Spread):
+        return replace(array, view=operands[0])
+    return replace(array, pieces=[(view, n) for view, (_, n) in zip(operands, array.pieces)])

@@ -1,0 +1,160 @@
+"""Loops: alike statements as one; and what results do not depend on, though they are written with it."""
+
+import math
+
+import numpy as np
+import pytest
+from structures import difference, structured
+
+import autograd
+from autograd import Value, maximum, total
+from autograd.program import loops
+
+RNG = np.random.default_rng(5)
+X = RNG.normal(size=(4, 12))
+
+
+def compared(f, leaves, *arrays):
+    """The NumPy source of f, whose values and gradient are those of Values."""
+    outs = [f(*row) for row in zip(*arrays)]
+    (total(outs) / len(outs)).backward()
+    expected = [v.grad for v in leaves]
+    for v in leaves:
+        v.grad = 0.0
+    program = autograd.compile(f, engine="numpy")
+    np.testing.assert_allclose(program.per_example(*arrays), [out.data for out in outs], rtol=1e-12)
+    program.backward(*arrays)
+    found = [v.grad for v in leaves]
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-13 * np.max(np.abs(expected)))
+    return program.source.split("_gradient(")[1]
+
+
+def test_a_state_that_is_carried_on_is_a_loop_each_way():
+    w, b = [[Value(0.1 * (i - j), f"w[{i},{j}]") for j in range(3)] for i in range(3)], Value(0.2, "b")
+
+    def f(x):
+        h = x[:3]
+        for t in range(12):
+            h = [(sum(w[i][j] * h[j] for j in range(3)) + b * x[t]).tanh() for i in range(3)]
+        return total(h)
+
+    source = compared(f, [v for row in w for v in row] + [b], X)
+    assert source.count("for i in range(") == 2
+    assert "[:, i + 1]" in source and " - i]" in source  # data of a step; on the way back, its state
+    assert len(source.splitlines()) < 25
+
+
+def test_steps_have_numbers_of_their_own_and_read_the_one_before_the_last():
+    g, k = Value(0.3, "g"), Value(0.4, "k")
+
+    def wave(x):
+        now, before = x[0] * g, x[1] * k
+        for t in range(15):
+            now, before = 2.0 * now - before - k * now.sin() * math.exp(-0.1 * t), now
+        return now
+
+    source = compared(wave, [g, k], X)
+    assert source.count("for i in range(") == 2 and "[i + 1]" in source
+
+
+def test_layers_alike_are_a_loop_over_their_parameters():
+    w = [[[Value(x) for x in row] for row in layer] for layer in RNG.normal(size=(9, 3, 3)).tolist()]
+
+    def f(x):
+        h = x[:3]
+        for layer in w:
+            h = [(sum(a * y for a, y in zip(row, h))).tanh() for row in layer]
+        return total(h)
+
+    compared(f, [v for layer in w for row in layer for v in row], X)
+
+
+def test_short_runs_stay_as_they_are():
+    w = Value(0.5, "w")
+    assert "for i" not in compared(lambda x: (((w * x[0]).tanh() * w).tanh() * w).tanh(), [w], X)
+
+
+def test_a_loops_infinities_are_found():
+    w = Value(1.0, "w")
+
+    def f(x):
+        h = x
+        for _ in range(12):
+            h = h * h * w
+        return 1.0 / (1.0 + h.exp()) + h / (1.0 + h)
+
+    p = autograd.compile(f, engine="numpy")
+    p(np.array([0.5, 0.7]))
+    for call in (p, p.backward):
+        with pytest.raises(ArithmeticError, match="row 1"):
+            call(np.array([0.5, 2.0]))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_any_alike_statements_may_be_a_loop(monkeypatch, seed):
+    monkeypatch.setattr(loops, "FEWEST_SAVED", 2)
+    monkeypatch.setattr(loops, "FEWEST_STEPS", 3)
+    assert difference(seed) < 1e-11
+
+
+def test_loops_run_with_any_array_library():
+    xp = pytest.importorskip("array_api_strict")
+    seeds = [s for s in range(400) if "for i in" in source_of(s)][:5]
+    assert len(seeds) == 5
+    for seed in seeds:
+        f, _, arrays = structured(seed)
+        program = autograd.compile(f, engine="numpy")
+        value, gradient = program.value_and_grad(*arrays)
+        data = [[v.data for v in leaves.flat] for leaves in program.leaves]
+        leaves = [xp.asarray(np.reshape(d, v.shape)) for d, v in zip(data, program.leaves)]
+        found = program.function(xp)(*(xp.asarray(a) for a in arrays), *leaves)
+        for x, y in zip(found, [value, *gradient]):
+            np.testing.assert_allclose(np.asarray(x), y, rtol=1e-10, atol=1e-12)
+
+
+def source_of(seed):
+    f, _, arrays = structured(seed)
+    program = autograd.compile(f, engine="numpy")
+    program.value_and_grad(*arrays)
+    return program.source
+
+
+def log_sum_exp(xs, m):
+    return m + total([(x - m).exp() for x in xs]).log()
+
+
+def shares(xs, m):
+    exps = [(x - m).exp() for x in xs]
+    return [e / total(exps) for e in exps]
+
+
+@pytest.mark.parametrize("largest", [lambda xs: maximum(*xs), lambda xs: total(xs) / len(xs)])
+def test_no_gradient_flows_through_what_nothing_depends_on(largest):
+    w = [Value(x, f"w[{i}]") for i, x in enumerate([0.3, 2.0, -1.0, 0.7])]
+
+    def f(x):
+        z = [v * x for v in w]
+        return log_sum_exp(z, largest(z)) + shares(z, largest(z))[1] ** 2
+
+    x = np.array([0.0, 1.0, -2.0])  # all are equal at 0
+    source = compared(f, w, x)
+    assert "step(" not in source and source.count("largest(") < 2
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda z, m: log_sum_exp(z, m) + 0.1 * m,
+        lambda z, m: log_sum_exp(z, m) - m,
+        lambda z, m: m * log_sum_exp(z, m),
+        lambda z, m: 2.0 * m + total([(x - m).exp() for x in z]).log(),
+        lambda z, m: (z[0] - m).exp() / (1.0 + (z[1] - m).exp()),
+        lambda z, m: (z[0] - m).exp() * (z[1] - m).exp(),
+        lambda z, m: ((z[0] - m).exp() * (m - z[1]).exp()).tanh() + (z[2] - m).exp(),
+        lambda z, m: (z[0] - m).exp() + (z[1] - 2.0 * m).exp() * (2.0 * m).exp(),
+    ],
+)
+def test_a_gradient_flows_where_something_does(f):
+    w = [Value(x, f"w[{i}]") for i, x in enumerate([0.3, 2.0, -1.0])]
+    g = lambda x: f([v * x for v in w], maximum(*(v * x for v in w)))  # noqa: E731
+    compared(g, w, np.array([1.0, -0.5, 0.7]))

@@ -187,6 +187,7 @@ class Source:
         self.lines: dict[Array, tuple[str, str]] = {}  # names and lines of the arrays that have one
         self._own: dict[Primitive, str] = {}
         self._numbers: dict[str, str] = {}
+        self._factors: dict[Any, Text] = {}  # masks as numbers
         self._setup: list[str] = []
         self._lines: list[str] = []
         self._helpers: dict[str, None] = {}
@@ -372,6 +373,8 @@ class Source:
         if watch and row is ops.pow:
             self._helpers["power"] = None
             return f"power({texts[0][0]}, {texts[1][0]}, {0 in watch}, {1 in watch})", ATOM
+        if self._fast and row is ops.where and (by_product := self._filled(array, texts)):
+            return by_product
         for i in watch:
             self._helpers["finite"] = None
             texts[i] = f"finite({texts[i][0]})", ATOM
@@ -384,6 +387,30 @@ class Source:
         if row in OPERATORS:
             return _operation(row, *texts)
         return f"{self._function(row)}({', '.join(text for text, _ in texts)})", ATOM
+
+    def _filled(self, array: Map, texts: Sequence[Text]) -> Text | None:
+        """x c + k (1 − c) for where(c, x, k) with numbers c and k, as np.where takes several times as long.
+
+        An infinity where c is 0 becomes NaN, which NumPy raises.
+        """
+        mask, x, number = array.operands
+        whole_mask = isinstance(mask, Select) and mask.takes_all and isinstance(mask.array, Constant)
+        if not whole_mask or not isinstance(x, View) or isinstance(number, View):
+            return None
+        axes = mask.axes
+        lengths = [n if axis in axes else 1 for axis, n in enumerate(array.shape)]
+        used = mask.array.numbers.transpose(np.argsort(axes)).reshape(lengths)
+        # Along all axes, as NumPy's inner loops are short otherwise.
+        text = _operation(ops.mul, texts[1], self._factor(np.broadcast_to(used, array.shape) * 1.0))
+        if number:
+            text = _operation(ops.add, text, self._factor(number * ~np.broadcast_to(used, array.shape)))
+        return text
+
+    def _factor(self, numbers: np.ndarray) -> Text:
+        key = numbers.shape, numbers.tobytes()
+        if key not in self._factors:
+            self._factors[key] = self._constant(numbers)
+        return self._factors[key]
 
     @_expression.register
     def _(self, array: Reduce) -> Text:
@@ -423,21 +450,45 @@ class Source:
 
     @_expression.register
     def _(self, array: Stack) -> Text:
-        rows = ["N"] if array.by_row else []
-        pieces = []
-        for view, n in array.pieces:
-            text, precedence, labels = self._viewed(view)
-            if 0 not in labels:
-                text = f"{_in(self._as_array(view.array, (text, precedence)), ATOM)}[..., None]"
-            if (array.by_row and "N" not in labels) or (0 not in labels and n > 1):
-                text = f"xp.broadcast_to({text}, {_tuple([*rows, n])})"
-            pieces.append(text)
-        text = f"xp.concat([{', '.join(pieces)}], axis=-1)"
-        if (array.order != np.arange(len(array.order))).any():
-            text = self._take(text, array.order)
+        order = array.order.reshape(array.shape or (1,))
+        blocks = self._blocks(array, order, np.cumsum([0, *(n for _, n in array.pieces)]))
+        if blocks:
+            return blocks, ATOM
+        pieces = [self._piece(array, i, (n,)) for i, (_, n) in enumerate(array.pieces)]
+        text = self._take(f"xp.concat([{', '.join(pieces)}], axis=-1)", array.order)
         if len(array.shape) > 1:
             text = f"xp.reshape({text}, {_tuple(_shape(array))})"
         return text, ATOM
+
+    def _piece(self, array: Stack, i: int, shape: tuple[int, ...]) -> str:
+        """A piece of an array, in that shape."""
+        (view, n), rows = array.pieces[i], ["N"] if array.by_row else []
+        same = view.array.shape == shape and view.array.by_row == array.by_row
+        if same and isinstance(view, Select) and view.shape == (n,) and view.index == (slice(None),):
+            return self._text(view.array)[0]
+        text, precedence, labels = self._viewed(view)
+        if 0 not in labels:
+            text = f"{_in(self._as_array(view.array, (text, precedence)), ATOM)}[..., None]"
+        if (array.by_row and "N" not in labels) or (0 not in labels and n > 1):
+            text = f"xp.broadcast_to({text}, {_tuple([*rows, n])})"
+        return f"xp.reshape({text}, {_tuple([*rows, *shape])})" if len(shape) > 1 else text
+
+    def _blocks(self, array: Stack, order: np.ndarray, starts: np.ndarray) -> str:
+        """Pieces as blocks side by side, of which `order` has their elements; "" if they are none."""
+        of = np.searchsorted(starts, order, side="right") - 1  # the piece of each element
+        first = int(of.flat[0])
+        if (of == first).all():
+            every = np.array_equal(order.ravel(), np.arange(starts[first], starts[first + 1]))
+            return self._piece(array, first, order.shape) if every else ""
+        for axis in range(order.ndim):
+            layers = [np.unique(each).tolist() for each in np.moveaxis(of, axis, 0)]
+            ends = {piece: i for i, layer in enumerate(layers) for piece in layer}
+            reach = np.maximum.accumulate([max(map(ends.__getitem__, layer)) for layer in layers])
+            cuts = np.flatnonzero(reach[:-1] == np.arange(len(layers) - 1)) + 1  # no piece is on both sides
+            if len(cuts):
+                parts = [self._blocks(array, part, starts) for part in np.split(order, cuts, axis=axis)]
+                return f"xp.concat([{', '.join(parts)}], axis={axis - order.ndim})" if all(parts) else ""
+        return ""
 
     def _function(self, row: Primitive) -> str:
         """The name of a primitive's function: one of xp's, a helper, or a user's own."""
@@ -485,9 +536,9 @@ class Source:
             self._helpers["tensordot"] = None
             return self._spread(f"tensordot({a[0]}, {b[0]}, ({where}))", ATOM, rest_a + rest_b, axes)
         else:
-            kept = [l for l in axes if l in a[2] or l in b[2]]
-            product = _operation(ops.mul, self._spread(*a, kept + summed), self._spread(*b, kept + summed))
-            return self._spread(*self._summed_over((*product, kept + summed), summed), axes)
+            order = a[2] + [l for l in b[2] if l not in a[2]]
+            product = _operation(ops.mul, self._spread(*a, order), self._spread(*b, order))
+            return self._spread(*self._summed_over((*product, order), summed), axes)
         if self._fast and not shared and len(rest_a) < 2:
             return self._spread(f"{_in(left, ATOM)}.dot({right[0]})", ATOM, labels, axes)
         return self._spread(f"{_in(left, ATOM)} @ {_in(right, ATOM)}", MATMUL, labels, axes)

@@ -4,6 +4,7 @@
     c2 = c1             equal constants are one
     Σ z[i] (2.0 * y[i])  a number of a factor is one of the product
     max(max(z[0], z[1]), z[2])  the largest along an axis of z
+    (x.T @ y).T         y.T @ x, if nothing else needs the other
 
 Here are the rules that depend on a number, for all of an array at once. Before the lift, where simplify
 applies them, 1 x among 2 y and 3 z stays.
@@ -18,7 +19,7 @@ from typing import Any
 
 from .. import ops
 from ..ops import Primitive
-from .arrays import Array, Constant, Contract, Map, Reduce, Select, Spread, View, reached
+from .arrays import Array, Constant, Contract, Map, Reduce, Select, Spread, View, reached, terms_through
 from .lift import Lifted
 
 # The first and the second operand that leaves the other as it is.
@@ -49,12 +50,23 @@ def simplified_arrays(lifted: Lifted) -> Lifted:
 def _simplified(array: Array, uses: Mapping[Array, int]) -> Array:
     if isinstance(array, Contract):
         array.products = [_numbers_first(term, uses) for term in array.products]
+    if isinstance(array, Spread):
+        return _transposed_sum(array, uses)
     if not isinstance(array, Map) or len(array.operands) != 2:
         return array
     for number, view, neutral in zip(array.operands, array.operands[::-1], NEUTRAL.get(array.row, ())):
         if isinstance(view, View) and isinstance(number, float) and number == neutral:
             return view.array if view.is_whole else Spread(array.shape, array.by_row, view)
     return _chain_reduced(array, uses) if array.row in (ops.maximum, ops.minimum) else array
+
+
+def _transposed_sum(array: Spread, uses: Mapping[Array, int]) -> Array:
+    """A sum of products, transposed, as the sum that it is."""
+    view, inner = array.view, array.view.array
+    if not isinstance(inner, Contract) or uses[inner] > 1 or array.by_row != inner.by_row:
+        return array
+    products = terms_through(view) if len(view.axes) == len(array.shape) else None
+    return replace(inner, shape=array.shape, products=products) if products else array
 
 
 def _numbers_first(term: tuple[Any, ...], uses: Mapping[Array, int]) -> tuple[Any, ...]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -349,6 +349,18 @@ def listing(arrays: Iterable[Array], outputs: Iterable[Array], names: Mapping[Ar
     called = {array: names.get(array, f"t{i}") for i, array in enumerate(arrays)}
     lines = [shown(array, called.__getitem__) for array in called]
     return "\n".join([*lines, f"return {', '.join(called[array] for array in outputs)}"])
+
+
+def terms_through(view: View) -> list[tuple[Any, ...]]:
+    """The terms of a view's array along the view's axes; none if the view does not take all of it."""
+    if not isinstance(view, Select) or not view.takes_all or sorted(view.axes) != [*range(len(view.axes))]:
+        return []
+    became = dict(enumerate(view.axes))
+
+    def factor(x: Any) -> Any:
+        return replace(x, axes=tuple(became.get(a, a) for a in x.axes)) if isinstance(x, View) else x
+
+    return [tuple(map(factor, term)) for term in view.array.terms]
 
 
 def size(array: Array) -> int:

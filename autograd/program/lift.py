@@ -18,6 +18,7 @@ import itertools
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -96,6 +97,7 @@ class Lifted:
         self._users: dict[Value, list[Value]] = {v: [] for v in [*known, *order]}
         self._missing: dict[Value, int] = {}  # how many of its operands are in no array; leaves do not count
         self._ready: list[Value] = []
+        self._partial: set[Array] = set()  # those with elements that no Value is at
         self._heights = dict.fromkeys(self._users, 0)  # how many steps it is from each to an output
         for v in order:  # here users come before operands
             if v.row:
@@ -198,6 +200,8 @@ class Lifted:
         farthest: list[tuple[int, int, Any]] = []  # a heap of their keys by height, the oldest first
         count = itertools.count()
         alike: dict[Any, list[Any]] = defaultdict(list)  # their keys by height and primitive
+        families: dict[Any, dict[Any, None]] = defaultdict(dict)  # keys that differ in the number of terms
+        tried: set[Any] = set()
         waiting: list[Value] = []
         while self._ready or groups or waiting:
             ready, self._ready = self._ready, []
@@ -207,7 +211,11 @@ class Lifted:
                     waiting.append(v)
                     continue
                 key = (v.row, *sorted(kinds.items()))
-                groups.setdefault(key, []).append(v)
+                if key not in groups:
+                    groups[key] = []
+                    if family := _family(key):
+                        families[family][key] = None
+                groups[key].append(v)
                 height = self._heights[v]
                 if height > heights.get(key, -1):
                     heights[key] = height
@@ -228,6 +236,14 @@ class Lifted:
                             self._ready += groups.pop(k)
                             del heights[k]
                     continue
+                family = _family(key)
+                kin = tuple(k for k in families.get(family, ()) if k in groups)
+                if len(kin) > 1 and kin not in tried:
+                    tried.add(kin)
+                    if self._form_padded([v for k in kin for v in groups[k]]):
+                        for k in kin:
+                            del groups[k], heights[k]
+                        continue
                 del heights[key]
                 for group in self._by_number(groups.pop(key)):
                     self._form(group)
@@ -331,9 +347,76 @@ class Lifted:
         elif filled:
             if v.row not in TOTAL and not (v.row is ops.div and isinstance(terms[0][1], float)):
                 terms = [tuple([self._ones_elsewhere(x, shape, order) for x in terms[0]])]
-            self._place(self._computed(v.row, shape, terms), group, order.tolist())
+            array = self._computed(v.row, shape, terms)
+            self._partial.add(array)
+            self._place(array, group, order.tolist())
         else:
             self._place(self._computed(v.row, shape, terms), [group[i] for i in order])
+
+    def _form_padded(self, group: list[Value]) -> bool:
+        """Make an array of sums of several lengths, if they line up; a product is a sum of one."""
+        rows: list[list[tuple[Any, ...]]] = []
+        for v in group:
+            terms = [(v.x,), (v.y,)] if v.row is ops.add else _terms(v)
+            first = self._kind(rows[0][0][0]) if rows else self._kind(terms[0][0])
+            rows.append([term if self._kind(term[0]) == first else term[::-1] for term in terms])
+        padded = self._padded(rows) if len({*map(len, rows)}) > 1 else []
+        if not padded:
+            return False
+        part, along = _aligned(padded)
+        shape, order, regular = _node_axes([part], len(group), products=True)
+        grids = [(array, positions[order].reshape((*shape, *along))) for array, positions in part]
+        factors = [_view(array, grid) for array, grid in grids if array]
+        labels = {label for x in factors for label in x.axes}
+        if not regular or len(labels) < len(shape + along) or any(isinstance(x, Gather) for x in factors):
+            return False
+        term = self._masked(factors, self._constant(grids[-1][1]))
+        array = self._new(Contract(shape, any(x.array.by_row for x in term), [tuple(term)]))
+        self._place(array, [group[i] for i in order])
+        return True
+
+    def _padded(self, rows: list[list[tuple[Any, ...]]]) -> Part:
+        """Sums of different lengths as one part, as long as the longest; [] if they do not line up.
+
+        The last operand says where there is a term: of queries and the keys before them, each query has a
+        place for every key.
+        """
+        operands = _transposed(rows)
+        arrays = [self.places[operand[0][0]][0] for operand in operands]
+        columns = [
+            [coordinates(np.array([self.places[x][1] for x in row]), array.shape) for row in operand]
+            for array, operand in zip(arrays, operands)
+        ]
+        longest = max(range(len(rows)), key=lambda i: len(rows[i]))
+        for labels in (column for operand in columns for column in zip(*operand)):
+            every = np.unique(labels[longest])
+            if len(every) < len(rows[longest]) or 2 * sum(map(len, rows)) < len(rows) * len(every):
+                continue
+            if not all(len(np.unique(some)) == len(some) and np.isin(some, every).all() for some in labels):
+                continue
+            places = [np.searchsorted(every, some) for some in labels]
+            there = np.zeros((len(rows), len(every)), dtype=bool)
+            for i, at in enumerate(places):
+                there[i, at] = True
+            part: Part = [(array, _extended(array, of, places)) for array, of in zip(arrays, columns)]
+            if all(where is not None for _, where in part):
+                return [*part, (None, there)]
+        return []
+
+    def _masked(self, factors: list[View], mask: Select) -> list[View]:
+        """Factors with 0 where there is no term: the first, and those with elements that no Value is at."""
+        best = min(factors, key=lambda x: (x.array not in self._partial, not {*mask.axes} <= {*x.axes}))
+        found = []
+        for view in factors:
+            if view is best or view.array in self._partial:
+                labels = sorted({*mask.axes, *view.axes})
+                lengths = {label: n for x in (mask, view) for label, n in zip(x.axes, x.lengths)}
+                shape = tuple(lengths[label] for label in labels)
+                used, x = (replace(x, axes=tuple(map(labels.index, x.axes))) for x in (mask, view))
+                there = self._new(Map(shape, view.array.by_row, ops.where, (used, x, 0.0)))
+                view = replace(whole(there), axes=tuple(labels))
+            found.append(view)
+        return found
 
     def _ones_elsewhere(self, x: Any, shape: tuple[int, ...], at: np.ndarray) -> Any:
         """A view with 1 in place of elements that no Value is at: a primitive may not be defined there."""
@@ -481,6 +564,19 @@ def _terms(v: Value) -> Sequence[tuple[Any, ...]]:
         return [(v.x, *(y._data if isinstance(y, Number) else y for y in v.y))]
     operands = (v.x,) if v.y is None else (v.x, v.y)
     return list(zip(*operands)) if isinstance(v.x, tuple) else (operands,)
+
+
+def _family(key: Any) -> Any:
+    """What sums over the same arrays have in common, of any number of terms; a product is a sum of one."""
+    row, *kinds = key
+    ((kind, _),) = kinds if len(kinds) == 1 else ((None, 0),)
+    if kind is None or NUMBER in kind:
+        return None
+    if row in (ops.dot, ops.mul):
+        return ops.dot, *sorted(kind)
+    if row is ops.total or (row is ops.add and kind[0] == kind[1]):
+        return ops.total, kind[0]
+    return None
 
 
 def _in_use(arrays: Iterable[Array], n: int) -> dict[Array, None]:
@@ -665,8 +761,9 @@ def _aligned(part: Part) -> tuple[Part, tuple[int, ...]]:
     """A part with the terms of each Value in the order of a grid, and the lengths of its axes."""
     (_, where), *_ = part
     n = where.shape[1]
-    for _, first in reversed(part) if n > 1 else ():
-        order = np.lexsort((*(where for _, where in part), first), axis=1)
+    keys = [where for _, where in part if where.dtype != bool]
+    for first in keys[::-1] if n > 1 else ():
+        order = np.lexsort((*keys, first), axis=1)
         ordered = [(array, np.take_along_axis(where, order, axis=1)) for array, where in part]
         columns = [c[0] for array, where in ordered if array for c in _columns(array, where) if _is_sum(c)]
         if not columns:
@@ -679,6 +776,25 @@ def _aligned(part: Part) -> tuple[Part, tuple[int, ...]]:
         if lengths:
             return ordered, lengths
     return part, _without_ones(n)
+
+
+def _extended(array: Array, columns: Sequence[Any], places: list[np.ndarray]) -> Any:
+    """Positions by Value and place of terms that have these coordinates, and for places without a term.
+
+    Coordinates go on evenly: None if they are no sum of one by Value and one by place, or leave the array.
+    """
+    longest = max(range(len(places)), key=lambda i: len(places[i]))
+    where = np.zeros((len(places), len(places[longest])), dtype=int)
+    for length, column in zip(array.shape, zip(*columns)):
+        by_place = np.empty(len(places[longest]), dtype=int)
+        by_place[places[longest]] = column[longest]
+        starts = np.array([some[0] - by_place[at[0]] for some, at in zip(column, places)])
+        everywhere = starts[:, None] + by_place
+        even = all((row[at] == some).all() for row, some, at in zip(everywhere, column, places))
+        if not even or everywhere.min() < 0 or everywhere.max() >= length:
+            return None
+        where = where * length + everywhere
+    return where
 
 
 def _view(array: Array, grid: np.ndarray) -> View:

@@ -23,6 +23,7 @@ from .arrays import (
     View,
     listing,
     reached,
+    terms_through,
 )
 from .lift import Lifted
 from .masking import masked
@@ -72,8 +73,13 @@ def plan(lifted: Lifted) -> Plan:
     for array in arrays:
         if isinstance(array, Contract) and array.over_rows and len(array.products) == 1:
             (*number, view) = array.products[0]
-            if not number and view.is_whole and uses[view.array] == 1 and _is_inner(view.array):
-                array.products = view.array.terms  # a product of matrices, with the rows summed over too
+            if (
+                not number
+                and uses[view.array] == 1
+                and _is_inner(view.array)
+                and (terms := terms_through(view))
+            ):
+                array.products = terms  # a product of matrices, with the rows summed over too
     of_rows: dict[Array, bool] = {}  # whether it depends on the data
     for array in reached(lifted.outputs):
         of_rows[array] = array.by_row or any(of_rows[view.array] for view in array.views)

@@ -132,9 +132,7 @@ RULES: list[tuple[str, str, Rewrite]] = [
 class _Rewriting:
     """One pass over a graph, parents first. Called with a primitive and operands, it gives their Value."""
 
-    def __init__(
-        self, by_row: Iterable[Value], rows: Value | None, forward: Container[Value] | None = None
-    ):
+    def __init__(self, by_row: Iterable[Value], rows: Value | None, forward: Container[Value] | None = None):
         self.rows: Any = rows
         self.forward = forward
         self.forth: set[Value] = set()  # what that became

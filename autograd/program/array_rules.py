@@ -12,6 +12,7 @@ applies them, 1 x among 2 y and 3 z stays.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -29,7 +30,7 @@ NEUTRAL = {ops.add: (0.0, 0.0), ops.sub: (None, 0.0), ops.mul: (1.0, 1.0), ops.d
 def simplified_arrays(lifted: Lifted) -> Lifted:
     """The same results and gradient from fewer arrays."""
     arrays = reached(lifted.outputs)
-    uses = Counter(view.array for array in arrays for view in array.views)
+    uses = Counter(itertools.chain(*arrays.values()))
     uses.update(lifted.outputs)
     became: dict[Array, Array] = {}
     constants: dict[Any, Array] = {}

@@ -292,35 +292,47 @@ def whole(array: Array) -> Select:
     return Select(array, tuple(range(n)), (slice(None),) * n, array.shape)
 
 
-def reached(outputs: Sequence[Array]) -> list[Array]:
-    """The arrays that outputs are computed from, operands first: all for the first, then for the last, ...
+def reached(outputs: Iterable[Array]) -> dict[Array, list[Array]]:
+    """The arrays that outputs are computed from, operands first, and for each its operands."""
+    found: dict[Array, list[Array]] = {}
+    _visit(outputs, lambda array: [view.array for view in array.views], found)
+    return found
+
+
+def in_order(outputs: Sequence[Array]) -> list[Array]:
+    """The same arrays: all that the first output takes, then what the last takes besides, and so on.
 
     Of operands, the one comes first that would take most if nothing was computed once for several: what else
     a step of a chain takes is then next to it.
     """
+    arrays = reached(outputs)
     take: dict[Array, float] = {}  # logarithms, as they double with each step of many chains
-    for array in _postorder(outputs, lambda array: [view.array for view in array.views]):
-        each = [0.0, *(take[view.array] for view in array.views)]
-        most = max(each)
-        take[array] = most + math.log(sum(math.exp(x - most) for x in each))
+    for array, operands in arrays.items():
+        each = [take[operand] for operand in operands]
+        most = max(each, default=0.0)
+        take[array] = most + math.log(math.exp(-most) + sum([math.exp(x - most) for x in each]))
+        if len(each) > 1:
+            operands.sort(key=take.__getitem__, reverse=True)
+    found: dict[Array, list[Array]] = {}
+    _visit([*outputs[1:], outputs[0]][::-1], arrays.__getitem__, found)
+    return list(found)
 
-    def operands(array: Array) -> list[Array]:
-        return sorted((view.array for view in array.views), key=take.__getitem__, reverse=True)
 
-    return list(_postorder([*outputs[1:], outputs[0]][::-1], operands))
-
-
-def _postorder(outputs: Iterable[Array], operands: Callable[[Array], Sequence[Array]]) -> dict[Array, None]:
-    found: dict[Array, None] = {}
-    stack = [(array, False) for array in outputs][::-1]
+def _visit(
+    outputs: Iterable[Array],
+    operands: Callable[[Array], list[Array]],
+    found: dict[Array, list[Array]],
+) -> None:
+    """Add the arrays that outputs are computed from to those that are found, after their operands."""
+    stack: list[Any] = [*outputs][::-1]
     while stack:
-        array, done = stack.pop()
-        if done:
-            found[array] = None
+        array = stack.pop()
+        if array is None:  # all operands of the next one are found
+            array, of = stack.pop()
+            found[array] = of
         elif array not in found:
-            stack.append((array, True))
-            stack += [(operand, False) for operand in reversed(operands(array))]
-    return found
+            of = operands(array)
+            stack += [(array, of), None, *reversed(of)]
 
 
 def shown(array: Array, name_of: Callable[[Array], str]) -> str:

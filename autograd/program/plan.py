@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,7 @@ from .arrays import (
     Spread,
     Stack,
     View,
+    in_order,
     listing,
     reached,
     terms_through,
@@ -69,22 +71,18 @@ class Plan:
 def plan(lifted: Lifted) -> Plan:
     """Plan the outputs; a product that is only summed over the rows becomes a part of that sum."""
     arrays = reached(lifted.outputs)
-    uses = Counter(view.array for array in arrays for view in array.views)
+    uses = Counter(itertools.chain(*arrays.values()))
     for array in arrays:
         if isinstance(array, Contract) and array.over_rows and len(array.products) == 1:
             (*number, view) = array.products[0]
-            if (
-                not number
-                and uses[view.array] == 1
-                and _is_inner(view.array)
-                and (terms := terms_through(view))
-            ):
-                array.products = terms  # a product of matrices, with the rows summed over too
+            if not number and uses[view.array] == 1 and _is_inner(view.array):
+                # A product of matrices, with the rows summed over too.
+                array.products = terms_through(view) or array.products
     of_rows: dict[Array, bool] = {}  # whether it depends on the data
-    for array in reached(lifted.outputs):
+    for array in in_order(lifted.outputs):
         of_rows[array] = array.by_row or any(of_rows[view.array] for view in array.views)
-    arrays = sorted(of_rows, key=of_rows.__getitem__)
-    return Plan(lifted, arrays, _unnoticed(arrays), arrays)
+    ordered = sorted(of_rows, key=of_rows.__getitem__)
+    return Plan(lifted, ordered, _unnoticed(ordered), ordered)
 
 
 def _is_inner(array: Array) -> bool:

@@ -280,10 +280,12 @@ class Program:
             raise _of_row(0, error, names, arrays) from error
         except ValueError as error:
             raise ValueError(f"{_shapes(arrays)}: {error}") from error
-        made = {}
-        for each in ("rows", "value", "gradient") if not recording.listed else ("rows",):
+        made: dict[Any, Variant] = {}
+        for each in ("gradient", "value", "rows") if not recording.listed else ("rows",):
             try:
-                made[key, each] = Variant(each, simplified, self._engine, self.passes)
+                made[key, each] = Variant(
+                    each, simplified, self._engine, self.passes, made.get((key, "gradient"))
+                )
             except ArithmeticError as error:
                 if each == kind:  # else it is made again when it is asked for, perhaps of another row
                     self._replay(kind, arrays, key, [0])

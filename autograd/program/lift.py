@@ -55,8 +55,15 @@ TOTAL = (ops.add, ops.sub, ops.mul, ops.neg, ops.dot, ops.total, *CONDITIONS)  #
 NUMBER, LEAF = -2, -1  # in a signature, instead of an array's number: a constant; a leaf in no array yet
 
 
+class _Kinds(dict[Any, int]):
+    """The number of the array that a scalar is in, or what it is instead."""
+
+    def __missing__(self, x: Any) -> int:
+        return NUMBER if isinstance(x, float) else LEAF
+
+
 class Lifted:
-    """The arrays of a graph of scalars, operands first; `places[v]` is the array of v and its position there.
+    """The arrays of a graph of scalars, operands first.
 
     `leaves` has the arrays of live leaves; `results` those of f's outputs, or of the mean; and `gradient`, if
     it is wanted, an array of the same shape for each of `leaves`.
@@ -90,7 +97,8 @@ class Lifted:
         inputs, leaves, rows = scalars.inputs, scalars.leaves, scalars.rows
         self.arrays: list[Array] = []
         self._numbers: dict[Array, int] = {}  # their places there
-        self.places: dict[Value, tuple[Array, int]] = {}
+        self._kind = _Kinds()  # the number of the array that a scalar is in
+        self._at: dict[Value, int] = {}  # its position there
         order = topological_order(*values)[::-1]  # in which first operands come before second ones
         known = {rows, *scalars.input_leaves}
         self._rank = {v: i for i, v in enumerate(leaves)}
@@ -116,18 +124,23 @@ class Lifted:
         self._place_declared()
         self._form_all()
         for v in order:
-            if v not in self.places and not isinstance(
-                v, Number
-            ):  # a leaf that is an output, and meets nothing
+            if v not in self._at and not isinstance(v, Number):  # a leaf that is an output, and meets nothing
                 self._place_leaf_array((), [v])
         self.leaves = [array for array in self.arrays if isinstance(array, Leaf)]
         first = {array: i for i, array in enumerate(_in_use(self.arrays, len(self.leaves)))}
         self.leaves.sort(key=lambda leaf: first.get(leaf, len(first)))
 
+    def place(self, v: Any) -> tuple[Array, int] | None:
+        """The array that a scalar is in, and where; None for numbers and what is not computed."""
+        if not isinstance(v, Value) or v not in self._at:
+            return None
+        array = self.arrays[self._kind[v]]
+        return self._became.get(array, array), self._at[v]
+
     def array_of(self, v: Any) -> Array | None:
         """The array that a scalar is in; None for numbers and what is not computed."""
-        place = self.places.get(v) if isinstance(v, Value) else None
-        return place and self._became.get(place[0], place[0])
+        place = self.place(v)
+        return place and place[0]
 
     def replace(self, became: Mapping[Array, Array]) -> None:
         """Let other arrays of the same shapes and elements stand for these."""
@@ -143,18 +156,20 @@ class Lifted:
         return array
 
     def _stacked(self, shape: tuple[int, ...], members: Sequence[Any]) -> Array:
-        chosen: dict[Array | None, list[int]] = {}  # which members are in each array, or are numbers
+        chosen: dict[int, list[int]] = {}  # which members are in each array, or are numbers
         for i, v in enumerate(members):
-            chosen.setdefault(self.places[v][0] if isinstance(v, Value) else None, []).append(i)
-        if not chosen.keys() - {None}:
+            chosen.setdefault(self._kind[v], []).append(i)
+        if not chosen.keys() - {NUMBER}:
             return self._new(Constant(shape, False, np.reshape(members, shape)))
         pieces = []
-        for array, which in chosen.items():
-            if array is None:
-                array = self._new(Constant((len(which),), False, np.array([members[i] for i in which])))
+        for kind, which in chosen.items():
+            if kind == NUMBER:
+                array: Array = self._new(
+                    Constant((len(which),), False, np.array([members[i] for i in which]))
+                )
                 where = np.arange(len(which))
             else:
-                where = np.array([self.places[members[i]][1] for i in which])
+                array, where = self.arrays[kind], np.array([self._at[members[i]] for i in which])
             if len(chosen) == 1:
                 return self._spread(array, where, shape)
             pieces.append((_view(array, where), len(which)))
@@ -180,8 +195,9 @@ class Lifted:
         return array
 
     def _place(self, array: Array, members: Iterable[Value], at: Iterable[int] | None = None) -> None:
+        number = self._numbers[array]
         for v, i in zip(members, at if at is not None else itertools.count()):
-            self.places[v] = (array, i)
+            self._kind[v], self._at[v] = number, i
             for user in self._users[v]:
                 self._missing[user] -= 1
                 if not self._missing[user]:
@@ -259,68 +275,71 @@ class Lifted:
         """
         if sum(map(len, groups)) < SMALLEST:
             return set()
-        slots = list(zip(*(_transposed([list(_terms(v)) for v in group]) for group in groups)))
-        arrays = [{self._kind(x) for rows in slot for row in rows for x in row} for slot in slots]
+        slots = list(zip(*(zip(*map(_vectors, group)) for group in groups)))
+        arrays = [{self._kind[x] for rows in slot for row in rows for x in row} for slot in slots]
         anchors = [slot for slot, found in zip(slots, arrays) if len(found) == 1 and NUMBER not in found]
         if not anchors:
             return set()
-        places = [[self.places[row[0]][1] for row in rows] for rows in anchors[0]]
+        places = [[self._at[row[0]] for row in rows] for rows in anchors[0]]
         apart = len({*itertools.chain(*places)}) == sum(len({*of_group}) for of_group in places)
         if not apart and len(groups) < 4:
             return set()
         members = [(p, v) for of_group, group in zip(places, groups) for p, v in zip(of_group, group)]
         if apart:
             members.sort(key=lambda member: member[0])
-        before: dict[Value, tuple[Array, int]] = {}
+        before: dict[Value, tuple[int, int]] = {}
         moved: set[int] = set()
         for i, found in enumerate(arrays):
-            values = list(dict.fromkeys(term[i] for _, v in members for term in _terms(v)))
-            if len(found) == 1 or any(isinstance(self.places[v][0], Input | Leaf | Rows) for v in values):
+            given = any(isinstance(self.arrays[kind], Input | Leaf | Rows) for kind in found)
+            if len(found) == 1 or given or NUMBER in found:
                 continue
-            runs = _runs([self.places[v] for v in values])
+            values = list(dict.fromkeys(x for _, v in members for x in _vectors(v)[i]))
+            runs = _runs([(self.arrays[self._kind[v]], self._at[v]) for v in values])
             if len({array.by_row for array, _ in runs}) > 1 or len(runs) > len(found) + 1:
                 continue
             pieces = [(_view(array, np.array(where)), len(where)) for array, where in runs]
             stack = self._new(Stack((len(values),), runs[0][0].by_row, pieces, np.arange(len(values))))
             moved |= found
-            before.update((v, self.places[v]) for v in values)
-            self.places.update((v, (stack, i)) for i, v in enumerate(values))
+            before.update((v, (self._kind[v], self._at[v])) for v in values)
+            self._kind.update(dict.fromkeys(values, self._numbers[stack]))
+            self._at.update(zip(values, itertools.count()))
         if moved:
             group = [v for _, v in members]
-            parts = [_aligned(self._located(rows))[0] for rows in self._parts(group)]
+            parts = [_aligned(self._located(part))[0] for part in self._parts(group)]
             if len(parts) > 1 or not _node_axes(parts, len(group))[2]:
-                self.places.update(before)
+                for v, (kind, at) in before.items():
+                    self._kind[v], self._at[v] = kind, at
                 return set()
         return moved
 
-    def _kinds(self, v: Value) -> Counter[tuple[int, ...]]:
+    def _kinds(self, v: Value) -> Mapping[tuple[int, ...], int]:
         """How many of v's terms have operands in the same arrays, by those arrays' numbers."""
-        kinds = (tuple([self._kind(x) for x in term]) for term in _terms(v))
-        return Counter((tuple(sorted(kind)) for kind in kinds) if v.row in COMMUTATIVE else kinds)
+        kinds: Any = zip(*(map(self._kind.__getitem__, xs) for xs in _vectors(v)))
+        if v.row in (ops.dot, ops.total):
+            return Counter(kinds)
+        (kind,) = kinds
+        return {tuple(sorted(kind)) if v.row in COMMUTATIVE else kind: 1}
 
-    def _kind(self, x: Any) -> int:
-        if isinstance(x, float):
-            return NUMBER
-        place = self.places.get(x)
-        return LEAF if place is None else self._numbers[place[0]]
-
-    def _parts(self, group: list[Value]) -> list[list[list[tuple[Any, ...]]]]:
-        """The terms of a group's Values: a part for each kind, in it a row for each Value."""
+    def _parts(self, group: list[Value]) -> list[Columns]:
+        """The operands of a group's Values, of which all have the same kinds: a part for each kind."""
+        row = group[0].row
+        if row not in COMMUTATIVE and len(self._kinds(group[0])) == 1:
+            return [list(zip(*map(_vectors, group)))]
         parts: dict[Any, tuple[Any, dict[int, list[Any]]]] = {}
         for i, v in enumerate(group):
-            for term in _terms(v):
-                kind = tuple([self._kind(x) for x in term])
-                key = tuple(sorted(kind)) if v.row in COMMUTATIVE else kind
+            for term in zip(*_vectors(v)):
+                kind = tuple([self._kind[x] for x in term])
+                key = tuple(sorted(kind)) if row in COMMUTATIVE else kind
                 as_first, rows = parts.setdefault(key, (kind, defaultdict(list)))
                 rows[i].append(term if kind == as_first else term[::-1])
-        return [list(rows.values()) for _, rows in parts.values()]
+        return [_transposed(list(rows.values())) for _, rows in parts.values()]
 
     def _form(self, group: list[Value]) -> None:
         """Make an array of the Values of one signature."""
         v, *others = group
         if not others and v.row not in (ops.dot, ops.total):
             return self._form_one(v)
-        parts = [_aligned(self._located(rows)) for rows in self._parts(group)]
+        parts = [_aligned(self._located(part)) for part in self._parts(group)]
         where = [part for part, _ in parts]
         shape, order, regular = _node_axes(where, len(group), v.row is ops.dot)
         if not regular and (several := _divided(where, len(group))):
@@ -357,10 +376,10 @@ class Lifted:
         """Make an array of sums of several lengths, if they line up; a product is a sum of one."""
         rows: list[list[tuple[Any, ...]]] = []
         for v in group:
-            terms = [(v.x,), (v.y,)] if v.row is ops.add else _terms(v)
-            first = self._kind(rows[0][0][0]) if rows else self._kind(terms[0][0])
-            rows.append([term if self._kind(term[0]) == first else term[::-1] for term in terms])
-        padded = self._padded(rows) if len({*map(len, rows)}) > 1 else []
+            terms = [(v.x,), (v.y,)] if v.row is ops.add else list(zip(*_vectors(v)))
+            first = self._kind[rows[0][0][0]] if rows else self._kind[terms[0][0]]
+            rows.append([term if self._kind[term[0]] == first else term[::-1] for term in terms])
+        padded = self._padded(_transposed(rows)) if len({*map(len, rows)}) > 1 else []
         if not padded:
             return False
         part, along = _aligned(padded)
@@ -375,16 +394,16 @@ class Lifted:
         self._place(array, [group[i] for i in order])
         return True
 
-    def _padded(self, rows: list[list[tuple[Any, ...]]]) -> Part:
+    def _padded(self, operands: Columns) -> Part:
         """Sums of different lengths as one part, as long as the longest; [] if they do not line up.
 
         The last operand says where there is a term: of queries and the keys before them, each query has a
         place for every key.
         """
-        operands = _transposed(rows)
-        arrays = [self.places[operand[0][0]][0] for operand in operands]
+        rows = operands[0]
+        arrays = [self.arrays[self._kind[operand[0][0]]] for operand in operands]
         columns = [
-            [coordinates(np.array([self.places[x][1] for x in row]), array.shape) for row in operand]
+            [coordinates(np.array([self._at[x] for x in row]), array.shape) for row in operand]
             for array, operand in zip(arrays, operands)
         ]
         longest = max(range(len(rows)), key=lambda i: len(rows[i]))
@@ -441,7 +460,7 @@ class Lifted:
         numbers: dict[Any, list[Value]] = {}
         others = set()
         for v in group:
-            term = _terms(v)[0] if v.row not in (ops.dot, ops.total) else ()
+            term = [x for (x,) in _vectors(v)] if v.row not in (ops.dot, ops.total) else []
             fixed = tuple([x for x in term if isinstance(x, float)])
             if not fixed:
                 return [group]
@@ -453,25 +472,24 @@ class Lifted:
     def _form_one(self, v: Value) -> None:
         """Make an array of one Value, as _form would, but for the time that NumPy takes."""
         term: list[Any] = []
-        (operands,) = _terms(v)
-        for x in operands:
+        for (x,) in _vectors(v):
             if isinstance(x, float):
                 term.append(x)
             else:
-                array, position = self.places[x]
+                array, position = self.arrays[self._kind[x]], self._at[x]
                 term.append(Select(array, (), coordinates(position, array.shape), array.shape))
         self._place(self._computed(v.row, (), [tuple(term)]), [v])
 
-    def _located(self, rows: list[list[tuple[Any, ...]]]) -> Part:
+    def _located(self, operands: Columns) -> Part:
         """For each operand of a part's terms, the array it is in and, by Value and term, where."""
         part: Part = []
-        for operands in _transposed(rows):
-            first = next(itertools.chain(*operands))
+        for rows in operands:
+            first = rows[0][0]
             if isinstance(first, float):
-                part.append((None, np.array(operands)))
+                part.append((None, np.array(rows)))
             else:
-                where = [[self.places[x][1] for x in row] for row in operands]
-                part.append((self.places[first][0], np.array(where)))
+                where = np.array([list(map(self._at.__getitem__, row)) for row in rows])
+                part.append((self.arrays[self._kind[first]], where))
         return part
 
     def _constant(self, grid: np.ndarray) -> Any:
@@ -514,10 +532,9 @@ class Lifted:
             anchored = any(LEAF in kind and max(kind) >= 0 for kind, _ in kinds)
             return anchored, op is ops.dot
 
-        for rows in self._parts(groups[max(groups, key=rank)]):
-            terms = _transposed(rows)
+        for terms in self._parts(groups[max(groups, key=rank)]):
             for leaves, others in zip(terms, terms[::-1]):  # which are the same, if there is one operand
-                if LEAF in (self._kind(x) for row in leaves for x in row):
+                if LEAF in (self._kind[x] for row in leaves for x in row):
                     self._place_leaves_of(leaves, others)
 
     def _place_leaves_of(self, leaves: list[list[Value]], others: list[list[Any]]) -> None:
@@ -528,8 +545,8 @@ class Lifted:
         first = [min(self._rank[leaf] for leaf in row) for row in leaves]
         rows: list[Any] = list(dict.fromkeys(tuple(leaves[i]) for i in np.argsort(first, kind="stable")))
         shape = _without_ones(len(rows), len(rows[0]))
-        if all(self._kind(x) >= 0 for row in others for x in row):
-            located = self._located([[(x,) for x in row] for row in others])
+        if all(self._kind[x] >= 0 for row in others for x in row):
+            located = self._located([others])
             ((_, where),) = located
             terms = np.argsort(where, axis=1, kind="stable")
             nodes = np.lexsort((first, np.min(where, axis=1)))
@@ -540,7 +557,7 @@ class Lifted:
             else:
                 shape = (*_without_ones(len(rows)), *along)
         members = [leaf for row in rows for leaf in row]
-        distinct = [leaf for leaf in dict.fromkeys(members) if leaf not in self.places]
+        distinct = [leaf for leaf in dict.fromkeys(members) if leaf not in self._at]
         if len(distinct) < len(members):
             shape = _without_ones(len(distinct))
         self._place_leaf_array(shape, distinct)
@@ -555,15 +572,19 @@ class Lifted:
 # the terms of each, are the points of a grid: its axes are found so that positions are affine in them. Of
 # C[i*n + j] = Σₚ A[i*k + p] B[p*n + j], A's are k i + p: k i by Value and p by term, and B's n p + j.
 
+Columns = list[Any]  # operands, by Value and term
 # For each operand: its array, or None for numbers; and where it is there, by Value and term.
 Part = list[tuple[Any, np.ndarray]]
 
 
-def _terms(v: Value) -> Sequence[tuple[Any, ...]]:
+def _vectors(v: Value) -> list[Sequence[Any]]:
+    """The operands of v, each of its terms: a term is one of each."""
+    x, y = v.x, v.y
+    if type(x) is tuple:
+        return [x] if y is None else [x, y]
     if v.row is ops.where:
-        return [(v.x, *(y._data if isinstance(y, Number) else y for y in v.y))]
-    operands = (v.x,) if v.y is None else (v.x, v.y)
-    return list(zip(*operands)) if isinstance(v.x, tuple) else (operands,)
+        return [(x,), *((y._data if isinstance(y, Number) else y,) for y in v.y)]
+    return [(x,)] if y is None else [(x,), (y,)]
 
 
 def _family(key: Any) -> Any:

@@ -85,8 +85,8 @@ class Matrices:
             return None  # outputs have no gradient
         scalars, lifted = self._plan.lifted.scalars, self._plan.lifted
         by_leaf: dict[Any, Array] = dict(zip(lifted.leaves, lifted.gradient))
-        if v in lifted.places and (gradient := by_leaf.get(lifted.places[v][0])) in self._name:
-            return Place(self._name[gradient], coordinates(lifted.places[v][1], gradient.shape))
+        if (place := lifted.place(v)) and (gradient := by_leaf.get(place[0])) in self._name:
+            return Place(self._name[gradient], coordinates(place[1], gradient.shape))
         g = scalars.adjoint(v)
         # Of a Value that was simplified away, or became one with others, this may be but a part, or more.
         right = self._slopes.get(v, 0.0)
@@ -101,13 +101,13 @@ class Matrices:
         return slopes(output) if isinstance(output, Value) else {}
 
     def _place(self, v: Any) -> Place | None:
-        places, sign = self._plan.lifted.places, 1.0
+        lifted, sign = self._plan.lifted, 1.0
         if isinstance(v, Value) and self._in_program(v) is None and v.op == "neg":
             v, sign = v.x, -1.0  # signs are moved to the end: the program may have the negative alone
-        array = self._in_program(v)
-        if array is None:
+        array, place = self._in_program(v), lifted.place(v)
+        if array is None or place is None:
             return None
-        return Place(self._name[array], coordinates(places[v][1], array.shape), sign)
+        return Place(self._name[array], coordinates(place[1], array.shape), sign)
 
     def _in_program(self, v: Any) -> Array | None:
         array = self._plan.lifted.array_of(v)

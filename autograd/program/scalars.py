@@ -94,6 +94,11 @@ class Scalars:
         leaves = [v for v in reversed(self.order) if v.row is None and not isinstance(v, Constant)]
         return [v for v in leaves if v not in known]
 
+    def without_gradient(self, kind: str) -> Scalars:
+        """The same for f's outputs, or for their mean, alone."""
+        outputs = [self.latest(v) for v in self.recorded] if kind == "rows" else self.outputs
+        return replace(self, kind=kind, outputs=outputs, gradient={}, adjoints={})
+
     def latest(self, v: Any) -> Any:
         """What a Value of the recording, or of a later graph, has become: a Value or a number."""
         for became in self.became:

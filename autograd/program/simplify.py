@@ -14,6 +14,7 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Container, Iterable
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -44,10 +45,12 @@ def simplify(
     what is not of the way back, if there is one.
     """
     outputs = [v for v in outputs if isinstance(v, Value)]
-    once = _Rewriting(by_row, rows, forward).run(outputs, gather=False)
+    first = _Rewriting(by_row, rows, forward)
+    once = first.run(outputs, gather=False)
     wanted = [once[v] for v in outputs]
     forward = forward and {w for v, w in once.items() if v in forward and isinstance(w, Value)}
-    twice = _Rewriting(by_row, rows, forward).run([v for v in wanted if isinstance(v, Value)], gather=True)
+    second = _Rewriting(by_row, rows, forward, first.plain)
+    twice = second.run([v for v in wanted if isinstance(v, Value)], gather=True)
     return {v: twice.get(w, w) for v, w in once.items() if _number(w) or w in twice}
 
 
@@ -132,11 +135,18 @@ RULES: list[tuple[str, str, Rewrite]] = [
 class _Rewriting:
     """One pass over a graph, parents first. Called with a primitive and operands, it gives their Value."""
 
-    def __init__(self, by_row: Iterable[Value], rows: Value | None, forward: Container[Value] | None = None):
+    def __init__(
+        self,
+        by_row: Iterable[Value],
+        rows: Value | None,
+        forward: Container[Value] | None = None,
+        plain: Iterable[Value] = (),
+    ):
         self.rows: Any = rows
         self.forward = forward
         self.forth: set[Value] = set()  # what that became
         self.by_row = set(by_row)
+        self.plain = set(plain)  # sums that are known to be
         self.made: dict[Any, Value] = {}
         self.current: Value | None = None  # what is being rewritten: it stays if nothing about it changes
         self.is_part = False  # of one sum with varied numbers: shared with others, those would not be alike
@@ -148,12 +158,15 @@ class _Rewriting:
     def run(self, outputs: list[Value], gather: bool) -> dict[Any, Any]:
         """What each Value of the outputs' graph becomes; with `gather`, chains of sums become one."""
         order = topological_order(*outputs)
-        user: dict[Value, Any] = {}  # the primitive of a Value's only user; None where there are several
+        uses = Counter(outputs)  # whoever asked for them is a user: they stay
+        user: dict[Value, Any] = dict.fromkeys(outputs)  # the primitive of a Value's last user
         for v in order:
-            for p in set(parents(v)):
-                user[p] = None if p in user else v.row
-        for v in outputs:
-            user[v] = None  # whoever asked for it: it stays
+            operands = {*parents(v)}
+            uses.update(operands)
+            user.update(dict.fromkeys(operands, v.row))
+        for v, n in uses.items():
+            if n > 1:
+                user[v] = None
         became: dict[Any, Any] = {}
         self.varied = _varied(order, self.by_row)
         for v in order:
@@ -185,9 +198,10 @@ class _Rewriting:
         return became
 
     def _operand(self, x: Any, became: dict[Any, Any]) -> Any:
-        if type(x) is tuple:
-            return tuple([became.get(p, p) for p in x])
-        return became.get(x, x)
+        if type(x) is not tuple:
+            return became.get(x, x)
+        found = tuple(map(became.get, x, x))
+        return x if all(map(is_, x, found)) else found
 
     def __call__(self, primitive: Primitive | str, x: Any, y: Any = None) -> Any:
         row = PRIMITIVES[primitive] if isinstance(primitive, str) else primitive
@@ -256,11 +270,25 @@ class _Rewriting:
 
     def _is_plain(self, xs: tuple[Any, ...], ys: tuple[Any, ...] | None) -> bool:
         """Whether a dot or a total has no term that could be written otherwise, and no term twice."""
-        numbers = bool(ys) and all(map(_number, xs))
-        for x in (*(() if numbers else xs), *(ys or ())):
-            if _number(x) or x.row is NEG or (ys and not numbers and x.row is DIV and self.share(x)):
-                return False
-        return len(set(map(frozenset, zip(xs, ys)) if ys else xs)) == len(xs)
+        old = self.current
+        if old is None or xs is not old.x or ys is not old.y:
+            return self._has_plain_terms(xs, ys)
+        if old not in self.plain and self._has_plain_terms(xs, ys):
+            self.plain.add(old)
+        return old in self.plain
+
+    def _has_plain_terms(self, xs: tuple[Any, ...], ys: tuple[Any, ...] | None) -> bool:
+        if ys is None:
+            return float not in {*map(type, xs)} and NEG not in {x.row for x in xs} and len({*xs}) == len(xs)
+        numbers = {*map(type, xs)} == {float}
+        factors = ys if numbers else xs + ys
+        if float in {*map(type, factors)}:
+            return False
+        rows = {x.row for x in factors}
+        if NEG in rows or (DIV in rows and not numbers and any(map(self.share, factors))):
+            return False
+        swapped = not {*xs}.isdisjoint(ys)  # perhaps: x y, and y x
+        return len({*map(frozenset, zip(xs, ys))} if swapped else {*zip(xs, ys)}) == len(xs)
 
     def once(self, x: Any, op: str) -> bool:
         """Whether x is of that primitive, and nothing else needs it."""
@@ -383,7 +411,7 @@ def _varied(order: Iterable[Value], by_row: Iterable[Value]) -> set[Value]:
                 form.append(float)
                 chosen.append(x)
             elif type(x) is tuple:
-                form.append(tuple([get(p) for p in x]))
+                form.append(tuple(map(get, x)))
             elif x is not None:
                 form.append(get(x))
                 if x in choice_of and (row in FACTORS or type(x) is Constant):
@@ -406,7 +434,7 @@ def _factors(x: Any) -> tuple[Any, ...]:
 def _same(x: Any, y: Any) -> bool:
     """Whether two operands are the same: Values are by identity, whatever their data."""
     if type(x) is tuple and type(y) is tuple:
-        return len(x) == len(y) and all(map(_same, x, y))
+        return len(x) == len(y) and (all(map(is_, x, y)) or all(map(_same, x, y)))
     return x is y or (_number(x) and _number(y) and x == y)
 
 

@@ -34,14 +34,20 @@ Passes = dict[str, Callable[[Any], Any]]  # see the package
 class Variant:
     """What f gives for each row ("rows"), the mean or sum of that ("value"), or that and its "gradient".
 
-    Raises ArithmeticError where the gradient is not finite in the row that was recorded.
+    It is a part of the `whole`, that with the gradient, if that is given. Raises ArithmeticError where the
+    gradient is not finite in the row that was recorded.
     """
 
-    def __init__(self, kind: str, recorded: Scalars, engine: str, passes: Passes):
+    def __init__(
+        self, kind: str, recorded: Scalars, engine: str, passes: Passes, whole: Variant | None = None
+    ):
         self.kind, self.listed, self._engine, self._passes = kind, recorded.listed, engine, passes
         # All that computes with the Values is done here, while they have the data of the recording.
-        recorded = replace(recorded, kind=kind)
-        self.scalars: Scalars = through(passes, recorded, "differentiate", "simplify again")
+        self.scalars: Scalars = (
+            whole.scalars.without_gradient(kind)
+            if whole
+            else through(passes, replace(recorded, kind=kind), "differentiate", "simplify again")
+        )
         self._functions: dict[bool, Callable[..., Any]] = {}
         self._lock = new_lock()
 

@@ -45,12 +45,10 @@ def simplify(
     what is not of the way back, if there is one.
     """
     outputs = [v for v in outputs if isinstance(v, Value)]
-    first = _Rewriting(by_row, rows, forward)
-    once = first.run(outputs, gather=False)
+    once = _Rewriting(by_row, rows, forward).run(outputs, gather=False)
     wanted = [once[v] for v in outputs]
     forward = forward and {w for v, w in once.items() if v in forward and isinstance(w, Value)}
-    second = _Rewriting(by_row, rows, forward, first.plain)
-    twice = second.run([v for v in wanted if isinstance(v, Value)], gather=True)
+    twice = _Rewriting(by_row, rows, forward).run([v for v in wanted if isinstance(v, Value)], gather=True)
     return {v: twice.get(w, w) for v, w in once.items() if _number(w) or w in twice}
 
 
@@ -132,6 +130,17 @@ RULES: list[tuple[str, str, Rewrite]] = [
 # fmt: on
 
 
+class _Operands:
+    """Operands of a dot or a total, and what there is among them."""
+
+    def __init__(self, elements: tuple[Any, ...]):
+        self.elements = elements
+        kinds = {*map(type, elements)}
+        self.has_numbers, self.all_numbers = float in kinds, kinds == {float}
+        self.members = {*elements}
+        self.rows = {x.row for x in elements if type(x) is not float}
+
+
 class _Rewriting:
     """One pass over a graph, parents first. Called with a primitive and operands, it gives their Value."""
 
@@ -140,14 +149,15 @@ class _Rewriting:
         by_row: Iterable[Value],
         rows: Value | None,
         forward: Container[Value] | None = None,
-        plain: Iterable[Value] = (),
     ):
         self.rows: Any = rows
         self.forward = forward
         self.forth: set[Value] = set()  # what that became
         self.by_row = set(by_row)
-        self.plain = set(plain)  # sums that are known to be
+        self.vectors: dict[Any, _Operands] = {}  # of a dot or a total, by their elements
+        self.known: dict[int, _Operands] = {}  # the same by the identity of a tuple
         self.made: dict[Any, Value] = {}
+        self.mapped: dict[int, tuple[Any, ...]] = {}  # what a tuple of operands became, by its identity
         self.current: Value | None = None  # what is being rewritten: it stays if nothing about it changes
         self.is_part = False  # of one sum with varied numbers: shared with others, those would not be alike
         self.used_once: set[Value] = set()
@@ -200,15 +210,33 @@ class _Rewriting:
     def _operand(self, x: Any, became: dict[Any, Any]) -> Any:
         if type(x) is not tuple:
             return became.get(x, x)
-        found = tuple(map(became.get, x, x))
-        return x if all(map(is_, x, found)) else found
+        found = self.mapped.get(id(x))
+        if found is None:
+            found = self.mapped[id(x)] = self._vector(tuple(map(became.get, x, x))).elements
+        return found
+
+    def _vector(self, xs: tuple[Any, ...]) -> _Operands:
+        """Operands of a dot or a total, one for all that have the same."""
+        vector = self.known.get(id(xs))
+        if vector is None:
+            vector = _Operands(xs)
+            if not vector.has_numbers:  # 0.0 and −0.0 are equal, and not the same
+                vector = self.vectors.setdefault(xs, vector)
+            self.known[id(vector.elements)] = vector
+        return vector
 
     def __call__(self, primitive: Primitive | str, x: Any, y: Any = None) -> Any:
         row = PRIMITIVES[primitive] if isinstance(primitive, str) else primitive
         if row is not ROW_SUM and _number(x) and (y is None or _number(y)):
             return row.compute(x) if y is None else row.compute(x, y)
-        if row in (ops.dot, ops.total) and not self._is_plain(x, y):
-            return self._sum(row, x, y)
+        if row in (ops.dot, ops.total):
+            if not self._is_plain(x, y):
+                return self._sum(row, x, y)
+            vectors = [self._vector(xs) for xs in (x, y) if xs is not None]
+            key: Any = (row, *(xs.elements if xs.has_numbers else id(xs.elements) for xs in vectors))
+            x, y = (*(xs.elements for xs in vectors), None)[:2]
+        else:
+            key = (row, frozenset((x, y)) if row in COMMUTATIVE else (x, y))
         if row is ROW_SUM:
             for v in self._inside(x):
                 self.summed[v] = self(row, v)
@@ -218,12 +246,12 @@ class _Rewriting:
             found = rewrite(self, x, y)
             if found is not False:
                 return found
-        key = (row, frozenset((x, y)) if row in COMMUTATIVE else (x, y))
         out = None if self.is_part and row in SUMS else self.made.get(key)
         if out is None:
             old = self.current
             if old is not None and old.row is row and _same(old.x, x) and _same(old.y, y):
                 out = old
+                old.x, old.y = x, y  # equal tuples are one from here on
             elif row is ops.dot:
                 out = dot(x, y)
             elif row is ops.total:
@@ -231,7 +259,8 @@ class _Rewriting:
             else:
                 out = Value._record(row, *((x,) if y is None else (x, y)))
             self.made[key] = out
-            if row is not ROW_SUM and not self.by_row.isdisjoint(parents(out)):
+            operands = (x, y or ()) if type(x) is tuple else (parents(out),)
+            if row is not ROW_SUM and not all(map(self.by_row.isdisjoint, operands)):
                 self.by_row.add(out)
         return out
 
@@ -270,25 +299,17 @@ class _Rewriting:
 
     def _is_plain(self, xs: tuple[Any, ...], ys: tuple[Any, ...] | None) -> bool:
         """Whether a dot or a total has no term that could be written otherwise, and no term twice."""
-        old = self.current
-        if old is None or xs is not old.x or ys is not old.y:
-            return self._has_plain_terms(xs, ys)
-        if old not in self.plain and self._has_plain_terms(xs, ys):
-            self.plain.add(old)
-        return old in self.plain
-
-    def _has_plain_terms(self, xs: tuple[Any, ...], ys: tuple[Any, ...] | None) -> bool:
+        x = self._vector(xs)
         if ys is None:
-            return float not in {*map(type, xs)} and NEG not in {x.row for x in xs} and len({*xs}) == len(xs)
-        numbers = {*map(type, xs)} == {float}
-        factors = ys if numbers else xs + ys
-        if float in {*map(type, factors)}:
+            return not x.has_numbers and NEG not in x.rows and len(x.members) == len(xs)
+        y = self._vector(ys)
+        if y.has_numbers or (x.has_numbers and not x.all_numbers) or NEG in y.rows or NEG in x.rows:
             return False
-        rows = {x.row for x in factors}
-        if NEG in rows or (DIV in rows and not numbers and any(map(self.share, factors))):
+        if not x.all_numbers and any(DIV in v.rows and any(map(self.share, v.elements)) for v in (x, y)):
             return False
-        swapped = not {*xs}.isdisjoint(ys)  # perhaps: x y, and y x
-        return len({*map(frozenset, zip(xs, ys))} if swapped else {*zip(xs, ys)}) == len(xs)
+        if not x.rows.isdisjoint(y.rows) and not x.members.isdisjoint(ys):  # perhaps: x y, and y x
+            return len({*map(frozenset, zip(xs, ys))}) == len(xs)
+        return len(x.members) == len(xs) or len(y.members) == len(ys) or len({*zip(xs, ys)}) == len(xs)
 
     def once(self, x: Any, op: str) -> bool:
         """Whether x is of that primitive, and nothing else needs it."""
@@ -399,6 +420,7 @@ def _varied(order: Iterable[Value], by_row: Iterable[Value]) -> set[Value]:
     choice_of: dict[Value, Any] = {}
     alike: dict[int, tuple[list[Value], set[int]]] = {}
     get = form_of.get
+    vectors: dict[int, Any] = {}  # a number for the forms of a tuple's elements, by its identity
     for v in order:
         row, chosen = v.row, list[Any]()
         if row is None:
@@ -411,7 +433,9 @@ def _varied(order: Iterable[Value], by_row: Iterable[Value]) -> set[Value]:
                 form.append(float)
                 chosen.append(x)
             elif type(x) is tuple:
-                form.append(tuple(map(get, x)))
+                if id(x) not in vectors:
+                    vectors[id(x)] = forms.setdefault(tuple(map(get, x)), len(forms))
+                form.append(vectors[id(x)])
             elif x is not None:
                 form.append(get(x))
                 if x in choice_of and (row in FACTORS or type(x) is Constant):

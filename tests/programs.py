@@ -290,8 +290,7 @@ def _program(
     empty = Program(rows, tuple(number() for _ in range(leaves)), (), ())
     writer = _Writer(below, sized, empty.names, smooth)
     for _ in range(1 + below(depth)):
-        kinds = (writer.mixed, writer.alike, writer.matvec, writer.recurrence, writer.softmax)
-        writer.any(kinds)(1 + below(width))
+        writer.any(LAYERS)(writer, 1 + below(width))
     last = writer.layer[-1 - below(len(writer.layer)) :]
     return replace(empty, steps=tuple(writer.steps), outputs=tuple(last))
 
@@ -380,12 +379,53 @@ class _Writer:
             state = made[-1]
         self.layer = made
 
+    def scan(self, width: int) -> None:
+        """States that take in each other and one of the layer, all by the same steps, several times."""
+        state = [self.any(self.names) for _ in range(min(width, 3))]
+        texts, partners = [self.step() for _ in state], [self.below(len(state) + 1) for _ in state]
+        for t in range(2 + self.below(5)):
+            known, state = [*state, self.layer[t % len(self.layer)]], []
+            for text, x, partner in zip(texts, known, partners):
+                state += self.write("tanh({})", *self.fill(text, x, known[partner]))
+        self.layer = state
+
+    def windows(self, width: int) -> None:
+        """Sums of neighbours in a vector, or of all up to each, with the same weights."""
+        xs, taps, up_to = self.vector(width + 2), 1 + self.below(3), self.below(2) == 1
+        ws = [self.leaves[i % len(self.leaves)] for i in range(len(xs))]
+        self.layer = []
+        for i in range(len(xs) if up_to else max(1, len(xs) - taps)):
+            some = xs[: i + 1] if up_to else xs[i : i + taps]
+            weights = ws[len(ws) - len(some) :] if self.below(8) == 0 else ws[: len(some)]
+            vector = f"[{', '.join('{}' for _ in some)}]"
+            (whole,) = self.write(f"dot({vector}, {vector})", *weights, *some)
+            self.layer += self.write("tanh({})", whole)
+
     def softmax(self, width: int) -> None:
-        """Shares of a sum, and the sum."""
-        powers = [name for x in self.layer[:width] for name in self.write("exp(tanh({}))", x)]
+        """Shares of a sum, and the sum; perhaps with the largest taken off before, and added after."""
+        xs = [name for x in self.layer[:width] for name in self.write("tanh({})", x)]
+        largest = xs[0]
+        if shift := self.below(2):
+            for x in xs[1:]:
+                (largest,) = self.write("maximum({}, {})", largest, x)
+            xs = [name for x in xs for name in self.write("{} - {}", x, largest)]
+        powers = [name for x in xs for name in self.write("exp({})", x)]
         (whole,) = self.write(f"total([{', '.join('{}' for _ in powers)}])", *powers)
         self.layer = [name for power in powers for name in self.write("{} / {}", power, whole)]
         self.layer += self.write("log({})", whole)
+        if shift:
+            self.layer += self.write("{} + {}", largest, self.layer.pop())
+
+
+LAYERS = (
+    _Writer.mixed,
+    _Writer.alike,
+    _Writer.matvec,
+    _Writer.recurrence,
+    _Writer.scan,
+    _Writer.windows,
+    _Writer.softmax,
+)
 
 
 def gradients(f: Callable[..., Any], *data: float) -> tuple[float, list[float]]:

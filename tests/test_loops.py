@@ -1,6 +1,7 @@
 """Loops: alike statements as one; and what results do not depend on, though they are written with it."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -67,6 +68,25 @@ def test_layers_alike_are_a_loop_over_their_parameters():
         return total(h)
 
     compared(f, [v for layer in w for row in layer for v in row], X)
+
+
+def test_loops_can_be_shown(capsys):
+    w = Value(0.5, "w")
+
+    def f(x):
+        h = x[0]
+        for t in range(12):
+            h = (h * w).tanh() + 0.1 * t
+        return h
+
+    program = autograd.compile(f, engine="numpy")
+    program.backward(X)
+    program.show("roll")
+    forward, back = re.findall(r"in (\d+) steps\n((?:    .*\n)+)", capsys.readouterr().out)
+    assert forward[0] == "11" and re.search(
+        r"(t\d+)\[step \+ 1\] = add\(t\d+\[step\], t\d+\[step\]\)", forward[1]
+    )
+    assert re.search(r"\[\d+ - step\]", back[1])
 
 
 def test_short_runs_stay_as_they_are():

@@ -661,14 +661,8 @@ def _slice(i: Any, counter: str = "i") -> str:
 
 
 def _index_text(i: int, counter: str) -> str:
-    """An index at a step of a loop."""
-    if not isinstance(i, Moving):
-        return str(i)
-    start, stride = int(i), i.stride
-    count = counter if abs(stride) == 1 else f"{abs(stride)} * {counter}"
-    if stride < 0:
-        return f"{start} - {count}"
-    return f"{count} + {start}" if start else count
+    """An index, that moves perhaps with a loop's steps."""
+    return i.at(counter) if isinstance(i, Moving) else str(i)
 
 
 def _ascending(n: int, i: Any) -> Any:

@@ -160,6 +160,16 @@ class Moving(int):
         index.stride = stride
         return index
 
+    def at(self, counter: str) -> str:
+        """The index as text, where `counter` counts the steps."""
+        count = counter if abs(self.stride) == 1 else f"{abs(self.stride)} * {counter}"
+        if self.stride < 0:
+            return f"{int(self)} - {count}"
+        return f"{count} + {int(self)}" if self else count
+
+    def __str__(self) -> str:
+        return self.at("step")
+
 
 @dataclass(eq=False, slots=True)
 class Loop:
@@ -352,15 +362,49 @@ def shown(array: Array, name_of: Callable[[Array], str]) -> str:
         over = ["N"] if isinstance(array, Contract) and array.over_rows else []
         over += [letters[axis] for axis in sorted(summed)]
         parts.append(" ".join([*([f"Σ{','.join(over)}"] if over else []), *map(text, term)]))
+    if isinstance(array, Stacked):
+        parts = [f"[{', '.join(parts if len(parts) < 5 else [*parts[:2], '...', parts[-1]])}]"]
     joined = (", " if isinstance(array, Stack) else " + ").join(parts)
     return f"{left} = {joined or type(array).__name__.lower()}"
 
 
-def listing(arrays: Iterable[Array], outputs: Iterable[Array], names: Mapping[Array, str] = {}) -> str:
-    """A line for each array, element by element; arrays without a name are t0, t1, ..."""
-    called = {array: names.get(array, f"t{i}") for i, array in enumerate(arrays)}
-    lines = [shown(array, called.__getitem__) for array in called]
-    return "\n".join([*lines, f"return {', '.join(called[array] for array in outputs)}"])
+def listing(
+    statements: Iterable[Array | Series | Loop],
+    outputs: Iterable[Array],
+    names: Mapping[Array, str] = {},
+    written: Mapping[Array, Array] = {},
+) -> str:
+    """A line for each statement, element by element; what has no name is t0, t1, ..."""
+    called: dict[Any, str] = {}
+    lines: list[str] = []
+
+    def name(array: Array) -> str:
+        if isinstance(array, Member):
+            return f"{called[array.series]}[{Moving(array.start, array.stride)}]"
+        if array not in called and isinstance(array, Constant):
+            return f"{array.numbers:g}"  # one of a list of numbers
+        return called[array]
+
+    for statement in statements:
+        if isinstance(statement, Loop):
+            lines.append(f"in {len(statement.steps)} steps")
+            for array, first in zip(statement.body, statement.steps[0]):
+                series = statement.series.get(array)
+                own = names.get(first, f"t{len(lines)}")
+                called[array] = f"{called[series]}[{Moving(series.given, 1)}]" if series else own
+                lines.append(f"    {shown(array, name)}")
+            for series in statement.series.values():
+                called.update((array, f"{called[series]}[{i}]") for i, array in enumerate(series.members))
+        elif isinstance(statement, Series):
+            called[statement] = f"t{len(lines)}"
+            given = statement.members[: statement.given]
+            lines.append(f"{called[statement]} = [{', '.join(map(name, given))}]")
+        else:
+            called[statement] = names.get(statement, f"t{len(lines)}")
+            array = written.get(statement, statement)
+            called[array] = called[statement]
+            lines.append(shown(array, name))
+    return "\n".join([*lines, f"return {', '.join(map(name, outputs))}"])
 
 
 def terms_through(view: View) -> list[tuple[Any, ...]]:

@@ -46,7 +46,8 @@ class Names:
     def __str__(self) -> str:
         names = self.copy()
         proposed = {array: names.unique(name) for array, name in self.proposed.items()}
-        return listing(self.plan.arrays, self.plan.lifted.outputs, {**proposed, **self.of})
+        plan = self.plan
+        return listing(plan.statements, plan.lifted.outputs, {**proposed, **self.of}, plan.written)
 
     def unique(self, name: str, is_label: bool = False) -> str:
         """The name, or one that begins with it: an identifier that is not taken, and is from now on."""

@@ -65,7 +65,7 @@ class Plan:
         return replace(self, statements=self.arrays, written={})
 
     def __str__(self) -> str:
-        return listing(self.arrays, self.lifted.outputs)
+        return listing(self.statements, self.lifted.outputs, written=self.written)
 
 
 def plan(lifted: Lifted) -> Plan:

@@ -8,7 +8,7 @@ import pytest
 from structures import difference, structured
 
 import autograd
-from autograd import Value, maximum, total
+from autograd import Value, dot, maximum, total
 from autograd.program import loops
 
 RNG = np.random.default_rng(5)
@@ -167,6 +167,10 @@ def test_no_gradient_flows_through_what_nothing_depends_on(largest):
         lambda z, m: log_sum_exp(z, m) + 0.1 * m,
         lambda z, m: log_sum_exp(z, m) - m,
         lambda z, m: m * log_sum_exp(z, m),
+        lambda z, m: dot([z[0], z[1]], [m, m + 1.0]) + log_sum_exp(z, m),
+        lambda z, m: dot([z[0], z[1]], [m, 1.0 / (z[0] - m).exp()]),
+        lambda z, m: log_sum_exp(z, m) + 1.0 * m + 1e-20 * m - m,
+        lambda z, m: dot([2.0, -2.0], [m, m + z[1]]) + log_sum_exp(z, m),
         lambda z, m: 2.0 * m + total([(x - m).exp() for x in z]).log(),
         lambda z, m: (z[0] - m).exp() / (1.0 + (z[1] - m).exp()),
         lambda z, m: (z[0] - m).exp() * (z[1] - m).exp(),

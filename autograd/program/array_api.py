@@ -255,11 +255,13 @@ class Source:
     @_state.register
     def _(self, series: Series) -> None:
         given, made = series.members[: series.given], series.members[series.given :]
-        named = [
-            self.names.of[array] for array in made if array in self.names.of
-        ]  # they have no line of their own
+        named = [self.names.of[array] for array in series.members if array in self.names.of]
+        # What has no line of its own leaves its name.
+        free = [self.names.of.get(array) for array in series.members if array not in self._texts]
         proposed = self.names.proposed.get(series.members[-1], "t" if series.members[-1].terms else "c")
-        name = self._lists[series] = named[0] if named else self.names.unique(proposed)
+        alike = itertools.takewhile(lambda letters: len({*letters}) == 1, zip(*named))
+        role = "".join(letters[0] for letters in alike).rstrip("_") or proposed
+        name = self._lists[series] = role if role in free else self.names.unique(role)
         for array in given:
             if array not in self._texts:
                 self._texts[array] = self._computed(array)

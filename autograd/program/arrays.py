@@ -381,8 +381,6 @@ def listing(
     def name(array: Array) -> str:
         if isinstance(array, Member):
             return f"{called[array.series]}[{Moving(array.start, array.stride)}]"
-        if array not in called and isinstance(array, Constant):
-            return f"{array.numbers:g}"  # one of a list of numbers
         return called[array]
 
     for statement in statements:
@@ -398,7 +396,15 @@ def listing(
         elif isinstance(statement, Series):
             called[statement] = f"t{len(lines)}"
             given = statement.members[: statement.given]
-            lines.append(f"{called[statement]} = [{', '.join(map(name, given))}]")
+            texts = []
+            for i, array in enumerate(given):  # some are numbers, and some have no line of their own
+                if array in called:
+                    texts.append(called[array])
+                else:
+                    called[array] = f"{called[statement]}[{i}]"
+                    definition = shown(array, name).partition(" = ")[2]
+                    texts.append(f"{array.numbers:g}" if isinstance(array, Constant) else definition)
+            lines.append(f"{called[statement]} = [{', '.join(texts)}]")
         else:
             called[statement] = names.get(statement, f"t{len(lines)}")
             array = written.get(statement, statement)

@@ -12,15 +12,18 @@ would be 0, but for rounding.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterable, Sequence
+import math
+from collections.abc import Collection, Sequence
+from fractions import Fraction
 from typing import Any
 
 from .. import ops
 from ..graph import parents
 from ..value import Constant, Value
 
-SHIFTS, SCALES = "shifts", "scales"  # by how many times s, and by exp of how many times s
-Change = tuple[str, float]
+SHIFTS, SCALES = "shifts", "scales"
+Change = tuple[str, Fraction]  # by how many times s, or by exp of how many times s: exactly
+STILL: Change = (SHIFTS, Fraction())
 
 
 def invariant(order: Sequence[Value], outputs: Collection[Any]) -> set[Value]:
@@ -43,7 +46,7 @@ def invariant(order: Sequence[Value], outputs: Collection[Any]) -> set[Value]:
 def _changes_nothing(
     m: Value, order: Sequence[Value], users: dict[Value, list[int]], outputs: Collection[Any]
 ) -> bool:
-    changes: dict[Any, Change] = {m: (SHIFTS, 1.0)}
+    changes: dict[Any, Change] = {m: (SHIFTS, Fraction(1))}
     waiting, done = [*users[m]], set()
     heapq.heapify(waiting)
     while waiting:
@@ -63,39 +66,41 @@ def _changes_nothing(
 
 def _change(v: Value, changes: dict[Any, Change]) -> Change | None:
     """How v changes as its operands do; None if that is neither a shift nor a scaling."""
-    if v.row in (ops.add, ops.sub, ops.total):
+    if v.row in (ops.add, ops.total):
         terms = v.x if type(v.x) is tuple else (v.x, v.y)
-        found = [changes.get(x) for x in terms]
-        if v.row is ops.sub and found[1] and found[1][0] == SHIFTS:
-            found[1] = SHIFTS, -found[1][1]
-        return _change_of_sum(found)
+        return _change_of_sum([changes.get(x, STILL) for x in terms])
+    if v.row is ops.sub:
+        return _change_of_sum([changes.get(v.x, STILL), _change_of_product(changes, v.y, -1.0)])
     if v.row is ops.dot:
-        return _change_of_sum(_change_of_product(changes, *pair) for pair in zip(v.x, v.y))
+        return _change_of_sum([_change_of_product(changes, *pair) for pair in zip(v.x, v.y)])
     if v.row is ops.mul:
         return _change_of_product(changes, v.x, v.y)
     if v.row is ops.neg:
         return _change_of_product(changes, v.x, -1.0)
-    x, y = changes.get(v.x), changes.get(v.y)
-    if v.row is ops.div and (x or (SCALES,))[0] == (y or (SCALES,))[0] == SCALES:
-        return SCALES, (x[1] if x else 0.0) - (y[1] if y else 0.0)
-    if x and not y and v.row is ops.exp and x[0] == SHIFTS:
-        return SCALES, x[1]
-    if x and not y and v.row is ops.log and x[0] == SCALES:
-        return SHIFTS, x[1]
+    (of_x, x), (of_y, y) = changes.get(v.x, STILL), changes.get(v.y, STILL)
+    if v.row is ops.div and not (of_x == SHIFTS and x) and not (of_y == SHIFTS and y):
+        return (SCALES, x - y) if x != y else STILL
+    if v.row is ops.exp and of_x == SHIFTS:
+        return SCALES, x
+    if v.row is ops.log and of_x == SCALES:
+        return SHIFTS, x
     return None
 
 
-def _change_of_sum(found: Iterable[Change | None]) -> Change | None:
-    """How a sum changes: terms that shift add up, and terms that scale do it alike, or not."""
-    found = list(found)
-    if any(change and change[0] == SCALES for change in found):
-        return found[0] if len(set(found)) == 1 else None
-    return SHIFTS, sum(change[1] for change in found if change)
+def _change_of_sum(found: Sequence[Change | None]) -> Change | None:
+    """Shifts add up; what scales has to do so alike."""
+    if None in found:
+        return None
+    if all(change[0] == SHIFTS for change in found if change):
+        return SHIFTS, sum((change[1] for change in found if change), Fraction())
+    return found[0] if len(set(found)) == 1 else None
 
 
 def _change_of_product(changes: dict[Any, Change], x: Any, y: Any) -> Change | None:
-    for one, other in ((x, y), (y, x)):
-        if one in changes and changes[one][0] == SHIFTS:
+    (of_x, by_x), (of_y, by_y) = changes.get(x, STILL), changes.get(y, STILL)
+    for of, by, other in ((of_x, by_x, y), (of_y, by_y, x)):
+        if of == SHIFTS and by:
             number = other._data if isinstance(other, Constant) else other
-            return (SHIFTS, changes[one][1] * number) if isinstance(number, float) else None
-    return SCALES, sum(changes[each][1] for each in (x, y) if each in changes)
+            known = isinstance(number, float) and math.isfinite(number)
+            return (SHIFTS, by * Fraction(number)) if known else None
+    return (SCALES, by_x + by_y) if by_x + by_y else STILL

@@ -237,6 +237,7 @@ class _Roll:
         self._planned, self._alike = planned, alike
         self._unnoticed = set(planned.unnoticed)
         self._series: dict[Array, list[tuple[Series, int]]] = defaultdict(list)  # of a loop's arrays
+        self._listed: dict[Array, list[tuple[Series, int]]] = defaultdict(list)  # of others
         self._lists: dict[tuple[Array, ...], Series] = {}
         self._stacks: dict[tuple[Array, ...], Stacked] = {}
         self._new: list[Any] = [array for array in planned.arrays if not array.terms]
@@ -286,6 +287,8 @@ class _Roll:
         for j in sorted(used_after | {j for lag, j in carried.values() if lag}):
             given = [before[j][lag] for lag in sorted(before[j], reverse=True)]
             series[j] = Series([*given, *(step[j] for step in steps)], len(given))
+            for each in given:
+                self._take_in(each)
             self._new.append(series[j])
             for i, member in enumerate(series[j].members):
                 self._series[member].append((series[j], i))
@@ -305,6 +308,15 @@ class _Roll:
             body.append(new)
         self._new.append(Loop(steps, body, {body[j]: each for j, each in series.items()}))
 
+    def _take_in(self, array: Array) -> None:
+        """Leave the statement of an array to the list that begins with it, if nothing before reads it."""
+        for i, statement in reversed(list(enumerate(self._new))):
+            if statement is array:
+                del self._new[i]
+                return
+            if not isinstance(statement, Array) or any(view.array is array for view in statement.views):
+                return
+
     def _operand(self, views: Sequence[Any]) -> Any:
         """An array for what the steps read, or a number."""
         first = views[0]
@@ -316,8 +328,9 @@ class _Roll:
             arrays = [view.array for view in views]
             if all(array is arrays[0] for array in arrays):
                 return arrays[0]
-        for series, start in self._series[arrays[0]]:
-            places = [i for array in arrays for s, i in self._series[array] if s is series]
+        for series, start in self._series[arrays[0]] + self._listed[arrays[0]]:
+            lists = self._series if series in dict(self._series[arrays[0]]) else self._listed
+            places = [i for array in arrays for s, i in lists[array] if s is series]
             stride = places[1] - start if len(places) == len(arrays) else 0
             if stride and places == [start + stride * k for k in range(len(arrays))]:
                 return self._member(series, start, stride)
@@ -325,6 +338,8 @@ class _Roll:
         if key not in self._lists:
             self._lists[key] = Series(arrays, len(arrays))
             self._new.append(self._lists[key])
+            for i, array in enumerate(arrays):
+                self._listed[array].append((self._lists[key], i))
         return self._member(self._lists[key], 0, 1)
 
     def _member(self, series: Series, start: int, stride: int) -> Member:

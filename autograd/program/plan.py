@@ -50,9 +50,12 @@ class Plan:
     def uses(self) -> Counter[Array]:
         """How many views there are of each array; what a loop reads, it reads more than once."""
         uses: Counter[Array] = Counter()
+        stated = {statement for statement in self.statements if isinstance(statement, Array)}
         for statement in self.statements:
             if isinstance(statement, Series):
-                uses.update(statement.members[: statement.given])
+                given = statement.members[: statement.given]
+                uses.update(given)
+                uses.update(view.array for array in given if array not in stated for view in array.views)
             elif isinstance(statement, Loop):
                 read = [view.array for array in statement.body for view in array.views]
                 uses.update([*read, *(array for array in read if array not in statement.body)])

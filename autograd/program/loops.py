@@ -287,9 +287,7 @@ class _Roll:
         for j in sorted(used_after | {j for lag, j in carried.values() if lag}):
             given = [before[j][lag] for lag in sorted(before[j], reverse=True)]
             series[j] = Series([*given, *(step[j] for step in steps)], len(given))
-            for each in given:
-                self._take_in(each)
-            self._new.append(series[j])
+            self._begin(series[j])
             for i, member in enumerate(series[j].members):
                 self._series[member].append((series[j], i))
         body: list[Array] = []
@@ -308,14 +306,13 @@ class _Roll:
             body.append(new)
         self._new.append(Loop(steps, body, {body[j]: each for j, each in series.items()}))
 
-    def _take_in(self, array: Array) -> None:
-        """Leave the statement of an array to the list that begins with it, if nothing before reads it."""
+    def _begin(self, series: Series) -> None:
+        """Let a list begin where the last array is computed that it is to have before the loop."""
         for i, statement in reversed(list(enumerate(self._new))):
-            if statement is array:
-                del self._new[i]
+            if any(statement is array for array in series.members[: series.given]) and statement.terms:
+                self._new[i] = series
                 return
-            if not isinstance(statement, Array) or any(view.array is array for view in statement.views):
-                return
+        self._new.append(series)
 
     def _operand(self, views: Sequence[Any]) -> Any:
         """An array for what the steps read, or a number."""

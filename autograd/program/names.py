@@ -11,6 +11,7 @@ import keyword
 import re
 import unicodedata
 from collections import Counter
+from typing import Any
 
 from .. import ops
 from ..graph import topological_order
@@ -72,10 +73,6 @@ class Names:
         """The names in the labels of an array of leaves: "w1" of "w1[0,0]", "w1[0,1]", ..."""
         return list(dict.fromkeys(self._stems[v] for v in leaf.values.flat))
 
-    def is_free(self, name: str) -> bool:
-        """Whether nothing has that name."""
-        return name not in self._taken and name not in self._labels
-
     def copy(self) -> Names:
         """The same names, to which a printer may add."""
         twin = copy.copy(self)
@@ -92,6 +89,7 @@ def name(planned: Plan) -> Names:
     names.arguments = [names.unique(argument) for argument in scalars.names]
     of = names.of
     errors: list[Array] = []  # of predictions
+    activations: dict[str, Any] = {}  # by the name of what they give
     layers: dict[Array, str] = {}  # what is affine in a leaf array w1, and what follows: its "1"
     for array in planned.arrays:
         if isinstance(array, Input):
@@ -110,7 +108,7 @@ def name(planned: Plan) -> Names:
         if isinstance(array, Contract) and by and len(by) < len(operands):
             digits = re.search(r"\d+$", of[by[0]]) if len(names.stems(by[0])) == 1 else None
             layers[array] = digits[0] if digits else str(len(set(layers.values())) + 1)
-        elif row is ops.add and by and before:
+        elif row is ops.add and before and (by or len(before) == 2):
             layers[array] = before[0]
         elif (
             row is ops.sub and len(before) == 1 and all(p in layers or isinstance(p, Input) for p in operands)
@@ -118,7 +116,8 @@ def name(planned: Plan) -> Names:
             errors.append(array)
         elif row in NONLINEAR and before:
             h = f"h{before[0]}"
-            of[array] = names.unique(h if names.is_free(h) else f"{row.name}{before[0]}")
+            is_first = activations.setdefault(h, row) is row  # of others, or steps alike
+            of[array] = names.unique(h if is_first else f"{row.name}{before[0]}")
     roles = [(array, scalars.title) for array in lifted.results]
     roles += zip(lifted.gradient, (f"grad_{of[leaf]}" for leaf in lifted.leaves))
     deltas: dict[Array, str] = {}

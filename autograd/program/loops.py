@@ -236,8 +236,7 @@ class _Roll:
     def __init__(self, planned: Plan, alike: _Alike):
         self._planned, self._alike = planned, alike
         self._unnoticed = set(planned.unnoticed)
-        self._series: dict[Array, list[tuple[Series, int]]] = defaultdict(list)  # of a loop's arrays
-        self._listed: dict[Array, list[tuple[Series, int]]] = defaultdict(list)  # of others
+        self._series: dict[Array, list[tuple[Series, int]]] = defaultdict(list)  # where an array is in lists
         self._lists: dict[tuple[Array, ...], Series] = {}
         self._stacks: dict[tuple[Array, ...], Stacked] = {}
         self._new: list[Any] = [array for array in planned.arrays if not array.terms]
@@ -288,8 +287,6 @@ class _Roll:
             given = [before[j][lag] for lag in sorted(before[j], reverse=True)]
             series[j] = Series([*given, *(step[j] for step in steps)], len(given))
             self._begin(series[j])
-            for i, member in enumerate(series[j].members):
-                self._series[member].append((series[j], i))
         body: list[Array] = []
         for j, slots in enumerate(reads):
             operands = []
@@ -307,12 +304,15 @@ class _Roll:
         self._new.append(Loop(steps, body, {body[j]: each for j, each in series.items()}))
 
     def _begin(self, series: Series) -> None:
-        """Let a list begin where the last array is computed that it is to have before the loop."""
-        for i, statement in reversed(list(enumerate(self._new))):
-            if any(statement is array for array in series.members[: series.given]) and statement.terms:
-                self._new[i] = series
-                return
-        self._new.append(series)
+        """Put in a list, where the last array is computed that it begins with, unless one is in another."""
+        given = [] if any(map(self._series.get, series.members)) else series.members[: series.given]
+        places = [i for i, statement in enumerate(self._new) if any(statement is array for array in given)]
+        if places and self._new[places[-1]].terms:
+            self._new[places[-1]] = series
+        else:
+            self._new.append(series)
+        for i, member in enumerate(series.members):
+            self._series[member].append((series, i))
 
     def _operand(self, views: Sequence[Any]) -> Any:
         """An array for what the steps read, or a number."""
@@ -325,9 +325,8 @@ class _Roll:
             arrays = [view.array for view in views]
             if all(array is arrays[0] for array in arrays):
                 return arrays[0]
-        for series, start in self._series[arrays[0]] + self._listed[arrays[0]]:
-            lists = self._series if series in dict(self._series[arrays[0]]) else self._listed
-            places = [i for array in arrays for s, i in lists[array] if s is series]
+        for series, start in self._series[arrays[0]]:
+            places = [i for array in arrays for s, i in self._series[array] if s is series]
             stride = places[1] - start if len(places) == len(arrays) else 0
             if stride and places == [start + stride * k for k in range(len(arrays))]:
                 return self._member(series, start, stride)
@@ -336,7 +335,7 @@ class _Roll:
             self._lists[key] = Series(arrays, len(arrays))
             self._new.append(self._lists[key])
             for i, array in enumerate(arrays):
-                self._listed[array].append((self._lists[key], i))
+                self._series[array].append((self._lists[key], i))
         return self._member(self._lists[key], 0, 1)
 
     def _member(self, series: Series, start: int, stride: int) -> Member:

@@ -54,7 +54,7 @@ class Element:
 
 
 class Matrices:
-    """The arrays of one program, by name, and where Values are in them."""
+    """The arrays of one program, by name, and where Values are in them; each step of a loop has its own."""
 
     def __init__(self, names: Names):
         names = names.copy()

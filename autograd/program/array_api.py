@@ -347,7 +347,7 @@ class Source:
 
     @_expression.register
     def _(self, array: Stacked) -> Text:
-        rows, texts = int(array.by_row), []
+        rows, texts, plain = int(array.by_row), [], all(map(self._is_plain_operand, array.members))
         for name, run in itertools.groupby(array.members, lambda a: self._in_list.get(a, ("", 0))[0]):
             members = list(run)
             places = [self._in_list[member][1] for member in members] if name else []
@@ -358,9 +358,12 @@ class Source:
                 taken = _slice(slice(places[0], stop, step if step != 1 else None))
                 texts.append(f"*{name}" + (f"[{taken}]" if taken != ":" else ""))
             else:
-                texts += [self._as_array(a, self._texts[a])[0] for a in members]
+                texts += [
+                    self._text(member)[0] if plain else self._as_array(member, self._text(member))[0]
+                    for member in members
+                ]
         text = texts[0][1:] if len(texts) == 1 and texts[0][0] == "*" else f"[{', '.join(texts)}]"
-        if not self._plain.isdisjoint(array.members):
+        if plain:
             return f"xp.asarray({text}, dtype=xp.float64)", ATOM
         return f"xp.stack({text}, axis={rows})", ATOM
 
@@ -466,7 +469,7 @@ class Source:
         """A piece of an array, in that shape."""
         (view, n), rows = array.pieces[i], ["N"] if array.by_row else []
         same = view.array.shape == shape and view.array.by_row == array.by_row
-        if same and isinstance(view, Select) and view.shape == (n,) and view.index == (slice(None),):
+        if same and view.takes_all_in_order:
             return self._text(view.array)[0]
         text, precedence, labels = self._viewed(view)
         if 0 not in labels:

@@ -5,6 +5,7 @@
     Σ z[i] (2.0 * y[i])  a number of a factor is one of the product
     max(max(z[0], z[1]), z[2])  the largest along an axis of z
     (x.T @ y).T         y.T @ x, if nothing else needs the other
+    x and y end to end  x and y along a new first axis, if that is what they are
 
 Here are the rules that depend on a number, for all of an array at once. Before the lift, where simplify
 applies them, 1 x among 2 y and 3 z stays.
@@ -18,9 +19,24 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from .. import ops
 from ..ops import Primitive
-from .arrays import Array, Constant, Contract, Map, Reduce, Select, Spread, View, reached, terms_through
+from .arrays import (
+    Array,
+    Constant,
+    Contract,
+    Map,
+    Reduce,
+    Select,
+    Spread,
+    Stack,
+    Stacked,
+    View,
+    reached,
+    terms_through,
+)
 from .lift import Lifted
 
 # The first and the second operand that leaves the other as it is.
@@ -53,6 +69,12 @@ def _simplified(array: Array, uses: Mapping[Array, int]) -> Array:
         array.products = [_numbers_first(term, uses) for term in array.products]
     if isinstance(array, Spread):
         return _transposed_sum(array, uses)
+    if isinstance(array, Stack):
+        members = [view.array for view, _ in array.pieces if view.takes_all_in_order]
+        each = {(member.shape, member.by_row) for member in members}
+        regular = len(members) == array.shape[0] and each == {(array.shape[1:], array.by_row)}
+        in_order = np.array_equal(array.order, np.arange(len(array.order)))
+        return Stacked(array.shape, array.by_row, members) if regular and in_order else array
     if not isinstance(array, Map) or len(array.operands) != 2:
         return array
     for number, view, neutral in zip(array.operands, array.operands[::-1], NEUTRAL.get(array.row, ())):

@@ -205,6 +205,11 @@ class View:
         """Whether it is the array as it is, each axis along that of the result."""
         return False
 
+    @property
+    def takes_all_in_order(self) -> bool:
+        """Whether it is the array as it is, or flat."""
+        return self.is_whole
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -258,6 +263,10 @@ class Select(View):
     @property
     def is_whole(self) -> bool:
         return self.takes_all and self.axes == tuple(range(len(self.array.shape)))
+
+    @property
+    def takes_all_in_order(self) -> bool:
+        return self.is_whole or (self.shape == (size(self.array),) and self.index == (slice(None),))
 
     @property
     def takes_all(self) -> bool:

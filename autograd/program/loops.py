@@ -465,4 +465,6 @@ def _computed(array: Any, operands: Sequence[Any]) -> Any:
         return replace(array, products=[tuple(itertools.islice(rest, len(t))) for t in array.products])
     if isinstance(array, Spread):
         return replace(array, view=operands[0])
+    if isinstance(array, Stacked):
+        return replace(array, members=[view.array for view in operands])
     return replace(array, pieces=[(view, n) for view, (_, n) in zip(operands, array.pieces)])

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..value import Value, number, slopes
 from .array_api import Source
-from .arrays import Array, Constant, Contract, Map, Reduce, Rows, Stack, View, coordinates
+from .arrays import Array, Constant, Contract, Map, Reduce, Rows, Stack, Stacked, View, coordinates, whole
 from .names import Names
 
 
@@ -126,6 +126,9 @@ class Matrices:
                 if position < n:
                     return Element("", [(self._factor(view, {0: position}),)])
                 position -= n
+        if isinstance(array, Stacked):
+            first, *rest = index
+            return Element("", [(self._factor(whole(array.members[first]), dict(enumerate(rest))),)])
         terms = []
         for term in array.terms:
             lengths = {a: n for x in term if isinstance(x, View) for a, n in zip(x.axes, x.lengths)}

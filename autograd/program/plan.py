@@ -21,6 +21,7 @@ from .arrays import (
     Series,
     Spread,
     Stack,
+    Stacked,
     View,
     in_order,
     listing,
@@ -108,7 +109,7 @@ def _unnoticed(arrays: Iterable[Array]) -> set[Array]:
     for array in arrays:  # operands come first
         if isinstance(array, Map) and array.row in CONDITIONS:
             continue
-        copied = isinstance(array, Spread | Stack)
+        copied = isinstance(array, Spread | Stack | Stacked)
         if isinstance(array, Input | Leaf) or (
             copied and data.issuperset(view.array for view in array.views)
         ):

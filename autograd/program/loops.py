@@ -334,7 +334,7 @@ class _Roll:
         if key not in self._lists:
             self._lists[key] = Series(arrays, len(arrays))
             self._new.append(self._lists[key])
-            for i, array in enumerate(arrays):
+            for i, array in enumerate(arrays if len({*arrays}) == len(arrays) else ()):
                 self._series[array].append((self._lists[key], i))
         return self._member(self._lists[key], 0, 1)
 

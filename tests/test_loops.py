@@ -181,3 +181,21 @@ def test_a_gradient_flows_where_something_does(f):
     w = [Value(x, f"w[{i}]") for i, x in enumerate([0.3, 2.0, -1.0])]
     g = lambda x: f([v * x for v in w], maximum(*(v * x for v in w)))  # noqa: E731
     compared(g, w, np.array([1.0, -0.5, 0.7]))
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_elements_that_no_sum_has_may_overflow(turn):
+    w = [[Value(1.0, f"w[{i},{j}]") for j in range(5)] for i in range(2)]
+
+    def f(x, y, z):
+        a = [[w[0][i] * x[i] * y[j] for j in range(i + 1)] for i in range(5)]
+        b = [[(w[1][i] - z[j]).tanh() for j in range(i + 1)] for i in range(5)]
+        first, second = (a, b)[::turn]
+        sums = [dot(first[i], second[i]) if i else first[i][0] * second[i][0] for i in range(5)]
+        return total([(1e-210 * s).tanh() for s in sums])
+
+    x, y = np.ones((2, 5)), np.ones((2, 5))
+    x[1, 0], y[1, 4] = 1e200, 1e150  # x[0] y[4] overflows, and is not there
+    leaves = [v for row in w for v in row]
+    source = compared(f, leaves, x, y, RNG.normal(size=(2, 5)))
+    assert "take(" not in source and "xp.where(" in source

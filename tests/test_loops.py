@@ -199,3 +199,30 @@ def test_elements_that_no_sum_has_may_overflow(turn):
     leaves = [v for row in w for v in row]
     source = compared(f, leaves, x, y, RNG.normal(size=(2, 5)))
     assert "take(" not in source and "xp.where(" in source
+
+
+@pytest.mark.parametrize(("number", "shift"), [(1e200, -440.0), (1e-200, 440.0), (0.5, 0.0)])
+def test_numbers_stay_where_a_product_would_leave_the_range_without_them(number, shift):
+    w = [Value(1.0 + 0.1 * i, f"w[{i}]") for i in range(6)]
+
+    def f(x):
+        a = [number * (shift + x[i] * w[i]).exp() for i in range(6)]
+        b = [number * np.exp(shift - x[i]) for i in range(6)]
+        return [total([a[i + j] * b[i] for i in range(3)]) for j in range(3)]
+
+    rows = np.abs(X[:, :6])
+    found = autograd.compile(f, engine="numpy").per_example(rows)
+    np.testing.assert_allclose(found, [[v.data for v in f(row)] for row in rows], rtol=1e-12)
+
+
+def test_a_loop_may_be_over_what_is_called_range():
+    start, w = Value(0.3, "range"), Value(0.5, "w")
+
+    def f(x):
+        h = start
+        for t in range(12):
+            h = (h * w + x[t]).tanh()
+        return h
+
+    f.__name__ = "range"
+    assert "for i in range(" in compared(f, [start, w], X)

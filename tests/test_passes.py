@@ -61,6 +61,15 @@ def test_every_stage_can_be_shown():
         program.show("draw")
 
 
+def test_every_stage_of_any_program_can_be_shown():
+    for seed in range(40):
+        f, _, arrays = structured(seed)
+        program = autograd.compile(f, engine="numpy")
+        program.value_and_grad(*arrays)
+        for stage in PASSES:
+            assert shown(program, stage)
+
+
 def test_names_of_the_textbooks_network():
     w = [Value(0.1 * k, f"w{k + 1}") for k in range(8)] + [Value(0.3, "b1"), Value(0.6, "b2")]
     source = source_of(mazur(w), X, X)

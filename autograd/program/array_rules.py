@@ -39,6 +39,7 @@ from .arrays import (
 )
 from .lift import Lifted
 
+MODERATE = 1e-3, 1e3  # numbers that may leave a product: without 1e-200 it might overflow
 # The first and the second operand that leaves the other as it is.
 NEUTRAL = {ops.add: (0.0, 0.0), ops.sub: (None, 0.0), ops.mul: (1.0, 1.0), ops.div: (None, 1.0)}
 
@@ -99,7 +100,8 @@ def _numbers_first(term: tuple[Any, ...], uses: Mapping[Array, int]) -> tuple[An
         of = x.array if isinstance(x, View) else None
         if isinstance(of, Map) and of.row is ops.mul and uses[of] == 1 and len(term) > 1:
             first, second = of.operands
-            if isinstance(first, float) and isinstance(second, View) and second.is_whole:
+            moderate = isinstance(first, float) and MODERATE[0] <= abs(first) <= MODERATE[1]
+            if moderate and isinstance(second, View) and second.is_whole:
                 number, x = number * first, replace(x, array=second.array)
         if isinstance(x, View):
             factors.append(x)

@@ -44,6 +44,7 @@ from .arrays import (
     Window,
     coordinates,
     listing,
+    reached,
     size,
     whole,
 )
@@ -89,7 +90,7 @@ class Lifted:
         return [*self.results, *self.gradient]
 
     def __str__(self) -> str:
-        return listing(self.arrays, self.outputs)
+        return listing(reached(self.outputs) if self._became else self.arrays, self.outputs)
 
     def _find(self, scalars: Scalars) -> None:
         """Put every scalar into an array."""

@@ -23,7 +23,7 @@ NONLINEAR = (ops.sigmoid, ops.tanh, ops.relu, ops.softplus)
 
 
 # Names that printers use for themselves.
-RESERVED = {"xp", "N", "program", "constants", "__debug__", "take", "finite", "power"}
+RESERVED = {"xp", "N", "range", "program", "constants", "__debug__", "take", "finite", "power"}
 RESERVED |= {"sigmoid", "relu", "softplus", "maximum", "minimum", "step", "largest", "smallest"}
 
 

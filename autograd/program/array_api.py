@@ -197,8 +197,7 @@ class Source:
         self._plain: set[Array] = set()  # those whose texts are Python's numbers
         self._indent, self._counter = "", ""
         self._lists: dict[Series, str] = {}
-        self._lengths: dict[str, int] = {}
-        self._in_list: dict[Array, tuple[str, int]] = {}  # the name of a list, and the place there
+        self._in_list: dict[Array, tuple[Series, int]] = {}  # and the place there
         self._written = planned.written
         for statement in planned.statements:
             self._state(statement)
@@ -256,7 +255,7 @@ class Source:
     def _(self, series: Series) -> None:
         given, made = series.members[: series.given], series.members[series.given :]
         named = [self.names.of[array] for array in series.members if array in self.names.of]
-        # What has no line of its own leaves its name.
+        # An array without a line of its own leaves its name to the list.
         free = [self.names.of.get(array) for array in series.members if array not in self._texts]
         proposed = self.names.proposed.get(series.members[-1], "t" if series.members[-1].terms else "c")
         alike = itertools.takewhile(lambda letters: len({*letters}) == 1, zip(*named))
@@ -292,8 +291,7 @@ class Source:
 
     def _put(self, series: Series, array: Array, i: int) -> None:
         """An array is in a list from now on."""
-        self._in_list[array] = self._lists[series], i
-        self._lengths[self._lists[series]] = len(series.members)
+        self._in_list[array] = series, i
         self._texts[array] = self._of_list(series, i)
 
     def _computed(self, array: Array) -> Text:
@@ -348,15 +346,15 @@ class Source:
     @_expression.register
     def _(self, array: Stacked) -> Text:
         rows, texts, plain = int(array.by_row), [], all(map(self._is_plain_operand, array.members))
-        for name, run in itertools.groupby(array.members, lambda a: self._in_list.get(a, ("", 0))[0]):
+        for series, run in itertools.groupby(array.members, lambda a: self._in_list.get(a, (None,))[0]):
             members = list(run)
-            places = [self._in_list[member][1] for member in members] if name else []
+            places = [self._in_list[member][1] for member in members] if series else []
             steps = {b - a for a, b in itertools.pairwise(places)}
-            if len(steps) == 1:
+            if series and len(steps) == 1:
                 (step,), last = steps, places[-1]
-                stop = last + step if 0 <= last + step < self._lengths[name] else None
+                stop = last + step if 0 <= last + step < len(series.members) else None
                 taken = _slice(slice(places[0], stop, step if step != 1 else None))
-                texts.append(f"*{name}" + (f"[{taken}]" if taken != ":" else ""))
+                texts.append(f"*{self._lists[series]}" + (f"[{taken}]" if taken != ":" else ""))
             else:
                 texts += [
                     self._text(member)[0] if plain else self._as_array(member, self._text(member))[0]

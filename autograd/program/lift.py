@@ -589,7 +589,7 @@ def _vectors(v: Value) -> list[Sequence[Any]]:
 
 
 def _family(key: Any) -> Any:
-    """What sums over the same arrays have in common, of any number of terms; a product is a sum of one."""
+    """The key of all sums over the same arrays, of any number of terms; a product is a sum of one."""
     row, *kinds = key
     ((kind, _),) = kinds if len(kinds) == 1 else ((None, 0),)
     if kind is None or NUMBER in kind:

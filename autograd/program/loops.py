@@ -110,7 +110,7 @@ class _Alike:
 
 
 def _statement_form(array: Array) -> Any:
-    """What statements that are alike have in common."""
+    """The form that alike statements share."""
     numbers_vary = isinstance(array, Map)
     own: Any = None
     if isinstance(array, Map):
@@ -128,7 +128,7 @@ def _statement_form(array: Array) -> Any:
 
 
 def _likeness(x: Any) -> Any:
-    """What of a factor or operand does not move: all but its array and some indices."""
+    """The part of a factor or operand that does not move: all but its array and some indices."""
     if not isinstance(x, View):
         return x
     kind = x.array.shape, x.array.by_row, x.axes
@@ -138,7 +138,7 @@ def _likeness(x: Any) -> Any:
 
 
 def _fixed(index: Any) -> Any:
-    """What of an index does not move."""
+    """The part of an index that does not move."""
     if isinstance(index, int):
         return "index"
     if _moves(index):
@@ -259,8 +259,9 @@ class _Roll:
 
     def _loop(self, steps: Sequence[Sequence[Array]], end: int) -> None:
         """Make these steps a loop, if they are one; `end` is the first statement after."""
+        place, last_use = self._alike.place, self._alike.last_use
         at = {array: (k, j) for k, step in enumerate(steps) for j, array in enumerate(step)}
-        reads = [list(zip(*([*itertools.chain(*array.terms)] for array in like))) for like in zip(*steps)]
+        reads = [list(zip(*(self._alike.reads[place[array]] for array in like))) for like in zip(*steps)]
         carried: dict[tuple[int, int], tuple[int, int]] = {}  # from how many steps ago, and by what
         before: dict[int, dict[int, Array]] = defaultdict(dict)  # what stands for that before the first step
         for j, slots in enumerate(reads):
@@ -280,7 +281,6 @@ class _Roll:
                 if any(early):
                     self._new += itertools.chain(*steps)
                     return
-        place, last_use = self._alike.place, self._alike.last_use
         used_after = {j for array, (_, j) in at.items() if last_use[place[array]] >= end}
         series = {}
         for j in sorted(used_after | {j for lag, j in carried.values() if lag}):
@@ -358,7 +358,7 @@ class _Roll:
             self._written[array] = replace(array, products=products)
 
     def _group(self, x: Any) -> Any:
-        """What of a factor may not move from term to term: all but the place in a series, or one index."""
+        """The part of a factor that stays from term to term: all but the place in a list, or an index."""
         if isinstance(x, Select) and self._series[x.array]:
             return self._series[x.array][0][0], _likeness(x), tuple(_movable(x))
         if isinstance(x, Select):
@@ -366,7 +366,7 @@ class _Roll:
         return (x.array, id(x)) if isinstance(x, View) else x
 
     def _place(self, x: Any) -> tuple[int, ...]:
-        """What may."""
+        """The part of a factor that may move."""
         if not isinstance(x, Select):
             return ()
         if self._series[x.array]:
@@ -435,7 +435,7 @@ def _along(first: Any, second: Any, n: int, axis: int) -> Any:
 
 
 def _at_step(views: Sequence[Any], array: Any) -> Any:
-    """What is read at a step: of `array`, where the views are, with indices that move."""
+    """The view of `array` at any step, where the steps have these views: with indices that move."""
     first, second = views[:2]
     if not isinstance(array, Array):
         return array

@@ -3,6 +3,7 @@
 from .check import check_gradients
 from .derive import derive
 from .draw import DrawingError, draw
+from .learn import explain
 from .program import compile
 from .tracing import where
 from .transforms import grad, hessian, hvp, jacobian, jvp, value_and_grad
@@ -16,6 +17,7 @@ __all__ = [
     "derive",
     "dot",
     "draw",
+    "explain",
     "grad",
     "hessian",
     "hvp",

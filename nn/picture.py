@@ -13,8 +13,16 @@ from .layers import MLP
 from .losses import Loss, sequence
 
 
-def example_graph(model: MLP, x: Any, y: Any, loss: Loss) -> tuple[Value, dict[str, list[Value]]]:
-    """The loss of one example, every Value in it named as in the lab, and `clusters` for draw().
+class Clusters(dict[str, list[Value]]):
+    """Values by title, which draw() frames; `data` has the leaves that are no parameters, by name."""
+
+    def __init__(self, **data: list[Value]):
+        super().__init__()
+        self.data = data
+
+
+def example_graph(model: MLP, x: Any, y: Any, loss: Loss) -> tuple[Value, Clusters]:
+    """The loss of one example, every Value in it named as in the lab, and Clusters for draw() and lesson().
 
         L, clusters = example_graph(model, [0.2, 0.7], 1.0, squared_error)
         L.backward()
@@ -28,7 +36,8 @@ def example_graph(model: MLP, x: Any, y: Any, loss: Loss) -> tuple[Value, dict[s
     targets = [Value(number) for number in np.ravel(y)]
     _label_all(targets, "y" if len(targets) == 1 else "y[{}]")
 
-    clusters = {"inputs": inputs}
+    clusters = Clusters(x=inputs, y=targets)
+    clusters["inputs"] = inputs
     outputs = inputs
     for k, layer in enumerate(model.layers, 1):
         outputs = sequence(layer(outputs))

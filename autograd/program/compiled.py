@@ -74,6 +74,7 @@ class Program:
     """
 
     passes: Passes  # see the package
+    explain: Callable[..., Any]  # see autograd/learn
 
     def __init__(self, f: Any, reduce: str = "mean", engine: str = "auto"):
         if not callable(f) or isinstance(f, Program):
@@ -85,7 +86,7 @@ class Program:
             raise ValueError(f"unknown engine {engine!r}; there are {', '.join(ENGINES)}")
         if engine == "native" and Kernel is None:
             raise ImportError("machine code needs the extra `native`: pip install llvmlite")
-        self._f, self._reduce, self._engine = f, reduce, engine
+        self._f, self.reduce, self._engine = f, reduce, engine
         self._call = _listing(f) if callable(getattr(f, "outputs", None)) else f
         functools.update_wrapper(self, f, updated=())
         self._memory = _Memory()
@@ -123,7 +124,7 @@ class Program:
         bind = getattr(type(self._f), "__get__", None)
         if instance is None or bind is None:
             return self
-        bound, key = Program(bind(self._f, instance, owner), self._reduce, self._engine), id(instance)
+        bound, key = Program(bind(self._f, instance, owner), self.reduce, self._engine), id(instance)
         with self._memory.lock:
             if key not in self._of_instances:
                 try:
@@ -172,6 +173,17 @@ class Program:
         """The arrays of `source`: where a Value is in them, and what each entry is computed from."""
         return Matrices(self._latest().names)
 
+    def example(self, row: int, *arrays: Any, **named: Any) -> tuple[Any, dict[str, np.ndarray]]:
+        """f of one row of these arrays, as in eager code: its Value, or list of them, and the row's leaves.
+
+        The leaves are arrays of Values by argument, labelled x[0], x[1], ...
+        """
+        given, key = self._checked(arrays, named)
+        f, names = self._named(key, len(given))
+        leaves = [example(name, array[row], Traced) for name, array in zip(names, given)]
+        outputs, form = outputs_of(f, leaves)
+        return outputs if form != () else outputs[0], dict(zip(names, leaves))
+
     @property
     def graph(self) -> Any:
         """The graph that f recorded: its output, which can be drawn, or a list of them."""
@@ -201,7 +213,7 @@ class Program:
             found = getattr(found, name, None)
         if isinstance(found, Program) and found is not self:  # the one of the class, and this of an instance
             return getattr, (self._f.__self__, found._f.__name__)
-        return self.__qualname__ if found is self else (Program, (self._f, self._reduce, self._engine))
+        return self.__qualname__ if found is self else (Program, (self._f, self.reduce, self._engine))
 
     def _latest_key(self) -> Any:
         """The key of what was recorded last."""
@@ -247,7 +259,7 @@ class Program:
         """f and these arrays, as the first pass takes them."""
         name = getattr(self._f, "__name__", type(self._f).__name__.lower())
         f, names = self._named(key, len(arrays))
-        return Call(f, names, arrays, name if name.isidentifier() else "result", self._reduce)
+        return Call(f, names, arrays, name if name.isidentifier() else "result", self.reduce)
 
     def _variant(self, kind: str, arrays: Sequence[np.ndarray], key: Any) -> Variant:
         """What was recorded for rows of these shapes; f is recorded if it has not been."""
@@ -358,7 +370,7 @@ class Program:
     ) -> None:
         """Compute these rows with Values, up to the first error."""
         f, names = self._named(key, len(arrays))
-        share = 1.0 / len(arrays[0]) if arrays and self._reduce == "mean" else 1.0
+        share = 1.0 / len(arrays[0]) if arrays and self.reduce == "mean" else 1.0
         for i in rows:
             try:
                 inputs = [example(name, a[i], Traced) for name, a in zip(names, arrays)]

@@ -24,12 +24,16 @@ from .names import Names
 
 
 class NamedArray(NamedTuple):
-    """An array of a program: for each row of the data if `by_row`. `line` is "" where it has none."""
+    """An array of a program: for each row of the data if `by_row`. `line` is "" where it has none.
+
+    A `quantity` is what a layer is made of: affine in parameters, or the activation of that.
+    """
 
     name: str
     shape: tuple[int, ...]
     by_row: bool
     line: str
+    quantity: bool
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,8 @@ class Matrices:
                 name = self._name.get(array) or free.unique(names.proposed.get(array, "t"))
                 self._name[array] = name
                 line = printed.lines.get(array, ("", ""))[1]
-                self.arrays.append(NamedArray(name, array.shape, array.by_row, line))
+                is_quantity = array in names.quantities
+                self.arrays.append(NamedArray(name, array.shape, array.by_row, line, is_quantity))
         self._array = {name: array for array, name in self._name.items()}
 
     def place(self, v: Value) -> Place | None:

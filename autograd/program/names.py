@@ -30,7 +30,8 @@ RESERVED |= {"sigmoid", "relu", "softplus", "maximum", "minimum", "step", "large
 class Names:
     """The names of a plan, in one namespace: those of arrays that have a role, and any that are asked for.
 
-    `of` has the names of arrays; `proposed` those that arrays have only if they have a line.
+    `of` has the names of arrays; `proposed` those that arrays have only if they have a line; `quantities` are
+    what a layer is made of, z1 and h1.
     """
 
     def __init__(self, plan: Plan):
@@ -43,6 +44,7 @@ class Names:
         self.arguments: list[str] = []
         self.of: dict[Array, str] = {}
         self.proposed: dict[Array, str] = {}
+        self.quantities: set[Array] = set()
 
     def __str__(self) -> str:
         names = self.copy()
@@ -67,6 +69,13 @@ class Names:
         stems = self.stems(leaf)
         if len(stems) == 1:
             return self.unique(stems[0] or f"w{number}", is_label=bool(stems[0]))
+        alike = {
+            stem
+            for stem in self._labels
+            if re.fullmatch(rf"{re.escape(stems[0].rstrip('0123456789'))}\d+", stem)
+        }
+        if alike == {*stems}:  # x1 and x2, and there is no x3 elsewhere
+            return self.unique(stems[0].rstrip("0123456789"))
         return self.unique(f"{stems[0]}_{stems[-1]}" if all(stems) else f"w{number}")
 
     def stems(self, leaf: Leaf) -> list[str]:
@@ -90,7 +99,9 @@ def name(planned: Plan) -> Names:
     of = names.of
     errors: list[Array] = []  # of predictions
     activations: dict[str, Any] = {}  # by the name of what they give
+    parts: set[Array] = set()  # w x, of w x + b
     layers: dict[Array, str] = {}  # what is affine in a leaf array w1, and what follows: its "1"
+    data = Input if scalars.by_row else Input | Leaf
     for array in planned.arrays:
         if isinstance(array, Input):
             of[array] = names.arguments[array.argument]
@@ -105,19 +116,23 @@ def name(planned: Plan) -> Names:
         before = [layers[p] for p in operands if p in layers]
         if array not in forward:
             continue
+        if not scalars.by_row and len({*by}) > 1:  # of one example, whose data may be leaves too
+            by = sorted(by, key=lambda leaf: -len(leaf.shape))[:1]
         if isinstance(array, Contract) and by and len(by) < len(operands):
             digits = re.search(r"\d+$", of[by[0]]) if len(names.stems(by[0])) == 1 else None
             layers[array] = digits[0] if digits else str(len(set(layers.values())) + 1)
         elif row is ops.add and before and (by or len(before) == 2):
             layers[array] = before[0]
+            parts |= {p for p in operands if p in layers and planned.uses[p] == 1}
         elif (
-            row is ops.sub and len(before) == 1 and all(p in layers or isinstance(p, Input) for p in operands)
+            row is ops.sub and len(before) == 1 and all(p in layers or isinstance(p, data) for p in operands)
         ):
             errors.append(array)
         elif row in NONLINEAR and before:
             h = f"h{before[0]}"
             is_first = activations.setdefault(h, row) is row  # of others, or steps alike
             of[array] = names.unique(h if is_first else f"{row.name}{before[0]}")
+            names.quantities.add(array)
     roles = [(array, scalars.title) for array in lifted.results]
     roles += zip(lifted.gradient, (f"grad_{of[leaf]}" for leaf in lifted.leaves))
     deltas: dict[Array, str] = {}
@@ -129,6 +144,7 @@ def name(planned: Plan) -> Names:
     for array, role in [*roles, *deltas.items()]:
         if array.terms and array not in of:
             of[array] = names.unique(role)
-    names.proposed = {array: f"z{digit}" for array, digit in layers.items()}
+    names.proposed = {array: f"z{digit}" for array, digit in layers.items() if array not in parts}
+    names.quantities.update(names.proposed)
     names.proposed.update(dict.fromkeys(errors, "error"))
     return names

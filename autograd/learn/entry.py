@@ -1,0 +1,171 @@
+"""entry: what one entry of an array of a matrix program is made of.
+
+entries = Entries(program.matrices, quantities)
+str(entries.formula("grad_w2", (2, 1)))  # delta2[2] · h1[1], or Σₙ delta2[n,2] · h1[n,1] over rows
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..ops import TABLE
+from ..program import Matrices, Place
+from .formula import Call, Formula, Negative, Number, Over, added, applied, multiplied, names_in, substituted
+from .quantities import Quantities, entry_name, name_of
+
+
+@dataclass(frozen=True)
+class RowSum:
+    """A sum over the rows of the data: a column for each factor, and each row's product."""
+
+    columns: tuple[str, ...]
+    factors: np.ndarray
+    products: np.ndarray
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An entry of a matrix program's array: its line, what it is made of, and its number.
+
+    `numbers` is the formula with its numbers, and `meanings` say which scalars its parts are; `rows` has the
+    sum over the rows that it is, if it is one.
+    """
+
+    array: str
+    index: tuple[int, ...]
+    line: str
+    formula: Formula
+    numbers: Formula
+    value: float
+    rows: RowSum | None = None
+    meanings: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """grad_w2[2,1]"""
+        return entry_name(self.array, self.index)
+
+
+class Entries:
+    """The entries of a program's arrays as formulas of those arrays that have a line, data and parameters."""
+
+    def __init__(self, found: Matrices, quantities: Quantities, title: str = ""):
+        self.found, self._quantities, self.title = found, quantities, title
+        self._arrays = {array.name: array for array in found.arrays}
+
+    def is_written(self, array: str) -> bool:
+        """Whether an array has a line of its own, or is given."""
+        return bool(self._arrays[array].line) or not self.found.element(array, self._first(array)).terms
+
+    def _first(self, array: str) -> tuple[int, ...]:
+        return (0,) * len(self._arrays[array].shape)
+
+    def formula(self, array: str, index: tuple[int, ...]) -> Formula:
+        """What an entry is computed from."""
+        element = self.found.element(array, index)
+        terms = [[self._factor(x) for x in term] for term in element.terms]
+        if not terms:  # it is given
+            return name_of(array, index)
+        if element.row:
+            return _of_table_row(element.row, terms[0])
+        total = added([multiplied(term) for term in terms])
+        return Over("n", total) if element.over_rows else total
+
+    def _factor(self, x: Any) -> Formula:
+        if not isinstance(x, Place):
+            return Number(x)
+        if x.array == "N":
+            return name_of("N", ())
+        if self.is_written(x.array):
+            rows = ("n",) if self._arrays[x.array].by_row else ()
+            found: Formula = name_of(x.array, (*rows, *x.index))
+        else:
+            found = self.formula(x.array, x.index)
+        return Negative(found) if x.sign < 0.0 else found
+
+    def entry(self, place: Place, numbers: Mapping[str, np.ndarray]) -> Entry:
+        """The entry at a place of an array that is no row's, with its number in a run."""
+        array, formula = self._arrays[place.array], self.formula(place.array, place.index)
+        known: dict[Formula, Formula] = {
+            name_of(a.name, index): Number(float(numbers[a.name][index]))
+            for a in self.found.arrays
+            if not a.by_row
+            for index in np.ndindex(a.shape)
+        }
+        value, rows = float(numbers[place.array][place.index]), self._row_sum(place, numbers)
+        return Entry(
+            place.array, place.index, array.line.strip(), formula, substituted(formula, known), value, rows,
+            tuple(self._meanings(formula)),
+        )  # fmt: skip
+
+    def written(self, place: Place | None) -> str:
+        """An entry's name, if its array has a line: delta2[2], or delta2[n,2] with a row for each example."""
+        if place is None or place.sign < 0.0 or not self.is_written(place.array):
+            return ""
+        rows = ("n",) if self._arrays[place.array].by_row else ()
+        return entry_name(place.array, (*rows, *place.index))
+
+    @functools.cached_property
+    def _scalars(self) -> dict[str, dict[str, None]]:
+        """By entry: the quantity that it is, the derivative that it is, or both."""
+        found: dict[str, dict[str, None]] = {}
+        output = self.title or self._quantities.names[self._quantities.output]
+        for v in reversed(self._quantities.order):
+            name = self._quantities.names.get(v)
+            if name or v.row:
+                found.setdefault(self.written(self.found.place(v)), {})[
+                    name or str(self._quantities.formula(v))
+                ] = None
+            if name:
+                found.setdefault(self.written(self.found.adjoint_place(v)), {})[f"∂{output}/∂{name}"] = None
+        return found
+
+    def _meanings(self, formula: Formula) -> Iterator[tuple[str, str]]:
+        for name in names_in(formula):
+            meanings = [meaning for meaning in self._scalars.get(name, ()) if meaning != name]
+            if meanings:
+                of_row = " of row n" if self._arrays[name.partition("[")[0]].by_row else ""
+                yield name, " and ".join(meanings) + of_row
+
+    def _row_sum(self, place: Place, numbers: Mapping[str, np.ndarray]) -> RowSum | None:
+        """The sum over the rows that this entry is, or that the arrays without a line have that it is of."""
+        element = self.found.element(place.array, place.index)
+        if element.over_rows:
+            columns: dict[str, np.ndarray] = {}
+            products = np.zeros(())
+            for term in element.terms:
+                product = np.ones(())
+                for x in term:
+                    numbers_of_x = self._column(x, numbers)
+                    if np.ndim(numbers_of_x):
+                        columns[str(self._factor(x))] = numbers_of_x
+                    product = product * numbers_of_x
+                products = products + product
+            return RowSum(tuple(columns), np.stack(list(columns.values()), axis=-1), products)
+        below = [x for term in element.terms for x in term if isinstance(x, Place) and x.array != "N"]
+        for x in below:
+            if not self.is_written(x.array) and not self._arrays[x.array].by_row:
+                found = self._row_sum(x, numbers)
+                if found:
+                    return found
+        return None
+
+    def _column(self, x: Any, numbers: Mapping[str, np.ndarray]) -> Any:
+        if not isinstance(x, Place):
+            return x
+        if x.array == "N":
+            return float(next(len(numbers[a.name]) for a in self.found.arrays if a.by_row))
+        index: tuple[Any, ...] = (slice(None), *x.index) if self._arrays[x.array].by_row else x.index
+        return x.sign * numbers[x.array][index]
+
+
+def _of_table_row(row: str, operands: list[Formula]) -> Formula:
+    """A row of the table by its name; one of a user's own is a function of that name."""
+    if row not in TABLE:
+        return Call(row, tuple(operands))
+    return applied(TABLE[row], [operands[0], tuple(operands[1:])] if row == "where" else operands)

@@ -1,0 +1,232 @@
+"""explain: the chain of partial derivatives of one number, in symbols, rules and numbers.
+
+    e = explain(loss, w)
+    print(e)  # a row for each quantity from the loss back to w; then the entry of which matrix this is
+    e.value, e.rows, e.entry
+    program.explain(w, X, Y)  # over the rows of a data set
+
+A row is a nested delta: ∂L/∂h = Σ ∂L/∂z · ∂z/∂h over the quantities z that h is used in, where ∂L/∂z has a
+row above it. So a graph with 2²⁰ paths has about 20 rows. The local derivatives are the rows of the table,
+applied to Values that are called by their names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ..graph import operands, topological_order
+from ..program import Program, matrices
+from ..value import Value, slopes
+from .entry import Entries
+from .explanation import Explanation, Row, Way
+from .formula import Formula, Name, Number, Partial, Quotient, added, formula
+from .quantities import Quantities, simplified
+
+MOST_ROWS = 200  # that anyone reads
+
+
+def explain(
+    output: Value, leaf: Value, *, data: Mapping[str, Iterable[Value]] | None = None, digits: int = 4
+) -> Explanation:
+    """∂output/∂leaf, as the chain of partial derivatives that leads to it.
+
+        print(explain(loss, w))
+
+    `leaf` is any Value that output was computed from. `data` has leaves that are no parameters, by the name
+    that their array is to have in the matrix program: {"x": [x1, x2], "y": [y]}.
+
+    Raises TypeError for what is no Value, and ValueError where output does not depend on the leaf, where data
+    have changed since output was recorded, and where the chain has too many rows to read.
+    """
+    for v in (output, leaf):
+        if not isinstance(v, Value):
+            raise TypeError(f"explain takes Values, not {type(v).__name__} {v!r:.80}")
+    order = topological_order(output)
+    _check_unchanged(order)
+    between = _between(order, output, leaf)
+    users: dict[Value, list[Value]] = {v: [] for v in between}
+    for v in between:
+        for operand, partial in operands(v):
+            if partial is not None and isinstance(operand, Value) and operand in users:
+                users[operand].append(v)
+    meetings = {v for v in between if len(users[v]) > 1}
+    _check_readable(between, {leaf, *meetings, *(v for v in between if v.label)}, output, leaf)
+    given = {name: list(values) for name, values in (data or {}).items()}
+    given = {name: values for name, values in given.items() if leaf not in values}
+    found = matrices(output, given)
+    quantities = Quantities(output, found, {leaf, output, *meetings})
+    names, entries = quantities.names, Entries(found, quantities)
+    stops = [v for v in reversed(between) if v in names]
+    _check_readable(between, stops, output, leaf)
+    gradient = slopes(output)
+    partials = {v: _added_by_operand(quantities.partials(v, users)) for v in between}
+    ways: dict[Value, dict[Value, tuple[float, Any]]] = {}
+    distance = {output: 0}
+    for v in stops[1:]:
+        ways[v] = _ways(v, users, partials, stops)
+        distance[v] = 1 + max(map(distance.__getitem__, ways[v]))
+
+    def place_in_text(v: Value) -> Any:
+        return distance[v], _natural(names[v])
+
+    rows = []
+    for v in sorted(stops[1:], key=place_in_text):
+        on = [
+            Way(names[stop], gradient[stop], formula(simplified(ways[v][stop][1])), ways[v][stop][0])
+            for stop in sorted(ways[v], key=place_in_text)
+        ]
+        rows.append(
+            Row(names[output], names[v], tuple(on), gradient[v], entries.written(found.adjoint_place(v)))
+        )
+    place = found.adjoint_place(leaf)
+    entry = entries.entry(place, found.run()) if place else None
+    shown = [v for v in sorted(stops, key=place_in_text, reverse=True) if v in quantities.invented and v.row]
+    known: dict[Formula, Formula] = {Name(name): Number(v._data) for v, name in names.items()}
+    known |= {Partial(names[output], name): Number(gradient[v]) for v, name in names.items()}
+    return Explanation(
+        names[output], names[leaf], gradient[leaf], tuple(rows), entry,
+        tuple((names[v], quantities.definition(v)) for v in shown), known, digits,
+    )  # fmt: skip
+
+
+def _natural(name: str) -> list[Any]:
+    """A key that puts h[2] before h[10]."""
+    return [(part.isdigit(), int(part) if part.isdigit() else part) for part in re.split(r"(\d+)", name)]
+
+
+def _added_by_operand(partials: Iterable[tuple[Value, float, Any]]) -> dict[Value, tuple[float, Any]]:
+    """The partials of one Value; of an operand that it has twice, their sum."""
+    found: dict[Value, tuple[float, Any]] = {}
+    for v, number, rule in partials:
+        before = found.get(v)
+        found[v] = (before[0] + number, before[1] + rule) if before else (number, rule)
+    return found
+
+
+def _ways(v: Value, users: Any, partials: Any, stops: Iterable[Value]) -> dict[Value, tuple[float, Any]]:
+    """The next quantities, each with the partial by v: a product along the expressions between."""
+    found: dict[Value, tuple[float, Any]] = {}
+    stops = set(stops)
+    for user in dict.fromkeys(users[v]):
+        number, rule = partials[user][v]
+        while user not in stops:
+            (after,) = users[user]
+            number, rule = partials[after][user][0] * number, partials[after][user][1] * rule
+            user = after
+        before = found.get(user)
+        found[user] = (before[0] + number, before[1] + rule) if before else (number, rule)
+    return found
+
+
+def _between(order: list[Value], output: Value, leaf: Value) -> list[Value]:
+    """The Values through which the gradient comes from the output to the leaf, operands first."""
+    found: dict[Value, None] = {}
+    for v in topological_order(output, gradient_only=True):
+        through = [o for o, partial in operands(v) if partial is not None and isinstance(o, Value)]
+        if v is leaf or not found.keys().isdisjoint(through):
+            found[v] = None
+    if output in found:
+        return list(found)
+    name, of = leaf.label or "it", output.label or "the output"
+    if leaf not in order:
+        raise ValueError(f"the derivative is 0: {of} was not computed from {leaf.label or repr(leaf)}")
+    raise ValueError(
+        f"the derivative is 0: {of} depends on {name} only through comparisons, steps or detach(), and no"
+        " gradient flows back through these"
+    )
+
+
+def _check_readable(between: list[Value], rows: Any, output: Value, leaf: Value) -> None:
+    if len(rows) <= MOST_ROWS:
+        return
+    name, of = leaf.label or "leaf", output.label or "output"
+    near = [v for v in between[: MOST_ROWS // 2] if v.label and v is not leaf]
+    part = near[-1].label if near else "part"
+    where = "" if near else f", where part is a Value between {name} and {of}"
+    raise ValueError(
+        f"a chain of {len(rows):,} quantities is too long to read (the limit is {MOST_ROWS}): explain a part"
+        f" of it, such as explain({part}, {name}){where}"
+    )
+
+
+def _check_unchanged(order: Iterable[Value]) -> None:
+    """ValueError if a Value is not what its operands give now."""
+    for v in order:
+        if v.row:
+            given = [_data_of(o) for o in (v.x, v.y) if o is not None]
+            try:
+                now = v.row.compute(*given)
+            except ArithmeticError:
+                now = None
+            if now != v._data:
+                raise ValueError(f"a leaf's data were changed after {v!r} was recorded: record it again")
+
+
+def _data_of(x: Any) -> Any:
+    if type(x) is tuple:
+        return tuple(map(_data_of, x))
+    return x._data if isinstance(x, Value) else x
+
+
+def explain_over_rows(
+    program: Program, leaf: Value, *arrays: Any, digits: int = 4, **named: Any
+) -> Explanation:
+    """The gradient of a program's result by a leaf, over the rows of these arrays.
+
+    `rows` explain the row of the data that adds most, and in the last of them the rows are added.
+    Raises as explain() does, and what the program raises for the arrays.
+    """
+    if not isinstance(leaf, Value):
+        raise TypeError(f"explain takes a Value, not {type(leaf).__name__} {leaf!r:.80}")
+    _, gradient = program.value_and_grad(*arrays, **named)
+    at = {v: (i, index) for i, leaves in enumerate(program.leaves) for index, v in np.ndenumerate(leaves)}
+    title = getattr(program, "__name__", "loss")
+    if leaf not in at:
+        raise ValueError(f"the derivative is 0: {title} was not computed from {leaf.label or repr(leaf)}")
+    i, index = at[leaf]
+    found = program.matrices
+    given = [np.asarray(array) for array in (*arrays, *named.values())]
+    n = len(given[0]) if given else 0
+
+    def part(rows: slice) -> float:
+        """The derivative of some rows alone."""
+        some = [array[rows] for array in given]
+        grads = program.value_and_grad(*some[: len(arrays)], **dict(zip(named, some[len(arrays) :])))[1]
+        return float(grads[i][index])
+
+    shares = [part(slice(row, row + 1)) for row in range(n)]
+    largest = int(np.argmax(np.abs(shares))) if n else 0
+    output, leaves = program.example(largest, *arrays, **named)
+    if output.row and not output.label:
+        output.label = f"{title}[{largest}]" if n else title
+    one = explain(output, leaf, data={name: array.flat for name, array in leaves.items()}, digits=digits)
+    place, numbers = found.adjoint_place(leaf), found.run(*arrays, *named.values())
+    entry = Entries(found, Quantities(program.graph, found), title).entry(place, numbers) if place else None
+    value = float(gradient[i][index])
+    if not n:
+        return replace(one, entry=entry, value=value)
+    weight = 1.0 / n if program.reduce == "mean" else 1.0
+    name = one.quantity
+    ways = [
+        Way(f"{title}[{row}]", weight, Partial(f"{title}[{row}]", name), share)
+        for row, share in enumerate(shares)
+    ]
+    total = added([Name(way.through) for way in ways])
+    definitions = ((title, total if weight == 1.0 else Quotient(total, Number(float(n)))), *one.definitions)
+    known = dict(one.known)
+    for way in ways:
+        known |= {way.rule: Number(way.partial), Partial(title, way.through): Number(weight)}
+    rows = [replace(row, place="") for row in one.rows]  # which has a share of it
+    rows.append(Row(title, name, tuple(ways), value, entry.name if entry else ""))
+    return replace(
+        one, output=title, value=value, rows=tuple(rows), entry=entry, known=known, example=largest,
+        definitions=definitions,
+    )  # fmt: skip
+
+
+Program.explain = explain_over_rows

@@ -1,0 +1,122 @@
+"""quantities: what the Values of a graph are called, and their local derivatives in those names."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from .. import ops
+from ..graph import topological_order
+from ..program import Matrices
+from ..program.simplify import simplify
+from ..value import Value, dot, total
+from .formula import Formula, Name, applied, formula
+
+MOST_OPERATIONS = 6  # of an expression that is written out
+
+
+class Quantities:
+    """The Values of a graph by name, and formulas in these names.
+
+    A label is a name. Without one, what a layer is made of is called after its place in the matrix program,
+    z1[0]; `meetings`, and what would be too long to write out, are v1, v2, ... All others are expressions.
+    """
+
+    def __init__(self, output: Value, found: Matrices, meetings: Collection[Value] = ()):
+        self.output, self.order = output, topological_order(output)
+        self.names: dict[Value, str] = {}
+        self.invented: dict[Value, None] = {}  # the names that no label gave
+        self._taken: set[str] = set()
+        self._symbols: dict[Any, Any] = {}
+        is_quantity = {array.name: array.quantity for array in found.arrays}
+        self._name(output, output.label or "L")
+        for v in self.order:
+            if v.label and v is not output:
+                self._name(v, v.label)
+        for v in reversed(self.order):  # the last of a layer's sums has its place
+            place = found.place(v) if v not in self.names and v.row else None
+            if place and is_quantity[place.array] and place.sign > 0.0:
+                self._name(v, entry_name(place.array, place.index))
+        sizes: dict[Value, int] = {}
+        numbered = 0
+        for v in self.order:
+            inside = [o for x in (v.x, v.y) for o in (x if type(x) is tuple else (x,)) if o in sizes]
+            sizes[v] = 1 + sum(map(sizes.__getitem__, inside)) if v.row else 0
+            if v in self.names or v in meetings or sizes[v] > MOST_OPERATIONS:
+                if v not in self.names:
+                    numbered += 1
+                    self._name(v, f"v{numbered}")
+                sizes[v] = 0
+
+    def _name(self, v: Value, name: str) -> None:
+        unique, number = name, 1
+        while unique in self._taken:
+            number += 1
+            unique = f"{name}_{number}"
+        self._taken.add(unique)
+        self.names[v] = unique
+        if unique != v.label:
+            self.invented[v] = None
+
+    def symbol(self, x: Any) -> Any:
+        """A Value as a leaf that has its name, or as an expression in such leaves; a number as it is."""
+        if not isinstance(x, Value):
+            return x
+        if x not in self._symbols:
+            named = x in self.names or not x.row
+            self._symbols[x] = Value(x._data, self.names.get(x, "")) if named else self._applied(x)
+        return self._symbols[x]
+
+    def _applied(self, v: Value) -> Value:
+        return _record(v.row, self._given(v))
+
+    def _given(self, v: Value) -> list[Any]:
+        """The symbols of the operands."""
+        given = (o for o in (v.x, v.y) if o is not None)
+        return [tuple(map(self.symbol, o)) if type(o) is tuple else self.symbol(o) for o in given]
+
+    def formula(self, v: Value) -> Formula:
+        """A Value's name, or its expression."""
+        return formula(self.symbol(v))
+
+    def definition(self, v: Value) -> Formula:
+        """How a Value is computed, in names."""
+        if not v.row:
+            return self.formula(v)
+        given = [tuple(map(formula, o)) if type(o) is tuple else formula(o) for o in self._given(v)]
+        return applied(v.row, given)
+
+    def partials(self, v: Value, wanted: Collection[Value]) -> Iterator[tuple[Value, float, Any]]:
+        """Each wanted operand, the number ∂v/∂operand, and that as a Value of symbols, or a number."""
+        given, out = self._given(v) if v.row else [], self.symbol(v)
+        for operand, recorded, rule in ((v.x, v._dx, v.row.dx), (v.y, v._dy, v.row.dy)) if v.row else ():
+            vector = operand if type(operand) is tuple else (operand,)
+            if recorded is None or not any(o in wanted for o in vector if isinstance(o, Value)):
+                continue
+            partials = rule(*given, out)
+            if type(operand) is not tuple:
+                partials, recorded = (partials,), (recorded,)
+            for o, number, partial in zip(vector, recorded, partials):
+                if isinstance(o, Value) and o in wanted:
+                    yield o, number, partial
+
+
+def _record(row: ops.Primitive, operands: list[Any]) -> Value:
+    """A row of the table applied to Values and numbers."""
+    vectors: dict[ops.Primitive, Any] = {ops.dot: dot, ops.total: total}
+    return vectors.get(row, row)(*operands)
+
+
+def simplified(x: Any) -> Any:
+    """A Value of symbols, or a number, made shorter."""
+    return simplify([x]).get(x, x) if isinstance(x, Value) else x
+
+
+def entry_name(array: str, index: tuple[Any, ...]) -> str:
+    """w2[2,1]"""
+    return f"{array}[{','.join(map(str, index))}]" if index else array
+
+
+def name_of(array: str, index: tuple[Any, ...]) -> Name:
+    """An entry of an array as a formula."""
+    return Name(entry_name(array, index))

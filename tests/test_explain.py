@@ -1,0 +1,322 @@
+"""Explanations: their numbers are backward()'s, their rules are true, and published examples come out."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from programs import VALUES, programs
+
+import autograd
+import nn
+from autograd import Value, explain, maximum, ops, where
+from autograd.learn.formula import Name, Number, Text, substituted
+from autograd.program import matrices
+from nn.picture import example_graph
+
+RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
+FUNCTIONS = {row.name: row for row in ops.TABLE.values()} | {
+    "max": max, "min": min, "abs": abs, "sigma": ops.sigmoid, "exp": math.exp, "sgn": ops.sign,
+    "log": math.log, "sqrt": math.sqrt, "where": lambda c, x, y: x if c else y, "cbrt": VALUES["cube"],
+}  # fmt: skip
+
+
+def evaluated(formula):
+    """A formula of numbers, read as Python from its text."""
+    text = Text(17).write(formula)
+    text = re.sub(r"([⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+)", lambda power: f"**({power[1].translate(RAISED)})", text)
+    for sign, python in {
+        "·": "*",
+        "−": "-",
+        "^": "**",
+        "√": "sqrt",
+        "σ": "sigma",
+        "≤": "<=",
+        " = ": " == ",
+    }.items():
+        text = text.replace(sign, python)
+    return float(eval(text, dict(FUNCTIONS)))
+
+
+def agrees(e, output, leaf):
+    """Each row's numbers multiply and add to its result, which is backward()'s, and so do its rules."""
+    for v in e_graph(output):
+        v.grad = 0.0
+    output.backward()
+    assert e.value == leaf.grad
+    values = {e.output: 1.0}
+    for row in e.rows:
+        assert sum(way.value for way in row.ways) == pytest.approx(row.value, rel=1e-9, abs=1e-12)
+        for way in row.ways:
+            assert way.arriving == values[way.through]
+            rule = evaluated(substituted(way.rule, e.known))
+            assert rule == pytest.approx(way.partial, rel=1e-9, abs=1e-12)
+        values[row.quantity] = row.value
+    assert not e.rows or e.rows[-1].value == e.value
+    if e.entry:
+        assert e.entry.value == pytest.approx(e.value, rel=1e-9, abs=1e-12)
+
+
+def e_graph(output):
+    return autograd.graph.topological_order(output)
+
+
+def labelled(v, name):
+    v.label = name
+    return v
+
+
+def mazur():
+    """The well-known example with two inputs, two hidden units and two outputs, named as its text has it."""
+    numbers = dict(w1=0.15, w2=0.2, w3=0.25, w4=0.3, w5=0.4, w6=0.45, w7=0.5, w8=0.55, b1=0.35, b2=0.6)
+    v = {name: Value(x, name) for name, x in dict(numbers, i1=0.05, i2=0.1, t1=0.01, t2=0.99).items()}
+
+    def unit(net, out, a, x, b, y, bias):
+        v[net] = labelled(v[a] * v[x] + v[b] * v[y] + v[bias], net)
+        v[out] = labelled(v[net].sigmoid(), out)
+
+    unit("net_h1", "out_h1", "w1", "i1", "w2", "i2", "b1")
+    unit("net_h2", "out_h2", "w3", "i1", "w4", "i2", "b1")
+    unit("net_o1", "out_o1", "w5", "out_h1", "w6", "out_h2", "b2")
+    unit("net_o2", "out_o2", "w7", "out_h1", "w8", "out_h2", "b2")
+    for i in "12":
+        v[f"E_o{i}"] = labelled(0.5 * (v[f"t{i}"] - v[f"out_o{i}"]) ** 2, f"E_o{i}")
+    v["E"] = labelled(v["E_o1"] + v["E_o2"], "E")
+    return v
+
+
+def test_the_well_known_example_comes_out_to_its_printed_digits():
+    v = mazur()
+    data = {"i": [v["i1"], v["i2"]], "t": [v["t1"], v["t2"]]}
+    w5, w1 = (explain(v["E"], v[name], data=data) for name in ("w5", "w1"))
+    at = {row.quantity: row for e in (w5, w1) for row in e.rows}
+    printed = dict(out_o1=0.74136507, net_o1=0.138498562, out_h1=0.036350306, w5=0.082167041, w1=0.000438568)
+    assert {name: round(at[name].value, 9) for name in printed} == printed
+    [through] = at["net_o1"].ways
+    assert round(through.partial, 9) == 0.186815602 and str(through.rule) == "out_o1(1 − out_o1)"
+    [through] = at["out_o1"].ways
+    assert str(through.rule) == "out_o1 − t1"
+    first, second = at["out_h1"].ways
+    assert round(first.value, 9) == 0.055399425 and round(second.value, 9) == -0.019049118
+    assert round(at["net_h1"].ways[0].partial, 9) == 0.241300709
+    assert round(at["w5"].ways[0].partial, 9) == 0.593269992
+    assert w5.entry.line == "grad_w5_w8 = delta2[:, None] * h1  # (2, 2)"
+    assert f"{w5.entry.name} = {w5.entry.formula}" == "grad_w5_w8[0,0] = delta2[0] · h1[0]"
+    assert w5.entry.meanings == (("delta2[0]", "∂E/∂net_o1"), ("h1[0]", "out_h1"))
+
+
+def test_published_gates_and_neurons_come_out():
+    def gradients(output, *leaves):
+        return [round(explain(output, leaf).value, 4) for leaf in leaves]
+
+    x, y, z = Value(-2.0, "x"), Value(5.0, "y"), Value(-4.0, "z")
+    q = labelled(x + y, "q")
+    assert q.data == 3.0 and gradients(q * z, x, y, z, q) == [-4, -4, 3, -4]
+    x, y, z, w = Value(3.0, "x"), Value(-4.0, "y"), Value(2.0, "z"), Value(-1.0, "w")
+    f = 2.0 * (x * y + maximum(z, w))
+    assert f.data == -20.0 and gradients(f, x, y, z, w) == [-8, 6, 2, 0]
+    w0, w1, w2, x0, x1 = map(Value, (2.0, -3.0, -3.0, -1.0, -2.0))
+    steps = [w0 * x0, w1 * x1, w0 * x0 + w1 * x1]
+    dot = steps[2] + w2
+    minus, e = -dot, (-dot).exp()
+    assert [v.data for v in (*steps, dot, minus)] == [-2, 6, 4, 1, -1]
+    assert [round(x, 2) for x in (e.data, (e + 1.0).data, (1.0 / (e + 1.0)).data)] == [0.37, 1.37, 0.73]
+    below = e + 1.0
+    out = 1.0 / below
+    e = below.parents[0]
+    back = [explain(out, v).value for v in (below, e, e.parents[0], e.parents[0].parents[0])]
+    assert [round(g, 2) for g in back] == [-0.53, -0.53, -0.20, 0.20]  # through −x, of which 1.00 is below
+    graph = 1.0 / (1.0 + (-(w0 * x0 + w1 * x1 + w2)).exp())
+    found = [round(explain(graph, v).value, 2) for v in (x0, x1, w0, w1, w2)]
+    assert found == [0.39, -0.59, -0.2, -0.39, 0.2]
+    a, b = Value(2.0, "a"), Value(1.0, "b")
+    c, d = labelled(a + b, "c"), labelled(b + 1.0, "d")
+    assert [(c * d).data, c.data, d.data] == [6, 3, 2] and gradients(c * d, a, b) == [2, 5]
+    a, b, c, f = Value(2.0, "a"), Value(-3.0, "b"), Value(10.0, "c"), Value(-2.0, "f")
+    e = labelled(a * b, "e")
+    d = labelled(e + c, "d")
+    assert (d * f).data == -8 and gradients(d * f, a, b, c, f, d, e) == [6, -4, -2, 4, -2, -2]
+    x1, x2, w1, w2 = Value(2.0, "x1"), Value(0.0, "x2"), Value(-3.0, "w1"), Value(1.0, "w2")
+    o = (x1 * w1 + x2 * w2 + 6.8813735870195432).tanh()
+    assert round(o.data, 4) == 0.7071 and gradients(o, x1, w1, x2, w2) == [-1.5, 1.0, 0.5, 0.0]
+
+
+def lab(point=(0.2, 0.7), target=1.0, **options):
+    options = dict(activation="sigmoid", bias=False, rng=np.random.default_rng(0)) | options
+    model = nn.MLP(2, [4, 4, 1], **options)
+    L, clusters = example_graph(model, point, target, nn.squared_error)
+    return model, L, clusters
+
+
+def test_all_weights_of_the_lab_are_entries_of_its_matrix_formulas():
+    model, L, clusters = lab()
+    for w in model.parameters():
+        e = explain(L, w, data=clusters.data)
+        agrees(e, L, w)
+        assert e.entry.array == f"grad_{w.label[:2]}"
+    w = model.layers[1].neurons[2].w[1]
+    e = explain(L, w, data=clusters.data)
+    assert [row.quantity for row in e.rows] == ["p", "h2[2]", "z2[2]", "w2[2,1]"]
+    assert [row.place for row in e.rows] == ["error", "", "delta2[2]", "grad_w2[2,1]"]
+    lines = str(e).splitlines()
+    assert "∂L/∂z2[2] = ∂L/∂h2[2] · ∂h2[2]/∂z2[2]" in lines
+    assert "          = ∂L/∂h2[2] · h2[2](1 − h2[2])" in lines
+    assert "    grad_w2[2,1] = delta2[2] · h1[1]" in lines
+    program = matrices(L, clusters.data)
+    assert [a.line for a in program.arrays if a.name == "h2"] == ["h2 = sigmoid(w2 @ h1)  # (4,)"]
+
+
+def test_a_data_set_is_added_row_by_row():
+    model = lab()[0]
+
+    @autograd.compile
+    def loss(x, y):
+        return nn.squared_error(model(x), y)
+
+    X, Y = nn.data.xor()
+    model.zero_grad()
+    loss.backward(X, Y[:, 0])
+    for w in model.parameters():
+        e = loss.explain(w, X, Y[:, 0])
+        assert e.value == w.grad == e.rows[-1].value
+        assert e.entry.rows.products.sum() == pytest.approx(w.grad, rel=1e-12)
+        assert sum(way.value for way in e.rows[-1].ways) == pytest.approx(w.grad, rel=1e-12)
+        parts = [way.value for way in e.rows[-1].ways]
+        assert parts == pytest.approx(e.entry.rows.products, rel=1e-9, abs=1e-15)
+        assert e.example == np.argmax(np.abs(parts))
+        assert e.rows[-2].value == pytest.approx(e.rows[-1].ways[e.example].partial, rel=1e-12)
+    e = loss.explain(model.layers[1].neurons[2].w[1], X, Y[:, 0])
+    assert str(e.entry.formula) == "Σₙ delta2[n,2] · h1[n,1]" and e.entry.rows.columns == (
+        "delta2[n,2]",
+        "h1[n,1]",
+    )
+    with pytest.raises(ValueError, match="the derivative is 0: loss was not computed from u"):
+        loss.explain(Value(1.0, "u"), X, Y[:, 0])
+
+
+@settings(max_examples=25, deadline=None)
+@given(programs())
+def test_explanations_of_random_graphs_agree_with_backward(program):
+    leaves = [Value(x, f"x{i}") for i, x in enumerate(program.inputs)]
+    output = program(*leaves)
+    if not isinstance(output, Value):
+        return
+    for leaf in leaves:
+        try:
+            e = explain(output, leaf)
+        except ValueError as error:
+            assert "the derivative is 0" in str(error) or "too long to read" in str(error)
+            continue
+        agrees(e, output, leaf)
+        assert str(e) and e.latex() and e._repr_html_()
+
+
+def recurrent():
+    w, u = Value(0.5, "w"), Value(-0.3, "u")
+    h = Value(0.1, "h")
+    for x in (0.2, -0.4, 0.9):
+        h = (w * h + u * x).tanh()
+    return h, w
+
+
+def softmax():
+    z = [Value(x, f"z[{i}]") for i, x in enumerate((0.3, -1.2, 0.7))]
+    e = [x.exp() for x in z]
+    return -(e[1] / sum(e)).log(), z[0]
+
+
+def choice():
+    x, a = Value(1.1, "x"), Value(0.3, "a")
+    return where(x > 0, x * a, a.exp()) + maximum(x, a) + abs(a) + a.sqrt() + a**3 + 2.0**a, a
+
+
+@pytest.mark.parametrize("graph", [recurrent, softmax, choice])
+def test_graphs_of_other_kinds(graph):
+    output, leaf = graph()
+    agrees(explain(output, leaf), output, leaf)
+
+
+def test_a_primitive_of_ones_own_explains_itself():
+    sinc = ops.Primitive(
+        "sinc",
+        "sinc",
+        lambda x: math.sin(x) / x,
+        lambda x: np.sin(x) / x,
+        lambda x, out: (ops.cos(x) - out) / x,
+    )
+    x = Value(1.0, "x")
+    y = sinc(x)
+    e = explain(y, x)
+    assert str(e.rows[0].ways[0].rule) == "(cos(x) − L) / x" and e.value == autograd.grad(sinc)(1.0)
+
+
+def test_as_many_rows_as_quantities_and_not_as_paths():
+    x = y = Value(1.1, "x")
+    for _ in range(20):
+        y = y + y
+    e = explain(y, x)
+    assert e.value == 2.0**20 and len(e.rows) == 20
+    model = nn.MLP(2, [64, 64, 1], rng=np.random.default_rng(0))
+    L, clusters = example_graph(model, [0.5, -0.5], 1.0, nn.squared_error)
+    w = model.layers[0].neurons[3].w[1]
+    e = explain(L, w, data=clusters.data)
+    agrees(e, L, w)
+    assert len(e.rows) < 140 and max(map(len, str(e).splitlines())) < 160
+
+
+def test_what_cannot_be_explained_says_why():
+    a, b = Value(2.0, "a"), Value(3.0, "b")
+    with pytest.raises(TypeError, match=r"explain takes Values, not float 3\.0"):
+        explain(3.0, a)
+    with pytest.raises(ValueError, match="the derivative is 0: y was not computed from b"):
+        explain(labelled(a * 2.0, "y"), b)
+    with pytest.raises(
+        ValueError, match=r"the derivative is 0: y depends on b only through comparisons, steps or"
+    ):
+        explain(labelled(a * b.detach() + where(b > a, 1.0, a), "y"), b)
+    y = a * b
+    a.data = 5.0
+    with pytest.raises(ValueError, match=r"data were changed after .* was recorded: record it again"):
+        explain(y, b)
+    y = a
+    for i in range(5000):
+        y = labelled((y * b).tanh() if i % 2 else y + a, f"y{i}")
+    with pytest.raises(
+        ValueError, match=r"5,00\d quantities is too long to read \(the limit is 200\): explain a part"
+    ):
+        explain(y, a)
+    assert explain(y, y).rows == ()
+
+
+def test_labels_are_data():
+    hostile = '</script><img src=x onerror="alert(1)">'
+    x, y = Value(1.5, hostile), Value(2.0, "a_b{c}$%")
+    e = explain(labelled(x * y, "L"), x)
+    assert "<img" not in e._repr_html_() and "&lt;img" in e._repr_html_()
+    assert r"\$" in e.latex() and r"\%" in e.latex()
+    same = labelled(x * 2.0, "L")
+    assert explain(labelled(same + x, "L"), x).rows[0].quantity != "L"
+
+
+def test_formulas_are_written_as_they_are_read():
+    w, h, o, t = (Value(0.3, name) for name in ("w2[2,1]", "h1[0]", "o", "t"))
+    from autograd.learn.formula import LaTeX, MathML, formula
+
+    for v, text, latex in [
+        (h * (1.0 - h), "h1[0](1 − h1[0])", r"h^{(1)}_{0}\left(1 - h^{(1)}_{0}\right)"),
+        (w / h * o, "(w2[2,1] / h1[0]) · o", r"\frac{w^{(2)}_{2,1}}{h^{(1)}_{0}} \cdot o"),
+        (o - (t - w), "o − (t − w2[2,1])", r"o - \left(t - w^{(2)}_{2,1}\right)"),
+        (-2.0 * o**2, "(−2) · o²", r"\left(-2\right) \cdot {o}^{2}"),
+        ((-o).exp(), "exp(−o)", r"\mathrm{e}^{-o}"),
+    ]:
+        assert str(formula(v)) == text and LaTeX().write(formula(v)) == latex
+    assert MathML().write(Name("delta2[n,2]")) == (
+        "<msubsup><mi>δ</mi><mn>n,2</mn><mrow><mo>(</mo><mn>2</mn><mo>)</mo></mrow></msubsup>"
+    )
+    assert [str(Number(x)) for x in (-6.614e-4, 12345678.0, 0.25, 3.0)] == [
+        "−6.614e−4",
+        "1.235e7",
+        "0.25",
+        "3",
+    ]

@@ -3,7 +3,7 @@
 from .check import check_gradients
 from .derive import derive
 from .draw import DrawingError, draw
-from .learn import explain
+from .learn import derivation, explain
 from .program import compile
 from .tracing import where
 from .transforms import grad, hessian, hvp, jacobian, jvp, value_and_grad
@@ -14,6 +14,7 @@ __all__ = [
     "Value",
     "check_gradients",
     "compile",
+    "derivation",
     "derive",
     "dot",
     "draw",

@@ -88,17 +88,24 @@ class Quantities:
 
     def partials(self, v: Value, wanted: Collection[Value]) -> Iterator[tuple[Value, float, Any]]:
         """Each wanted operand, the number ∂v/∂operand, and that as a Value of symbols, or a number."""
-        given, out = self._given(v) if v.row else [], self.symbol(v)
-        for operand, recorded, rule in ((v.x, v._dx, v.row.dx), (v.y, v._dy, v.row.dy)) if v.row else ():
-            vector = operand if type(operand) is tuple else (operand,)
-            if recorded is None or not any(o in wanted for o in vector if isinstance(o, Value)):
-                continue
-            partials = rule(*given, out)
-            if type(operand) is not tuple:
-                partials, recorded = (partials,), (recorded,)
-            for o, number, partial in zip(vector, recorded, partials):
-                if isinstance(o, Value) and o in wanted:
-                    yield o, number, partial
+        given = self._given(v) if v.row else []
+        return partials_of(v, given, self.symbol(v), wanted)
+
+
+def partials_of(
+    v: Value, given: list[Any], out: Value, wanted: Collection[Value]
+) -> Iterator[tuple[Value, float, Any]]:
+    """Each wanted operand of v, the number ∂v/∂operand, and the same by the table, of given operands."""
+    for operand, recorded, rule in ((v.x, v._dx, v.row.dx), (v.y, v._dy, v.row.dy)) if v.row else ():
+        vector = operand if type(operand) is tuple else (operand,)
+        if recorded is None or not any(o in wanted for o in vector if isinstance(o, Value)):
+            continue
+        partials = rule(*given, out)
+        if type(operand) is not tuple:
+            partials, recorded = (partials,), (recorded,)
+        for o, number, partial in zip(vector, recorded, partials):
+            if isinstance(o, Value) and o in wanted:
+                yield o, number, partial
 
 
 def _record(row: ops.Primitive, operands: list[Any]) -> Value:

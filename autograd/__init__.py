@@ -3,7 +3,7 @@
 from .check import check_gradients
 from .derive import derive
 from .draw import DrawingError, draw
-from .learn import derivation, explain
+from .learn import derivation, explain, lesson
 from .program import compile
 from .tracing import where
 from .transforms import grad, hessian, hvp, jacobian, jvp, value_and_grad
@@ -24,6 +24,7 @@ __all__ = [
     "hvp",
     "jacobian",
     "jvp",
+    "lesson",
     "matvec",
     "maximum",
     "minimum",

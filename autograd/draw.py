@@ -79,11 +79,6 @@ def draw(
     """
     if not isinstance(output, Value):
         raise TypeError(f"draw takes a Value, not {type(output).__name__}")
-    if clusters is None:
-        clusters = {}
-    titled = isinstance(clusters, Mapping) and all(isinstance(title, str) for title in clusters)
-    if not titled or not all(isinstance(values, Iterable) for values in clusters.values()):
-        raise TypeError(f"clusters is a dict from titles to lists of Values, not {clusters!r:.80}")
     if not isinstance(max_nodes, (Real, type(None))):
         raise TypeError(f"max_nodes is a number, or None for no limit, not {max_nodes!r:.80}")
     order = topological_order(output)
@@ -92,7 +87,26 @@ def draw(
             f"a graph of {len(order):,} nodes is too large to read (the limit is {max_nodes:,}): draw a"
             " smaller one, such as one example's loss or one neuron, or force it with max_nodes=None"
         )
-    return Drawing(_Sketch(order, clusters).dot(), len(order))
+    return Drawing(_Sketch(order, checked_clusters(clusters)).dot(), len(order))
+
+
+def classed_drawing(order: list[Value], clusters: Mapping[str, Iterable[Value]]) -> Drawing:
+    """A drawing whose SVG has classes: of the Value at place i of the order, "circle v7" and "box v7".
+
+    An edge from the Value at 3 to that at 7 has the class "from3 to7". There are no tooltips, as a page that
+    changes the numbers has its own.
+    """
+    return Drawing(_Sketch(order, clusters, {v: i for i, v in enumerate(order)}).dot(), len(order))
+
+
+def checked_clusters(clusters: Any) -> Mapping[str, Iterable[Value]]:
+    """Titles and their Values; TypeError if they are not."""
+    if clusters is None:
+        return {}
+    titled = isinstance(clusters, Mapping) and all(isinstance(title, str) for title in clusters)
+    if not titled or not all(isinstance(values, Iterable) for values in clusters.values()):
+        raise TypeError(f"clusters is a dict from titles to lists of Values, not {clusters!r:.80}")
+    return clusters
 
 
 def _svg_of(x: Value | Drawing) -> str | None:
@@ -109,14 +123,22 @@ Value._repr_svg_ = _svg_of  # type: ignore[attr-defined]  # set here, as value.p
 class _Sketch:
     """DOT text in the making; Values are added parents first, the output last."""
 
-    def __init__(self, order: list[Value], clusters: Mapping[str, Iterable[Value]]):
+    def __init__(
+        self,
+        order: list[Value],
+        clusters: Mapping[str, Iterable[Value]],
+        numbers: Mapping[Value, int] | None = None,
+    ):
         import graphviz  # imported here, as it adds a fifth to the time of importing the engine
 
-        layout = _GRAPH | (_DENSE if clusters else {})
-        self.picture = graphviz.Digraph("computation", graph_attr=layout, node_attr=_NODE, edge_attr=_EDGE)
+        large = {} if numbers is None else _LARGE  # as a page is narrow, and as high as wanted
+        layout = _GRAPH | (_DENSE if clusters else {}) | large
+        node, edge = _NODE | large, _EDGE | large
+        self.picture = graphviz.Digraph("computation", graph_attr=layout, node_attr=node, edge_attr=edge)
         self.frames = {title: graphviz.Digraph(f"cluster_{i}") for i, title in enumerate(clusters)}
         self.frame_of = {v: self.frames[title] for title in reversed(self.frames) for v in clusters[title]}
         self.legend = graphviz.Digraph("cluster_legend", graph_attr=_LEGEND, node_attr={"fontsize": "10"})
+        self.numbers = numbers
         self.largest = max((abs(grad_of(v)) for v in order if math.isfinite(grad_of(v))), default=0.0)
         self.names = map("n{}".format, itertools.count())
         self.tail: dict[Any, str] = {}  # of a Value or a vector of numbers: the start of its edges
@@ -126,11 +148,14 @@ class _Sketch:
 
     def add(self, v: Value, boxed: bool) -> None:
         frame = self.frame_of.get(v, self.picture)
-        look = {"fillcolor": _colour(grad_of(v), self.largest), "tooltip": _tooltip(_about(v))}
+        look = {"fillcolor": _colour(grad_of(v), self.largest), **self.about(_about(v))}
         if v.row:
             self.tail[v] = circle = next(self.names)
             symbol, marks = _symbol(v)
             shape = _CIRCLE if len(symbol) < (6 if " " in symbol else 5) else _PILL  # spaces are narrow
+            if self.numbers is not None and shape is _CIRCLE:
+                shape = shape | {"width": "0.55"}
+            look |= self.classed(f"circle v{self.number(v)}")
             frame.node(circle, _escaped(symbol), fontsize="15" if len(symbol) == 1 else "11", **look, **shape)
             pairs = list(zip(_drawn_operands(v), marks))
             # ordering=in stacks operands in the order of their edges, and in a frame from below
@@ -143,10 +168,23 @@ class _Sketch:
             box = next(self.names)
             self.tail[v] = f"{box}:e"
             label = f"{_escaped(v.label)}|" if v.label else ""
-            numbers = f"{_formatted(v._data)}|{_formatted(grad_of(v))}"
+            numbers = f"{_formatted(v._data)}|{_formatted(grad_of(v))}" if self.numbers is None else _ROOM
+            look |= self.classed(f"box v{self.number(v)}")
             frame.node(box, f"{label}{{{numbers}}}", shape="record", **look)
             if v.row:
-                self.edges.append((circle, box, {"tooltip": look["tooltip"]}))
+                own = self.classed(f"own{self.number(v)}")
+                self.edges.append((circle, box, {**self.about(_about(v)), **own}))
+
+    def number(self, v: Value) -> int | None:
+        return None if self.numbers is None else self.numbers[v]
+
+    def about(self, text: str) -> dict[str, str]:
+        """The tooltip, if the SVG is to have some."""
+        return {} if self.numbers is not None else {"tooltip": _tooltip(text)}
+
+    def classed(self, names: str) -> dict[str, str]:
+        """The classes in the SVG, if it is to have some."""
+        return {"class": names} if self.numbers is not None else {}
 
     def vector(self, numbers: tuple[float, ...], frame: Any) -> str:
         """The node of a vector of numbers, which a layer's neurons may share."""
@@ -163,11 +201,12 @@ class _Sketch:
         slope, look = "no gradient flows back", _DASHED
         if partial is not None:
             slope, look = f"∂{_name(child)}/∂{_name(parent)} = {_formatted(partial, '.6g')}", {}
-        look = look | {"tooltip": _tooltip(slope)}
+        edge = self.classed(f"from{self.number(parent)} to{self.number(child)}")
+        look = look | self.about(slope) | edge
         frame = self.frame_of.get(child)
         if frame is not None and self.frame_of.get(parent) is not frame:
             bend = next(self.names)
-            frame.node(bend, "", tooltip=look["tooltip"], **_BEND)
+            frame.node(bend, "", **self.about(slope), **_BEND)
             self.edges.append((tail, f"{bend}:w", look | _STEM))
             tail = f"{bend}:e"
         self.edges.append((tail, circle, look | _MARK[mark]))
@@ -179,18 +218,22 @@ class _Sketch:
             if frame.body:  # it has none if its Values are not in this graph
                 frame.attr(label=_escaped(title), **_FRAME)
                 self.picture.subgraph(frame)
-        self.legend.node("key", "label|{value|gradient}", shape="record")
-        self.legend.node("scale", **_scale(self.largest))
-        self.picture.subgraph(self.legend)
-        if self.edges:  # the legend stands beside the output's node, where the last edge starts
-            beside = self.edges[-1][0]
-            self.edges += [(beside, name, {"style": "invis", "weight": "0"}) for name in ("key", "scale")]
+        if self.numbers is None:
+            self.add_legend()
         for tail, head, attributes in self.edges:
             self.picture.edge(tail, head, **attributes)
         # The limits count rounds for each node, and a round takes time by the length.
         length, nodes = self.length(), len(self.edges) + 1
         self.picture.attr(nslimit=f"{5e6 / (length * nodes):.6f}", mclimit=f"{min(1.0, 3e3 / length):.6f}")
         return self.picture.source
+
+    def add_legend(self) -> None:
+        self.legend.node("key", "label|{value|gradient}", shape="record")
+        self.legend.node("scale", **_scale(self.largest))
+        self.picture.subgraph(self.legend)
+        if self.edges:  # it stands beside the output's node, where the last edge starts
+            beside = self.edges[-1][0]
+            self.edges += [(beside, name, {"style": "invis", "weight": "0"}) for name in ("key", "scale")]
 
     def length(self) -> int:
         """The columns that all edges cross: dot's layout has a node for each of these crossings."""
@@ -362,8 +405,10 @@ _NO_RENDERER = (
     "nothing here renders {}: it comes with {}Graphviz itself: sudo apt install graphviz (Debian, Ubuntu),"
     " brew install graphviz (macOS), winget install graphviz (Windows)"
 )
+_ROOM = "−0.00888|−0.00888"  # for numbers that a page writes
 _NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _FONT = {"fontname": "Helvetica,Arial,sans-serif", "fontsize": "11"}  # both renderers know its widths
+_LARGE = {"fontsize": "16"}
 _LINE = "#808080"
 _GRAPH = {**_FONT, "rankdir": "LR", "ordering": "in", "nodesep": "0.15", "ranksep": "0.28"}
 _DENSE = {"nodesep": "0.07", "ranksep": "0.1"}

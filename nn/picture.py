@@ -16,7 +16,7 @@ from .losses import Loss, sequence
 class Clusters(dict[str, list[Value]]):
     """Values by title, which draw() frames; `data` has the leaves that are no parameters, by name."""
 
-    def __init__(self, **data: list[Value]):
+    def __init__(self, **data: Any):
         super().__init__()
         self.data = data
 
@@ -36,7 +36,7 @@ def example_graph(model: MLP, x: Any, y: Any, loss: Loss) -> tuple[Value, Cluste
     targets = [Value(number) for number in np.ravel(y)]
     _label_all(targets, "y" if len(targets) == 1 else "y[{}]")
 
-    clusters = Clusters(x=inputs, y=targets)
+    clusters = Clusters(x=inputs, y=targets[0] if len(targets) == 1 else targets)
     clusters["inputs"] = inputs
     outputs = inputs
     for k, layer in enumerate(model.layers, 1):

@@ -1,7 +1,8 @@
-"""What a learner asks of a graph: where one derivative comes from, and which matrix entry it is."""
+"""What a learner asks: where a derivative comes from, which matrix entry it is, how both passes move."""
 
 from .derivation import Derivation, derivation
 from .explain import explain
 from .explanation import Explanation
+from .lesson import Lesson, lesson
 
-__all__ = ["Derivation", "Explanation", "derivation", "explain"]
+__all__ = ["Derivation", "Explanation", "Lesson", "derivation", "explain", "lesson"]

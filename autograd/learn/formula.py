@@ -355,8 +355,7 @@ class MathML(Text):
 
     def number(self, text: str) -> str:
         mantissa, e, exponent = text.partition("e")
-        sign = "<mo>−</mo>" if mantissa.startswith("−") else ""
-        number = f"{sign}<mn>{mantissa.lstrip('−')}</mn>"
+        number = f"<mn>{mantissa}</mn>"  # with its sign, which is no operator here
         return f"<mrow>{number}<mo>·</mo><msup><mn>10</mn><mn>{exponent}</mn></msup></mrow>" if e else number
 
     def sign(self, sign: str) -> str:

@@ -124,10 +124,12 @@ def name(planned: Plan) -> Names:
         elif row is ops.add and before and (by or len(before) == 2):
             layers[array] = before[0]
             parts |= {p for p in operands if p in layers and planned.uses[p] == 1}
-        elif (
-            row is ops.sub and len(before) == 1 and all(p in layers or isinstance(p, data) for p in operands)
+        elif row is ops.sub and all(
+            p in layers or p in names.quantities or isinstance(p, data) for p in operands
         ):
-            errors.append(array)
+            given = sum(isinstance(p, data) for p in operands)
+            if len(before) == 1 or (given == 1 and len(operands) == 2):  # but not 1 − h, as of gates
+                errors.append(array)
         elif row in NONLINEAR and before:
             h = f"h{before[0]}"
             is_first = activations.setdefault(h, row) is row  # of others, or steps alike

@@ -78,7 +78,7 @@ class Derivation:
         writer, items = MathML(6), []
         for step in [*self.steps, Step(self._checked, ())]:
             lines = [
-                f'<div style="margin:.5em 0"><math displaystyle="true">{"<mo>=</mo>".join(parts)}</math></div>'
+                f'<div style="margin:.5em"><math displaystyle="true">{"<mo>=</mo>".join(parts)}</math></div>'
                 for parts in (map(writer.write, each) for each in step.equations)
             ]
             items.append(f"<li>{html.escape(step.rule)}{''.join(lines)}</li>")

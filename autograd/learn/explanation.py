@@ -149,9 +149,8 @@ def _in_text(e: Explanation) -> str:
         last = result.write(Number(row.value)) + (f" = {row.place}" if row.place else "")
         out += _block(str(Partial(row.output, row.quantity)), [*row.lines(e.known), last], writer)
     if e.entry:
-        lines: list[Formula | str] = [e.entry.formula]
-        if not e.entry.rows:
-            lines += [e.entry.numbers, result.write(Number(e.entry.value))]
+        lines: list[Formula | str] = [e.entry.formula, *([] if e.entry.rows else [e.entry.numbers])]
+        lines.append(result.write(Number(e.entry.value)))
         out += ["", "In the matrix program:", "", *([f"    {e.entry.line}", ""] if e.entry.line else [])]
         out += _block(e.entry.name, lines, writer, "    ")
         out += ["", *(f"    {line}" for line in _as_table(e))] if e.entry.rows else []

@@ -149,7 +149,8 @@ class _Page:
     def __init__(self, output: Value, order: list[Value], given: Mapping[str, np.ndarray]):
         self.output, self.order = output, order
         self.found = matrices(output, given)
-        self.quantities = Quantities(output, self.found, most_operations=3)
+        leaves = [v for v in order if not v.row]
+        self.quantities = Quantities(output, self.found, leaves, most_operations=3)
         self.entries = Entries(self.found, self.quantities)
         self.number = {v: i for i, v in enumerate(order)}
         self.given = {v for array in given.values() for v in array.flat}
@@ -177,14 +178,14 @@ class _Page:
         adjoints = {v: self.found.adjoint_place(v) for v in self.order}
 
         def home(place: Place | None) -> list[Any] | None:
-            """The line, the array and the entry of a place."""
-            line_of = owner.get(place.array) if place else None
-            if place is None or line_of is None:
+            """The line, or None of what is given, the array and the entry of a place."""
+            if place is None or (place.array not in owner and place.array not in self.written):
                 return None
+            line_of = line[self.array[owner[place.array]]] if place.array in owner else None
             i = self.array[place.array]
             shown = place.array in self.written or self.arrays[i].quantity
             flat = int(np.ravel_multi_index(place.index, self.arrays[i].shape)) if place.index else 0
-            return [line[self.array[line_of]], i if shown else None, flat, place.sign]
+            return [line_of, i if shown else None, flat, place.sign]
 
         return {
             "root": self.number[self.output],

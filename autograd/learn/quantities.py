@@ -52,8 +52,9 @@ class Quantities:
             sizes[v] = 1 + sum(map(sizes.__getitem__, inside)) if v.row else 0
             if v in self.names or v in meetings or sizes[v] > most_operations:
                 if v not in self.names:
-                    numbered += 1
-                    self._name(v, f"v{numbered}")
+                    place = None if v.row else found.place(v)
+                    numbered += place is None
+                    self._name(v, entry_name(place.array, place.index) if place else f"v{numbered}")
                 sizes[v] = 0
 
     def _name(self, v: Value, name: str) -> None:

@@ -64,14 +64,16 @@ function compute() {
   for (const i of D.backward) {
     gradient[i] = i === ROOT ? 1 : sum(users[i].filter(([c]) => N[c].reached).map(([c, rule]) => gradient[c] * number_of(rule)));
   }
-  ARRAYS.forEach((a, k) => a.e.forEach((e, j) => {
-    if (typeof e === "number") entries[k][j] = value[e];
-    else if (e[0]) {
-      const xs = e[1][0].map(entry);
-      entries[k][j] = e[0] === "where" ? PRIMITIVES.where(xs[0], xs.slice(1)) : xs.length > 2
-        ? xs.reduce((x, y) => PRIMITIVES[e[0]](x, y)) : PRIMITIVES[e[0]](...xs);
-    } else entries[k][j] = sum(e[1].map((term) => term.map(entry).reduce((p, f) => p * f, 1)));
-  }));
+  ARRAYS.forEach((a, k) => a.e.forEach((e, j) => { entries[k][j] = compute_entry(e, entry); }));
+}
+// An entry: a node's number, a row of the table, or a sum of products. `of` gives the numbers that it is made of.
+function compute_entry(e, of) {
+  if (typeof e === "number") return value[e];
+  const [row, terms] = e;
+  if (!row) return sum(terms.map((term) => term.map(of).reduce((p, f) => p * f, 1)));
+  const xs = terms[0].map(of);
+  if (row === "where") return PRIMITIVES.where(xs[0], xs.slice(1));
+  return xs.length > 2 ? xs.reduce((x, y) => PRIMITIVES[row](x, y)) : PRIMITIVES[row](...xs);
 }
 
 // Writing
@@ -133,75 +135,89 @@ function el(tag, attributes, ...children) {
   node.append(...children.flat().filter((x) => x !== null && x !== undefined && x !== ""));
   return node;
 }
+// Equations below one another; a line breaks between its terms.
 const formula = (left, ...lines) => lines.map((line, i) =>
-  el("div", { class: "formula" + (i === lines.length - 1 ? " result" : "") }, `${i ? "   " : left} = ${line}`));
+  el("div", { class: "formula" + (i === lines.length - 1 ? " result" : "") },
+    `${i ? "   " : left} = `, line.split(/(?= [+−] )/).map((term) => el("span", term.length < 40 ? { class: "term" } : {}, term))));
 
 // Words
 
 const WORDS = {
   en: {
     predict: "Predict first", language: "Language", first: "To the start (Home)", back: "One step back (←)",
-    play: "Play (space)", next: "One step on (→)", last: "To the end (End)", timeline: "Step",
+    play: "Play (space)", next: "One step on (→)", last: "To the end (End)", timeline: "Step", controls: "Steps",
     mode: "What one step is", element: "Element", elementNote: "one number at a time",
-    matrix: "Matrix", matrixNote: "one line at a time", graph: "The graph of the computation",
+    matrix: "Matrix", matrixNote: "one line at a time", graph: "The graph of the computation", zoom: "Larger",
     program: "The matrix program found in these scalars", change: "Change a number",
-    leaf: "Which number", slide: "Its value", reset: "Reset", chain: (l, n, k) => `The chain from ${l} back to ${n}: ${k} steps`,
-    descend: "Descend: a step against the gradient", rate: "Rate", once: "One step", hundred: "100 steps",
-    current: "computed now", use: "what it is made of", positive: "gradient above 0", negative: "below 0", boxes: "boxes: value, then gradient",
-    start: (l) => `The numbers at the left are given. Step forward: first every value up to ${l} is computed, then every derivative on the way back.`,
+    leaf: "Which number", slide: "Its value", reset: "Reset it", chain: (l, n, k) => `The chain from ${l} back to ${n}: ${k} derivatives`,
+    descend: "Descend: steps against the gradient", rate: "Rate", once: "One step", hundred: "100 steps", restart: "Reset all",
+    current: "computed now", use: "what it is made of", positive: "gradient above 0", negative: "below 0", value: "value", gradient: "gradient",
+    start: (l) => `The boxes with a value are given. Step forward: first every value up to ${l} is computed, then every derivative on the way back.`,
     startKeys: "→ steps on, E and M switch between element and matrix, space plays. Click a number in the graph to change it.",
     forward: (n) => `Forward: ${n} is computed.`,
-    seed: (l) => `Backward begins: ${l} changes as ${l} does, so its derivative by itself is 1.`,
+    seed: (l) => `Backward begins: the derivative of ${l} with respect to itself is 1.`,
+    backRoot: (n, l) => `Backward: ${n} is used in ${l} itself, so the local derivative is all.`,
     back1: (n, u) => `Backward: ${n} is used in ${u}. Take what has arrived there, times the local derivative.`,
     backMany: (n, k) => `Backward: ${n} is used ${k} times. What comes back along each way is added.`,
-    lineForward: (a, k) => `Forward, one line of matrices: ${k > 1 ? `all ${k} entries of ${a}` : a} at once.`,
-    lineBack: (a, k) => `Backward, one line of matrices: ${k > 1 ? `all ${k} entries of ${a}` : a} at once.`,
-    oneEntry: "One of its entries:", isEntry: (a) => `This number is an entry of a matrix: ${a}`,
-    isBoth: (a, d) => `${a} is also ${d}`, from: "from",
+    line: (back, a, k) => `${back ? "Backward" : "Forward"}: this line computes ${k > 1 ? `all entries of ${a}, ${k} at once` : a}.`,
+    oneEntry: "One of its entries:", kinds: ["number", "vector", "matrix", "array"],
+    isEntry: (kind, a) => (kind ? `In the program, an entry of a ${WORDS.en.kinds[Math.min(kind, 3)]}: ${a}` : `In the program: ${a}`),
+    inside: (a) => ` (inside the line of ${a})`, also: (a, list) => `${a} is also ${list.join(" and ")}`,
+    part: (a) => `An intermediate number, on the way to ${a}`, noLine: "The program does not compute this by itself.", from: "from",
+    unknown: (n) => `${n}: its derivative is not known yet.`,
     untouched: (d, g, l, m) => `${d} = ${g}: if it moves by 0.01, ${l} moves by about ${m}.`,
     moved: (n, dx, l, dl, said) => `${n} moved by ${dx}: ${l} moved by ${dl}; the gradient had said ${said}.`,
-    alone: "(Others have moved too.)", branch: "A branch that the Python code took stays taken.", pick: "Choose a number here or click one in the graph.",
-    before: "before", after: "after", change1: "change", said: "gradient said", steps: (k) => `${k} step${k > 1 ? "s" : ""}`,
-    overshot: (l) => `${l} went up, although the gradient points down: this step was too long. Try a smaller rate.`,
-    descended: (l) => `${l} went down.`, startDescent: (k) => `Each of the ${k} parameters moves by −rate · its gradient.`, none: "There is no parameter to move.", broke: "The numbers are no longer finite: reset, and take a smaller rate.",
+    branch: "(An if of the Python code is not replayed.)", pick: "Choose a number here or click one in the graph.",
+    before: "before", after: "after", moves: "change", said: "gradient said", steps: (k) => `${k} step${k > 1 ? "s" : ""}`,
+    overshot: (l, k) => (k > 1 ? `${l} rose in ${k} of these steps, although the gradient points down: they were too long. Try a smaller rate.` : `${l} rose, although the gradient points down: this step was too long. Try a smaller rate.`),
+    descended: (l) => `${l} went down.`, still: (l) => `${l} no longer changes.`,
+    startDescent: (k) => `Each of the ${k} parameters moves by −rate · its gradient.`, none: "There is no parameter to move.",
+    badRate: "The rate is a number above 0.", broke: "The numbers are no longer finite: reset, and take a smaller rate.",
     ask: (n) => `What is ${n}?`, check: "Check", reveal: "Reveal", right: "Right.", wrong: "Not yet.",
     slipSign: "The sign is wrong.", slipFactor: (f) => `The factor ${f} is missing.`, slipWay: (u) => `The way through ${u} is missing.`,
     slipValue: (n) => `That is the value of ${n}, not its gradient.`, slipLocal: "That is the local derivative alone: multiply it by what has arrived.",
     slipArrived: "That is what has arrived: multiply it by the local derivative.", slipTerm: (t) => `The term ${t} is missing.`,
-    slipInside: (f) => `That is what is inside ${f}: apply it.`, slipTransposed: "That is the entry with row and column exchanged.", slipProduct: "The operands are added where they should be multiplied.",
-    slipGradient: (n) => `That is the gradient of ${n}, not its value.`, notNumber: "That is no number.",
+    slipInside: (f) => `That is what is inside ${f}: apply it.`, slipTransposed: "That is the entry with row and column exchanged.",
+    slipRows: (a) => `Rows and columns of ${a} are exchanged.`, slipProduct: "The operands are added where they should be multiplied.", notNumber: "That is no number.",
+    titles: {},
   },
   zh: {
     predict: "先猜再看", language: "語言", first: "回到開頭（Home）", back: "上一步（←）",
-    play: "播放（空白鍵）", next: "下一步（→）", last: "到最後（End）", timeline: "步驟",
-    mode: "一步是什麼", element: "元素", elementNote: "一次一個數字",
-    matrix: "矩陣", matrixNote: "一次一行矩陣算式", graph: "計算圖",
-    program: "從這些純量裡找到的矩陣程式", change: "改變一個數字",
-    leaf: "哪一個數字", slide: "它的值", reset: "還原", chain: (l, n, k) => `從 ${l} 回到 ${n} 的連鎖：${k} 步`,
-    descend: "下降：沿著梯度的反方向走一步", rate: "學習率", once: "走一步", hundred: "走 100 步",
-    current: "正在計算", use: "由這些算出", positive: "梯度大於 0", negative: "小於 0", boxes: "方框：先是值，再是梯度",
-    start: (l) => `左邊的數字是給定的。一步一步往前：先算出直到 ${l} 的每個值，再往回算每個導數。`,
+    play: "播放（空白鍵）", next: "下一步（→）", last: "到最後（End）", timeline: "步驟", controls: "步驟",
+    mode: "每一步算多少", element: "元素", elementNote: "一次一個數字",
+    matrix: "矩陣", matrixNote: "一次一條矩陣算式", graph: "計算圖", zoom: "放大",
+    program: "由這些純量歸納出的矩陣程式", change: "改變一個數字",
+    leaf: "哪一個數字", slide: "它的值", reset: "還原它", chain: (l, n, k) => `從 ${l} 到 ${n} 的連鎖律：${k} 個導數`,
+    descend: "梯度下降：沿著梯度的反方向走", rate: "學習率", once: "走一步", hundred: "走 100 步", restart: "全部還原",
+    current: "正在計算", use: "由這些算出", positive: "梯度大於 0", negative: "小於 0", value: "值", gradient: "梯度",
+    start: (l) => `有數值的方框是給定的。一步一步往前：先算出直到 ${l} 的每個值，再往回算每個導數。`,
     startKeys: "→ 是下一步，E 和 M 切換元素與矩陣，空白鍵播放。點圖裡的數字就能改變它。",
-    forward: (n) => `前向：計算 ${n}。`,
-    seed: (l) => `開始反向：${l} 對自己的導數是 1。`,
-    back1: (n, u) => `反向：${n} 用在 ${u}。把已傳到那裡的導數乘上局部導數。`,
-    backMany: (n, k) => `反向：${n} 用了 ${k} 次。沿每條路傳回來的都要相加。`,
-    lineForward: (a, k) => `前向，一行矩陣算式：${k > 1 ? `${a} 的 ${k} 個元素` : a}一次算完。`,
-    lineBack: (a, k) => `反向，一行矩陣算式：${k > 1 ? `${a} 的 ${k} 個元素` : a}一次算完。`,
-    oneEntry: "其中一個元素：", isEntry: (a) => `這個數字是矩陣的一個元素：${a}`,
-    isBoth: (a, d) => `${a} 也是 ${d}`, from: "來自",
+    forward: (n) => `前向傳播：計算 ${n}。`,
+    seed: (l) => `反向傳播開始：${l} 對自己的導數是 1。`,
+    backRoot: (n, l) => `反向傳播：${n} 直接用來算 ${l}，所以只有局部導數。`,
+    back1: (n, u) => `反向傳播：${n} 被 ${u} 用到。把已傳到那裡的導數乘上局部導數。`,
+    backMany: (n, k) => `反向傳播：${n} 被用到 ${k} 次。沿每條路傳回來的都要相加。`,
+    line: (back, a, k) => `${back ? "反向" : "前向"}傳播：這條算式計算 ${k > 1 ? `${a} 的全部 ${k} 個元素` : a}。`,
+    oneEntry: "其中一個元素：", kinds: ["數", "向量", "矩陣", "陣列"],
+    isEntry: (kind, a) => (kind ? `在程式裡是${WORDS.zh.kinds[Math.min(kind, 3)]}的一個元素：${a}` : `在程式裡：${a}`),
+    inside: (a) => `（在 ${a} 那條算式裡）`, also: (a, list) => `${a} 也是 ${list.join("，也是 ")}`,
+    part: (a) => `中間的數字，用來算 ${a}`, noLine: "程式不會單獨算出這個數字。", from: "來自",
+    unknown: (n) => `還不知道 ${n} 的導數。`,
     untouched: (d, g, l, m) => `${d} = ${g}：它變動 0.01 時，${l} 約變動 ${m}。`,
     moved: (n, dx, l, dl, said) => `${n} 變動了 ${dx}：${l} 變動了 ${dl}；梯度原本預測 ${said}。`,
-    alone: "（其他數字也變了。）", branch: "Python 程式當時走的分支不會改變。", pick: "在這裡選一個數字，或點圖裡的數字。",
-    before: "之前", after: "之後", change1: "變動", said: "梯度預測", steps: (k) => `${k} 步`,
-    overshot: (l) => `梯度指向下降，${l} 卻變大了：這一步太大。試試較小的學習率。`,
-    descended: (l) => `${l} 變小了。`, startDescent: (k) => `${k} 個參數各自移動 −學習率 · 梯度。`, none: "沒有可以移動的參數。", broke: "數字已不是有限的：請還原，並用較小的學習率。",
+    branch: "（Python 程式裡的 if 不會重新判斷。）", pick: "在這裡選一個數字，或點圖裡的數字。",
+    before: "之前", after: "之後", moves: "變動", said: "梯度預測", steps: (k) => `${k} 步`,
+    overshot: (l, k) => (k > 1 ? `梯度指向下降，但其中 ${k} 步讓 ${l} 變大了：步子太大。試試較小的學習率。` : `梯度指向下降，${l} 卻變大了：這一步太大。試試較小的學習率。`),
+    descended: (l) => `${l} 變小了。`, still: (l) => `${l} 不再變動。`,
+    startDescent: (k) => `${k} 個參數各自移動 −學習率 · 梯度。`, none: "沒有可以移動的參數。",
+    badRate: "學習率是大於 0 的數字。", broke: "數值已經溢位，請還原並改用較小的學習率。",
     ask: (n) => `${n} 是多少？`, check: "檢查", reveal: "看答案", right: "答對了。", wrong: "還不對。",
     slipSign: "正負號錯了。", slipFactor: (f) => `少乘了 ${f}。`, slipWay: (u) => `少加了經過 ${u} 的那條路。`,
     slipValue: (n) => `那是 ${n} 的值，不是它的梯度。`, slipLocal: "那只是局部導數：還要乘上已傳到的導數。",
     slipArrived: "那是已傳到的導數：還要乘上局部導數。", slipTerm: (t) => `少加了 ${t}。`,
-    slipInside: (f) => `那是 ${f} 裡面的數：還要套用它。`, slipTransposed: "那是行列互換後的元素。", slipProduct: "該相乘的地方相加了。",
-    slipGradient: (n) => `那是 ${n} 的梯度，不是它的值。`, notNumber: "那不是數字。",
+    slipInside: (f) => `那是 ${f} 裡面的數：還要套用 ${f}。`, slipTransposed: "那是行列互換後的元素。",
+    slipRows: (a) => `${a} 的行和列弄反了。`, slipProduct: "該相乘的地方相加了。", notNumber: "那不是數字。",
+    titles: { inputs: "輸入", "output layer": "輸出層", loss: "損失", "hidden layer": "隱藏層" },
   },
 };
 let W = WORDS.en;
@@ -221,155 +237,232 @@ N.forEach((n, i) => {
 });
 const LEAVES = N.map((_, i) => i).filter((i) => !N[i].op && N[i].named);
 const PARAMETERS = LEAVES.filter((i) => !N[i].data && N[i].reached);
+const turn = new Map(D.backward.map((i, k) => [i, k]));
+users.forEach((u) => u.sort(([a], [b]) => turn.get(a) - turn.get(b)));
+const ways_of = (i) => users[i].filter(([c]) => N[c].reached);
 
-let mode = "element", at = 0, picked = null, timer = null, predicting = false, shown = false, focus = [null, 0];
+let mode = "element", at = 0, picked = null, timer = null, predicting = false, shown = false;
+let focus = [null, 0], came = null;  // the entry that matrix mode shows, and the element that led to it
 const steps = () => (mode === "element" ? elements : lines);
 
 // The values and derivatives that have been computed by now.
 function done() {
   const v = new Set(), g = new Set(), now = steps()[at];
   N.forEach((n, i) => { if (!n.op) v.add(i); });
-  const taken = steps().slice(0, at + 1);
-  for (const step of taken) step.ids.forEach((i) => (step.kind === "v" ? v : g).add(i));
+  for (const step of steps().slice(0, at + 1)) step.ids.forEach((i) => (step.kind === "v" ? v : g).add(i));
   if (now.kind === "g") N.forEach((_, i) => v.add(i));
   if (mode === "matrix") {  // and what has no line of its own, but is needed for what has
     for (let i = N.length - 1; i >= 0; i--) if (v.has(i)) operandsOf(N[i]).forEach((x) => v.add(x));
     if (now.kind === "g") {
-      N.forEach((n, i) => { if (n.g && !isBackward[n.g[0]]) g.add(i); });
-      for (const i of [...D.backward].reverse()) if (g.has(i)) users[i].forEach(([c]) => N[c].reached && g.add(c));
+      N.forEach((n, i) => { if (n.g && n.g[0] !== null && !isBackward[n.g[0]]) g.add(i); });
+      for (const i of [...D.backward].reverse()) if (g.has(i)) ways_of(i).forEach(([c]) => g.add(c));
     }
   }
   return { v, g };
 }
+// The home of a number in the program, its own or that of the first number which it leads to: [line, array, place].
+function home_of(kind, i) {
+  const seen = new Set(), queue = [i];
+  let line_alone = null;
+  for (const j of queue) {
+    const home = N[j][kind];
+    if (home && (j === i || kind === "v" || isBackward[home[0]])) {
+      if (home[1] !== null) return { home, own: j === i };
+      line_alone ??= { home, own: j === i };
+    }
+    const next = kind === "v" ? users[j].map(([c]) => c) : N[j].p.map(([o]) => o);
+    for (const k of next) if (!seen.has(k)) { seen.add(k); queue.push(k); }
+  }
+  return line_alone;
+}
 function line_of(step) {
   if (step.kind === "start") return null;
   if (mode === "matrix") return step.line;
-  let [i] = step.ids;
-  for (let k = 0; k < N.length; k++) {  // what has no place is written where it is used
-    if (N[i][step.kind]) return N[i][step.kind][0];
-    if (!users[i].length) break;
-    i = users[i][0][0];
-  }
-  const last = LINES.map((_, k) => k).filter((k) => !isBackward[k]);
-  return last[last.length - 1];
+  const found = home_of(step.kind, step.ids[0]);
+  return found ? found.home[0] : null;
 }
 
 // Showing a step
 
 function hidden() {
-  return predicting && !shown && steps()[at].kind !== "start" && !(steps()[at].kind === "g" && steps()[at].ids[0] === ROOT);
+  const step = steps()[at];
+  return predicting && !shown && step.kind !== "start" && !(mode === "element" && step.kind === "g" && step.ids[0] === ROOT);
 }
+const without_repeats = (lines) => lines.filter((line, k) => line !== lines[k + 1]);
 function forward_lines(i) {
-  const lines = [text(N[i].f, false), text(N[i].f, true), num(value[i], 6)];
-  return lines.filter((line, k) => line !== lines[k + 1]);
+  return without_repeats([text(N[i].f, false), text(N[i].f, true), num(value[i], 6)]);
 }
 function backward_lines(i) {
-  const ways = users[i].filter(([c]) => N[c].reached);
-  const through = (c) => (c === ROOT ? "" : derivative(c));
-  const join = (parts) => parts.filter((x) => x !== "").join(" · ") || "1";
+  if (i === ROOT) return ["1"];
+  const ways = ways_of(i), result = num(gradient[i], 6);
   const plain = (rule) => !Array.isArray(rule) && rule.c === 1;
-  const symbols = ways.map(([c]) => join([through(c), `∂${N[c].n}/∂${N[i].n}`])).join(" + ");
-  const rules = ways.map(([c, rule]) => join([through(c), plain(rule) && c !== ROOT ? "" : ways.length > 1 || c !== ROOT ? factor(rule, false) : text(rule, false)])).join(" + ");
-  const numbers = ways.map(([c, rule]) => join([c === ROOT ? "" : bracketed(gradient[c]), plain(rule) && c !== ROOT ? "" : bracketed(number_of(rule))])).join(" + ");
-  const lines = [symbols, rules, numbers, num(gradient[i], 6)];
-  return lines.filter((line, k) => line !== lines[k + 1] && line !== derivative(i));
+  const join = (...parts) => parts.filter((x) => x !== "").join(" · ");
+  const along = (first, last) => ways.map(([c, rule]) => join(c === ROOT ? "" : first(c), last(c, rule))).join(" + ");
+  const local = (rule, c, write) => (plain(rule) && c !== ROOT ? "" : write(rule));
+  const symbols = along((c) => derivative(c), (c) => `∂${N[c].n}/∂${N[i].n}`);
+  const rules = along((c) => derivative(c), (c, rule) => local(rule, c, (r) => (ways.length > 1 || c !== ROOT ? factor(r, false) : text(r, false))));
+  const numbers = along((c) => bracketed(gradient[c]), (c, rule) => local(rule, c, (r) => bracketed(number_of(r))));
+  const lines = [symbols, rules];
+  if (/ [·+] /.test(numbers)) lines.push(numbers);
+  return without_repeats([...lines.filter((line) => line !== derivative(i)), result]);
 }
 const left_of = (step) => (step.kind === "v" ? N[step.ids[0]].n : derivative(step.ids[0]));
 const lines_for = (step) => (step.kind === "v" ? forward_lines(step.ids[0]) : backward_lines(step.ids[0]));
 
 function sentence(step) {
-  if (step.kind === "v") return W.forward(N[step.ids[0]].n);
-  const [i] = step.ids, ways = users[i].filter(([c]) => N[c].reached);
-  if (i === ROOT) return W.seed(N[ROOT].n);
-  return ways.length > 1 ? W.backMany(N[i].n, ways.length) : W.back1(N[i].n, N[ways[0][0]].n);
+  if (step.kind === "start") return W.start(N[ROOT].n);
+  if (mode === "matrix") return W.line(isBackward[step.line], ARRAYS[LINES[step.line][1]].n, ARRAYS[LINES[step.line][1]].e.length);
+  const [i] = step.ids, l = N[ROOT].n;
+  if (step.kind === "v") return W.forward(N[i].n);
+  if (i === ROOT) return W.seed(l);
+  const ways = ways_of(i);
+  if (ways.length > 1) return W.backMany(N[i].n, ways.length);
+  return ways[0][0] === ROOT ? W.backRoot(N[i].n, l) : W.back1(N[i].n, N[ways[0][0]].n);
 }
-function entry_name(array, place) {
+function index_of(array, place) {
   const shape = ARRAYS[array].shape, index = [];
   for (let k = shape.length - 1, rest = place; k >= 0; k--) { index.unshift(rest % shape[k]); rest = Math.floor(rest / shape[k]); }
+  return index;
+}
+function entry_name(array, place) {
+  const index = index_of(array, place);
   return ARRAYS[array].n + (index.length ? `[${index.join(",")}]` : "");
 }
+const name_of = ([kind, i]) => (kind === "v" ? N[i].n : derivative(i));
+const chip = (words) => el("div", { class: "chip" }, words);
+// What the program calls this number, and what else it is.
+function chips(step) {
+  const [i] = step.ids, found = home_of(step.kind, i);
+  if (!found) return [chip(W.noLine)];
+  const [line, array, place] = found.home;
+  const of_line = line === null ? "" : ARRAYS[LINES[line][1]].n;
+  if (!found.own || array === null) {
+    const to = array === null ? of_line : entry_name(array, place);
+    const made = array !== null && !hidden() ? ARRAYS[array].f[place] : "";
+    return [chip(W.part(to + (made ? ` = ${made}` : "")))];
+  }
+  const a = ARRAYS[array], name = entry_name(array, place), made = hidden() ? "" : a.f[place];
+  const inside = line === null || array === LINES[line][1] ? "" : W.inside(of_line);
+  const out = [chip(W.isEntry(a.shape.length, name + inside + (made ? ` = ${made}` : "")))];
+  const others = cells[array][place].map(name_of).filter((n) => n !== left_of(step) && n !== name);
+  if (others.length && !hidden()) out.push(chip(W.also(name, [...new Set(others)])));
+  return out;
+}
 function show_now(step) {
-  const box = $("now");
-  if (step.kind === "start") {
-    box.replaceChildren(el("p", {}, W.start(N[ROOT].n)), el("p", {}, W.startKeys));
-  } else if (mode === "element") {
-    const home = N[step.ids[0]][step.kind], parts = [el("p", {}, sentence(step))];
-    if (hidden()) parts.push(question(left_of(step)));
-    else parts.push(...formula(left_of(step), ...lines_for(step)));
-    if (home && home[1] !== null && ARRAYS[home[1]].shape.length) {
-      const name = entry_name(home[1], home[2]), made = ARRAYS[home[1]].f[home[2]];
-      parts.push(el("div", { class: "chip" }, W.isEntry(name + (made && !hidden() ? ` = ${made}` : ""))));
-    } else if (home && home[1] !== null && step.kind === "g" && ARRAYS[home[1]].e.length === 1 && !isBackward[home[0]]) {
-      parts.push(el("div", { class: "chip" }, W.isBoth(ARRAYS[home[1]].n, derivative(step.ids[0]))));
-    }
-    box.replaceChildren(...parts);
+  const box = $("now"), parts = [el("p", {}, sentence(step))];
+  if (step.kind === "start") parts.push(el("p", {}, W.startKeys));
+  else if (mode === "element") {
+    parts.push(...(hidden() ? [question(left_of(step))] : formula(left_of(step), ...lines_for(step))), ...chips(step));
   } else {
     const [line, array] = LINES[step.line], a = ARRAYS[array], place = focused(step);
-    const words = isBackward[step.line] ? W.lineBack : W.lineForward;
-    const shape = (k) => `${ARRAYS[k].n}${ARRAYS[k].shape.length ? ` (${ARRAYS[k].shape.join("×")})` : ""}`;
-    const parts = [el("p", {}, words(a.n, a.e.length)), el("div", { class: "formula result" }, line.replace(/\s+#.*/, "")),
-      el("div", { class: "formula" }, `${shape(array)} ${W.from} ${a.reads.map(shape).join(", ")}`)];
+    const shape = (k) => ARRAYS[k].n + (ARRAYS[k].shape.length ? ` (${ARRAYS[k].shape.join("×")})` : "");
+    parts.push(el("div", { class: "formula result" }, line.replace(/\s+#.*/, "")), el("div", { class: "formula" }, `${shape(array)} ${W.from} ${a.reads.map(shape).join(", ")}`));
     if (hidden()) parts.push(question(entry_name(array, place)));
-    else if (a.f.length) parts.push(el("div", { class: "chip" }, `${W.oneEntry} ${entry_name(array, place)} = ${a.f[place]} = ${num(entries[array][place], 6)}`));
-    box.replaceChildren(...parts);
+    else if (a.shape.length) parts.push(chip(`${W.oneEntry} ${entry_name(array, place)} = ${a.f[place]} = ${num(entries[array][place], 6)}`));
+    const others = cells[array][place].map(name_of).filter((n) => n !== entry_name(array, place));
+    if (others.length && !hidden()) parts.push(chip(`${entry_name(array, place)}: ${[...new Set(others)].join(" = ")}`));
   }
+  box.replaceChildren(...parts);
+  box.style.minHeight = `${Math.max(parseFloat(box.style.minHeight) || 0, box.offsetHeight)}px`;  // so that nothing jumps
 }
 function focused(step) {
   const array = LINES[step.line][1];
-  return focus[0] === array ? focus[1] : (step.line * 5) % ARRAYS[array].e.length;
+  return focus[0] === array ? focus[1] : 0;
 }
 
 // The matrices of the current line: the current entry, and what it is made of.
 function show_program(step, known) {
-  const line = line_of(step);
-  const reached = line === null ? -1 : line;
-  $("lines").replaceChildren(...LINES.map(([text_of], k) => {
-    const current = k === line;
-    const item = el("li", { class: current ? "current" : k <= reached ? "done" : "" }, text_of);
+  const line = line_of(step), reached = steps().slice(0, at + 1).reduce((m, s) => Math.max(m, line_in(s)), -1);
+  $("lines").replaceChildren(...LINES.map(([words], k) => {
+    const current = k === line, button = el("button", { type: "button" }, words);
+    const item = el("li", { class: current ? "current" : k <= reached ? "done" : "" }, button);
     if (current) item.setAttribute("aria-current", "step");
-    item.addEventListener("click", () => { set_mode("matrix"); go(k + 1); });
+    button.addEventListener("click", () => { stop(); set_mode("matrix"); go(k + 1); });
     return item;
   }));
+  $("program").querySelector("h2").hidden = !LINES.length;
   if (line === null) return $("matrices").replaceChildren();
-  let array = LINES[line][1], place = null, inner = null;
+  let array = LINES[line][1], place = null, uses = null;
   if (mode === "matrix") place = focused(step);
   else {
-    const home = N[step.ids[0]][step.kind];
-    if (home && home[1] !== null) [, inner, place] = home;
+    const [i] = step.ids, found = home_of(step.kind, i);
+    if (found.own && found.home[1] !== null) [, array, place] = found.home;
+    else uses = sources(step.kind, i);  // of an intermediate number
   }
-  if (inner !== null) array = inner;
-  const reads = ARRAYS[array].reads, uses = place === null ? [] : ARRAYS[array].u[place];
-  const all = [array, ...reads.filter((k) => k !== array)];
-  $("matrices").replaceChildren(...all.map((k) => matrix(k, k === array ? place : null,
-    uses.filter(([a]) => a === k).map(([, j]) => j), known, k === array && mode === "matrix", reached)));
+  if (uses === null) uses = place === null ? [] : ARRAYS[array].u[place];
+  const text_of = LINES[line][0].replace(/^.*? = /, "");
+  const position = (k) => { const found = text_of.search(new RegExp(`\\b${ARRAYS[k].n}\\b`)); return found < 0 ? 1e9 : found; };
+  const reads = ARRAYS[array].reads.filter((k) => k !== array).sort((j, k) => position(j) - position(k));
+  const rows = as_rows(array, reads);
+  const figures = [array, ...reads].map((k) => matrix(k, k === array ? place : null,
+    uses.filter(([a]) => a === k).map(([, j]) => j), known, k === array && mode === "matrix", reached, rows.has(k)));
+  $("matrices").replaceChildren(figures[0], ...(reads.length ? [el("span", { class: "made" }, "⟸")] : []), ...figures.slice(1));
 }
-function matrix(k, current, uses, known, whole, reached) {
-  const a = ARRAYS[k], [rows, columns] = a.shape.length > 1 ? [a.shape[0], a.e.length / a.shape[0]] : [a.e.length, 1];
+function line_in(step) {
+  if (step.kind === "start") return -1;
+  if (step.line !== undefined) return step.line;
+  const home = N[step.ids[0]][step.kind];
+  return home ? home[0] ?? -1 : -1;
+}
+// The entries that a number without a place is made of: its operands, or the derivatives that reach it and the rules' names.
+function sources(kind, i) {
+  const found = [], add = (k, j) => { if (N[j][k] && N[j][k][1] !== null) found.push([N[j][k][1], N[j][k][2]]); };
+  if (kind === "v") operandsOf(N[i]).forEach((x) => add("v", x));
+  else {
+    const names = (tree) => { if (typeof tree === "number") add("v", tree); else if (Array.isArray(tree)) tree.slice(1).forEach(names); };
+    ways_of(i).forEach(([c, rule]) => { add("g", c); names(rule); });
+  }
+  return found;
+}
+// The vectors to draw as rows: of an outer product the second, and of δ w, where columns of w are taken, all.
+function as_rows(array, reads) {
+  const a = ARRAYS[array], vectors = [array, ...reads].filter((k) => ARRAYS[k].shape.length === 1), rows = new Set();
+  if (a.shape.length === 2 && a.shape[1] > 1) {
+    const uses = a.u[1];  // of entry [0,1]
+    for (const k of vectors) if (uses.some(([b, j]) => b === k && j === 1) && !uses.some(([b, j]) => b === k && j === 0)) rows.add(k);
+  } else if (a.shape.length === 1) {
+    const by_column = reads.some((k) => {
+      const taken = a.u[0].filter(([b]) => b === k).map(([, j]) => j), width = ARRAYS[k].shape[1];
+      return ARRAYS[k].shape.length === 2 && taken.length > 1 && taken.every((j) => j % width === taken[0] % width);
+    });
+    if (by_column) vectors.forEach((k) => rows.add(k));
+  }
+  return rows;
+}
+function matrix(k, current, uses, known, whole, reached, is_row) {
+  const a = ARRAYS[k], rank = a.shape.length, width = rank > 1 ? a.shape[rank - 1] : is_row ? a.e.length : 1;
   const own = LINES.findIndex(([, array]) => array === k);
   const visible = (j) => typeof a.e[j] === "number" || (cells[k][j].length
     ? cells[k][j].some(([kind, i]) => known[kind].has(i)) : own >= 0 ? own <= reached : true);
-  const table = el("table", { class: "entries" });
-  for (let r = 0; r < rows; r++) {
-    const row = el("tr");
-    for (let c = 0; c < columns; c++) {
-      const j = r * columns + c, asked = current === j && hidden();
-      const classes = [j === current ? "current" : "", uses.includes(j) ? "use" : "", visible(j) || asked ? "" : "off", asked ? "asked" : ""];
-      const cell = el("td", { class: classes.join(" ").trim() }, asked || (hidden() && whole) ? "?" : num(entries[k][j]));
-      cell.addEventListener("click", () => click_cell(k, j));
-      row.append(cell);
+  const height = rank > 2 ? a.shape[rank - 2] : a.e.length / width;
+  const tables = [];
+  for (let first = 0; first < a.e.length; first += height * width) {
+    const table = el("table", { class: "entries" });
+    for (let r = 0; r < height; r++) {
+      const row = el("tr");
+      for (let c = 0; c < width; c++) {
+        const j = first + r * width + c, asked = current === j && hidden();
+        const classes = [j === current ? "current" : "", uses.includes(j) ? "use" : "", visible(j) || asked ? "" : "off", asked ? "asked" : ""];
+        const cell = el("td", { class: classes.join(" ").trim() }, asked || (hidden() && whole) ? "?" : num(entries[k][j]));
+        cell.addEventListener("click", () => click_cell(k, j));
+        row.append(cell);
+      }
+      table.append(row);
     }
-    table.append(row);
+    if (rank > 2) tables.push(el("figcaption", {}, `[${index_of(k, first).slice(0, -2).join(",")}]`));
+    tables.push(table);
   }
-  return el("figure", {}, el("figcaption", {}, a.n + (a.shape.length ? ` (${a.shape.join("×")})` : "")), table);
+  return el("figure", {}, el("figcaption", {}, a.n + (rank ? ` (${a.shape.join("×")})` : "")), tables);
 }
 function click_cell(array, place) {
-  const own = LINES.findIndex(([, k]) => k === array);
-  if (mode === "matrix" && steps()[at].line === own) { focus = [array, place]; render(); return; }
-  const [kind, i] = cells[array][place][0] || [];
-  if (kind === undefined) return;
-  if (!N[i].op && kind === "v") { pick(i); return; }
-  set_mode("element");
-  go(elements.findIndex((s) => s.kind === kind && s.ids[0] === i));
+  stop();
+  const own = LINES.findIndex(([, k]) => k === array), [kind, i] = cells[array][place][0] || [];
+  if (kind === "v" && !N[i].op) pick(i);
+  else if (mode === "matrix") {
+    if (own < 0) return;
+    focus = [array, place];
+    go(own + 1);
+  } else if (kind !== undefined) go(elements.findIndex((s) => s.kind === kind && s.ids[0] === i));
 }
 
 const shapes = [...document.querySelectorAll("#drawing .node")].map((node) => {
@@ -384,7 +477,6 @@ function color(g, largest) {
   const size = largest ? Math.min(1, Math.abs(g) / largest) : 0, strength = Math.log1p(999 * size) / Math.log(1000);
   return `rgb(${(g > 0 ? [242, 142, 43] : [86, 160, 220]).map((c) => Math.round(255 + strength * (c - 255))).join(",")})`;
 }
-function short(x) { return num(x, 3); }
 function show_graph(step, known) {
   const now = new Set(step.ids), used = new Set();
   for (const i of now) {
@@ -401,8 +493,8 @@ function show_graph(step, known) {
     node.classList.toggle("picked", picked === i);
     if (box) {
       const texts = [...node.querySelectorAll("text")].slice(-2);
-      texts[0].textContent = short(value[i]);
-      texts[1].textContent = short(gradient[i]);
+      texts[0].textContent = num(value[i], 3);
+      texts[1].textContent = num(gradient[i], 3);
     }
     shape.style.fill = known.g.has(i) && !asked ? color(gradient[i], largest) : paper;
   }
@@ -414,96 +506,132 @@ for (const { node, i, box } of shapes) {
   if (box) [...node.querySelectorAll("text")].slice(-2).forEach((t, k) => t.classList.add(["value", "gradient"][k]));
   if (box && LEAVES.includes(i)) {
     node.classList.add("leaf");
-    node.setAttribute("tabindex", "0");
-    node.setAttribute("role", "button");
-    node.setAttribute("aria-label", N[i].n);
     node.addEventListener("click", () => pick(i));
-    node.addEventListener("keydown", (e) => { if (e.key === "Enter") pick(i); });
-  }
-  node.addEventListener("mousemove", (e) => tip(e, `${N[i].n} = ${num(value[i], 6)}` + (N[i].reached ? `\n${derivative(i)} = ${num(gradient[i], 6)}` : "") +
-    N[i].p.map(([o, rule]) => `\n∂${N[i].n}/∂${N[o].n} = ${text(rule, false)}${Array.isArray(rule) || typeof rule === "number" ? ` = ${num(number_of(rule))}` : ""}`).join("")));
+  } else node.addEventListener("click", (e) => tip(e, about(i)));
+  node.addEventListener("mousemove", (e) => tip(e, about(i)));
   node.addEventListener("mouseleave", () => { $("tip").hidden = true; });
 }
+function about(i) {
+  const n = N[i], known = done(), out = [`${n.n} = ${known.v.has(i) ? num(value[i], 6) : "?"}`];
+  if (n.reached) out.push(`${derivative(i)} = ${known.g.has(i) ? num(gradient[i], 6) : "?"}`);
+  if (known.v.has(i)) {
+    for (const [o, rule] of n.p) out.push(`∂${n.n}/∂${N[o].n} = ${text(rule, false)}${Array.isArray(rule) || typeof rule === "number" ? ` = ${num(number_of(rule))}` : ""}`);
+  }
+  return out.join("\n");
+}
 function tip(e, words) {
-  if (hidden()) return;
   const box = $("tip");
+  box.hidden = hidden();
   box.textContent = words;
-  box.hidden = false;
   box.style.left = `${Math.max(4, Math.min(innerWidth - box.offsetWidth - 8, e.clientX + 14))}px`;
   box.style.top = `${Math.max(4, Math.min(innerHeight - box.offsetHeight - 8, e.clientY + 14))}px`;
 }
+// Scroll a box, and nothing else, so that its marked part is in view.
+function follow(box, part) {
+  if (!part) return;
+  const outer = box.getBoundingClientRect(), inner = part.getBoundingClientRect();
+  if (inner.left < outer.left || inner.right > outer.right) box.scrollLeft += inner.left - outer.left - (outer.width - inner.width) / 2;
+  if (inner.top < outer.top || inner.bottom > outer.bottom) box.scrollTop += inner.top - outer.top - (outer.height - inner.height) / 2;
+}
 
 function render() {
-  const step = steps()[at], known = done();
-  $("timeline").max = steps().length - 1;
-  $("timeline").value = at;
-  $("count").textContent = `${at} / ${steps().length - 1}`;
+  const step = steps()[at], known = done(), last = steps().length - 1;
+  Object.assign($("timeline"), { max: last, value: at });
+  $("timeline").setAttribute("aria-valuetext", `${at} / ${last}: ${sentence(step)}`);
+  $("count").textContent = `${at} / ${last}`;
   $("first").disabled = $("back").disabled = at === 0;
-  $("next").disabled = $("last").disabled = at === steps().length - 1;
+  $("next").disabled = $("last").disabled = at === last;
   for (const m of ["element", "matrix"]) {
     $(m).setAttribute("aria-checked", m === mode);
     $(m).tabIndex = m === mode ? 0 : -1;
   }
+  $("matrix").disabled = !LINES.length;
   $("predict").setAttribute("aria-pressed", predicting);
   show_now(step);
   show_program(step, known);
   show_graph(step, known);
-  show_change();
+  show_change(known);
+  follow($("drawing"), document.querySelector("#drawing .node.current"));
+  document.querySelectorAll("#matrices figure").forEach((figure) => follow(figure, figure.querySelector(".current, .use")));
+  if (!timer) tell(hidden() ? sentence(step) : `${sentence(step)} ${$("now").querySelector(".result")?.textContent || ""}`);
   write_address();
+}
+function tell(words) {  // to a screen reader
+  if ($("live").textContent !== words) $("live").textContent = words;
 }
 function go(k) {
   at = Math.max(0, Math.min(steps().length - 1, k));
   shown = false;
+  typed = "";
   render();
 }
 function set_mode(m) {
-  if (m === mode) return;
-  const step = steps()[at], line = line_of(step);
-  mode = m;
-  focus = [null, 0];
+  if (m === mode || (m === "matrix" && !LINES.length)) return;
+  const step = steps()[at];
   if (step.kind === "start") at = 0;
   else if (m === "matrix") {
+    const found = home_of(step.kind, step.ids[0]);
+    const line = found && found.home[0] !== null ? found.home[0] : Math.max(0, steps().slice(0, at + 1).reduce((k, s) => Math.max(k, line_in(s)), 0));
+    came = { line, at };
+    focus = found && found.home[1] === LINES[line][1] ? [found.home[1], found.home[2]] : [null, 0];
+    came.focus = focus;
     at = line + 1;
-    const home = N[step.ids[0]][step.kind];
-    if (home && home[1] === LINES[line][1]) focus = [home[1], home[2]];
-  } else {
-    const wanted = cells[LINES[step.line][1]][focused_in(step)][0];
-    const [kind, i] = wanted || [step.kind, step.ids[step.ids.length - 1]];
+  } else if (came && came.line === step.line && came.focus === focus) at = came.at;
+  else {
+    const [kind, i] = cells[LINES[step.line][1]][focused(step)][0] || [step.kind, step.ids[step.ids.length - 1]];
     at = Math.max(0, elements.findIndex((s) => s.kind === kind && s.ids[0] === i));
   }
+  mode = m;
   shown = false;
+  typed = "";
   render();
 }
-const focused_in = (step) => { mode = "matrix"; const place = focused(step); mode = "element"; return place; };
+function stop() { if (timer) play(false); }
 function play(on) {
   clearInterval(timer);
   timer = null;
   if (on) {
-    if (at === steps().length - 1) at = 0;
-    timer = setInterval(() => { if (at === steps().length - 1) play(false); else go(at + 1); }, 1100);
+    timer = setInterval(() => {
+      if (hidden()) return stop();  // a question waits for its answer
+      go(at + 1);
+      if (at === steps().length - 1) stop();
+    }, 1100);
+    if (at === steps().length - 1) go(0);
   }
   $("play").setAttribute("aria-pressed", on);
 }
 
 // Predict, then reveal
 
-let said = "";
+let typed = "";
 function question(name) {
-  const input = el("input", { id: "answer", type: "text", inputmode: "text", autocomplete: "off", "aria-label": W.ask(name) });
-  const verdict = el("p", { id: "verdict" });
+  const input = el("input", { id: "answer", type: "text", autocomplete: "off", "aria-label": W.ask(name) });
+  const verdict = el("p", { id: "verdict", role: "status" });
   const check = el("button", { type: "button" }, W.check), reveal = el("button", { type: "button" }, W.reveal);
+  const answered = (words) => {
+    shown = true;
+    render();
+    if (words) $("now").append(el("p", { class: "right", role: "status" }, `✓ ${words}`));
+    $("next").focus();
+  };
   const judge = () => {
     const x = Number(input.value.trim().replace(/−/g, "-").replace(",", "."));
-    if (input.value.trim() === "" || isNaN(x)) { verdict.className = "wrong"; verdict.textContent = W.notNumber; return; }
-    if (close(x, wanted())) { said = W.right; shown = true; render(); $("now").append(el("p", { class: "right" }, `✓ ${said}`)); return; }
+    if (input.value.trim() !== "" && close(x, wanted())) return answered(W.right);
     verdict.className = "wrong";
-    verdict.textContent = `✗ ${W.wrong} ${slip(x)}`;
+    verdict.textContent = input.value.trim() === "" || isNaN(x) ? W.notNumber : `✗ ${W.wrong} ${slip(x)}`;
   };
+  input.value = typed;
+  input.addEventListener("input", () => { typed = input.value; });
   check.addEventListener("click", judge);
-  input.addEventListener("keydown", (e) => { if (e.key === "Enter") judge(); });
-  reveal.addEventListener("click", () => { shown = true; render(); });
+  input.addEventListener("keydown", (e) => {
+    if (e.key !== "Enter") return;
+    e.preventDefault();  // or the button that gets the focus would take it too
+    judge();
+  });
+  reveal.addEventListener("click", () => answered(""));
   return el("div", {}, el("p", {}, el("b", {}, W.ask(name))), el("div", { class: "row" }, input, check, reveal), verdict);
 }
+const ask = () => { if (hidden()) $("answer").focus(); };
 // An answer is right to about two digits, as the numbers in the graph have three.
 const close = (x, y) => Math.abs(x - y) <= 0.011 * Math.abs(y) + 1e-12;
 function wanted() {
@@ -514,25 +642,26 @@ function wanted() {
 // What was forgotten, if an answer is what comes out without it.
 function slip(x) {
   const step = steps()[at], right = wanted();
-  const found = mode === "matrix" ? entry_slips(step) : step.kind === "v" ? value_slips(step.ids[0]) : gradient_slips(step.ids[0]);
+  const [kind, i] = mode === "element" ? [step.kind, step.ids[0]] : cells[LINES[step.line][1]][focused(step)][0] || [];
+  const found = [...matrix_slips(step), ...(kind === "v" ? value_slips(i) : kind === "g" ? gradient_slips(i) : [])];
   const match = [...found, [-right, W.slipSign]].find(([y]) => isFinite(y) && close(x, y) && !close(right, y));
   return match ? match[1] : "";
 }
 function value_slips(i) {
-  const n = N[i], out = [], f = n.f;
-  if (Array.isArray(f)) {
-    if (f[0] === "call" && f.length === 3) out.push([number_of(f[2]), W.slipInside(text(["call", f[1], { c: "…" }]).replace(/\(.*/, ""))]);
-    if (f[0] === "sum") f.slice(1).forEach((t, k) => out.push([number_of(f.filter((_, j) => j !== k + 1)), W.slipTerm(text(t, false))]));
-    if (f[0] === "product") {
-      f.slice(1).forEach((t, k) => out.push([number_of(f.filter((_, j) => j !== k + 1)), W.slipFactor(text(t, false))]));
-      out.push([sum(f.slice(1).map(number_of)), W.slipProduct]);
-    }
-    if (f[0] === "power") out.push([number_of(f[1]), W.slipInside(`(…)${text(["power", 0, f[2]]).replace(N[0].n, "")}`)]);
+  const out = [], f = N[i].f;
+  if (!Array.isArray(f)) return out;
+  const missing = (k) => number_of(f.filter((_, j) => j !== k + 1));
+  if (f[0] === "call" && f.length === 3) out.push([number_of(f[2]), W.slipInside(f[1])]);
+  if (f[0] === "sum") f.slice(1).forEach((t, k) => out.push([missing(k), W.slipTerm(text(t, false))]));
+  if (f[0] === "product") {
+    f.slice(1).forEach((t, k) => out.push([missing(k), W.slipFactor(text(t, false))]));
+    out.push([sum(f.slice(1).map(number_of)), W.slipProduct]);
   }
-  return [...out, [gradient[i], W.slipGradient(n.n)]];
+  if (f[0] === "power") out.push([number_of(f[1]), W.slipInside(`(…)${text(["power", { c: 1 }, f[2]]).slice(1)}`)]);
+  return out;
 }
 function gradient_slips(i) {
-  const ways = users[i].filter(([c]) => N[c].reached), out = [];
+  const ways = ways_of(i), out = [];
   const total = (changed, k) => sum(ways.map(([c, rule], j) => (j === k ? changed : gradient[c] * number_of(rule))));
   ways.forEach(([c, rule], k) => {
     if (ways.length > 1) out.push([total(0, k), W.slipWay(N[c].n)]);
@@ -547,22 +676,35 @@ function gradient_slips(i) {
   out.push([sum(ways.map(([c]) => gradient[c])), W.slipArrived], [value[i], W.slipValue(N[i].n)]);
   return out;
 }
-function entry_slips(step) {
-  const array = LINES[step.line][1], place = focused(step), shape = ARRAYS[array].shape, out = [];
-  if (shape.length === 2 && shape[0] === shape[1]) out.push([entries[array][(place % shape[1]) * shape[1] + Math.floor(place / shape[1])], W.slipTransposed]);
-  for (const [kind, i] of cells[array][place].slice(0, 1)) out.push(...(kind === "v" ? value_slips(i) : gradient_slips(i)));
+// Rows for columns: of the entry itself, or of a matrix that it is made of.
+function matrix_slips(step) {
+  const home = mode === "matrix" ? [step.line, LINES[step.line][1], focused(step)] : N[step.ids[0]][step.kind];
+  if (!home || home[1] === null) return [];
+  const [, array, place] = home, out = [], square = (k) => ARRAYS[k].shape.length === 2 && ARRAYS[k].shape[0] === ARRAYS[k].shape[1];
+  const turned = (k, j) => { const n = ARRAYS[k].shape[1]; return (j % n) * n + Math.floor(j / n); };
+  if (square(array)) out.push([entries[array][turned(array, place)], W.slipTransposed]);
+  const given = (k) => LINES.some(([, own]) => own === k) || typeof ARRAYS[k].e[0] === "number";
+  for (const swapped of ARRAYS[array].reads.filter(square)) {
+    const of = (x) => {
+      if (!Array.isArray(x)) return x.c;
+      const [k, j, sign] = x;
+      return sign * (k === swapped ? entries[k][turned(k, j)] : given(k) ? entries[k][j] : compute_entry(ARRAYS[k].e[j], of));
+    };
+    out.push([compute_entry(ARRAYS[array].e[place], of), W.slipRows(ARRAYS[swapped].n)]);
+  }
   return out;
 }
 
 // Changing numbers
 
-const started = new Float64Array(N.length), gradient_at_start = new Float64Array(N.length);
+const started = new Float64Array(N.length);
+let base = null;  // the values and the gradient where the picked number was picked, or last moved with others
 function pick(i) {
   picked = i;
-  const reach = Math.max(1, 2 * Math.abs(started[i]));
-  Object.assign($("slide"), { min: started[i] - reach, max: started[i] + reach, value: value[i] });
+  remember();
   render();
 }
+function remember() { base = { value: value.slice(), gradient: gradient.slice() }; }
 function set_number(x) {
   if (picked === null || !isFinite(x)) return;
   value[picked] = x;
@@ -570,18 +712,22 @@ function set_number(x) {
   $("tip").hidden = true;
   render();
 }
-function show_change() {
-  const has = picked !== null;
-  $("slide").disabled = $("number").disabled = !has;
+function show_change(known) {
+  const has = picked !== null, slide = $("slide");
+  slide.disabled = $("number").disabled = $("reset").disabled = !has;
   $("leaf").value = has ? picked : "";
-  if (!has) { $("effect").textContent = W.pick; $("chain").hidden = true; return; }
-  if (document.activeElement !== $("slide")) $("slide").value = value[picked];
-  if (document.activeElement !== $("number")) $("number").value = +value[picked].toPrecision(12);
-  const l = N[ROOT].n, moved = value[picked] - started[picked];
-  const others = LEAVES.some((i) => i !== picked && value[i] !== started[i]);
-  $("effect").textContent = moved === 0
+  $("chain").hidden = !has;
+  if (!has) { say($("effect"), W.pick); return; }
+  const x = value[picked], near = started[picked] === 0 ? 1 : Math.max(2 * Math.abs(started[picked]), Math.abs(started[picked]) < 0.01 ? 0 : 1);
+  if (document.activeElement !== slide) {
+    const reach = Math.max(near, 1.25 * Math.abs(x - started[picked]));
+    Object.assign(slide, { min: started[picked] - reach, max: started[picked] + reach, value: x });
+  }
+  if (document.activeElement !== $("number")) $("number").value = +x.toPrecision(12);
+  const l = N[ROOT].n, moved = x - base.value[picked], secret = hidden() || (moved === 0 && !known.g.has(picked));
+  say($("effect"), secret ? W.unknown(N[picked].n) : moved === 0
     ? W.untouched(derivative(picked), num(gradient[picked]), l, num(gradient[picked] * 0.01))
-    : `${W.moved(N[picked].n, num(moved), l, num(value[ROOT] - started[ROOT]), num(gradient_at_start[picked] * moved))} ${others ? W.alone : ""} ${D.nodes.some((n) => n.op === "where" || n.op.startsWith("less")) ? W.branch : ""}`;
+    : `${W.moved(N[picked].n, num(moved), l, num(value[ROOT] - base.value[ROOT]), num(base.gradient[picked] * moved))} ${W.branch}`);
   const on = new Set([picked]);
   N.forEach((n, i) => { if (n.p.some(([o]) => on.has(o))) on.add(i); });
   const rows = D.backward.filter((i) => on.has(i) && i !== ROOT);
@@ -589,45 +735,58 @@ function show_change() {
   $("chain").querySelector("summary").textContent = W.chain(l, N[picked].n, rows.length);
   $("chain").querySelector("div").replaceChildren(...rows.map((i) => el("div", {}, formula(derivative(i), ...backward_lines(i)))));
 }
+function say(box, words) { if (box.textContent !== words) box.textContent = words; }
+function restore(which) {
+  which.forEach((i) => { value[i] = started[i]; });
+  compute();
+  remember();
+  render();
+}
 
 // Descending
 
-let history = [];
+let history = [], taken = null;  // L before, and after each step; what the last press did
 function descend(count) {
   const rate = Number($("rate").value);
-  if (!isFinite(rate) || !(rate > 0) || !PARAMETERS.length) return;
-  const before = value[ROOT];
-  const promised = -rate * sum(PARAMETERS.map((i) => gradient[i] ** 2));
+  taken = null;
+  if (!(rate > 0) || !isFinite(rate)) return show_descent(W.badRate);
+  if (!PARAMETERS.length) return show_descent();
+  const before = value[ROOT], promised = -rate * sum(PARAMETERS.map((i) => gradient[i] ** 2));
   if (!history.length) history = [before];
+  let rose = 0;
   for (let k = 0; k < count && isFinite(value[ROOT]); k++) {
-    const moves = PARAMETERS.map((i) => rate * gradient[i]);
+    const moves = PARAMETERS.map((i) => rate * gradient[i]), last = value[ROOT];
     PARAMETERS.forEach((i, j) => { value[i] -= moves[j]; });
     compute();
     history.push(value[ROOT]);
+    if (value[ROOT] > last) rose += 1;
   }
+  taken = { count, rose, before, after: value[ROOT], promised };
+  remember();
   render();
-  const l = N[ROOT].n, after = value[ROOT];
-  const words = [["", l], [W.before, num(before, 6)], [W.after, num(after, 6)], [W.change1, num(after - before)]];
-  if (count === 1) words.push([W.said, num(promised)]);
-  const table = el("table", {}, el("tr", {}, words.map(([head]) => el("th", {}, head))), el("tr", {}, words.map(([, x], j) => el(j ? "td" : "th", {}, x))));
-  const verdict = !isFinite(after) ? W.broke : history.some((x, j) => j >= history.length - count && x > history[j - 1]) ? W.overshot(l) : W.descended(l);
-  $("descent").replaceChildren(el("p", { class: verdict === W.descended(l) ? "right" : "wrong" }, `${W.steps(count)}: ${verdict}`), table, curve());
+  show_descent();
+}
+function show_descent(problem) {
+  const l = N[ROOT].n;
+  if (problem) return $("descent").replaceChildren(el("p", { class: "wrong" }, problem));
+  if (!taken) return $("descent").replaceChildren(el("p", {}, PARAMETERS.length ? W.startDescent(PARAMETERS.length) : W.none));
+  const { count, rose, before, after, promised } = taken;
+  const [verdict, kind] = !isFinite(after) ? [W.broke, "wrong"] : rose ? [W.overshot(l, rose), "wrong"]
+    : Math.abs(after - before) <= 1e-12 * Math.abs(before) ? [W.still(l), "right"] : [W.descended(l), "right"];
+  const rows = [[`${l}, ${W.before}`, num(before, 6)], [`${l}, ${W.after}`, num(after, 6)], [W.moves, num(after - before)]];
+  if (count === 1) rows.push([W.said, num(promised)]);
+  $("descent").replaceChildren(el("p", { class: kind }, `${W.steps(count)}: ${verdict}`),
+    el("table", {}, rows.map(([head, x]) => el("tr", {}, el("th", {}, head), el("td", {}, x)))), curve());
 }
 function curve() {
-  const finite = history.filter(isFinite), top = Math.max(...finite), w = 400, h = 110;
-  const x = (k) => 62 + (k / Math.max(1, history.length - 1)) * (w - 70), y = (v) => 8 + (1 - v / (top || 1)) * (h - 26);
+  const finite = history.filter(isFinite), top = Math.max(0, ...finite), bottom = Math.min(0, ...finite), w = 400, h = 120;
+  const x = (k) => 66 + (k / Math.max(1, history.length - 1)) * (w - 76), y = (v) => 10 + ((top - v) / (top - bottom || 1)) * (h - 32);
   const path = finite.map((v, k) => `${k ? "L" : "M"}${x(k).toFixed(1)} ${y(v).toFixed(1)}`).join("");
   const label = (px, py, anchor, words) => el("svg:text", { x: px, y: py, "text-anchor": anchor }, words);
+  const dots = finite.length > 21 ? [] : finite.map((v, k) => el("svg:circle", { cx: x(k), cy: y(v), r: 2.5 }));
+  const ticks = [...new Set([top, 0, bottom])].map((v) => label(61, y(v) + 4, "end", num(v, 3)));
   return el("svg:svg", { viewBox: `0 0 ${w} ${h}`, role: "img", "aria-label": `${N[ROOT].n}: ${W.steps(history.length - 1)}` },
-    el("svg:line", { x1: 62, x2: w - 8, y1: y(0), y2: y(0) }), el("svg:path", { d: path }),
-    label(58, y(top) + 8, "end", num(top, 3)), label(58, y(0), "end", "0"), label(w - 8, h - 2, "end", W.steps(history.length - 1)));
-}
-function restore() {
-  LEAVES.forEach((i) => { value[i] = started[i]; });
-  history = [];
-  compute();
-  $("descent").replaceChildren(el("p", {}, PARAMETERS.length ? W.startDescent(PARAMETERS.length) : W.none));
-  render();
+    el("svg:line", { x1: 66, x2: w - 10, y1: y(0), y2: y(0) }), el("svg:path", { d: path }), dots, ticks, label(w - 10, h - 3, "end", W.steps(history.length - 1)));
 }
 
 // The address has the state, so that a link leads to a moment: #step=40&mode=matrix&pick=w2[2,1]
@@ -638,19 +797,21 @@ function write_address() {
   const state = [`step=${at}`, `mode=${mode}`];
   if (picked !== null) state.push(`pick=${encodeURIComponent(N[picked].n).replace(/%5B/g, "[").replace(/%5D/g, "]").replace(/%2C/g, ",")}`);
   if (predicting) state.push("predict=1");
-  if (W === WORDS.zh) state.push("lang=zh");
+  if ($("language").value !== D.language) state.push(`lang=${$("language").value}`);
   try { window.history.replaceState(null, "", `#${state.join("&")}`); } catch { /* in a sandboxed frame there is no address */ }
 }
 function read_address() {
   reading = true;
-  const state = new URLSearchParams(location.hash.slice(1));
-  speak(state.get("lang") || (W === WORDS.zh ? "zh" : D.language));
-  if (["element", "matrix"].includes(state.get("mode"))) { mode = state.get("mode"); }
-  predicting = state.get("predict") === "1";
-  const i = LEAVES.find((leaf) => N[leaf].n === state.get("pick"));
-  if (i !== undefined) pick(i);
-  go(Math.trunc(Number(state.get("step"))) || 0);
-  reading = false;
+  try {
+    const state = new URLSearchParams(location.hash.slice(1));
+    speak(state.get("lang") || D.language);
+    mode = state.get("mode") === "matrix" && LINES.length ? "matrix" : "element";
+    predicting = state.get("predict") === "1";
+    picked = LEAVES.find((leaf) => N[leaf].n === state.get("pick")) ?? null;
+    remember();
+    go(Math.trunc(Number(state.get("step"))) || 0);
+  } finally { reading = false; }
+  write_address();
 }
 
 function speak(language) {
@@ -658,18 +819,23 @@ function speak(language) {
   document.documentElement.lang = W === WORDS.zh ? "zh-Hant" : "en";
   $("language").value = W === WORDS.zh ? "zh" : "en";
   $("language").setAttribute("aria-label", W.language);
-  for (const id of ["first", "back", "play", "next", "last", "timeline"]) { $(id).setAttribute("aria-label", W[id]); $(id).title = W[id]; }
+  for (const id of ["first", "back", "play", "next", "last", "timeline", "zoom"]) { $(id).setAttribute("aria-label", W[id]); $(id).title = W[id]; }
   $("mode").setAttribute("aria-label", W.mode);
+  $("controls").setAttribute("aria-label", W.controls);
   for (const m of ["element", "matrix"]) { $(m).querySelector("b").textContent = W[m]; $(m).querySelector("small").textContent = W[`${m}Note`]; }
-  $("predict").textContent = W.predict;
   $("graph").setAttribute("aria-label", W.graph);
   for (const id of ["program", "change", "descend"]) $(id).querySelector("h2").textContent = W[id];
   $("leaf").setAttribute("aria-label", W.leaf);
   for (const id of ["slide", "number"]) $(id).setAttribute("aria-label", W.slide);
-  for (const [id, word] of [["reset", "reset"], ["restart", "reset"], ["once", "once"], ["hundred", "hundred"]]) $(id).textContent = W[word];
+  for (const id of ["predict", "reset", "restart", "once", "hundred"]) $(id).textContent = W[id];
   $("rate").previousElementSibling.textContent = W.rate;
-  $("legend").replaceChildren(...["current", "use", "positive", "negative"].map((k) => el("span", {}, el("i", { class: k }), W[k])), el("span", {}, W.boxes));
-  if (!history.length) $("descent").replaceChildren(el("p", {}, PARAMETERS.length ? W.startDescent(PARAMETERS.length) : W.none));
+  $("legend").replaceChildren(el("span", { class: "box" }, el("b", {}, W.value), el("b", {}, W.gradient)),
+    ...["current", "use", "positive", "negative"].map((k) => el("span", {}, el("i", { class: k }), W[k])));
+  for (const [node, title] of titles) {
+    const [, words, number] = /^(.*?)( \d+)?$/s.exec(title);
+    node.textContent = W.titles[title] || (W.titles[words] ? W.titles[words] + (number || "") : title);
+  }
+  show_descent();
 }
 
 // Begin
@@ -677,32 +843,55 @@ function speak(language) {
 N.forEach((n, i) => { value[i] = n.d; });
 compute();
 started.set(value);
-gradient_at_start.set(gradient);
+const titles = [...document.querySelectorAll("#drawing .cluster text")].map((node) => [node, node.textContent]);
+const drawing = $("drawing").querySelector("svg"), width = drawing.viewBox.baseVal.width;
+let large = false;
+function size_drawing() {  // its text has 16 units: at least 9 pixels here, or 14
+  drawing.style.minWidth = `${width * (large ? 14 : 9) / 16}px`;
+  drawing.style.maxWidth = `${width * (large ? 1.6 : 1.1)}px`;
+  $("zoom").setAttribute("aria-pressed", large);
+}
+drawing.setAttribute("role", "img");
+size_drawing();
 $("leaf").append(el("option", { value: "", disabled: "" }, "–"), ...LEAVES.map((i) => el("option", { value: i }, N[i].n)));
-$("drawing").querySelector("svg").setAttribute("role", "group");
+const manual = (action) => () => { stop(); action(); };
 for (const [id, action] of Object.entries({
-  first: () => go(0), back: () => go(at - 1), next: () => go(at + 1), last: () => go(Infinity), play: () => play(!timer),
-  element: () => set_mode("element"), matrix: () => set_mode("matrix"), reset: restore, restart: restore,
-  once: () => descend(1), hundred: () => descend(100),
-  predict: () => { predicting = !predicting; shown = false; render(); },
+  first: manual(() => go(0)), back: manual(() => go(at - 1)), next: manual(() => { go(at + 1); ask(); }), last: manual(() => go(Infinity)), play: () => play(!timer),
+  element: manual(() => set_mode("element")), matrix: manual(() => set_mode("matrix")),
+  reset: () => restore(picked === null ? [] : [picked]), restart: () => { history = []; taken = null; restore(LEAVES); show_descent(); },
+  once: () => descend(1), hundred: () => descend(100), zoom: () => { large = !large; size_drawing(); render(); },
+  predict: manual(() => { predicting = !predicting; shown = false; typed = ""; render(); ask(); }),
 })) $(id).addEventListener("click", action);
-$("timeline").addEventListener("input", (e) => go(+e.target.value));
+$("timeline").addEventListener("input", (e) => { stop(); go(+e.target.value); });
 $("leaf").addEventListener("change", (e) => pick(+e.target.value));
 $("slide").addEventListener("input", (e) => set_number(+e.target.value));
+$("slide").addEventListener("change", render);
 $("number").addEventListener("input", (e) => { if (e.target.value !== "") set_number(+e.target.value); });
 $("language").addEventListener("change", (e) => { speak(e.target.value); render(); });
+$("mode").addEventListener("keydown", (e) => {
+  if (!e.key.startsWith("Arrow")) return;
+  manual(() => set_mode(mode === "element" ? "matrix" : "element"))();
+  $(mode).focus();
+  e.preventDefault();
+  e.stopPropagation();
+});
 addEventListener("hashchange", read_address);
+addEventListener("beforeprint", render);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", render);
 addEventListener("keydown", (e) => {
-  const tag = e.target.tagName || "", own = e.target.id === "timeline";
-  if (e.ctrlKey || e.metaKey || e.altKey || ((/INPUT|SELECT|TEXTAREA/.test(tag)) && !own)) return;
-  const keys = {
-    ArrowRight: () => go(at + 1), ArrowLeft: () => go(at - 1), Home: () => go(0), End: () => go(Infinity),
-    e: () => set_mode("element"), m: () => set_mode("matrix"), Escape: () => { picked = null; play(false); render(); },
-  };
-  keys.E = keys.e;
-  keys.M = keys.m;
-  if (e.key === " " && tag !== "BUTTON" && tag !== "SUMMARY") keys[" "] = () => play(!timer);
-  if (keys[e.key]) { keys[e.key](); e.preventDefault(); }
+  const { tagName = "", type, id } = e.target;
+  if (e.ctrlKey || e.metaKey || e.altKey) return;
+  const typing = tagName === "SELECT" || (tagName === "INPUT" && type !== "range"), sliding = type === "range" && id !== "timeline";
+  const keys = { Escape: () => { picked = null; e.target.blur?.(); render(); } };
+  if (!typing) {
+    Object.assign(keys, { e: () => set_mode("element"), m: () => set_mode("matrix") }, sliding ? {} : {
+      ArrowRight: () => { go(at + 1); ask(); }, ArrowLeft: () => { go(at - 1); ask(); }, Home: () => go(0), End: () => go(Infinity),
+    });
+    if (!["BUTTON", "SUMMARY"].includes(tagName)) keys[" "] = null;
+  }
+  const key = e.key.length === 1 ? e.key.toLowerCase() : e.key;
+  if (!(key in keys)) return;
+  if (key === " ") play(!timer); else manual(keys[key])();
+  e.preventDefault();
 });
 read_address();

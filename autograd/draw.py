@@ -207,7 +207,8 @@ class _Sketch:
         if frame is not None and self.frame_of.get(parent) is not frame:
             bend = next(self.names)
             frame.node(bend, "", **self.about(slope), **_BEND)
-            self.edges.append((tail, f"{bend}:w", look | _STEM))
+            stem = _STEM if self.numbers is None else _STEM | {"minlen": "2"}
+            self.edges.append((tail, f"{bend}:w", look | stem))
             tail = f"{bend}:e"
         self.edges.append((tail, circle, look | _MARK[mark]))
 

@@ -846,8 +846,8 @@ started.set(value);
 const titles = [...document.querySelectorAll("#drawing .cluster text")].map((node) => [node, node.textContent]);
 const drawing = $("drawing").querySelector("svg"), width = drawing.viewBox.baseVal.width;
 let large = false;
-function size_drawing() {  // its text has 16 units: at least 9 pixels here, or 14
-  drawing.style.minWidth = `${width * (large ? 14 : 9) / 16}px`;
+function size_drawing() {  // its text has 16 units: at least 7 pixels here, or 14
+  drawing.style.minWidth = `${width * (large ? 14 : 7) / 16}px`;
   drawing.style.maxWidth = `${width * (large ? 1.6 : 1.1)}px`;
   $("zoom").setAttribute("aria-pressed", large);
 }

@@ -18,7 +18,7 @@ def test_the_labs_lesson_is_up_to_date():
     data = json.loads(
         re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1]
     )
-    svg = re.search(r'<div id="drawing">(.*?)</div>\n<p id="legend">', page, re.DOTALL)[1]
+    svg = re.search(r'<div id="drawing">(.*?)</div>\n<div id="under">', page, re.DOTALL)[1]
     made = Lesson(data["title"], svg, data).html()
     assert page.splitlines() == made.splitlines(), "run: python examples/explain.py --lesson docs/lesson.html"
     assert html.escape(data["title"]) in page and len(data["nodes"]) == 51

@@ -141,6 +141,17 @@ def opened(browser, tmp_path):
         assert said == []
 
 
+EVERY_STEP = """steps().map((step, k) => {
+    go(k);
+    const count = selector => document.querySelectorAll(selector).length;
+    return {
+        ...step, now: $("now").innerText, all: document.body.innerText,
+        result: $("now").querySelector(".result")?.innerText,
+        nodes: count("#drawing .node.current"), lines: count("#lines .current"),
+    };
+})"""
+
+
 def numbers_of(tab):
     return tab.evaluate("[[...value], [...gradient], entries.map(a => [...a])]")
 
@@ -178,22 +189,18 @@ def test_every_step_shows_pythons_numbers(opened, number):
     order, seen = topological_order(output), {"v": set(), "g": set()}
     for mode in ("element", "matrix"):
         tab.evaluate(f"set_mode('{mode}')")
-        steps = tab.evaluate("steps()")
-        for at, step in enumerate(steps):
-            tab.evaluate(f"go({at})")
+        for step in tab.evaluate(EVERY_STEP):
+            assert step["now"].strip() and not re.search("undefined|NaN", step["all"])
             if step["kind"] == "start":
                 continue
-            now = tab.inner_text("#now")
-            assert now.strip() and "undefined" not in tab.inner_text("body") and "NaN" not in now
-            if mode == "element":
-                [i] = step["ids"]
-                seen[step["kind"]].add(i)
-                right = order[i].data if step["kind"] == "v" else order[i].grad
-                result = tab.inner_text("#now .result").rpartition("= ")[2]
-                assert float(result.replace("−", "-")) == pytest.approx(right, rel=1e-5, abs=1e-300)
-                assert tab.locator("#drawing .current").count() >= 1
-            else:
-                assert tab.locator("#lines .current").count() == 1
+            if mode == "matrix":
+                assert step["lines"] == 1
+                continue
+            [i] = step["ids"]
+            seen[step["kind"]].add(i)
+            right = order[i].data if step["kind"] == "v" else order[i].grad
+            result = float(step["result"].rpartition("= ")[2].replace("−", "-"))
+            assert result == pytest.approx(right, rel=1e-5, abs=1e-300) and step["nodes"] >= 1
     assert seen["v"] == {i for i, v in enumerate(order) if v.op}
     assert seen["g"] >= {i for i, v in enumerate(order) if v.grad}
 
@@ -341,16 +348,19 @@ def test_keys_links_languages_and_clicks(opened):
 def test_element_and_matrix_lead_to_each_other(opened):
     _, L, clusters = lab()
     tab = opened(lesson(L, clusters=clusters))
-    for at, step in enumerate(tab.evaluate("elements")):
-        tab.evaluate(f"set_mode('element'); go({at})")
-        tab.evaluate("set_mode('matrix')")
-        line, entry = tab.evaluate("[steps()[at].line ?? null, at && focused(steps()[at])]")
-        if at:
-            home = tab.evaluate(f"N[{step['ids'][0]}].{step['kind']}")
-            if home and home[1] is not None and home[1] == tab.evaluate(f"LINES[{line}][1]"):
-                assert [home[0], home[2]] == [line, entry]
-        tab.evaluate("set_mode('element')")
-        assert tab.evaluate("at") == at
+    there_and_back = """elements.map((step, k) => {
+        set_mode("element"); go(k); set_mode("matrix");
+        const home = k ? N[step.ids[0]][step.kind] : null, line = steps()[at].line;
+        const own = home && LINES[line] && home[1] === LINES[line][1];
+        const entry = own ? [home[0], home[2], line, focused(steps()[at])] : null;
+        set_mode("element");
+        return [k, at, entry];
+    })"""
+    entries = 0
+    for k, at, entry in tab.evaluate(there_and_back):
+        assert at == k and (entry is None or entry[:2] == entry[2:])
+        entries += entry is not None
+    assert entries > 30
     at = tab.evaluate("elements.findIndex(s => s.kind === 'g' && N[s.ids[0]].n === 'h1[2]')")
     tab.evaluate(f"go({at})")
     assert "on the way to delta1[2]" in tab.inner_text("#now")
@@ -426,19 +436,20 @@ def test_the_notebooks_frame_runs(browser):
 def test_the_pages_primitives_are_the_tables(opened):
     tab = opened(lesson(lab()[1]))
     numbers = [-800.0, -3.5, -1.0, -1e-9, 0.0, 1e-300, 0.25, 1.0, 2.0, 40.0]
+    cases = []
     for name, row in ops.TABLE.items():
-        if name in ("dot", "total", "where"):
-            xs, ys = [0.5, -2.0, 3.25], [1.5, 4.0, -0.125]
-            given = {"dot": [xs, ys], "total": [xs], "where": [1.0, xs[:2]]}[name]
-            pairs = [given]
-        elif row.dy is None:
-            pairs = [[x] for x in numbers]
-        else:
-            pairs = [[x, y] for x in numbers for y in numbers]
-        for given in pairs:
-            try:
-                right = row.compute(*given)
-            except (ArithmeticError, ValueError):
-                continue
-            found = tab.evaluate(f"PRIMITIVES.{name}(...{json.dumps(given)})")
-            assert found == pytest.approx(right, rel=1e-13, abs=0.0), (name, given)
+        given = {
+            "dot": [[0.5, -2.0, 3.25], [1.5, 4.0, -0.125]],
+            "total": [[0.5, -2.0]],
+            "where": [1.0, [0.5, -2.0]],
+        }
+        pairs = [[x, y] for x in numbers for y in numbers] if row.dy else [[x] for x in numbers]
+        for operands in [given[name]] if name in given else pairs:
+            with contextlib.suppress(ArithmeticError, ValueError):
+                cases.append((name, operands, row.compute(*operands)))
+    found = tab.evaluate(
+        f"{json.dumps([case[:2] for case in cases])}.map(([name, xs]) => PRIMITIVES[name](...xs))"
+    )
+    for case, number in zip(cases, found, strict=True):
+        assert number == pytest.approx(case[2], rel=1e-13, abs=0.0), case
+    assert len(cases) > 500

@@ -13,7 +13,7 @@ applied to Values that are called by their names.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -46,51 +46,98 @@ def explain(
     for v in (output, leaf):
         if not isinstance(v, Value):
             raise TypeError(f"explain takes Values, not {type(v).__name__} {v!r:.80}")
-    order = topological_order(output)
-    check_unchanged(order)
-    between = _between(order, output, leaf)
-    users: dict[Value, list[Value]] = {v: [] for v in between}
-    for v in between:
-        for operand, partial in operands(v):
-            if partial is not None and isinstance(operand, Value) and operand in users:
-                users[operand].append(v)
-    meetings = {v for v in between if len(users[v]) > 1}
-    _check_readable(between, {leaf, *meetings, *(v for v in between if v.label)}, output, leaf)
-    given = {name: array for name, array in leaves_by_name(data or {}).items() if leaf not in {*array.flat}}
-    found = matrices(output, given)
-    quantities = Quantities(output, found, {leaf, output, *meetings})
-    names, entries = quantities.names, Entries(found, quantities)
-    stops = [v for v in reversed(between) if v in names]
-    _check_readable(between, stops, output, leaf)
-    gradient = slopes(output)
-    partials = {v: _added_by_operand(quantities.partials(v, users)) for v in between}
-    ways: dict[Value, dict[Value, tuple[float, Any]]] = {}
-    distance = {output: 0}
-    for v in stops[1:]:
-        ways[v] = _ways(v, users, partials, stops)
-        distance[v] = 1 + max(map(distance.__getitem__, ways[v]))
+    return _explained(output, leaf, leaves_by_name(data or {}), digits)
 
-    def place_in_text(v: Value) -> Any:
+
+def _explained(
+    output: Value, leaf: Value, data: Mapping[str, np.ndarray], digits: int, title: str = ""
+) -> Explanation:
+    """The explanation; `title` is the output's name, by default its label."""
+    check_unchanged(topological_order(output))
+    paths = _Paths(output, leaf)
+    found = matrices(output, {name: array for name, array in data.items() if leaf not in {*array.flat}})
+    quantities = Quantities(output, found, {leaf, *paths.meetings}, title=title)
+    names, entries, gradient = quantities.names, Entries(found, quantities), slopes(output)
+    ways = paths.ways(quantities)
+    distance = {output: 0}
+    for v, through in ways.items():
+        distance[v] = 1 + max(distance[stop] for stop in through)
+
+    def turn(v: Value) -> Any:
         return distance[v], natural(names[v])
 
     rows = []
-    for v in sorted(stops[1:], key=place_in_text):
+    for v in sorted(ways, key=turn):
         on = [
-            Way(names[stop], gradient[stop], formula(simplified(ways[v][stop][1])), ways[v][stop][0])
-            for stop in sorted(ways[v], key=place_in_text)
+            Way(names[stop], gradient[stop], formula(simplified(rule)), number)
+            for stop, (number, rule) in sorted(ways[v].items(), key=lambda way: turn(way[0]))
         ]
-        rows.append(
-            Row(names[output], names[v], tuple(on), gradient[v], entries.written(found.adjoint_place(v)))
-        )
-    place = found.adjoint_place(leaf)
-    entry = entries.entry(place, found.run()) if place else None
-    shown = [v for v in sorted(stops, key=place_in_text, reverse=True) if v in quantities.invented and v.row]
+        place = entries.written(found.adjoint_place(v))
+        rows.append(Row(names[output], names[v], tuple(on), gradient[v], place))
+    place_of_leaf = found.adjoint_place(leaf)
+    shown = [v for v in sorted(distance, key=turn, reverse=True) if v in quantities.invented and v.row]
     known: dict[Formula, Formula] = {Name(name): Number(v._data) for v, name in names.items()}
     known |= {Partial(names[output], name): Number(gradient[v]) for v, name in names.items()}
     return Explanation(
-        names[output], names[leaf], gradient[leaf], tuple(rows), entry,
-        tuple((names[v], quantities.definition(v)) for v in shown), known, digits,
-    )  # fmt: skip
+        output=names[output],
+        quantity=names[leaf],
+        value=gradient[leaf],
+        rows=tuple(rows),
+        entry=entries.entry(place_of_leaf, found.run()) if place_of_leaf else None,
+        definitions=tuple((names[v], quantities.definition(v)) for v in shown),
+        known=known,
+        digits=digits,
+    )
+
+
+class _Paths:
+    """The Values through which a gradient comes from the output to the leaf.
+
+    `between` has them, operands first; `users`, what each is used in; `meetings`, those that are used more
+    than once.
+    """
+
+    def __init__(self, output: Value, leaf: Value):
+        self.output, self.leaf = output, leaf
+        self.between = _between(output, leaf)
+        self.users: dict[Value, list[Value]] = {v: [] for v in self.between}
+        for v in self.between:
+            for operand, partial in operands(v):
+                if partial is not None and isinstance(operand, Value) and operand in self.users:
+                    self.users[operand].append(v)
+        self.meetings = {v for v in self.between if len(self.users[v]) > 1}
+        self._check_readable({leaf, *self.meetings, *(v for v in self.between if v.label)})
+
+    def ways(self, quantities: Quantities) -> dict[Value, dict[Value, tuple[float, Any]]]:
+        """By quantity, from the output back: the next ones that it leads to, each with the partial."""
+        stops = [v for v in reversed(self.between) if v in quantities.names]
+        self._check_readable(stops)
+        partials = {v: _added_up(quantities.partials(v, self.users)) for v in self.between}
+        return {v: self._next(v, partials, {*stops}) for v in stops if v is not self.output}
+
+    def _next(self, v: Value, partials: Any, stops: set[Value]) -> dict[Value, tuple[float, Any]]:
+        """The next quantities: the partial by v is a product along the expressions between."""
+        found = []
+        for user in dict.fromkeys(self.users[v]):
+            number, rule = partials[user][v]
+            while user not in stops:
+                (after,) = self.users[user]
+                number, rule = partials[after][user][0] * number, partials[after][user][1] * rule
+                user = after
+            found.append((user, number, rule))
+        return _added_up(found)
+
+    def _check_readable(self, rows: Collection[Value]) -> None:
+        if len(rows) <= MOST_ROWS:
+            return
+        name, of = self.leaf.label or "leaf", self.output.label or "output"
+        near = [v for v in self.between[: MOST_ROWS // 2] if v.label and v is not self.leaf]
+        part = near[-1].label if near else "part"
+        where = "" if near else f", where part is a Value between {name} and {of}"
+        raise ValueError(
+            f"a chain of {len(rows):,} quantities is too long to read (the limit is {MOST_ROWS}): explain a"
+            f" part of it, such as explain({part}, {name}){where}"
+        )
 
 
 def natural(name: str) -> list[Any]:
@@ -98,8 +145,8 @@ def natural(name: str) -> list[Any]:
     return [(part.isdigit(), int(part) if part.isdigit() else part) for part in re.split(r"(\d+)", name)]
 
 
-def _added_by_operand(partials: Iterable[tuple[Value, float, Any]]) -> dict[Value, tuple[float, Any]]:
-    """The partials of one Value; of an operand that it has twice, their sum."""
+def _added_up(partials: Iterable[tuple[Value, float, Any]]) -> dict[Value, tuple[float, Any]]:
+    """Partials by what they are of; of what is there twice, the sum."""
     found: dict[Value, tuple[float, Any]] = {}
     for v, number, rule in partials:
         before = found.get(v)
@@ -107,23 +154,7 @@ def _added_by_operand(partials: Iterable[tuple[Value, float, Any]]) -> dict[Valu
     return found
 
 
-def _ways(v: Value, users: Any, partials: Any, stops: Iterable[Value]) -> dict[Value, tuple[float, Any]]:
-    """The next quantities, each with the partial by v: a product along the expressions between."""
-    found: dict[Value, tuple[float, Any]] = {}
-    stops = set(stops)
-    for user in dict.fromkeys(users[v]):
-        number, rule = partials[user][v]
-        while user not in stops:
-            (after,) = users[user]
-            number, rule = partials[after][user][0] * number, partials[after][user][1] * rule
-            user = after
-        before = found.get(user)
-        found[user] = (before[0] + number, before[1] + rule) if before else (number, rule)
-    return found
-
-
-def _between(order: list[Value], output: Value, leaf: Value) -> list[Value]:
-    """The Values through which the gradient comes from the output to the leaf, operands first."""
+def _between(output: Value, leaf: Value) -> list[Value]:
     found: dict[Value, None] = {}
     for v in topological_order(output, gradient_only=True):
         through = [o for o, partial in operands(v) if partial is not None and isinstance(o, Value)]
@@ -132,24 +163,11 @@ def _between(order: list[Value], output: Value, leaf: Value) -> list[Value]:
     if output in found:
         return list(found)
     name, of = leaf.label or "it", output.label or "the output"
-    if leaf not in {*order}:  # by identity, as == compares numbers
+    if leaf not in {*topological_order(output)}:
         raise ValueError(f"the derivative is 0: {of} was not computed from {leaf.label or repr(leaf)}")
     raise ValueError(
         f"the derivative is 0: {of} depends on {name} only through comparisons, steps or detach(), and no"
         " gradient flows back through these"
-    )
-
-
-def _check_readable(between: list[Value], rows: Any, output: Value, leaf: Value) -> None:
-    if len(rows) <= MOST_ROWS:
-        return
-    name, of = leaf.label or "leaf", output.label or "output"
-    near = [v for v in between[: MOST_ROWS // 2] if v.label and v is not leaf]
-    part = near[-1].label if near else "part"
-    where = "" if near else f", where part is a Value between {name} and {of}"
-    raise ValueError(
-        f"a chain of {len(rows):,} quantities is too long to read (the limit is {MOST_ROWS}): explain a part"
-        f" of it, such as explain({part}, {name}){where}"
     )
 
 
@@ -201,9 +219,7 @@ def explain_over_rows(
     shares = [part(slice(row, row + 1)) for row in range(n)]
     largest = int(np.argmax(np.abs(shares))) if n else 0
     output, leaves = program.example(largest, *arrays, **named)
-    if output.row and not output.label:
-        output.label = f"{title}[{largest}]" if n else title
-    one = explain(output, leaf, data=leaves, digits=digits)
+    one = _explained(output, leaf, leaves, digits, f"{title}[{largest}]" if n else title)
     place, numbers = found.adjoint_place(leaf), found.run(*arrays, *named.values())
     entry = Entries(found, Quantities(program.graph, found), title).entry(place, numbers) if place else None
     value = float(gradient[i][index])

@@ -30,6 +30,7 @@ class Quantities:
         found: Matrices,
         meetings: Collection[Value] = (),
         most_operations: int = MOST_OPERATIONS,
+        title: str = "",
     ):
         self.output, self.order = output, topological_order(output)
         self.names: dict[Value, str] = {}
@@ -37,7 +38,7 @@ class Quantities:
         self._taken: set[str] = set()
         self._symbols: dict[Any, Any] = {}
         is_quantity = {array.name: array.quantity for array in found.arrays}
-        self._name(output, output.label or "L")
+        self._name(output, title or output.label or "L")
         for v in self.order:
             if v.label and v is not output:
                 self._name(v, v.label)

@@ -1,5 +1,7 @@
 """Derivations: the short forms of textbooks come out, and what is shown is the derivative."""
 
+import functools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,7 +10,7 @@ from test_explain import evaluated
 
 from autograd import Value, derivation, grad, maximum, ops
 from autograd.learn.derivation import DEFINITIONS
-from autograd.learn.formula import Name, Number, substituted
+from autograd.learn.formula import Name, Number, names_in, substituted
 
 
 @pytest.mark.parametrize(
@@ -95,13 +97,45 @@ def test_results_of_random_functions_are_their_derivatives(steps):
     if max(abs(f(Value(x)).data) for x in (-4.0, 0.0, 4.0)) > 1e3:
         return
     d = derivation(f)
+    if not {*names_in(d.result)} <= {"x", d.function}:
+        assert not d.is_short  # it would be too long, and is in the pieces
+        return
     for x in (-2.3, 0.4, 1.9):
         numbers = {Name("x"): Number(x), Name(d.function): Number(f(Value(x)).data)}
         found = evaluated(substituted(d.result, numbers))
         assert found == pytest.approx(grad(f)(x), rel=1e-9, abs=1e-12), text
 
 
+def test_names_do_not_meet():
+    a, w1, w2 = Value(3.0, "a"), Value(2.0, "w"), Value(5.0, "w")
+    assert str(derivation(lambda x: a * x + 1.0).result) == "a"
+    assert str(derivation(lambda x: (w1 * x).sin() + w2).result) == "cos(w#2 · x) · w#2"
+    assert derivation(lambda x: (1.0 + x.exp()) ** 2, "u").function == "y"
+    assert derivation(lambda x: x.sin() * (w1 * 2.0) * Value(5.0)).largest_difference < 1e-6
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: (x * (1.0 / 3.0)).tanh() + x.tanh(),
+        lambda x: (0.001 * x).exp() + x.tanh(),
+        lambda x: functools.reduce(lambda y, _: 0.5 * y * (1.0 - y), range(10), x),
+        lambda x: functools.reduce(lambda y, _: y * y.sin(), range(20), x),
+        lambda x: functools.reduce(lambda y, _: y * (1.0 / 3.0) * x, range(25), x),
+        lambda x: 1e-200 * (1e-200 * x * x) + x,
+        lambda x: 2.0 ** (x / 1.4) * x,
+    ],
+)
+def test_what_has_no_short_form_ends_soon(f):
+    d = derivation(f)
+    assert d.largest_difference < 1e-5 and len(str(d)) < 20_000
+
+
 def test_what_cannot_be_derived_says_why():
+    with pytest.raises(ValueError, match="differences say nothing sure"):
+        derivation(lambda x: (1000.0 * x).sin())
+    with pytest.raises(ValueError, match=r"a detach\(\)"):
+        derivation(lambda x: x * x.detach())
     with pytest.raises(KeyError, match="no primitive is called 'relu6'; there are add, sub"):
         derivation("relu6")
     with pytest.raises(TypeError, match=r"not 3$"):

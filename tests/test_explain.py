@@ -10,7 +10,7 @@ from programs import VALUES, programs
 
 import autograd
 import nn
-from autograd import Value, explain, maximum, ops, where
+from autograd import Value, dot, explain, maximum, ops, where
 from autograd.learn.formula import Name, Number, Text, substituted
 from autograd.program import matrices
 from nn.picture import example_graph
@@ -265,8 +265,66 @@ def test_as_many_rows_as_quantities_and_not_as_paths():
     assert len(e.rows) < 140 and max(map(len, str(e).splitlines())) < 160
 
 
+def test_programs_of_other_kinds():
+    b = Value(0.4, "b")
+
+    @autograd.compile
+    def loss(x, y):
+        return (b * x - y) ** 2 + 0.1 * b * b
+
+    e = loss.explain(b, y=[1.0, 2.0, 3.0], x=[0.1, 0.5, -0.3])  # by name, in another order
+    assert e.value == pytest.approx(e.entry.value) and "x[n]" in str(e.entry.formula)
+    assert "The sum over the rows in this" in str(e)
+    tables = [Value(x, f"t[{i}]") for i, x in enumerate((0.1, 0.2, 2.0))]
+    look_up = autograd.compile(lambda i, y: (tables[int(i)] - y) ** 2)
+    e = look_up.explain(tables[2], [0, 1, 2], [0.3, 0.5, 2.0])  # only the last row depends on it, by 0
+    assert e.value == 0.0 and e.example == 2 and e.output == "f"
+    b.label = "loss[0]"  # as the rows of the result are called
+    e = loss.explain(b, [0.1, 0.2], [1.0, 2.0])
+    assert (e.output, e.quantity) == ("mean_loss", "loss[0]")
+    x = np.random.default_rng(0).normal(size=(3, 2, 2))
+    w = [[Value(0.1 * (i + 2 * j + 1), f"w1[{i},{j}]") for j in range(2)] for i in range(2)]
+
+    def grid(x):
+        terms = [(i, j) for i in range(2) for j in range(2)]
+        return sum((0.3 * dot(w[j], x[i])).tanh() * (1.0 + 0.1 * (2 * i + j)) for i, j in terms)
+
+    program = autograd.compile(grid)
+    e = program.explain(w[0][0], x)
+    assert e.value == program.value_and_grad(x)[1][0].flat[0] == pytest.approx(e.entry.value)
+
+
+def test_partial_derivatives_along_one_way_have_no_name_of_the_whole():
+    x = Value(0.5, "x")
+    h = labelled(x.tanh(), "h")
+    assert "∂L/∂x = h + ∂L/∂h · ∂h/∂x" in str(explain(h * x, x))
+    u, v = Value(1.5, "u"), Value(0.3, "v")
+    q = ((((v + 1.0).sin() + v).cos() * 2.0 + v).sin() + 1.0).cos()
+    assert {name for name, _ in explain(u * u * q, u).definitions} == {"L", "v1"}  # v1 is used in L's
+    z = labelled(x * u, "z")
+    assert explain(x.sin() - z * u.sin(), z).entry is None  # the program has its negative
+    assert str(explain(u ** Value(2.0, "k"), u).rows[0].ways[0].rule) == "k · u^(k − 1)"
+
+
+def test_arrays_have_the_learners_names():
+    w = [[Value(0.1 * (i + j + 1), f"w[{i},{j}]") for j in range(2)] for i in range(2)]
+    x = [Value(0.5, "x[0]"), Value(-0.2, "x[1]")]
+    for names, array in ((("a[0]", "a[1]"), "a"), (("h1[1]", "h1[0]"), "h1_2")):
+        h = [labelled(dot(row, x).tanh(), name) for row, name in zip(w, names)]
+        program = matrices((h[0] - 2.0 * h[1]) ** 2, {"x": x})
+        assert program.place(h[0]).array == array
+
+
 def test_what_cannot_be_explained_says_why():
     a, b = Value(2.0, "a"), Value(3.0, "b")
+    for data, error, said in (
+        ([a], TypeError, "data is a dict from names to Values"),
+        ({"q": [a, a]}, ValueError, "twice, the second time in 'q'"),
+    ):
+        with pytest.raises(error, match=said):
+            explain(a * b, b, data=data)
+    with pytest.raises(ValueError, match="digits is a whole number from 1 to 17, not -1"):
+        explain(a * b, b, digits=-1)
     with pytest.raises(TypeError, match=r"explain takes Values, not float 3\.0"):
         explain(3.0, a)
     with pytest.raises(ValueError, match="the derivative is 0: y was not computed from b"):

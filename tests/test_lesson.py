@@ -317,8 +317,8 @@ def test_keys_links_languages_and_clicks(opened):
     _, L, clusters = lab()
     tab = opened(lesson(L, clusters=clusters), "#step=48&mode=element&pick=w2[2,1]")
     assert tab.evaluate("[at, mode, N[picked].n]") == [48, "element", "w2[2,1]"]
-    for key, at, mode in [("ArrowRight", 49, "element"), ("ArrowLeft", 48, "element"), ("m", 7, "matrix"),
-                          ("End", 9, "matrix"), ("Home", 0, "matrix"), ("e", 0, "element")]:  # fmt: skip
+    for key, at, mode in [("ArrowRight", 49, "element"), ("ArrowLeft", 48, "element"), ("m", 8, "matrix"),
+                          ("End", 10, "matrix"), ("Home", 0, "matrix"), ("e", 0, "element")]:  # fmt: skip
         tab.keyboard.press(key)
         assert tab.evaluate("[at, mode]") == [at, mode], key
         assert f"step={at}&mode={mode}&pick=w2[2,1]" in tab.url
@@ -332,8 +332,8 @@ def test_keys_links_languages_and_clicks(opened):
     assert "矩陣" in tab.inner_text("#matrix") and tab.evaluate("document.documentElement.lang") == "zh-Hant"
     missing = tab.evaluate("Object.keys(WORDS.en).filter(k => typeof WORDS.en[k] !== typeof WORDS.zh[k])")
     assert missing == []
-    tab.evaluate("location.hash = '#step=8&mode=matrix&lang=en'")
-    tab.wait_for_function("at === 8 && mode === 'matrix'")
+    tab.evaluate("location.hash = '#step=9&mode=matrix&lang=en'")
+    tab.wait_for_function("at === 9 && mode === 'matrix'")
     tab.locator("#matrices td").nth(2).click()
     assert "delta1[2]" in tab.inner_text("#now") and tab.evaluate("mode") == "matrix"
     tab.locator("#lines li").nth(1).click()

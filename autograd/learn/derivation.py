@@ -17,8 +17,8 @@ from typing import Any
 
 from .. import ops
 from ..ops import TABLE, Primitive
-from .formula import SIGNS, Formula, LaTeX, MathML, Text
-from .working import POINTS, Step, Working
+from .formula import SIGNS, Formula, LaTeX, MathML, Text, tex_text
+from .working import Step, Working
 
 DEFINITIONS: dict[Primitive, Callable[[Any], Any]] = {  # of primitives by simpler ones
     ops.sigmoid: lambda x: 1.0 / (1.0 + (-x).exp()),
@@ -31,8 +31,9 @@ DEFINITIONS: dict[Primitive, Callable[[Any], Any]] = {  # of primitives by simpl
 class Derivation:
     """A derivative step by step: str() as text, latex(), and in a notebook with MathML.
 
-    `result` is the derivative, in a short form if one was found (`is_short`). It differs from differences by
-    `largest_difference` at most (of 1, or of the derivative where that is larger), at 1,000 points.
+    `result` is the derivative, in a short form if one was found (`is_short`). At so many `points` it differs
+    from differences of the function by at most `largest_difference` of itself or, where it is small, of a
+    thousandth of its largest.
     """
 
     function: str
@@ -40,6 +41,7 @@ class Derivation:
     result: Formula
     is_short: bool
     largest_difference: float
+    points: int
 
     def __str__(self) -> str:
         writer, out = Text(6), []
@@ -57,7 +59,7 @@ class Derivation:
     @property
     def _checked(self) -> str:
         return (
-            f"Check: at {POINTS:,} points this and differences of the function agree, to"
+            f"Check: at {self.points:,} points this and differences of the function agree, to"
             f" {self.largest_difference:.0e}."
         )
 
@@ -65,7 +67,7 @@ class Derivation:
         """The equations as LaTeX: an `aligned` environment."""
         writer, lines = LaTeX(6), []
         for step in self.steps:
-            lines.append(rf"&\text{{{step.rule.replace('′', chr(39))}}}")
+            lines.append(rf"&\text{{{tex_text(step.rule)}}}")
             for parts in step.equations:
                 left, *rest = map(writer.write, parts)
                 lines.append(rf"&\qquad {' = '.join([left, *rest])}")
@@ -106,6 +108,5 @@ def derivation(f: str | Callable[[Any], Any], name: str = "") -> Derivation:
     own = getattr(f, "__name__", "")
     working = Working(f, name or (own if own.isidentifier() else "y"))
     result = working.result()
-    return Derivation(
-        working.name, tuple(working.steps), result.formula, result.is_short, working.check(result)
-    )
+    worst, points = working.check(result)
+    return Derivation(working.name, tuple(working.steps), result.formula, result.is_short, worst, points)

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ..ops import TABLE
+from ..ops import Primitive, where
 from ..program import Matrices, Place
-from .formula import Call, Formula, Negative, Number, Over, added, applied, multiplied, names_in, substituted
+from .formula import Formula, Negative, Number, Over, added, applied, multiplied, names_in, substituted
 from .quantities import Quantities, entry_name, name_of
 
 
@@ -71,8 +71,8 @@ class Entries:
         terms = [[self._factor(x) for x in term] for term in element.terms]
         if not terms:  # it is given
             return name_of(array, index)
-        if element.row:
-            return _of_table_row(element.row, terms[0])
+        if element.primitive:
+            return _of_table_row(element.primitive, terms[0])
         total = added([multiplied(term) for term in terms])
         return Over("n", total) if element.over_rows else total
 
@@ -88,8 +88,10 @@ class Entries:
             found = self.formula(x.array, x.index)
         return Negative(found) if x.sign < 0.0 else found
 
-    def entry(self, place: Place, numbers: Mapping[str, np.ndarray]) -> Entry:
-        """The entry at a place of an array that is no row's, with its number in a run."""
+    def entry(self, place: Place | None, numbers: Mapping[str, np.ndarray]) -> Entry | None:
+        """The entry at a place of an array that is no row's, with its number in a run; None of a negative."""
+        if place is None or place.sign < 0.0:
+            return None
         array, formula = self._arrays[place.array], self.formula(place.array, place.index)
         known: dict[Formula, Formula] = {
             name_of(a.name, index): Number(float(numbers[a.name][index]))
@@ -164,8 +166,5 @@ class Entries:
         return x.sign * numbers[x.array][index]
 
 
-def _of_table_row(row: str, operands: list[Formula]) -> Formula:
-    """A row of the table by its name; one of a user's own is a function of that name."""
-    if row not in TABLE:
-        return Call(row, tuple(operands))
-    return applied(TABLE[row], [operands[0], tuple(operands[1:])] if row == "where" else operands)
+def _of_table_row(row: Primitive, operands: list[Formula]) -> Formula:
+    return applied(row, [operands[0], tuple(operands[1:])] if row is where else operands)

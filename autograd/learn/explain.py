@@ -13,7 +13,7 @@ applied to Values that are called by their names.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -24,8 +24,8 @@ from ..program import Program, matrices
 from ..value import Value, slopes
 from .entry import Entries
 from .explanation import Explanation, Row, Way
-from .formula import Formula, Name, Number, Partial, Quotient, added, formula
-from .quantities import Quantities, leaves_by_name, simplified
+from .formula import Formula, Name, Number, Partial, Quotient, added, formula, names_in
+from .quantities import Quantities, leaves_by_name, simplified_here
 
 MOST_ROWS = 200  # that anyone reads
 
@@ -46,7 +46,7 @@ def explain(
     for v in (output, leaf):
         if not isinstance(v, Value):
             raise TypeError(f"explain takes Values, not {type(v).__name__} {v!r:.80}")
-    return _explained(output, leaf, leaves_by_name(data or {}), digits)
+    return _explained(output, leaf, leaves_by_name({} if data is None else data), _checked_digits(digits))
 
 
 def _explained(
@@ -69,13 +69,13 @@ def _explained(
     rows = []
     for v in sorted(ways, key=turn):
         on = [
-            Way(names[stop], gradient[stop], formula(simplified(rule)), number)
+            Way(names[stop], gradient[stop], formula(simplified_here(rule)), number)
             for stop, (number, rule) in sorted(ways[v].items(), key=lambda way: turn(way[0]))
         ]
         place = entries.written(found.adjoint_place(v))
         rows.append(Row(names[output], names[v], tuple(on), gradient[v], place))
-    place_of_leaf = found.adjoint_place(leaf)
-    shown = [v for v in sorted(distance, key=turn, reverse=True) if v in quantities.invented and v.row]
+    used = [name for row in rows for way in row.ways for name in names_in(way.rule)]
+    used += [names[v] for v in sorted(distance, key=turn, reverse=True)]
     known: dict[Formula, Formula] = {Name(name): Number(v._data) for v, name in names.items()}
     known |= {Partial(names[output], name): Number(gradient[v]) for v, name in names.items()}
     return Explanation(
@@ -83,11 +83,28 @@ def _explained(
         quantity=names[leaf],
         value=gradient[leaf],
         rows=tuple(rows),
-        entry=entries.entry(place_of_leaf, found.run()) if place_of_leaf else None,
-        definitions=tuple((names[v], quantities.definition(v)) for v in shown),
+        entry=entries.entry(found.adjoint_place(leaf), found.run()),
+        definitions=tuple(_definitions(quantities, used)),
         known=known,
         digits=digits,
     )
+
+
+def _definitions(quantities: Quantities, used: list[str]) -> Iterator[tuple[str, Formula]]:
+    """How the quantities without a label are computed: those used, and those that their definitions use."""
+    invented = {quantities.names[v]: v for v in quantities.order if v in quantities.invented and v.row}
+    found: dict[str, Formula] = {}
+    for name in used:  # which grows
+        if name in invented and name not in found:
+            found[name] = quantities.definition(invented[name])
+            used += names_in(found[name])
+    yield from ((name, found[name]) for name in invented if name in found)
+
+
+def _checked_digits(digits: Any) -> int:
+    if type(digits) is not int or not 1 <= digits <= 17:
+        raise ValueError(f"digits is a whole number from 1 to 17, not {digits!r:.80}")
+    return digits
 
 
 class _Paths:
@@ -202,11 +219,11 @@ def explain_over_rows(
         raise TypeError(f"explain takes a Value, not {type(leaf).__name__} {leaf!r:.80}")
     _, gradient = program.value_and_grad(*arrays, **named)
     at = {v: (i, index) for i, leaves in enumerate(program.leaves) for index, v in np.ndenumerate(leaves)}
-    title = getattr(program, "__name__", "loss")
+    title = _free_title(program)
     if leaf not in at:
         raise ValueError(f"the derivative is 0: {title} was not computed from {leaf.label or repr(leaf)}")
     i, index = at[leaf]
-    found = program.matrices
+    found, data = program.matrices, program.data(*arrays, **named)
     given = [np.asarray(array) for array in (*arrays, *named.values())]
     n = len(given[0]) if given else 0
 
@@ -217,13 +234,22 @@ def explain_over_rows(
         return float(grads[i][index])
 
     shares = [part(slice(row, row + 1)) for row in range(n)]
-    largest = int(np.argmax(np.abs(shares))) if n else 0
-    output, leaves = program.example(largest, *arrays, **named)
-    one = _explained(output, leaf, leaves, digits, f"{title}[{largest}]" if n else title)
-    place, numbers = found.adjoint_place(leaf), found.run(*arrays, *named.values())
-    entry = Entries(found, Quantities(program.graph, found), title).entry(place, numbers) if place else None
+    largest, one = 0, None
+    for largest in np.argsort(-np.abs(shares), kind="stable").tolist() or [0]:
+        output, leaves = program.example(largest, *arrays, **named)
+        try:
+            name = f"{title}[{largest}]" if n > 1 else title
+            one = _explained(output, leaf, leaves, _checked_digits(digits), name)
+            break
+        except ValueError as error:  # this row alone may not depend on the leaf
+            if largest == n - 1 or shares[largest] or "the derivative is 0" not in str(error):
+                raise
+    assert one
+    meetings = {leaf, *_Paths(program.graph, leaf).meetings} if _depends(program.graph, leaf) else {leaf}
+    quantities = Quantities(program.graph, found, meetings, title=f"{title}[n]")
+    entry = Entries(found, quantities, title).entry(found.adjoint_place(leaf), found.run(*data.values()))
     value = float(gradient[i][index])
-    if not n:
+    if n < 2:
         return replace(one, entry=entry, value=value)
     weight = 1.0 / n if program.reduce == "mean" else 1.0
     name = one.quantity
@@ -242,6 +268,22 @@ def explain_over_rows(
         one, output=title, value=value, rows=tuple(rows), entry=entry, known=known, example=largest,
         definitions=definitions,
     )  # fmt: skip
+
+
+def _free_title(program: Program) -> str:
+    """The name of the program's result, which no label of its graph has."""
+    name = getattr(program, "__name__", "loss")
+    name = name if name.isidentifier() else "f"
+    stems = {v.label.partition("[")[0] for v in topological_order(program.graph)}
+    return next(
+        title
+        for title in (name, f"{program.reduce}_{name}", f"{program.reduce}_of_{name}")
+        if title not in stems
+    )
+
+
+def _depends(output: Value, leaf: Value) -> bool:
+    return leaf in {*topological_order(output, gradient_only=True)}
 
 
 Program.explain = explain_over_rows

@@ -54,7 +54,10 @@ class Row:
         own, symbols, rules, factors = Partial(self.output, self.quantity), [], [], []
         for way in self.ways:
             before = None if way.through == self.output else Partial(self.output, way.through)
-            symbols.append(multiplied([before, Partial(way.through, self.quantity)]))
+            step: Formula = Partial(way.through, self.quantity)
+            if step == own and len(self.ways) > 1:  # the partial along this way alone is no ∂L/∂x
+                step = way.rule
+            symbols.append(multiplied([before, step]))
             rules.append(multiplied([before, way.rule]))
             factors.append(multiplied([before and Number(way.arriving), Number(way.partial)]))
         lines = [added(symbols), added(rules), substituted(added(rules), known), added(factors)]
@@ -128,7 +131,7 @@ def _block(left: str, lines: Iterable[Formula | str], writer: Text, indent: str 
     for i, line in enumerate(lines):
         text, pad = "", " " * len(left)
         for term in [line] if isinstance(line, str) else writer.terms(line):
-            if len(text) + len(term) > 90:
+            if text and len(text) + len(term) > 90:
                 out.append(text)
                 text = f"{indent}{pad}  {term}"
             else:
@@ -149,14 +152,26 @@ def _in_text(e: Explanation) -> str:
         last = result.write(Number(row.value)) + (f" = {row.place}" if row.place else "")
         out += _block(str(Partial(row.output, row.quantity)), [*row.lines(e.known), last], writer)
     if e.entry:
-        lines: list[Formula | str] = [e.entry.formula, *([] if e.entry.rows else [e.entry.numbers])]
+        given = [] if str(e.entry.formula) == e.entry.name else [e.entry.formula]
+        lines: list[Formula | str] = [*given, *([] if e.entry.rows else [e.entry.numbers])]
         lines.append(result.write(Number(e.entry.value)))
         out += ["", "In the matrix program:", "", *([f"    {e.entry.line}", ""] if e.entry.line else [])]
         out += _block(e.entry.name, lines, writer, "    ")
-        out += ["", *(f"    {line}" for line in _as_table(e))] if e.entry.rows else []
+        if e.entry.rows:
+            out += ["", *([f"    {_PART}"] if _is_part(e) else []), *(f"    {line}" for line in _as_table(e))]
         meanings = [f"    {name} is {meaning}" for name, meaning in e.entry.meanings]
         out += ["", *meanings] if meanings else []
     return "\n".join(out)
+
+
+_PART = "The sum over the rows in this, row by row:"
+
+
+def _is_part(e: Explanation) -> bool:
+    """Whether the sum over the rows is but a part of the entry."""
+    assert e.entry and e.entry.rows
+    total = float(e.entry.rows.products.sum())
+    return abs(total - e.entry.value) > 1e-9 * abs(e.entry.rows.products).sum()
 
 
 def _cells(e: Explanation) -> list[list[str]]:
@@ -223,7 +238,7 @@ def _in_html(e: Explanation) -> str:
             head, *body = [[html.escape(cell) for cell in line] for line in _cells(e)]
             lines = [f"<tr>{''.join(f'<th>{cell}</th>' for cell in head)}</tr>"]
             lines += [f"<tr>{''.join(f'<td>{cell}</td>' for cell in line)}</tr>" for line in body]
-            parts.append(f"<table>{''.join(lines)}</table>")
+            parts.append(f"{f'<p>{_PART}</p>' if _is_part(e) else ''}<table>{''.join(lines)}</table>")
         meanings = [f"<code>{html.escape(name)}</code> is {html.escape(m)}" for name, m in e.entry.meanings]
         parts += [f"<p>{'<br>'.join(meanings)}</p>"] if meanings else []
     return f"<div>{''.join(parts)}</div>"

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import ops
+from ..ops import TABLE
 from ..value import Value
 
 
@@ -123,7 +124,8 @@ def applied(row: ops.Primitive, operands: list[Any]) -> Formula:
     if rule:
         return rule(*operands)
     flat = [each for o in operands for each in (o if type(o) is tuple else (o,))]
-    return Call(SIGNS.get(row, row.name), tuple(flat))
+    own = TABLE.get(row.name, row) is not row  # a user's, with a name of the table
+    return Call(SIGNS.get(row, f"own_{row.name}" if own else row.name), tuple(flat))
 
 
 def _times(x: Formula, y: Formula) -> Formula:
@@ -236,7 +238,7 @@ class Text:
             text = number_text(f.value, self.digits)
             return self.number(text), SUM if text.startswith("−") else FACTOR if "e" in text else ATOM
         if isinstance(f, Name):
-            return self.name(f.text), ATOM
+            return self.name(f.text), ATOM if re.fullmatch(r"[\w.,#′…\[\]]+", f.text) else SUM - 5
         if isinstance(f, Partial):
             return self.partial(self.name(f.upper), self.name(f.lower)), ATOM
         if isinstance(f, Sum):
@@ -268,7 +270,7 @@ class Text:
         texts = [self.write(f.terms[0], SUM)]
         for term in f.terms[1:]:
             if isinstance(term, Negative):
-                texts.append(self.minus + self.write(term.operand, TERM))
+                texts.append(self.minus + self.write(term.operand, TERM + 1))
             else:
                 texts.append(self.plus + self.write(term, SUM + 5))
         return texts
@@ -277,7 +279,8 @@ class Text:
         """The factors; a name and a sum of it stand side by side, h(1 − h), others with a sign between."""
         text = self.write(f.factors[0], FACTOR)
         for before, factor in zip(f.factors, f.factors[1:]):
-            beside = isinstance(before, Name) and isinstance(factor, Sum) and before.text in names_in(factor)
+            name = before.text if isinstance(before, Name) and before.text not in TABLE else ""
+            beside = isinstance(factor, Sum) and name in names_in(factor)
             text += ("" if beside else self.times) + self.write(factor, FACTOR)
         return text
 
@@ -303,9 +306,12 @@ class Text:
 
     def power(self, f: Power) -> str:
         base, exponent = self.write(f.base, ATOM), self.write(f.exponent)
+        if isinstance(f.exponent, Number):
+            exponent = number_text(f.exponent.value, 12)
         if re.fullmatch(r"−?\d+", exponent):
             return base + exponent.translate(str.maketrans("0123456789−", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻"))
-        return f"{base}^{self.write(f.exponent, ATOM)}"
+        written = f"({exponent})" if exponent.startswith("−") else exponent
+        return f"{base}^{written if isinstance(f.exponent, Number) else self.write(f.exponent, ATOM)}"
 
     def exponential(self, exponent: Formula) -> tuple[str, int]:
         return f"exp({self.write(exponent)})", ATOM
@@ -329,6 +335,11 @@ _GREEK = {
 _LETTERS = {letter: name for name, letter in _GREEK.items()}
 
 
+def as_xml(text: str) -> str:
+    """The text without characters that XML cannot hold."""
+    return re.sub("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)
+
+
 def _parts(name: str) -> tuple[str, str, str]:
     """A name's letters, what stands behind them, and its index: ("w", "2", "2,1") of w2[2,1]."""
     match = re.fullmatch(r"([^\W\d_]+?)_?(\d*|(?<=_)\w+)(?:\[([^\[\]]*)\])?", name)
@@ -345,7 +356,7 @@ class MathML(Text):
     has_fractions = True
 
     def name(self, name: str) -> str:
-        letters, behind, index = _parts(name)
+        letters, behind, index = _parts(as_xml(name))
         base = f"<mi>{html.escape(letters)}</mi>"
         if behind and index:
             above = f"<mrow><mo>(</mo><mn>{behind}</mn><mo>)</mo></mrow>"
@@ -388,12 +399,16 @@ class MathML(Text):
         return f"<munder><mo>∑</mo><mi>{index}</mi></munder>{body}"
 
 
-_TEX_SPECIAL = {c: rf"\{c}" for c in "#$%&_{}"} | {
-    "\\": r"\backslash ",
-    "^": r"\hat{}",
-    "~": r"\sim ",
-    "−": "-",
-}
+_TEX = {c: rf"\{c}" for c in "#$%&_{}"} | {"−": "-", "′": "'"}
+_TEX_IN_FORMULAS = _TEX | {"\\": r"\backslash ", "^": r"\hat{}", "~": r"\sim "}
+_TEX_IN_FORMULAS |= {letter: f"\\{name} " for letter, name in _LETTERS.items()}
+_TEX_IN_TEXT = _TEX | {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}
+_TEX_IN_TEXT |= {letter: f"$\\{name}$" for letter, name in _LETTERS.items()}
+
+
+def tex_text(words: str) -> str:
+    """Words for LaTeX's text mode."""
+    return "".join(_TEX_IN_TEXT.get(c, c) for c in words)
 
 
 class LaTeX(Text):
@@ -415,7 +430,7 @@ class LaTeX(Text):
     def _escaped(text: str) -> str:
         if text in _LETTERS:
             return f"\\{_LETTERS[text]}"
-        return "".join(_TEX_SPECIAL.get(c, c) for c in text)
+        return "".join(_TEX_IN_FORMULAS.get(c, c) for c in text)
 
     def number(self, text: str) -> str:
         mantissa, e, exponent = text.replace("−", "-").partition("e")

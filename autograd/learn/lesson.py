@@ -42,7 +42,7 @@ from .formula import (
     Sum,
     formula,
 )
-from .quantities import Quantities, leaves_by_name, simplified
+from .quantities import Quantities, leaves_by_name, simplified_here
 
 MOST_NODES = 250
 LANGUAGES = ("en", "zh")
@@ -237,7 +237,7 @@ class _Page:
         return list(found.items())
 
     def _rule(self, v: Value, rule: Any) -> Any:
-        return self._tree(formula(simplified(rule)))
+        return self._tree(formula(simplified_here(rule)))
 
     def _tree(self, f: Formula) -> Any:
         """A formula as lists, each with what it is at its head; a Name is a node's place."""

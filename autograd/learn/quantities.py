@@ -62,7 +62,7 @@ class Quantities:
         unique, number = name, 1
         while unique in self._taken:
             number += 1
-            unique = f"{name}_{number}"
+            unique = f"{name}#{number}"
         self._taken.add(unique)
         self.names[v] = unique
         if unique != v.label:
@@ -125,18 +125,43 @@ def _record(row: ops.Primitive, operands: list[Any]) -> Value:
 
 
 def leaves_by_name(data: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Leaves that are data, a Value or a nested list of them by the name of each array, as arrays."""
+    """Leaves that are data, a Value or a nested list of them by the name of each array, as arrays.
+
+    TypeError for anything else, and ValueError for a Value that is there twice.
+    """
+    if not isinstance(data, Mapping):
+        raise TypeError(f"data is a dict from names to Values, not {data!r:.80}")
+    seen: set[Value] = set()
     arrays = {name: np.array(values, dtype=object) for name, values in data.items()}
     for name, array in arrays.items():
         for v in array.flat:
             if not isinstance(v, Value):
                 raise TypeError(f"data has Values, and not {v!r:.80}, as in {name!r}")
+            if v in seen:
+                raise ValueError(f"data has {v!r} twice, the second time in {name!r}")
+            seen.add(v)
     return arrays
 
 
 def simplified(x: Any) -> Any:
     """A Value of symbols, or a number, made shorter."""
     return simplify([x]).get(x, x) if isinstance(x, Value) else x
+
+
+def simplified_here(x: Any) -> Any:
+    """The same where |sgn y| is 1 here: the table's rules have that for y = 0."""
+    if not isinstance(x, Value):
+        return x
+    here: dict[Any, Any] = {}
+    for v in topological_order(x):
+        given = [tuple(here.get(o, o) for o in x) if type(x) is tuple else here.get(x, x) for x in (v.x, v.y)]
+        if v.row is ops.abs and v.x.row is ops.sign and v._data == 1.0:
+            here[v] = 1.0
+        elif v.row is ops.mul and 0.0 in [x for x in given if type(x) is float]:
+            here[v] = 0.0
+        elif v.row and any(a is not b for a, b in zip(given, (v.x, v.y))):
+            here[v] = _record(v.row, [x for x in given if x is not None])
+    return simplified(here.get(x, x))
 
 
 def entry_name(array: str, index: tuple[Any, ...]) -> str:

@@ -14,8 +14,14 @@ from .formula import Formula, Negative, Number, Power, Product, Quotient, Sum
 Polynomial = tuple[Fraction, ...]  # the coefficients of 1, u, u², ..., the last of them not 0
 
 
+MOST_TERMS, MOST_BITS = 24, 120  # beyond these nothing is short, and much takes long
+
+
 class Ratio:
-    """A quotient of polynomials without a common factor; the denominator's leading coefficient is 1."""
+    """A quotient of polynomials without a common factor; the denominator's leading coefficient is 1.
+
+    OverflowError is raised for one of a large degree or with large numbers.
+    """
 
     __slots__ = ("above", "below")
 
@@ -23,6 +29,9 @@ class Ratio:
         above, below = _trimmed(above), _trimmed(below)
         if not below:
             raise ZeroDivisionError("a quotient with the denominator 0")
+        bits = max(max(abs(c.numerator), c.denominator).bit_length() for c in (*above, *below))
+        if len(above) + len(below) > MOST_TERMS or bits > MOST_BITS:
+            raise OverflowError("this quotient of polynomials is too large")
         common = _common_divisor(above, below)
         above, below = _polynomial_quotient(above, common)[0], _polynomial_quotient(below, common)[0]
         self.above: Polynomial = tuple(c / below[-1] for c in above)
@@ -36,6 +45,8 @@ class Ratio:
     @classmethod
     def unknown(cls, power: int = 1) -> Ratio:
         """The unknown, or a power of it."""
+        if abs(power) > MOST_TERMS:
+            raise OverflowError("this power is too large")
         coefficients = [Fraction(0)] * abs(power) + [Fraction(1)]
         return cls(coefficients) if power >= 0 else cls([Fraction(1)], coefficients)
 
@@ -109,7 +120,7 @@ def polynomial_formula(coefficients: Sequence[Fraction], unknown: Formula) -> Fo
 
 def number_formula(c: Fraction) -> Formula:
     """A number; as a fraction, if its decimals do not end soon."""
-    if Fraction(f"{float(c):.6g}") == c:
+    if c.denominator == 1 or Fraction(f"{float(c):.6g}") == c:
         return Number(float(c))
     return Quotient(Number(float(c.numerator)), Number(float(c.denominator)))
 

@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import Any
 
 from .. import ops
-from ..graph import dependents, topological_order
+from ..graph import dependents, parents, topological_order
 from ..ops import Primitive
 from ..value import Value
 from .formula import (
@@ -35,7 +35,7 @@ from .quantities import partials_of, simplified
 from .ratio import Ratio, combination, polynomial_formula
 
 POINTS = 1000
-SHORT = 3  # terms
+SHORT, LONG = 3, 300  # terms, characters
 Numbers = Mapping[str, float]  # of x and the pieces
 
 
@@ -51,9 +51,8 @@ class Working:
     """A function's graph with a name for each piece, and what is found of its derivative."""
 
     def __init__(self, f: Callable[[Any], Any], name: str):
-        self.f, self.name = f, name
+        self.f, self.name = f, "y" if name in ("e", "u", "x") else name
         self.x, self.y = _graph_of(f)
-        letters = (c for c in _letters() if c not in ("e", "u", "x", name))
         self.same: dict[Value, Value] = {}  # of equal pieces, the first
         first: dict[Any, Value] = {}
         for v in self._all():
@@ -62,11 +61,24 @@ class Working:
         self.y = self.same[self.y]
         depending = dependents(topological_order(self.y), [self.x])
         self.pieces = [v for v in depending if v is not self.x and self.same[v] is v]
-        names = {v: name if v is self.y else next(letters) for v in self.pieces}
-        symbols = {v: Value(v._data, names.get(v, "x" if v is self.x else v.label)) for v in self._all()}
+        names = self._names()
+        symbols = {v: Value(v._data, names.get(v, "")) for v in self._all()}
         self.symbols = {v: symbols[self.same.get(v, v)] for v in symbols}
         self.rules = {v: self._rules(v) for v in self.pieces}
         self.steps: list[Step] = []
+        self.in_pieces: Formula | None = None  # the derivative in the pieces' own, if there are many ways
+
+    def _names(self) -> dict[Value, str]:
+        """Names of x, the pieces, and the Values from elsewhere that have a label: each its own."""
+        names = {self.x: "x"} | ({self.y: self.name} if self.y in {*self.pieces} else {})
+        taken = {"e", "u", "x", self.name}
+        for v in self._all():
+            if v.label and v not in names and v not in {*self.pieces}:
+                numbered = (f"{v.label}#{n}" if n > 1 else v.label for n in itertools.count(1))
+                names[v] = next(name for name in numbered if name not in taken)
+                taken.add(names[v])
+        letters = (c for c in _letters() if c not in taken)
+        return names | {v: next(letters) for v in self.pieces if v is not self.y}
 
     def _firsts(self, x: Any) -> Any:
         return tuple(map(self._firsts, x)) if type(x) is tuple else self.same.get(x, x)
@@ -75,13 +87,9 @@ class Working:
         return topological_order(self.y, self.x)
 
     def _symbol(self, x: Any) -> Any:
-        return (
-            tuple(map(self._symbol, x))
-            if type(x) is tuple
-            else self.symbols[x]
-            if isinstance(x, Value)
-            else x
-        )
+        if type(x) is tuple:
+            return tuple(map(self._symbol, x))
+        return self.symbols[x] if isinstance(x, Value) else x
 
     def _given(self, v: Value) -> list[Any]:
         return [self._symbol(o) for o in (v.x, v.y) if o is not None]
@@ -122,7 +130,7 @@ class Working:
             return Result(Number(number), lambda _: number)
         chain = self._chain()
         if len(self.pieces) == 1:
-            return Result(formula(chain), lambda numbers: _evaluated(chain, numbers))
+            return Result(formula(chain), _of_graph(chain))
         return self._undone(chain) or self._put_in(chain) or self._as_it_is(chain)
 
     def _chain(self) -> Any:
@@ -149,12 +157,16 @@ class Working:
         found: dict[Value, Any] = {self.x: 1.0}
         lines = []
         for v in self.pieces:
-            terms = [(o, rule, found[o]) for o, rule in self.rules[v].items()]
-            products = [[self._partial(v, o), None if o is self.x else self._prime(o)] for o, _, _ in terms]
-            found[v] = simplified(sum(rule * before for _, rule, before in terms))
-            lines.append((self._prime(v), added(list(map(multiplied, products))), formula(found[v])))
+            products, terms = [], []
+            for o, rule in self.rules[v].items():
+                prime = None if o is self.x else self._prime(o)
+                products.append(multiplied([self._partial(v, o), prime]))
+                terms.append(multiplied([formula(rule), prime]))
+            found[v] = sum(rule * found[o] for o, rule in self.rules[v].items())
+            self.in_pieces = added(terms)
+            lines.append((self._prime(v), added(products), self.in_pieces))
         self._say("The chain rule, piece by piece:", *lines)
-        return found[self.y]
+        return simplified(found[self.y])
 
     def _definition(self, v: Value) -> Formula:
         return applied(
@@ -187,7 +199,7 @@ class Working:
         found = _in_ratios(chain, known)
         if found is None or found.size > SHORT:
             return None
-        needed = set(names_in(formula(chain))) & lines.keys()
+        needed = {v.label for v in _leaves_of(chain)} & lines.keys()
         while True:  # and what is needed to find these
             more = {n for name in needed for n in names_in(lines[name][1]) if n in lines} - needed
             if not more:
@@ -196,10 +208,11 @@ class Working:
         if needed:
             self._say(f"Undo the definitions, from the outside in, so that all is in terms of {self.name}:",
                       *(line for name, line in lines.items() if name in needed))  # fmt: skip
-        put_in = substituted(formula(chain), {Name(name): line[2] for name, line in lines.items()})
         own = Name(self.name)
-        self._say("Put these in, and collect:",
-                  (self._derivative, put_in, found.formula(own), _factored(found, own)))  # fmt: skip
+        ratios: dict[Formula, Formula] = {Name(name): line[2] for name, line in lines.items()}
+        put_in = [] if self.in_pieces else [substituted(formula(chain), ratios)]
+        equation = (self._derivative, *put_in, found.formula(own), _factored(found, own))
+        self._say("Put these in, and collect:", equation)
         return Result(_factored(found, own), _at(found, self._itself))
 
     def _put_in(self, chain: Any) -> Result | None:
@@ -214,6 +227,8 @@ class Working:
                     return Result(own, _multiple(_at(times, _of_power(power)), self._itself))
                 continue
             if not isinstance(unknown, Call) or unknown.function != "exp":
+                if found.size > 2 * SHORT:
+                    return None
                 self._say("Put the definitions in, and collect:", (self._derivative, found.formula(unknown)))
                 return Result(found.formula(unknown), _at(found, _of_power(power)))
             u = Name("u")
@@ -221,11 +236,14 @@ class Working:
                       (self._derivative, found.formula(u)))  # fmt: skip
             made = []
             for base, ratio, value_of in self._bases(ratios, power):
-                for degree in (1, 2, 3):
-                    c = combination(found, [ratio**k for k in range(degree + 1)])
+                with contextlib.suppress(OverflowError):
+                    c = next(
+                        c
+                        for degree in (1, 2, 3)
+                        if (c := combination(found, [ratio**k for k in range(degree + 1)])) or degree == 3
+                    )
                     if c is not None:
                         made.append((Ratio(c), base, ratio, value_of))
-                        break
             made.sort(key=lambda each: each[0].size)
             if made and made[0][0].size < SHORT:
                 whole, base, ratio, value_of = made[0]
@@ -296,53 +314,55 @@ class Working:
         self, given: dict[Value, Ratio], exponents: Mapping[Value, Fraction] | None, roots: bool
     ) -> dict[str, Ratio]:
         """The pieces that are quotients of polynomials in the unknown, by name."""
-        found, one = {self.symbols[v].label: ratio for v, ratio in given.items()}, Ratio.of(1.0)
+        found = {self.symbols[v]: ratio for v, ratio in given.items()}
+        found |= {x: Ratio.of(x._data) for x in self.symbols.values() if not x.label}
         for v in self.pieces:
-            ratio = None
-            if exponents is not None and v.x in exponents and exponents[v.x].denominator == 1:
-                power = Ratio.unknown(int(exponents[v.x]))
-                if v.row is ops.exp:
-                    ratio = power
-                elif v.row is ops.sigmoid:
-                    ratio = power / (one + power)
-                elif v.row is ops.tanh:
-                    ratio = (power * power - one) / (power * power + one)
-            root = v.row is ops.sqrt or (v.row is ops.pow and v.y == 0.5)
-            if roots and root and found.get(self._symbol(v.x).label) == Ratio.unknown(2):
-                ratio = Ratio.unknown()
-            ratio = ratio or _applied_to_ratios(v.row, self._given(v), found)
-            if ratio is not None:
-                found[self.symbols[v].label] = ratio
-        return found
+            with contextlib.suppress(ZeroDivisionError, OverflowError):
+                root = v.row is ops.sqrt or (v.row is ops.pow and type(v.y) is float and v.y == 0.5)
+                ratio = _exponential(v, exponents) if exponents is not None else None
+                if roots and root and found.get(self._symbol(v.x)) == Ratio.unknown(2):
+                    ratio = Ratio.unknown()
+                ratio = ratio or _applied_to_ratios(v.row, self._given(v), found)
+                if ratio is not None:
+                    found[self.symbols[v]] = ratio
+        return {x.label: ratio for x, ratio in found.items() if x.label}
 
     def _as_it_is(self, chain: Any) -> Result:
-        """The derivative with the definitions put in, and no shorter."""
+        """The derivative with the definitions put in where that is not long, and no shorter."""
         inlined: dict[Formula, Formula] = {}
         for v in self.pieces:
-            inlined[self._name(v)] = substituted(self._definition(v), inlined)
-        whole = substituted(formula(chain), inlined)
-        self._say("Put the definitions in. No shorter form was found:", (self._derivative, whole))
-        return Result(whole, lambda numbers: _evaluated(chain, numbers), is_short=False)
+            definition = substituted(self._definition(v), inlined)
+            if len(str(definition)) < LONG:
+                inlined[self._name(v)] = definition
+        size: dict[Value, int] = {}  # of the expression that a Value is
+        for v in topological_order(chain) if isinstance(chain, Value) else ():
+            size[v] = 1 + sum(size[o] for o in parents(v))
+        if self.in_pieces and max(size.values(), default=0) > LONG:
+            whole = self.in_pieces
+        else:
+            whole = substituted(formula(chain), inlined)
+        self._say("No shorter form was found:", (self._derivative, whole))
+        return Result(whole, _of_graph(chain), is_short=False)
 
-    def check(self, result: Result) -> float:
-        """The largest difference to differences of f; ValueError if they do not agree."""
-        worst = 0.0
-        for x, slope in _slopes_of(self.f):
-            numbers = {"x": x}
+    def check(self, result: Result) -> tuple[float, int]:
+        """The largest difference to differences of f, and at how many points; ValueError if one is large."""
+        slopes = list(_slopes_of(self.f))
+        if not slopes:
+            raise ValueError("this cannot be checked: differences say nothing sure about its slope anywhere")
+        worst, least = 0.0, 1e-3 * max(abs(slope) for _, slope in slopes)
+        for x, slope in slopes:
             data: dict[Value, float] = {self.x: x}
-            for v in self._all():
-                if v is not self.x and v.row:
-                    data[v] = v.row.compute(*(_data(o, data) for o in (v.x, v.y) if o is not None))
-                    numbers[self.symbols[v].label] = data[v]
-            found = result.value(numbers)
-            off = abs(found - slope) / max(1.0, abs(slope))
-            worst = max(worst, off)
-            if not off < 1e-5:
+            for v in self.pieces:
+                data[v] = v.row.compute(*(_data(self._firsts(o), data) for o in (v.x, v.y) if o is not None))
+            found = result.value({self.symbols[v].label: number for v, number in data.items()})
+            off = abs(found - slope)
+            if not off <= 1e-4 * max(abs(slope), least):
                 raise ValueError(
                     f"at x = {x:g} the derivative of this graph is {found:g}, and differences of the function"
-                    f" say {slope:g}: its graph is another there, as that of code with branches is"
+                    f" say {slope:g}: there is a branch, a detach() or a wrong rule in it"
                 )
-        return worst
+            worst = max(worst, off / max(abs(slope), least) if off else 0.0)
+        return worst, len(slopes)
 
 
 @dataclass
@@ -400,19 +420,32 @@ def _graph_of(f: Callable[[Any], Any]) -> tuple[Value, Value]:
     raise ValueError(f"this function has no value where it was tried: {problem}") from problem
 
 
+def _exponential(v: Value, exponents: Mapping[Value, Fraction]) -> Ratio | None:
+    """exp, σ or tanh of a multiple of x, in the unknown whose powers these are."""
+    exponent = exponents.get(v.x)
+    if exponent is None or exponent.denominator != 1:
+        return None
+    power, one = Ratio.unknown(int(exponent)), Ratio.of(1.0)
+    if v.row is ops.exp:
+        return power
+    if v.row is ops.sigmoid:
+        return power / (one + power)
+    return (power * power - one) / (power * power + one) if v.row is ops.tanh else None
+
+
 def _slopes_of(f: Callable[[Any], Any]) -> Iterator[tuple[float, float]]:
-    """x and the slope there, by differences of five points, where these are sure of it."""
+    """x and the slope there, by differences of five points, where two widths agree: no kink is near."""
     found = 0
     for start, stop in ((-4.0, 4.0), (4.0, 12.0), (-12.0, -4.0)):
         for i in range(POINTS):
-            x = start + (i + 0.5) * (stop - start) / POINTS
-            slopes = []
+            x, slopes, size = start + (i + 0.5) * (stop - start) / POINTS, [], 0.0
             for h in (1e-3, 5e-4):
                 with contextlib.suppress(ArithmeticError):
-                    below2, below, above, above2 = (f(Value(x + k * h))._data for k in (-2, -1, 1, 2))
-                    slopes.append((8.0 * (above - below) - (above2 - below2)) / (12.0 * h))
-            if len(slopes) == 2 and abs(slopes[0] - slopes[1]) < 1e-8 * max(1.0, abs(slopes[0])):
-                yield x, slopes[0]  # and there is no kink or pole near
+                    values = [f(Value(x + k * h))._data for k in (-2, -1, 1, 2)]
+                    slopes.append((8.0 * (values[2] - values[1]) - (values[3] - values[0])) / (12.0 * h))
+                    size = max(size, *map(abs, values))
+            if len(slopes) == 2 and abs(slopes[0] - slopes[1]) <= 1e-7 * max(map(abs, slopes)) + 2e-12 * size:
+                yield x, slopes[0]
                 found += 1
             if found == POINTS:
                 return
@@ -424,41 +457,56 @@ def _data(x: Any, data: Mapping[Value, float]) -> Any:
     return data.get(x, x._data) if isinstance(x, Value) else x
 
 
-def _evaluated(x: Any, numbers: Mapping[str, float]) -> float:
-    """A Value of symbols, by their numbers."""
-    if not isinstance(x, Value):
-        return float(x)
-    data = {v: numbers.get(v.label, v._data) for v in topological_order(x) if not v.row}
-    for v in topological_order(x):
-        if v.row:
-            data[v] = v.row.compute(*(_data(o, data) for o in (v.x, v.y) if o is not None))
-    return data[x]
+def _of_graph(x: Any) -> Callable[[Numbers], float]:
+    """A Value of symbols, as a function of their numbers."""
+    order = topological_order(x) if isinstance(x, Value) else []
+
+    def number(numbers: Numbers) -> float:
+        data: dict[Value, float] = {}
+        for v in order:
+            given = (_data(o, data) for o in (v.x, v.y) if o is not None)
+            data[v] = v.row.compute(*given) if v.row else numbers.get(v.label, v._data)
+        return _data(x, data)
+
+    return number
+
+
+def _leaves_of(x: Any) -> list[Value]:
+    return [v for v in topological_order(x) if not v.row] if isinstance(x, Value) else []
 
 
 def _in_ratios(x: Any, known: Mapping[str, Ratio]) -> Ratio | None:
-    """A Value of symbols as a quotient of polynomials, if it is one."""
+    """A Value of symbols as a quotient of polynomials, if it is one, and no large one."""
     if not isinstance(x, Value):
         return Ratio.of(x)
-    if not x.row:
-        return known.get(x.label) if x.label else Ratio.of(x._data)
-    return _applied_to_ratios(x.row, [o for o in (x.x, x.y) if o is not None], known)
+    found: dict[Value, Ratio | None] = {}
+    try:
+        for v in topological_order(x):
+            if v.row:
+                found[v] = _applied_to_ratios(v.row, [o for o in (v.x, v.y) if o is not None], found)
+            else:
+                found[v] = known.get(v.label) if v.label else Ratio.of(v._data)
+    except (ZeroDivisionError, OverflowError):
+        return None
+    return found[x]
 
 
-def _applied_to_ratios(row: Primitive, operands: list[Any], known: Mapping[str, Ratio]) -> Ratio | None:
+def _applied_to_ratios(
+    row: Primitive, operands: list[Any], found: Mapping[Value, Ratio | None]
+) -> Ratio | None:
     """A row of the table applied to quotients of polynomials; None if that is none."""
+
+    def ratio(x: Any) -> Ratio | None:
+        return found.get(x) if isinstance(x, Value) else Ratio.of(x)
+
     if row is ops.pow and type(operands[1]) is float and operands[1].is_integer() and abs(operands[1]) < 20:
-        base = _in_ratios(operands[0], known)
-        return base ** int(operands[1]) if base is not None and (base.above or operands[1] > 0) else None
+        base = ratio(operands[0])
+        return None if base is None else base ** int(operands[1])
     rule = _OF_RATIOS.get(row)
     if rule is None:
         return None
-    ratios = [[_in_ratios(x, known) for x in (o if type(o) is tuple else (o,))] for o in operands]
-    if any(ratio is None for each in ratios for ratio in each):
-        return None
-    try:
-        return rule(*ratios)
-    except ZeroDivisionError:
-        return None
+    ratios = [[ratio(x) for x in (o if type(o) is tuple else (o,))] for o in operands]
+    return None if any(each is None for part in ratios for each in part) else rule(*ratios)
 
 
 _OF_RATIOS: dict[Primitive, Callable[..., Ratio]] = {

@@ -173,6 +173,11 @@ class Program:
         """The arrays of `source`: where a Value is in them, and what each entry is computed from."""
         return Matrices(self._latest().names)
 
+    def data(self, *arrays: Any, **named: Any) -> dict[str, np.ndarray]:
+        """The data of a call as floats, by argument, in the order in which `matrices.run` takes them."""
+        given, key = self._checked(arrays, named)
+        return dict(zip(self._named(key, len(given))[1], given))
+
     def example(self, row: int, *arrays: Any, **named: Any) -> tuple[Any, dict[str, np.ndarray]]:
         """f of one row of these arrays, as in eager code: its Value, or list of them, and the row's leaves.
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..ops import Primitive
 from ..value import Value, number, slopes
 from .array_api import Source
 from .arrays import Array, Constant, Contract, Map, Reduce, Rows, Stack, Stacked, View, coordinates, whole
@@ -49,12 +50,14 @@ class Place:
 class Element:
     """How an entry is computed: by a row of the table from one term, or, without a row, as a sum of products.
 
-    The factors of a term are numbers and Places; `over_rows` says that the sum is over the rows too.
+    The factors of a term are numbers and Places; `over_rows` says that the sum is over the rows too. `row` is
+    the name of the `primitive`.
     """
 
     row: str
     terms: list[tuple[Any, ...]]
     over_rows: bool = False
+    primitive: Primitive | None = None
 
 
 class Matrices:
@@ -78,6 +81,7 @@ class Matrices:
                 is_quantity = array in names.quantities
                 self.arrays.append(NamedArray(name, array.shape, array.by_row, line, is_quantity))
         self._array = {name: array for array, name in self._name.items()}
+        self._listed = {array.name for array in self.arrays}
 
     def place(self, v: Value) -> Place | None:
         """Where a Value of the recording is; None if it became a number, or a part of another formula."""
@@ -90,7 +94,8 @@ class Matrices:
             return None  # outputs have no gradient
         scalars, lifted = self._plan.lifted.scalars, self._plan.lifted
         by_leaf: dict[Any, Array] = dict(zip(lifted.leaves, lifted.gradient))
-        if (place := lifted.place(v)) and (gradient := by_leaf.get(place[0])) in self._name:
+        gradient = by_leaf.get(place[0]) if (place := lifted.place(v)) else None
+        if gradient is not None and place and self._is_listed(gradient):
             return Place(self._name[gradient], coordinates(place[1], gradient.shape))
         g = scalars.adjoint(v)
         # Of a Value that was simplified away, or became one with others, this may be but a part, or more.
@@ -116,7 +121,11 @@ class Matrices:
 
     def _in_program(self, v: Any) -> Array | None:
         array = self._plan.lifted.array_of(v)
-        return array if array in self._name else None
+        return array if array is not None and self._is_listed(array) else None
+
+    def _is_listed(self, array: Array) -> bool:
+        """Whether it is one of `arrays`; others have a name too, but were not needed."""
+        return self._name.get(array, "") in self._listed
 
     def element(self, name: str, index: Sequence[int] = ()) -> Element:
         """How an entry of an array is computed; data and leaves have no terms."""
@@ -141,10 +150,11 @@ class Matrices:
             for along in itertools.product(*(range(lengths[axis]) for axis in summed)):
                 at = {**dict(enumerate(index)), **dict(zip(summed, along))}
                 terms.append(tuple(self._factor(x, at) for x in term))
-        row = array.row.name if isinstance(array, Map) else ""
+        row = array.row if isinstance(array, Map) else None
         if isinstance(array, Reduce):
             terms = [tuple(itertools.chain(*terms))]
-        return Element(row, terms, isinstance(array, Contract) and array.over_rows)
+        over_rows = isinstance(array, Contract) and array.over_rows
+        return Element(row.name if row else "", terms, over_rows, row)
 
     def _factor(self, x: Any, at: Mapping[int, int]) -> Any:
         if not isinstance(x, View):

@@ -1,13 +1,15 @@
 """names: what the arrays of a program are called.
 
 Leaves take the name that their labels share, or the first and the last: w1_w4. Arrays that are affine in w1
-are z1, and activations of those h1; the adjoint of z1 is delta1, and the gradient by w1 is grad_w1.
+are z1, and activations of those h1; the adjoint of z1 is delta1, and the gradient by w1 is grad_w1. Where the
+learner has labelled all the entries of an array so, h[0], h[1], ..., that is its name.
 """
 
 from __future__ import annotations
 
 import copy
 import keyword
+import math
 import re
 import unicodedata
 from collections import Counter
@@ -16,7 +18,7 @@ from typing import Any
 from .. import ops
 from ..graph import topological_order
 from ..value import Value
-from .arrays import Array, Contract, Input, Leaf, Map, listing
+from .arrays import Array, Contract, Input, Leaf, Map, coordinates, listing
 from .plan import Plan
 
 NONLINEAR = (ops.sigmoid, ops.tanh, ops.relu, ops.softplus)
@@ -78,6 +80,32 @@ class Names:
             return self.unique(stems[0].rstrip("0123456789"))
         return self.unique(f"{stems[0]}_{stems[-1]}" if all(stems) else f"w{number}")
 
+    def of_labelled(self) -> dict[Array, str]:
+        """The arrays whose entries have the labels h[0], h[1], ... in order; all other labels are taken."""
+        lifted, scalars = self.plan.lifted, self.plan.lifted.scalars
+        labels: dict[Array, dict[tuple[int, ...], str]] = {}
+        for v in scalars.became[0] if scalars.became else ():
+            if v.row and v.label:
+                self._labels.add(v.label.partition("[")[0])
+                array, place = lifted.array_of(now := scalars.latest(v)), lifted.place(now)
+                if array is not None and place and array.terms:
+                    labels.setdefault(array, {})[coordinates(place[1], array.shape)] = v.label
+        found: dict[Array, str] = {}
+        for array, of in labels.items():
+            stem = next(iter(of.values())).partition("[")[0]
+            ordered = all(
+                label == stem + (f"[{','.join(map(str, index))}]" if index else "")
+                for index, label in of.items()
+            )
+            if (
+                ordered
+                and len(of) == math.prod(array.shape)
+                and stem not in self._taken
+                and stem.isidentifier()
+            ):
+                found[array] = self.unique(stem, is_label=True)
+        return found
+
     def stems(self, leaf: Leaf) -> list[str]:
         """The names in the labels of an array of leaves: "w1" of "w1[0,0]", "w1[0,1]", ..."""
         return list(dict.fromkeys(self._stems[v] for v in leaf.values.flat))
@@ -107,6 +135,7 @@ def name(planned: Plan) -> Names:
             of[array] = names.arguments[array.argument]
     for i, leaf in enumerate(lifted.leaves, 1):
         of[leaf] = names.of_leaf(leaf, i)
+    of |= names.of_labelled()
     recorded = topological_order(*(v for v in scalars.became[0].values() if isinstance(v, Value)))
     forward = {lifted.array_of(scalars.latest(v)) for v in recorded}  # and not a product of the way back
     for array in planned.arrays:
@@ -133,7 +162,8 @@ def name(planned: Plan) -> Names:
         elif row in NONLINEAR and before:
             h = f"h{before[0]}"
             is_first = activations.setdefault(h, row) is row  # of others, or steps alike
-            of[array] = names.unique(h if is_first else f"{row.name}{before[0]}")
+            if array not in of:
+                of[array] = names.unique(h if is_first else f"{row.name}{before[0]}")
             names.quantities.add(array)
     roles = [(array, scalars.title) for array in lifted.results]
     roles += zip(lifted.gradient, (f"grad_{of[leaf]}" for leaf in lifted.leaves))

@@ -299,7 +299,8 @@ function backward_lines(i) {
   const join = (...parts) => parts.filter((x) => x !== "").join(" · ");
   const along = (first, last) => ways.map(([c, rule]) => join(c === ROOT ? "" : first(c), last(c, rule))).join(" + ");
   const local = (rule, c, write) => (plain(rule) && c !== ROOT ? "" : write(rule));
-  const symbols = along((c) => derivative(c), (c) => `∂${N[c].n}/∂${N[i].n}`);
+  // (Of several ways, that to the output itself is no ∂L/∂x: its rule stands for it.)
+  const symbols = along((c) => derivative(c), (c, rule) => (c === ROOT && ways.length > 1 ? factor(rule, false) : `∂${N[c].n}/∂${N[i].n}`));
   const rules = along((c) => derivative(c), (c, rule) => local(rule, c, (r) => (ways.length > 1 || c !== ROOT ? factor(r, false) : text(r, false))));
   const numbers = along((c) => bracketed(gradient[c]), (c, rule) => local(rule, c, (r) => bracketed(number_of(r))));
   const lines = [symbols, rules];

@@ -69,7 +69,7 @@ def _load(model: nn.MLP, path: Path) -> None:
     try:
         with np.load(path) as saved:
             model.load_state_dict({name: saved[f"model.{name}"] for name in model.state_dict()})
-    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} has no weights of the lab's network: {error}") from None
 
 
@@ -97,11 +97,17 @@ def _options() -> argparse.Namespace:
         "--weight",
         default="w2[2,1]",
         metavar="NAME",
-        help="w1[i,j], w2[i,j] or w3[0,j] (default: %(default)s)",
+        help="w1[0,0] to w1[3,1], w2[0,0] to w2[3,3] or w3[0,0] to w3[0,3], in quotes (default: %(default)s)",
     )
     add("--data", choices=list(DATA), default="xor", help="the data set (default: %(default)s)")
-    add("--point", type=int, default=3, metavar="N", help="which point of it (default: %(default)s)")
-    add("--seed", type=int, default=0, metavar="N", help="of the weights and the data (default: 0)")
+    add(
+        "--point",
+        type=int,
+        default=3,
+        metavar="N",
+        help="the index of a point, from 0 (default: %(default)s)",
+    )
+    add("--seed", type=int, default=0, metavar="N", help="seed of the random weights and data (default: 0)")
     add("--trained", type=Path, metavar="FILE", help="weights.npz that training wrote")
     add("--html", type=Path, metavar="FILE", help="write a page too, with the formulas as MathML")
     add("--lesson", type=Path, metavar="FILE", help="write the lesson, a page that steps through both passes")

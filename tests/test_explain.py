@@ -295,6 +295,16 @@ def test_programs_of_other_kinds():
     assert e.value == program.value_and_grad(x)[1][0].flat[0] == pytest.approx(e.entry.value)
 
 
+def test_rows_of_another_shape_have_a_program_of_their_own():
+    w = Value(0.3, "w")
+    program = autograd.compile(lambda x, y: sum((w * x[0] - t) ** 2 for t in np.atleast_1d(y)))
+    x, y = np.array([[0.5], [1.0]]), np.array([[1.0], [2.0]])
+    for _ in range(2):
+        for target in (y[:, 0], y):
+            e = program.explain(w, x, target)
+            assert e.value == e.entry.value == program.value_and_grad(x, target)[1][0]
+
+
 def test_partial_derivatives_along_one_way_have_no_name_of_the_whole():
     x = Value(0.5, "x")
     h = labelled(x.tanh(), "h")

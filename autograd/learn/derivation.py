@@ -17,7 +17,7 @@ from typing import Any
 
 from .. import ops
 from ..ops import TABLE, Primitive
-from .formula import SIGNS, Formula, LaTeX, MathML, Text, tex_text
+from .formula import SIGNS, Formula, LaTeX, MathML, Text, number_text, tex_text
 from .working import Step, Working
 
 DEFINITIONS: dict[Primitive, Callable[[Any], Any]] = {  # of primitives by simpler ones
@@ -32,8 +32,8 @@ class Derivation:
     """A derivative step by step: str() as text, latex(), and in a notebook with MathML.
 
     `result` is the derivative, in a short form if one was found (`is_short`). At so many `points` it differs
-    from differences of the function by at most `largest_difference` of itself or, where it is small, of a
-    thousandth of its largest.
+    from differences of the function by at most `largest_difference`, relative to itself or, where that is
+    less, to a thousandth of its largest.
     """
 
     function: str
@@ -59,8 +59,8 @@ class Derivation:
     @property
     def _checked(self) -> str:
         return (
-            f"Check: at {self.points:,} points this and differences of the function agree, to"
-            f" {self.largest_difference:.0e}."
+            f"Check: at {self.points:,} points this and differences of the function agree to"
+            f" {number_text(self.largest_difference, 1)}."
         )
 
     def latex(self) -> str:
@@ -98,10 +98,13 @@ def derivation(f: str | Callable[[Any], Any], name: str = "") -> Derivation:
     """
     if isinstance(f, str):
         if f not in TABLE:
-            raise KeyError(f"no primitive is called {f!r}; there are {', '.join(TABLE)}")
+            unary = ", ".join(name for name, row in TABLE.items() if _takes_one(row))
+            raise KeyError(f"no primitive of one number is called {f!r}; there are {unary}")
         f = TABLE[f]
     if not callable(f):
         raise TypeError(f"derivation takes the name of a primitive or a function of one Value, not {f!r:.80}")
+    if isinstance(f, Primitive) and not _takes_one(f):
+        raise TypeError(f"derivation takes a function of one Value, and {f.name} takes more")
     if isinstance(f, Primitive):
         name = name or SIGNS.get(f, f.name)
         f = DEFINITIONS.get(f, f)
@@ -110,3 +113,8 @@ def derivation(f: str | Callable[[Any], Any], name: str = "") -> Derivation:
     result = working.result()
     worst, points = working.check(result)
     return Derivation(working.name, tuple(working.steps), result.formula, result.is_short, worst, points)
+
+
+def _takes_one(row: Primitive) -> bool:
+    """Whether a primitive takes one number."""
+    return row.dy is None and row is not ops.total

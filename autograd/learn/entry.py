@@ -18,6 +18,8 @@ from ..program import Matrices, Place
 from .formula import Formula, Negative, Number, Over, added, applied, multiplied, names_in, substituted
 from .quantities import Quantities, entry_name, name_of
 
+LONG = 80  # characters of a formula that stands for a name
+
 
 @dataclass(frozen=True)
 class RowSum:
@@ -54,13 +56,18 @@ class Entry:
 class Entries:
     """The entries of a program's arrays as formulas of those arrays that have a line, data and parameters."""
 
-    def __init__(self, found: Matrices, quantities: Quantities, title: str = ""):
-        self.found, self._quantities, self.title = found, quantities, title
+    def __init__(self, found: Matrices, quantities: Quantities, title: str = "", share: str = ""):
+        self.found, self._quantities, self._title, self._share = found, quantities, title, share
         self._arrays = {array.name: array for array in found.arrays}
+        self._formulas: dict[tuple[str, tuple[int, ...]], Formula] = {}
 
     def is_written(self, array: str) -> bool:
         """Whether an array has a line of its own, or is given."""
         return bool(self._arrays[array].line) or not self.found.element(array, self._first(array)).terms
+
+    def _is_named(self, array: str) -> bool:
+        """Whether it is written, and not just called t."""
+        return self.is_written(array) and self._arrays[array].has_role
 
     def _first(self, array: str) -> tuple[int, ...]:
         return (0,) * len(self._arrays[array].shape)
@@ -81,12 +88,20 @@ class Entries:
             return Number(x)
         if x.array == "N":
             return name_of("N", ())
-        if self.is_written(x.array):
-            rows = ("n",) if self._arrays[x.array].by_row else ()
-            found: Formula = name_of(x.array, (*rows, *x.index))
-        else:
-            found = self.formula(x.array, x.index)
+        found = self._short(x.array, x.index)
         return Negative(found) if x.sign < 0.0 else found
+
+    def _short(self, array: str, index: tuple[int, ...]) -> Formula:
+        """An entry's name, or what it is computed from, where the array has no line or is just called t."""
+        a = self._arrays[array]
+        name = name_of(array, (*(("n",) if a.by_row else ()), *index))
+        if self._is_named(array):
+            return name
+        if (array, index) not in self._formulas:
+            found = self.formula(array, index)
+            is_short = not self.is_written(array) or len(str(found)) <= LONG
+            self._formulas[array, index] = found if is_short else name
+        return self._formulas[array, index]
 
     def entry(self, place: Place | None, numbers: Mapping[str, np.ndarray]) -> Entry | None:
         """The entry at a place of an array that is no row's, with its number in a run; None of a negative."""
@@ -107,7 +122,7 @@ class Entries:
 
     def written(self, place: Place | None) -> str:
         """An entry's name, if its array has a line: delta2[2], or delta2[n,2] with a row for each example."""
-        if place is None or place.sign < 0.0 or not self.is_written(place.array):
+        if place is None or place.sign < 0.0 or not self._is_named(place.array):
             return ""
         rows = ("n",) if self._arrays[place.array].by_row else ()
         return entry_name(place.array, (*rows, *place.index))
@@ -116,23 +131,28 @@ class Entries:
     def _scalars(self) -> dict[str, dict[str, None]]:
         """By entry: the quantity that it is, the derivative that it is, or both."""
         found: dict[str, dict[str, None]] = {}
-        output = self.title or self._quantities.names[self._quantities.output]
+        output = self._title or self._quantities.names[self._quantities.output]
         for v in reversed(self._quantities.order):
-            name = self._quantities.names.get(v)
+            name, place = self._quantities.names.get(v), self.found.place(v)
             if name or v.row:
-                found.setdefault(self.written(self.found.place(v)), {})[
-                    name or str(self._quantities.formula(v))
-                ] = None
+                quantity = name or str(self._quantities.formula(v))
+                found.setdefault(self.written(place), {})[quantity + self._of_row(place, " of row n")] = None
             if name:
-                found.setdefault(self.written(self.found.adjoint_place(v)), {})[f"∂{output}/∂{name}"] = None
+                place = self.found.adjoint_place(v)
+                derivative = (
+                    f"∂{output}{self._of_row(place, '[n]')}/∂{name}{self._of_row(place, self._share)}"
+                )
+                found.setdefault(self.written(place), {})[derivative] = None
         return found
+
+    def _of_row(self, place: Place | None, words: str) -> str:
+        return words if place and self._arrays[place.array].by_row else ""
 
     def _meanings(self, formula: Formula) -> Iterator[tuple[str, str]]:
         for name in names_in(formula):
             meanings = [meaning for meaning in self._scalars.get(name, ()) if meaning != name]
             if meanings:
-                of_row = " of row n" if self._arrays[name.partition("[")[0]].by_row else ""
-                yield name, " and ".join(meanings) + of_row
+                yield name, " and ".join(meanings)
 
     def _row_sum(self, place: Place, numbers: Mapping[str, np.ndarray]) -> RowSum | None:
         """The sum over the rows that this entry is, or that the arrays without a line have that it is of."""
@@ -151,7 +171,7 @@ class Entries:
             return RowSum(tuple(columns), np.stack(list(columns.values()), axis=-1), products)
         below = [x for term in element.terms for x in term if isinstance(x, Place) and x.array != "N"]
         for x in below:
-            if not self.is_written(x.array) and not self._arrays[x.array].by_row:
+            if not self._is_named(x.array) and not self._arrays[x.array].by_row:
                 found = self._row_sum(x, numbers)
                 if found:
                     return found

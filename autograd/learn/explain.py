@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import operands, topological_order
+from ..graph import operands, parents, topological_order
 from ..program import Program, matrices
 from ..value import Value, slopes
 from .entry import Entries
@@ -28,6 +28,7 @@ from .formula import Formula, Name, Number, Partial, Quotient, added, formula, n
 from .quantities import Quantities, leaves_by_name, simplified_here
 
 MOST_ROWS = 200  # that anyone reads
+MOST_DEFINITIONS = 40
 
 
 def explain(
@@ -38,7 +39,8 @@ def explain(
         print(explain(loss, w))
 
     `leaf` is any Value that output was computed from. `data` has leaves that are no parameters, by the name
-    that their array is to have in the matrix program: {"x": [x1, x2], "y": y}.
+    that their array is to have in the matrix program: {"x": [x1, x2], "y": y}. Factors are shown with so many
+    `digits`, 1 to 17, and results with two more; they are computed with all.
 
     Raises TypeError for what is no Value, and ValueError where output does not depend on the leaf, where data
     have changed since output was recorded, and where the chain has too many rows to read.
@@ -74,8 +76,6 @@ def _explained(
         ]
         place = entries.written(found.adjoint_place(v))
         rows.append(Row(names[output], names[v], tuple(on), gradient[v], place))
-    used = [name for row in rows for way in row.ways for name in names_in(way.rule)]
-    used += [names[v] for v in sorted(distance, key=turn, reverse=True)]
     known: dict[Formula, Formula] = {Name(name): Number(v._data) for v, name in names.items()}
     known |= {Partial(names[output], name): Number(gradient[v]) for v, name in names.items()}
     return Explanation(
@@ -84,21 +84,32 @@ def _explained(
         value=gradient[leaf],
         rows=tuple(rows),
         entry=entries.entry(found.adjoint_place(leaf), found.run()),
-        definitions=tuple(_definitions(quantities, used)),
+        definitions=tuple(_definitions(quantities, list(distance), rows)),
         known=known,
         digits=digits,
     )
 
 
-def _definitions(quantities: Quantities, used: list[str]) -> Iterator[tuple[str, Formula]]:
-    """How the quantities without a label are computed: those used, and those that their definitions use."""
-    invented = {quantities.names[v]: v for v in quantities.order if v in quantities.invented and v.row}
-    found: dict[str, Formula] = {}
+def _definitions(
+    quantities: Quantities, shown: list[Value], rows: list[Row]
+) -> Iterator[tuple[str, Formula]]:
+    """How the quantities with a row are computed, and those called v1, v2, ... that appear."""
+    few = len(shown) <= MOST_DEFINITIONS
+    wanted = {v for v in shown if v.row and (few or v in quantities.numbered)}
+    found = {v: quantities.definition(v) for v in wanted}
+    numbered = {quantities.names[v]: v for v in quantities.numbered}
+    used = [name for row in rows for way in row.ways for name in names_in(way.rule)]
+    used += [name for definition in found.values() for name in names_in(definition)]
     for name in used:  # which grows
-        if name in invented and name not in found:
-            found[name] = quantities.definition(invented[name])
-            used += names_in(found[name])
-    yield from ((name, found[name]) for name in invented if name in found)
+        v = numbered.get(name)
+        if v is not None and v.row and v not in found:
+            found[v] = quantities.definition(v)
+            used += names_in(found[v])
+    height: dict[Value, int] = {}
+    for v in quantities.order:
+        height[v] = 1 + max((height[o] for o in parents(v)), default=0)
+    for v in sorted(found, key=lambda v: (height[v], natural(quantities.names[v]))):
+        yield quantities.names[v], found[v]
 
 
 def _checked_digits(digits: Any) -> int:
@@ -218,12 +229,12 @@ def explain_over_rows(
     if not isinstance(leaf, Value):
         raise TypeError(f"explain takes a Value, not {type(leaf).__name__} {leaf!r:.80}")
     _, gradient = program.value_and_grad(*arrays, **named)
-    at = {v: (i, index) for i, leaves in enumerate(program.leaves) for index, v in np.ndenumerate(leaves)}
-    title = _free_title(program)
+    recorded = program.recorded(*arrays, **named)
+    at = {v: (i, index) for i, leaves in enumerate(recorded.leaves) for index, v in np.ndenumerate(leaves)}
+    title = _free_title(program, recorded.graph)
     if leaf not in at:
         raise ValueError(f"the derivative is 0: {title} was not computed from {leaf.label or repr(leaf)}")
     i, index = at[leaf]
-    found, data = program.matrices, program.data(*arrays, **named)
     given = [np.asarray(array) for array in (*arrays, *named.values())]
     n = len(given[0]) if given else 0
 
@@ -245,9 +256,13 @@ def explain_over_rows(
             if largest == n - 1 or shares[largest] or "the derivative is 0" not in str(error):
                 raise
     assert one
-    meetings = {leaf, *_Paths(program.graph, leaf).meetings} if _depends(program.graph, leaf) else {leaf}
-    quantities = Quantities(program.graph, found, meetings, title=f"{title}[n]")
-    entry = Entries(found, quantities, title).entry(found.adjoint_place(leaf), found.run(*data.values()))
+    graph, found = recorded.graph, recorded.matrices
+    depends = leaf in {*topological_order(graph, gradient_only=True)}  # in the row that was recorded
+    meetings = {leaf, *(_Paths(graph, leaf).meetings if depends else ())}
+    quantities = Quantities(graph, found, meetings, title=f"{title}[n]")
+    share = f" / {n}" if program.reduce == "mean" and n > 1 else ""
+    entries = Entries(found, quantities, title, share)
+    entry = entries.entry(found.adjoint_place(leaf), found.run(*recorded.data.values()))
     value = float(gradient[i][index])
     if n < 2:
         return replace(one, entry=entry, value=value)
@@ -270,20 +285,13 @@ def explain_over_rows(
     )  # fmt: skip
 
 
-def _free_title(program: Program) -> str:
+def _free_title(program: Program, graph: Value) -> str:
     """The name of the program's result, which no label of its graph has."""
     name = getattr(program, "__name__", "loss")
     name = name if name.isidentifier() else "f"
-    stems = {v.label.partition("[")[0] for v in topological_order(program.graph)}
-    return next(
-        title
-        for title in (name, f"{program.reduce}_{name}", f"{program.reduce}_of_{name}")
-        if title not in stems
-    )
-
-
-def _depends(output: Value, leaf: Value) -> bool:
-    return leaf in {*topological_order(output, gradient_only=True)}
+    stems = {v.label.partition("[")[0] for v in topological_order(graph)}
+    titles = (name, f"{program.reduce}_{name}", f"{program.reduce}_of_{name}")
+    return next(title for title in titles if title not in stems)
 
 
 Program.explain = explain_over_rows

@@ -23,7 +23,7 @@ from .formula import (
 
 @dataclass(frozen=True)
 class Way:
-    """A way on from a quantity, to the next one: the derivative there, the rule that leads on, its number."""
+    """A term of a Row: the next quantity, the derivative arriving there, the rule of the step, its number."""
 
     through: str
     arriving: float
@@ -71,9 +71,9 @@ class Row:
 class Explanation:
     """∂output/∂quantity, explained: str() as text, latex(), and in a notebook with MathML.
 
-    `value` is the derivative, `rows` lead to it from the output back, and `entry` is where the matrix program
-    has it (None if that does not compute it by itself). `definitions` say how the quantities are computed
-    that have no label. `example` is the row of a data set that `rows` are of; it adds most to the value.
+    `value` is the derivative, `rows` lead to it from the output back, and `entry` is the entry of the matrix
+    program with this derivative (None if no line computes it). `definitions` say how the quantities are
+    computed. `example` is the row of a data set that `rows` are of: the one that adds most to the value.
     """
 
     output: str
@@ -122,11 +122,11 @@ def _several(e: Explanation, row: Row) -> str:
     n = len(row.ways)
     if e.example is not None and row.output == e.output:
         return "Each row of the data adds its part."
-    return f"{row.quantity} is used {n} times: what comes back is added." if n > 1 else ""
+    return f"{row.quantity} leads on in {n} ways: what comes back along each is added." if n > 1 else ""
 
 
 def _block(left: str, lines: Iterable[Formula | str], writer: Text, indent: str = "") -> list[str]:
-    """left = line = line = ..., one below the other, and no line much longer than 100 characters."""
+    """left = line = line = ..., one below the other; a long line breaks between its terms."""
     out = []
     for i, line in enumerate(lines):
         text, pad = "", " " * len(left)

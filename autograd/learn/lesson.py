@@ -99,7 +99,7 @@ def lesson(
     """A page that moves both passes over the graph of `output`, and recomputes it as its numbers are changed.
 
     `clusters` frame Values, as in draw(). `data` has the leaves that are no parameters, by the name of their
-    array, {"x": [x1, x2], "y": y}; by default those that clusters know, as example_graph's do. Descent
+    array, {"x": [x1, x2], "y": y}; by default those in `clusters.data`, as of example_graph. Descent
     moves all other leaves. `language` is "en" or "zh" (Traditional Chinese); the page can change it.
 
     Raises TypeError for what is no Value, ValueError where data have changed since output was recorded, and

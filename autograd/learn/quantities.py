@@ -34,7 +34,7 @@ class Quantities:
     ):
         self.output, self.order = output, topological_order(output)
         self.names: dict[Value, str] = {}
-        self.invented: dict[Value, None] = {}  # the names that no label gave
+        self.numbered: set[Value] = set()  # those that are v1, v2, ...
         self._taken: set[str] = set()
         self._symbols: dict[Any, Any] = {}
         is_quantity = {array.name: array.quantity for array in found.arrays}
@@ -55,6 +55,7 @@ class Quantities:
                 if v not in self.names:
                     place = None if v.row else found.place(v)
                     numbered += place is None
+                    self.numbered |= {v} if place is None else set()
                     self._name(v, entry_name(place.array, place.index) if place else f"v{numbered}")
                 sizes[v] = 0
 
@@ -65,8 +66,6 @@ class Quantities:
             unique = f"{name}#{number}"
         self._taken.add(unique)
         self.names[v] = unique
-        if unique != v.label:
-            self.invented[v] = None
 
     def symbol(self, x: Any) -> Any:
         """A Value as a leaf that has its name, or as an expression in such leaves; a number as it is."""
@@ -137,6 +136,8 @@ def leaves_by_name(data: Mapping[str, Any]) -> dict[str, np.ndarray]:
         for v in array.flat:
             if not isinstance(v, Value):
                 raise TypeError(f"data has Values, and not {v!r:.80}, as in {name!r}")
+            if v.row:
+                raise ValueError(f"data has leaves, and {v!r} in {name!r} was computed")
             if v in seen:
                 raise ValueError(f"data has {v!r} twice, the second time in {name!r}")
             seen.add(v)

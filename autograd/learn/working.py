@@ -142,7 +142,7 @@ class Working:
             return rule
         self._say("Name the pieces:", *((self._name(v), self._definition(v)) for v in self.pieces))
         self._say(
-            "Differentiate each piece by what it is computed from, by the table:",
+            "Differentiate each piece, by the table, whose rules may use the piece itself:",
             *((self._partial(v, o), formula(rule)) for v in self.pieces for o, rule in self.rules[v].items()),
         )
         ways = list(itertools.islice(self._ways(self.y), 5))
@@ -206,7 +206,7 @@ class Working:
                 break
             needed |= more
         if needed:
-            self._say(f"Undo the definitions, from the outside in, so that all is in terms of {self.name}:",
+            self._say(f"Solve the definitions for the pieces, the last one first, in terms of {self.name}:",
                       *(line for name, line in lines.items() if name in needed))  # fmt: skip
         own = Name(self.name)
         ratios: dict[Formula, Formula] = {Name(name): line[2] for name, line in lines.items()}

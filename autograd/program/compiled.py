@@ -22,7 +22,7 @@ import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -62,6 +62,15 @@ def compile(f: Any = None, *, reduce: str = "mean", engine: str = "auto") -> Any
     if f is None:
         return functools.partial(compile, reduce=reduce, engine=engine)
     return Program(f, reduce, engine)
+
+
+class Recorded(NamedTuple):
+    """The graph that f gave, its matrices, the live leaves, and the data, by argument, for matrices.run."""
+
+    graph: Any
+    matrices: Matrices
+    leaves: list[np.ndarray]
+    data: dict[str, np.ndarray]
 
 
 class Program:
@@ -173,10 +182,14 @@ class Program:
         """The arrays of `source`: where a Value is in them, and what each entry is computed from."""
         return Matrices(self._latest().names)
 
-    def data(self, *arrays: Any, **named: Any) -> dict[str, np.ndarray]:
-        """The data of a call as floats, by argument, in the order in which `matrices.run` takes them."""
+    def recorded(self, *arrays: Any, **named: Any) -> Recorded:
+        """What the gradient for these arrays is computed by."""
         given, key = self._checked(arrays, named)
-        return dict(zip(self._named(key, len(given))[1], given))
+        variant = self._variant("gradient", given, key)
+        data = dict(zip(self._named(key, len(given))[1], given))
+        return Recorded(
+            self._memory.recordings[key].outputs[0], Matrices(variant.names), variant.leaves, data
+        )
 
     def example(self, row: int, *arrays: Any, **named: Any) -> tuple[Any, dict[str, np.ndarray]]:
         """f of one row of these arrays, as in eager code: its Value, or list of them, and the row's leaves.

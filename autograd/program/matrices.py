@@ -27,7 +27,8 @@ from .names import Names
 class NamedArray(NamedTuple):
     """An array of a program: for each row of the data if `by_row`. `line` is "" where it has none.
 
-    A `quantity` is what a layer is made of: affine in parameters, or the activation of that.
+    A `quantity` is what a layer is made of: affine in parameters, or the activation of that. An array
+    that `has_role` is not just called t.
     """
 
     name: str
@@ -35,6 +36,7 @@ class NamedArray(NamedTuple):
     by_row: bool
     line: str
     quantity: bool
+    has_role: bool
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,11 @@ class Matrices:
                 name = self._name.get(array) or free.unique(names.proposed.get(array, "t"))
                 self._name[array] = name
                 line = printed.lines.get(array, ("", ""))[1]
-                is_quantity = array in names.quantities
-                self.arrays.append(NamedArray(name, array.shape, array.by_row, line, is_quantity))
+                is_quantity, has_role = (
+                    array in names.quantities,
+                    array in names.of or array in names.proposed,
+                )
+                self.arrays.append(NamedArray(name, array.shape, array.by_row, line, is_quantity, has_role))
         self._array = {name: array for array, name in self._name.items()}
         self._listed = {array.name for array in self.arrays}
 

@@ -216,7 +216,8 @@ def _in_html(e: Explanation) -> str:
             f'<mtd style="text-align:left"><mo>=</mo>{line}</mtd></mtr>'
             for i, line in enumerate(dict.fromkeys(lines))
         )
-        return f'<div style="margin:.8em 0"><math><mtable displaystyle="true">{rows}</mtable></math></div>'
+        math = f'<math><mtable displaystyle="true">{rows}</mtable></math>'
+        return f'<div style="margin:.8em 0;overflow-x:auto">{math}</div>'
 
     def number(x: float) -> str:
         return f'<mrow style="font-weight:bold">{result.write(Number(x))}</mrow>'
@@ -237,7 +238,8 @@ def _in_html(e: Explanation) -> str:
         if e.entry.rows:
             head, *body = [[html.escape(cell) for cell in line] for line in _cells(e)]
             lines = [f"<tr>{''.join(f'<th>{cell}</th>' for cell in head)}</tr>"]
-            lines += [f"<tr>{''.join(f'<td>{cell}</td>' for cell in line)}</tr>" for line in body]
+            right = '<td style="text-align:right">'
+            lines += [f"<tr>{''.join(f'{right}{cell}</td>' for cell in line)}</tr>" for line in body]
             parts.append(f"{f'<p>{_PART}</p>' if _is_part(e) else ''}<table>{''.join(lines)}</table>")
         meanings = [f"<code>{html.escape(name)}</code> is {html.escape(m)}" for name, m in e.entry.meanings]
         parts += [f"<p>{'<br>'.join(meanings)}</p>"] if meanings else []

@@ -342,11 +342,12 @@ def as_xml(text: str) -> str:
 
 def _parts(name: str) -> tuple[str, str, str]:
     """A name's letters, what stands behind them, and its index: ("w", "2", "2,1") of w2[2,1]."""
-    match = re.fullmatch(r"([^\W\d_]+?)_?(\d*|(?<=_)\w+)(?:\[([^\[\]]*)\])?", name)
-    if not match:
-        return name, "", ""
-    letters, behind, index = match.groups()
-    return _GREEK.get(letters, letters), behind, index or ""
+    match = re.fullmatch(r"([^\W\d_]+?)_?(\d*|(?<=_)\w{1,3})(?:\[([^\[\]]*)\])?", name)
+    if match:
+        letters, behind, index = match.groups()
+        return _GREEK.get(letters, letters), behind, index or ""
+    whole = re.fullmatch(r"(\w+)\[([^\[\]]*)\]", name)
+    return (whole[1], "", whole[2]) if whole else (name, "", "")
 
 
 class MathML(Text):

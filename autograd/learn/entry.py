@@ -15,6 +15,7 @@ import numpy as np
 
 from ..ops import Primitive, where
 from ..program import Matrices, Place
+from ..program.matrices import Element
 from .formula import Formula, Negative, Number, Over, added, applied, multiplied, names_in, substituted
 from .quantities import Quantities, entry_name, name_of
 
@@ -155,27 +156,30 @@ class Entries:
                 yield name, " and ".join(meanings)
 
     def _row_sum(self, place: Place, numbers: Mapping[str, np.ndarray]) -> RowSum | None:
-        """The sum over the rows that this entry is, or that the arrays without a line have that it is of."""
-        element = self.found.element(place.array, place.index)
-        if element.over_rows:
-            columns: dict[str, np.ndarray] = {}
-            products = np.zeros(())
-            for term in element.terms:
-                product = np.ones(())
-                for x in term:
-                    numbers_of_x = self._column(x, numbers)
-                    if np.ndim(numbers_of_x):
-                        columns[str(self._factor(x))] = numbers_of_x
-                    product = product * numbers_of_x
-                products = products + product
-            return RowSum(tuple(columns), np.stack(list(columns.values()), axis=-1), products)
-        below = [x for term in element.terms for x in term if isinstance(x, Place) and x.array != "N"]
-        for x in below:
-            if not self._is_named(x.array) and not self._arrays[x.array].by_row:
-                found = self._row_sum(x, numbers)
-                if found:
-                    return found
+        """The sum over the rows that this entry is, or the first that the arrays without a name in it are."""
+        seen, pending = {place}, [place]
+        for each in pending:  # which grows
+            element = self.found.element(each.array, each.index)
+            if element.over_rows:
+                return self._added_rows(element, numbers)
+            for x in (x for term in element.terms for x in term if isinstance(x, Place) and x.array != "N"):
+                if x not in seen and not self._is_named(x.array) and not self._arrays[x.array].by_row:
+                    seen.add(x)
+                    pending.append(x)
         return None
+
+    def _added_rows(self, element: Element, numbers: Mapping[str, np.ndarray]) -> RowSum:
+        columns: dict[str, np.ndarray] = {}
+        products = np.zeros(())
+        for term in element.terms:
+            product = np.ones(())
+            for x in term:
+                numbers_of_x = self._column(x, numbers)
+                if np.ndim(numbers_of_x):
+                    columns[str(self._factor(x))] = numbers_of_x
+                product = product * numbers_of_x
+            products = products + product
+        return RowSum(tuple(columns), np.stack(list(columns.values()), axis=-1), products)
 
     def _column(self, x: Any, numbers: Mapping[str, np.ndarray]) -> Any:
         if not isinstance(x, Place):

@@ -141,6 +141,15 @@ def test_published_gates_and_neurons_come_out():
     x1, x2, w1, w2 = Value(2.0, "x1"), Value(0.0, "x2"), Value(-3.0, "w1"), Value(1.0, "w2")
     o = (x1 * w1 + x2 * w2 + 6.8813735870195432).tanh()
     assert round(o.data, 4) == 0.7071 and gradients(o, x1, w1, x2, w2) == [-1.5, 1.0, 0.5, 0.0]
+    a, b = Value(-4.0, "a"), Value(2.0, "b")
+    c, d = a + b, a * b + b**3
+    c += c + 1
+    c += 1 + c + (-a)
+    d += d * 2 + (b + a).relu()
+    d += 3 * d + (b - a).relu()
+    f = (c - d) ** 2
+    g = f / 2.0 + 10.0 / f
+    assert round(g.data, 4) == 24.7041 and gradients(g, a, b) == [138.8338, 645.5773]
 
 
 def lab(point=(0.2, 0.7), target=1.0, **options):

@@ -172,8 +172,7 @@ class _Sketch:
             look |= self.classed(f"box v{self.number(v)}")
             frame.node(box, f"{label}{{{numbers}}}", shape="record", **look)
             if v.row:
-                own = self.classed(f"own{self.number(v)}")
-                self.edges.append((circle, box, {**self.about(_about(v)), **own}))
+                self.edges.append((circle, box, self.about(_about(v))))
 
     def number(self, v: Value) -> int | None:
         return None if self.numbers is None else self.numbers[v]
@@ -316,7 +315,7 @@ def _escaped(s: str, backslash: str = r"\\") -> str:
     if len(s) > 1000:  # dot takes no string above 16 kB
         s = s[:1000] + "…"
     special = str.maketrans({"\\": backslash, "{": "&#123;", "|": "&#124;", "}": "&#125;", "\t": " "})
-    lines = _NOT_XML.sub("\ufffd", s).splitlines()
+    lines = NOT_XML.sub("\ufffd", s).splitlines()
     return r"\n".join(html.escape(line).translate(special) for line in lines)
 
 
@@ -407,7 +406,7 @@ _NO_RENDERER = (
     " brew install graphviz (macOS), winget install graphviz (Windows)"
 )
 _ROOM = "−0.00888|−0.00888"  # for numbers that a page writes
-_NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _FONT = {"fontname": "Helvetica,Arial,sans-serif", "fontsize": "11"}  # both renderers know its widths
 _LARGE = {"fontsize": "16"}
 _LINE = "#808080"

@@ -15,9 +15,10 @@ import numpy as np
 
 from ..ops import Primitive, where
 from ..program import Matrices, Place
+from ..program.arrays import entry_name
 from ..program.matrices import Element
 from .formula import Formula, Negative, Number, Over, added, applied, multiplied, names_in, substituted
-from .quantities import Quantities, entry_name, name_of
+from .quantities import Quantities, name_of
 
 LONG = 80  # characters of a formula that stands for a name
 

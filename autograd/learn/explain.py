@@ -19,13 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import operands, parents, topological_order
+from ..graph import operands, topological_order
 from ..program import Program, matrices
 from ..value import Value, slopes
 from .entry import Entries
 from .explanation import Explanation, Row, Way
 from .formula import Formula, Name, Number, Partial, Quotient, added, formula, names_in
-from .quantities import Quantities, leaves_by_name, simplified_here
+from .quantities import Quantities, added_up, leaves_by_name, simplified_here
 
 MOST_ROWS = 200  # that anyone reads
 MOST_DEFINITIONS = 40
@@ -105,10 +105,7 @@ def _definitions(
         if v is not None and v.row and v not in found:
             found[v] = quantities.definition(v)
             used += names_in(found[v])
-    height: dict[Value, int] = {}
-    for v in quantities.order:
-        height[v] = 1 + max((height[o] for o in parents(v)), default=0)
-    for v in sorted(found, key=lambda v: (height[v], natural(quantities.names[v]))):
+    for v in sorted(found, key=lambda v: (quantities.heights[v], natural(quantities.names[v]))):
         yield quantities.names[v], found[v]
 
 
@@ -140,7 +137,7 @@ class _Paths:
         """By quantity, from the output back: the next ones that it leads to, each with the partial."""
         stops = [v for v in reversed(self.between) if v in quantities.names]
         self._check_readable(stops)
-        partials = {v: _added_up(quantities.partials(v, self.users)) for v in self.between}
+        partials = {v: quantities.partials(v, self.users) for v in self.between}
         return {v: self._next(v, partials, {*stops}) for v in stops if v is not self.output}
 
     def _next(self, v: Value, partials: Any, stops: set[Value]) -> dict[Value, tuple[float, Any]]:
@@ -153,7 +150,7 @@ class _Paths:
                 number, rule = partials[after][user][0] * number, partials[after][user][1] * rule
                 user = after
             found.append((user, number, rule))
-        return _added_up(found)
+        return added_up(found)
 
     def _check_readable(self, rows: Collection[Value]) -> None:
         if len(rows) <= MOST_ROWS:
@@ -171,15 +168,6 @@ class _Paths:
 def natural(name: str) -> list[Any]:
     """A key that puts h[2] before h[10]."""
     return [(part.isdigit(), int(part) if part.isdigit() else part) for part in re.split(r"(\d+)", name)]
-
-
-def _added_up(partials: Iterable[tuple[Value, float, Any]]) -> dict[Value, tuple[float, Any]]:
-    """Partials by what they are of; of what is there twice, the sum."""
-    found: dict[Value, tuple[float, Any]] = {}
-    for v, number, rule in partials:
-        before = found.get(v)
-        found[v] = (before[0] + number, before[1] + rule) if before else (number, rule)
-    return found
 
 
 def _between(output: Value, leaf: Value) -> list[Value]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import ops
+from ..draw import NOT_XML
 from ..ops import TABLE
 from ..value import Value
 
@@ -111,11 +112,12 @@ def formula(v: Any) -> Formula:
         return Number(v)
     if v.label or not v.row:
         return Name(v.label) if v.label else Number(v._data)
-    return applied(v.row, [tuple(map(formula, o)) if type(o) is tuple else formula(o) for o in _operands(v)])
+    return of_row(v.row, [o for o in (v.x, v.y) if o is not None])
 
 
-def _operands(v: Value) -> list[Any]:
-    return [o for o in (v.x, v.y) if o is not None]
+def of_row(row: ops.Primitive, operands: list[Any]) -> Formula:
+    """A row of the table, applied to Values and numbers, or to tuples of them."""
+    return applied(row, [tuple(map(formula, o)) if type(o) is tuple else formula(o) for o in operands])
 
 
 def applied(row: ops.Primitive, operands: list[Any]) -> Formula:
@@ -337,7 +339,7 @@ _LETTERS = {letter: name for name, letter in _GREEK.items()}
 
 def as_xml(text: str) -> str:
     """The text without characters that XML cannot hold."""
-    return re.sub("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)
+    return NOT_XML.sub("\ufffd", text)
 
 
 def _parts(name: str) -> tuple[str, str, str]:

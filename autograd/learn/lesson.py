@@ -198,7 +198,10 @@ class _Page:
                     "y": self._reference(v.y),
                     "d": v._data,
                     "f": self._tree(self.quantities.definition(v)) if v.row else None,
-                    "p": [[self.number[o], self._rule(v, rule)] for o, rule in self._partials(v)],
+                    "p": [
+                        [self.number[o], self._tree(formula(simplified_here(rule)))]
+                        for o, (_, rule) in self.quantities.partials(v, self.number).items()
+                    ],
                     "reached": v in self.reached,
                     "data": v in self.given,
                     "v": home(places[v]),
@@ -230,15 +233,6 @@ class _Page:
             return [self._reference(each) for each in x]
         return self.number[x] if isinstance(x, Value) else None if x is None else {"c": x}
 
-    def _partials(self, v: Value) -> list[tuple[Value, Any]]:
-        found: dict[Value, Any] = {}
-        for operand, _, rule in self.quantities.partials(v, self.number):
-            found[operand] = found[operand] + rule if operand in found else rule
-        return list(found.items())
-
-    def _rule(self, v: Value, rule: Any) -> Any:
-        return self._tree(formula(simplified_here(rule)))
-
     def _tree(self, f: Formula) -> Any:
         """A formula as lists, each with what it is at its head; a Name is a node's place."""
         if isinstance(f, Number):
@@ -253,10 +247,7 @@ class _Page:
 
     def _forward(self) -> list[int]:
         """The operations, each layer after the one before."""
-        height: dict[Value, int] = {}
-        for v in self.order:
-            inside = [o for x in (v.x, v.y) for o in (x if type(x) is tuple else (x,)) if o in height]
-            height[v] = 1 + max((height[o] for o in inside), default=0) if v.row else 0
+        height = self.quantities.heights
         operations = [v for v in self.order if v.row]
         return [self.number[v] for v in sorted(operations, key=lambda v: (height[v], natural(self.names[v])))]
 
@@ -265,7 +256,7 @@ class _Page:
         distance = {self.output: 0}
         for v in reversed(self.order):
             if v in distance:
-                for operand, _ in self._partials(v):
+                for operand in self.quantities.partials(v, self.number):
                     distance[operand] = max(distance.get(operand, 0), distance[v] + 1)
         found = sorted(distance, key=lambda v: (distance[v], natural(self.names[v])))
         return [self.number[v] for v in found]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+import functools
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from .. import ops
-from ..graph import topological_order
+from ..graph import parents, topological_order
 from ..program import Matrices
+from ..program.arrays import entry_name
 from ..program.simplify import simplify
 from ..value import Value, dot, total
-from .formula import Formula, Name, applied, formula
+from .formula import Formula, Name, formula, of_row
 
 MOST_OPERATIONS = 6  # of an expression that is written out
 
@@ -90,15 +92,29 @@ class Quantities:
 
     def definition(self, v: Value) -> Formula:
         """How a Value is computed, in names."""
-        if not v.row:
-            return self.formula(v)
-        given = [tuple(map(formula, o)) if type(o) is tuple else formula(o) for o in self._given(v)]
-        return applied(v.row, given)
+        return of_row(v.row, self._given(v)) if v.row else self.formula(v)
 
-    def partials(self, v: Value, wanted: Collection[Value]) -> Iterator[tuple[Value, float, Any]]:
-        """Each wanted operand, the number ∂v/∂operand, and that as a Value of symbols, or a number."""
+    def partials(self, v: Value, wanted: Collection[Value]) -> dict[Value, tuple[float, Any]]:
+        """By wanted operand: the number ∂v/∂operand, and that as a Value of symbols, or a number."""
         given = self._given(v) if v.row else []
-        return partials_of(v, given, self.symbol(v), wanted)
+        return added_up(partials_of(v, given, self.symbol(v), wanted))
+
+    @functools.cached_property
+    def heights(self) -> dict[Value, int]:
+        """How many operations lead to each Value, along the longest way."""
+        found: dict[Value, int] = {}
+        for v in self.order:
+            found[v] = 1 + max((found[o] for o in parents(v)), default=0) if v.row else 0
+        return found
+
+
+def added_up(partials: Iterable[tuple[Value, float, Any]]) -> dict[Value, tuple[float, Any]]:
+    """Partials by what they are of; of what is there twice, the sum."""
+    found: dict[Value, tuple[float, Any]] = {}
+    for v, number, rule in partials:
+        before = found.get(v)
+        found[v] = (before[0] + number, before[1] + rule) if before else (number, rule)
+    return found
 
 
 def partials_of(
@@ -163,11 +179,6 @@ def simplified_here(x: Any) -> Any:
         elif v.row and any(a is not b for a, b in zip(given, (v.x, v.y))):
             here[v] = _record(v.row, [x for x in given if x is not None])
     return simplified(here.get(x, x))
-
-
-def entry_name(array: str, index: tuple[Any, ...]) -> str:
-    """w2[2,1]"""
-    return f"{array}[{','.join(map(str, index))}]" if index else array
 
 
 def name_of(array: str, index: tuple[Any, ...]) -> Name:

@@ -25,10 +25,10 @@ from .formula import (
     Power,
     Product,
     added,
-    applied,
     formula,
     multiplied,
     names_in,
+    of_row,
     substituted,
 )
 from .quantities import partials_of, simplified
@@ -169,9 +169,7 @@ class Working:
         return simplified(found[self.y])
 
     def _definition(self, v: Value) -> Formula:
-        return applied(
-            v.row, [tuple(map(formula, o)) if type(o) is tuple else formula(o) for o in self._given(v)]
-        )
+        return of_row(v.row, self._given(v))
 
     def _partial(self, v: Value, by: Value) -> Partial:
         return Partial(self._name(v).text, self._name(by).text)

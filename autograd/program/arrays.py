@@ -292,6 +292,11 @@ class Gather(View):
         return f"{name}[positions[{', '.join(letters[axis] for axis in self.axes)}]]"
 
 
+def entry_name(array: str, index: Sequence[Any]) -> str:
+    """An entry as text: w2[2,1], or h of an array without axes."""
+    return f"{array}[{','.join(map(str, index))}]" if index else array
+
+
 # Not by np.unravel_index: some versions of NumPy give wrong coordinates for arrays of several axes and
 # more than 8192 numbers.
 

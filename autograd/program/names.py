@@ -18,7 +18,7 @@ from typing import Any
 from .. import ops
 from ..graph import topological_order
 from ..value import Value
-from .arrays import Array, Contract, Input, Leaf, Map, coordinates, listing
+from .arrays import Array, Contract, Input, Leaf, Map, coordinates, entry_name, listing
 from .plan import Plan
 
 NONLINEAR = (ops.sigmoid, ops.tanh, ops.relu, ops.softplus)
@@ -93,10 +93,7 @@ class Names:
         found: dict[Array, str] = {}
         for array, of in labels.items():
             stem = next(iter(of.values())).partition("[")[0]
-            ordered = all(
-                label == stem + (f"[{','.join(map(str, index))}]" if index else "")
-                for index, label in of.items()
-            )
+            ordered = all(label == entry_name(stem, index) for index, label in of.items())
             if (
                 ordered
                 and len(of) == math.prod(array.shape)

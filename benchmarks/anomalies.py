@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a plain check
 import autograd
 import nn
 from autograd.program import compiled, emit
-from nn.trainers import Run, trainer
+from nn.trainers import Run, Trainer
 
 try:
     from autograd.program import native
@@ -101,7 +101,7 @@ def training_step(engine, *network):
     """steps → None, as fit takes them."""
     model, sgd, X, Y = problem(nn, *network)
     run = Run(X, Y, [], None, np.random.default_rng(0), False, 2**62)
-    training = trainer(engine, model, nn.squared_error, sgd, run)
+    training = Trainer(engine, model, nn.squared_error, sgd, run)
 
     def advance(steps):
         end = len(run.losses) + steps

@@ -10,18 +10,20 @@ if not hasattr(autograd, "Value"):
 
 from . import data, init
 from .checkpoint import load_checkpoint, save_checkpoint
-from .fit import History, accuracy, fit, predict
+from .fit import Epoch, History, Training, fit
 from .layers import MLP, Layer, Neuron
 from .losses import binary_cross_entropy, hinge, squared_error
 from .matrix import MatrixMLP, Parameter
 from .module import Module
 from .optim import SGD, Adam, Optimizer
-from .trainers import MeanLoss
+from .predict import accuracy, predict
+from .steppers import MeanLoss
 
 __all__ = [
     "MLP",
     "SGD",
     "Adam",
+    "Epoch",
     "History",
     "Layer",
     "MatrixMLP",
@@ -30,6 +32,7 @@ __all__ = [
     "Neuron",
     "Optimizer",
     "Parameter",
+    "Training",
     "accuracy",
     "binary_cross_entropy",
     "data",

@@ -59,6 +59,7 @@ def save_checkpoint(
         "loss": np.array(losses, dtype=float),
         "seconds": np.array(seconds),
         "settings": np.array(json.dumps(_settings(model, optimizer, settings or {}))),
+        "initial_lr": np.array(float(getattr(optimizer, "_initial_lr", 0.0))),
         "order": np.array(_order(model, optimizer)),
         **{f"model.{name}": array for name, array in model.state_dict().items()},
         **{f"optimizer.{name}": array for name, array in optimizer.state_dict().items()},
@@ -111,7 +112,7 @@ def load_checkpoint(
         except Exception as error:  # zipfile and NumPy raise many kinds on damaged files
             raise ValueError(f"{path} is not a whole checkpoint: {_reason(error)}") from None
     model_before, optimizer_before = model.state_dict(), optimizer.state_dict()
-    rng_before = rng.bit_generator.state
+    rng_before, lr = rng.bit_generator.state, getattr(optimizer, "lr", None)
     try:
         if (format := _scalar("format", "iu", arrays)) != FORMAT:
             raise ValueError(f"its format is {format}, not {FORMAT}: another version of nn saved it")
@@ -122,6 +123,10 @@ def load_checkpoint(
             checks.numbers("order", arrays["order"]).ravel().tolist(), _order(model, optimizer), model
         )
         saved = json.loads(_scalar("settings", "U", arrays))
+        initial_lr = _scalar("initial_lr", "f", arrays) if "initial_lr" in arrays else None
+        if lr == getattr(optimizer, "_initial_lr", None) == initial_lr:
+            # As a schedule had set it.
+            optimizer.lr = checks.at_least_0("optimizer.lr", saved["optimizer.lr"])
         if settings is not None:
             _check_settings(saved, _settings(model, optimizer, settings))
         optimizer.load_state_dict(_under("optimizer.", arrays))
@@ -133,6 +138,8 @@ def load_checkpoint(
         model.load_state_dict(model_before)
         optimizer.load_state_dict(optimizer_before)
         rng.bit_generator.state = rng_before
+        if lr is not None:
+            optimizer.lr = lr
         if not isinstance(error, Exception):
             raise
         raise ValueError(f"{path}: {_reason(error)}") from None

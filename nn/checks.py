@@ -31,6 +31,13 @@ def positive(name: str, x: Any) -> float:
     raise ValueError(f"{name} is a finite number above 0, not {x!r}")
 
 
+def at_least_0(name: str, x: Any) -> float:
+    """A finite number of at least 0; ValueError if not."""
+    if isinstance(x, Real) and 0.0 <= float(x) < math.inf:
+        return float(x)
+    raise ValueError(f"{name} is a finite number of at least 0, not {x!r}")
+
+
 def fraction(name: str, x: Any) -> float:
     """A number from 0 to below 1; ValueError if not."""
     if isinstance(x, Real) and 0.0 <= float(x) < 1.0:

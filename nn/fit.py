@@ -1,87 +1,222 @@
-"""fit: the training loop."""
+"""Training: the epochs of a training run, one after the other, and fit, which runs them to their end."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from numbers import Real
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.random import Generator
 
-from autograd import Value
 from autograd.program import Program
 
 from . import checks
 from .checkpoint import load_checkpoint, save_checkpoint
-from .losses import Loss, sequence, squared_error
+from .losses import Loss, squared_error
 from .matrix import MatrixMLP
 from .optim import Optimizer
-from .trainers import TRAINING_ENGINES, Run, Trainer, trainer
+from .predict import check_model, predict, share_of
+from .trainers import TRAINING_ENGINES, Run, Trainer
+
+
+class Epoch(NamedTuple):
+    """An epoch of a training run: its number, from 0, its mean loss, and the seconds of training so far.
+
+    The loss is as it was before the updates of this epoch.
+    """
+
+    epoch: int
+    loss: float
+    seconds: float
 
 
 @dataclass
 class History:
     """The course of a training run.
 
-    loss: the mean loss of each epoch, as it was before that epoch's updates; accuracy: at the end;
-    seconds: of training, before a break and after; engine: the one that trained, "" if none did;
-    reason: why it was not a faster one.
+    loss: the mean loss of each epoch, as it was before that epoch's updates; accuracy: at the end, None for a
+    loss that decides between no classes; seconds: of training, before a break and after; engine: the one that
+    trained, "" if none did; reason: why it was not a faster one.
     """
 
     loss: list[float]
-    accuracy: float = math.nan
+    accuracy: float | None = None
     seconds: float = 0.0
     engine: str = ""
     reason: str = ""
 
 
-def predict(model: Any, X: Any) -> np.ndarray:
-    """The model's predictions for the rows of X, of shape (examples, outputs)."""
-    _check_model(model)
-    X = checks.numbers("X", X)
-    if X.ndim != 2:
-        advice = checks.column("X", X)
-        raise ValueError(f"X has shape {X.shape}: it needs a row for each example{advice}")
-    if isinstance(model, MatrixMLP):
-        predictions = model(X)
-        if not np.isfinite(predictions).all():
-            raise FloatingPointError("a prediction is not finite")
-        return predictions
-    try:
-        rows = [_outputs_of_row(model, x) for x in X.copy()]  # a model may write into its row
-    except ArithmeticError as error:
-        raise type(error)(f"{checks.unknown(X=X)}{error}") from error
-    if len(widths := set(map(len, rows))) > 1:
-        raise ValueError(f"the model gives {' or '.join(map(str, sorted(widths)))} outputs, by the row")
-    return np.array(rows)
+class Training:
+    """The training of a model, as an iterable of its epochs.
+
+        training = nn.Training(model, X, Y, loss=nn.squared_error, optimizer=optimizer, epochs=1000)
+        for epoch in training:
+            if epoch.loss < 0.01:
+                break
+
+    model: a Module, or any function of one example's inputs over the optimizer's parameters, or a
+    MatrixMLP (its loss is squared_error). X has shape (examples, inputs), Y (examples, outputs) or
+    (examples,). An epoch is one step on all examples or, with batch_size, a step for each batch of
+    examples in an order shuffled by rng.
+
+    The loop gets an Epoch after epoch 0 and then after every `every`-th. There, model, optimizer and
+    checkpoint are in step, and the loop may read and change model and optimizer, such as its lr. After
+    `break`, another loop over the same object goes on from there, up to `epochs` in all. `losses` has the
+    loss of each epoch so far, `history` the whole course.
+
+    engine: "scalar" records model and loss anew for each example, "numpy" and "native" compile them
+    once, as autograd.compile does, and train arrays; "auto" takes the fastest of those that work here, and
+    machine code only where the epochs take NumPy longer than making it. A MatrixMLP has an engine of its own.
+    The optimizer keeps what was compiled for the next training of the same model and loss.
+    Compiled training is compared with model, loss and update at the start, now and then, before a save and at
+    the end. If they differ, training goes back to the last state where they agreed, but not behind the last
+    turn of the loop: "auto" goes on from there with "scalar", and says so in a line on standard error; the
+    others raise TypeError.
+
+    checkpoint: a file to save the training in at the start, whenever the loop gets an Epoch, and at the end;
+    resume: such a file to go on from, with the same engine to the last bit as without the break. Data, loss,
+    batch_size and the numbers, texts and functions that model and optimizer have as attributes must be as
+    they were; the file has the learning rate of the moment.
+
+    Raises ValueError or TypeError for arguments that do not fit; ArithmeticError, naming the epoch, when the
+    loss stops being finite: the parameters are then those of the last finite loss. After any other error in
+    an epoch, Ctrl-C included, they are those before that epoch.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        X: Any,
+        Y: Any,
+        *,
+        loss: Loss,
+        optimizer: Optimizer,
+        epochs: int,
+        every: int = 1,
+        batch_size: int | None = None,
+        checkpoint: Any = None,
+        resume: Any = None,
+        rng: Generator | None = None,
+        engine: str = "auto",
+    ):
+        self.epochs, self.every = checks.whole("epochs", epochs), checks.whole("every", every)
+        size = None if batch_size is None else checks.whole("batch_size", batch_size)
+        draws, self._rng = rng is not None or size is not None, checks.generator(rng)
+        X, Y = checks.examples(X, Y)
+        if engine not in TRAINING_ENGINES:
+            raise ValueError(f"unknown engine {engine!r}; there are {', '.join(TRAINING_ENGINES)}")
+        _check_together(model, X, Y, loss, optimizer)
+        self.model, self.loss, self.optimizer = model, loss, optimizer
+        self._X, self._Y, self._engine, self._checkpoint = X, Y, engine, checkpoint
+        self._settings = {"loss": getattr(loss, "__name__", type(loss).__name__), "batch_size": size}
+        self.losses: list[float] = []
+        self.seconds = 0.0
+        if checkpoint or resume:
+            if not hasattr(model, "state_dict"):
+                said = "a checkpoint needs a model with a state_dict, as a Module has"
+                raise TypeError(f"{said}, not {model!r}")
+            self._settings["data (SHA-256)"] = hashlib.sha256(X.tobytes() + Y.tobytes()).hexdigest()
+        if resume:
+            self.losses, self.seconds = load_checkpoint(resume, model, optimizer, self._rng, self._settings)
+        self._run = Run(X, Y, self.losses, size, self._rng, draws, self.epochs)
+        self._trainer: Trainer | None = None
+        self._accuracy: float | None = None
+        self._save()  # a file that cannot be written is an error before there is anything to lose
+
+    def __len__(self) -> int:
+        """How many Epochs a loop gets from the start."""
+        return -(-self.epochs // self.every)
+
+    def __iter__(self) -> Iterator[Epoch]:
+        for is_due in self.advances():
+            if is_due:
+                yield Epoch(len(self.losses) - 1, self.losses[-1], self.seconds)
+                if self._trainer:
+                    self._trainer.resume()
+
+    def advances(self) -> Iterator[bool]:
+        """Train some epochs, and say whether there is an Epoch for the loop, until all are done."""
+        with self._guarded():
+            if self._trainer is None:
+                self._trainer = Trainer(self._engine, self.model, self.loss, self.optimizer, self._run, _warn)
+            else:
+                self._trainer.resume()
+        while len(self.losses) < self.epochs:
+            yield self._advance(self._trainer)
+        with self._guarded():
+            self._trainer.mark_epoch()
+            self._trainer.stepper.write_back()
+            self._accuracy = share_of(self._trainer.predictions(), self._Y, self.loss)
+        self._save()
+
+    def _advance(self, trainer: Trainer) -> bool:
+        next_due = -(-len(self.losses) // self.every) * self.every
+        with self._guarded():
+            trainer.advance(min(self.epochs, next_due + 1) - len(self.losses))
+            if len(self.losses) != next_due + 1 or (self._checkpoint and not trainer.verify()):
+                return False
+            trainer.stepper.write_back()
+        self._save()
+        return True
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """After an error, model and optimizer are as after the last whole epoch."""
+        start, trainer = time.perf_counter(), self._trainer
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite is said below
+                yield
+        except KeyboardInterrupt:
+            if trainer:
+                trainer.rewind()
+                self._stop()
+            raise
+        except ArithmeticError as error:
+            epoch = len(self.losses)
+            if trainer:
+                epoch = trainer.rewind_to_finite()
+                self._save()  # else the file may have parameters that overflowed
+            in_data = checks.unknown(X=self._X, Y=self._Y)
+            advice = "" if in_data else ", and a smaller learning rate may keep it finite"
+            raise ArithmeticError(
+                f"{in_data}the loss stopped being finite in epoch {epoch}: {error}; the parameters are"
+                f" those before epoch {len(self.losses)}{advice}"
+            ) from error
+        except BaseException:
+            if trainer:
+                trainer.rewind()
+            raise
+        finally:
+            self.seconds += time.perf_counter() - start
+
+    def _stop(self) -> None:
+        """Verify and save what was trained so far, as at the end."""
+        if self._trainer:
+            self._trainer.stepper.write_back()
+            self._trainer.verify()
+            self._save()
+
+    def _save(self) -> None:
+        if self._checkpoint:
+            course = self._rng, self.losses, self.seconds, self._settings
+            save_checkpoint(self._checkpoint, self.model, self.optimizer, *course)
+
+    @property
+    def history(self) -> History:
+        """The course so far, with the accuracy at the end or, before that, of the model as it is now."""
+        share = self._accuracy
+        if len(self.losses) < self.epochs:
+            with contextlib.suppress(ArithmeticError), np.errstate(over="ignore", invalid="ignore"):
+                share = share_of(predict(self.model, self._X), self._Y, self.loss)
+        by = (self._trainer.engine, self._trainer.reason) if self._trainer else ()
+        return History(self.losses, share, self.seconds, *by)
 
 
-def _outputs_of_row(model: Any, x: np.ndarray) -> list[float]:
-    """The model's outputs for a row, as numbers."""
-    output = model(x)
-    outputs = sequence(output)
-    if not all(isinstance(p, Value | Real) for p in outputs):
-        raise TypeError(f"a model returns a Value or a vector of them, not {output!r:.80}")
-    return [p.data if isinstance(p, Value) else float(p) for p in outputs]
-
-
-def accuracy(model: Any, X: Any, Y: Any, loss: Loss = squared_error) -> float:
-    """The share of outputs that are on their target's side of the loss's decision."""
-    X, Y = checks.examples(X, Y)
-    predictions = predict(model, X)
-    if predictions.shape != Y.shape:
-        raise ValueError(f"the predictions have shape {predictions.shape} and Y {Y.shape}")
-    return float(np.mean((predictions > getattr(loss, "decision", 0.5)) == (Y > 0.5)))
-
-
-@np.errstate(over="ignore", invalid="ignore")  # fit itself reports a loss that is not finite
 def fit(
     model: Any,
     X: Any,
@@ -98,112 +233,45 @@ def fit(
     rng: Generator | None = None,
     engine: str = "auto",
 ) -> History:
-    """Train model until `epochs` epochs are done; returns the course of the training.
+    """Train model until `epochs` epochs are done: nn.Training run to its end; returns its history.
 
-    model: a Module, or any function of one example's inputs over the optimizer's parameters, or a
-    MatrixMLP (its loss is squared_error). X has shape (examples, inputs), Y (examples, outputs) or
-    (examples,). An epoch is one step on all examples or, with batch_size, a step for each batch of
-    examples in an order shuffled by rng.
-
-    engine: "scalar" records model and loss anew for each example, "numpy" and "native" compile them
-    once, as autograd.compile does, and train arrays, which the model gets back every log_every epochs
-    and at the end; "auto" takes the fastest of those that work here. A MatrixMLP has an engine of its own.
-    Compiled training is compared with model, loss and update at the start, now and then, before a save and at
-    the end. If they differ, training goes back to the last state where they agreed: "auto" goes on from there
-    with "scalar", and says so in a line on standard error; the others raise TypeError.
-
-    Prints the loss every log_every epochs. progress: a bar on standard error, by default where that
-    is a terminal. checkpoint: a file to save the training in at the start, every log_every epochs (a
-    tenth of all if not given) and at the end; resume: such a file to go on from, with the same engine
-    to the last bit as without the break. Data, loss, batch_size and the numbers, texts and functions that
-    model and optimizer have as attributes must be as they were. Ctrl-C ends training with the last whole
-    epoch.
-
-    Raises ValueError or TypeError for arguments that do not fit; ArithmeticError, naming the epoch, when the
-    loss stops being finite: the parameters are then those of the last finite loss. After any other error in
-    an epoch, they are those before that epoch.
+    The arguments are those of nn.Training, and so are the errors. log_every: print the loss every so many
+    epochs. progress: a bar on standard error, by default where that is a terminal. A checkpoint is saved at
+    the start, every log_every epochs (a tenth of all if not given) and at the end. Ctrl-C ends training with
+    the last whole epoch.
     """
     epochs = checks.whole("epochs", epochs)
-    size = None if batch_size is None else checks.whole("batch_size", batch_size)
     log_every = None if log_every is None else checks.whole("log_every", log_every)
-    given, rng = rng is not None, checks.generator(rng)
-    X, Y = checks.examples(X, Y)
-    if engine not in TRAINING_ENGINES:
-        raise ValueError(f"unknown engine {engine!r}; there are {', '.join(TRAINING_ENGINES)}")
-    _check_together(model, X, Y, loss, optimizer)
-    settings = {"loss": getattr(loss, "__name__", type(loss).__name__), "batch_size": size}
-    if checkpoint or resume:
-        if not hasattr(model, "state_dict"):
-            raise TypeError(f"a checkpoint needs a model with a state_dict, as a Module has, not {model!r}")
-        settings["data (SHA-256)"] = hashlib.sha256(X.tobytes() + Y.tobytes()).hexdigest()
-    losses, seconds = load_checkpoint(resume, model, optimizer, rng, settings) if resume else ([], 0.0)
-    start = time.perf_counter() - seconds
-
-    def save() -> None:
-        if checkpoint:
-            save_checkpoint(checkpoint, model, optimizer, rng, losses, time.perf_counter() - start, settings)
-
-    save()  # a file that cannot be written is an error before there is anything to lose
-    share = math.nan
-    every = log_every or (max(1, epochs // 10) if checkpoint else epochs)
-    bar, say = _progress(len(losses), epochs, progress)
-    training: Trainer | None = None
+    training = Training(
+        model, X, Y, loss=loss, optimizer=optimizer, epochs=epochs,
+        every=log_every or (max(1, epochs // 10) if checkpoint else epochs),
+        batch_size=batch_size, checkpoint=checkpoint, resume=resume, rng=rng, engine=engine,
+    )  # fmt: skip
+    bar, say = _progress(len(training.losses), epochs, progress)
     try:
-        draws = given or size is not None
-        run = Run(X, Y, losses, size, rng, draws, epochs)
-        training = trainer(engine, model, loss, optimizer, run, lambda line: say(line, file=sys.stderr))
-        while (epoch := len(losses)) < epochs:
-            next_log = -(-epoch // every) * every
-            training.advance(min(epochs, next_log + 1) - epoch)
+        for is_due in training.advances():
             if bar is not None:
-                bar.update(len(losses) - epoch)
-            if len(losses) == next_log + 1 and (not checkpoint or training.verify()):
-                if log_every:
-                    say(f"epoch {next_log} loss: {losses[next_log]}")
-                training.stepper.write_back()
-                save()
-        training.mark_epoch()
-        training.stepper.write_back()
-        share = accuracy(model, X, Y, loss)
+                bar.update(len(training.losses) - bar.n)
+            if is_due and log_every:
+                say(f"epoch {len(training.losses) - 1} loss: {training.losses[-1]}")
     except KeyboardInterrupt:
-        if training:
-            training.rewind()
-            training.verify()
-        with contextlib.suppress(ArithmeticError):  # the accuracy is then unknown
-            share = accuracy(model, X, Y, loss)
-    except ArithmeticError as error:
-        epoch = len(losses)
-        if training:
-            epoch = training.rewind_to_finite()
-            save()  # else the file may have parameters that overflowed
-        in_data = checks.unknown(X=X, Y=Y)
-        advice = "" if in_data else ", and a smaller learning rate may keep it finite"
-        raise ArithmeticError(
-            f"{in_data}the loss stopped being finite in epoch {epoch}: {error}; the parameters are"
-            f" those before epoch {len(losses)}{advice}"
-        ) from error
-    except BaseException:
-        if training:
-            training.rewind()
-        raise
+        training._stop()
     finally:
         if bar is not None:
             bar.close()
-    save()
-    seconds = time.perf_counter() - start
-    return History(losses, share, seconds, *((training.engine, training.reason) if training else ()))
+    return training.history
 
 
-def _check_model(model: Any) -> None:
-    """Raise TypeError for a model that cannot be called with a row."""
-    if not callable(model) or isinstance(model, type | Program):
-        said = "a model is a function of one example's inputs, as a Module with __call__ is"
-        raise TypeError(f"{said}, not {model!r:.80}")
+def _warn(line: str) -> None:
+    """Print a line on standard error, above a progress bar if there is one."""
+    tqdm = sys.modules.get("tqdm")
+    (tqdm.tqdm.write if tqdm else print)(line, file=sys.stderr)
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def _check_together(model: Any, X: np.ndarray, Y: np.ndarray, loss: Any, optimizer: Any) -> None:
     """Raise an error for arguments that do not go together, before training starts."""
-    _check_model(model)
+    check_model(model)
     if not callable(loss) or isinstance(loss, Program):
         raise TypeError(f"loss is a function of a prediction and a target, not {loss!r}")
     if isinstance(model, MatrixMLP) and loss is not squared_error:

@@ -1,25 +1,38 @@
 """SGD and Adam, as PyTorch documents them.
 
-An update is written once, as arithmetic on one parameter and its state, so that it works where a
-parameter's data is a float and where it is an array.
+    optimizer = nn.Adam(model.parameters(), lr=0.01)
+    optimizer.step()  # moves the parameters by their grads
+
+An update is written once, as arithmetic on a parameter and its state. Marked as elementwise, it takes all
+parameters at once, as one array.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
+from autograd import Value
+from autograd.node import grad_of
+from autograd.tracing import modes
+
 from . import checks
+
+
+def elementwise(update: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark an Optimizer's update as arithmetic that treats each element of an array by itself."""
+    update.elementwise = True  # type: ignore[attr-defined]
+    return update
 
 
 class Optimizer:
     """Moves `parameters`: objects with `data` and `grad`, each a float or an array.
 
-    Updates carry `state` from step to step: for each parameter a tuple, zeros at first, with an item for
-    each of `slots`. `steps` counts the updates.
+    `lr` is the learning rate, which may be set at any time. Updates carry `state` from step to step: for each
+    parameter a tuple, zeros at first, with an item for each of `slots`. `steps` counts the updates.
     """
 
     slots: tuple[str, ...] = ()
@@ -41,9 +54,11 @@ class Optimizer:
                 raise TypeError(f"{said}: give the optimizer model.parameters()")
         if len(set(map(id, self.parameters))) < len(self.parameters):
             raise ValueError("a parameter is there twice, and would be moved twice a step")
-        self.lr = checks.positive("lr", lr)
+        self.lr = self._initial_lr = checks.positive("lr", lr)
         self.steps = 0
-        self.state: list[tuple[Any, ...]] = [(0.0,) * len(self.slots) for _ in self.parameters]
+        self._state: list[tuple[Any, ...]] | None = [(0.0,) * len(self.slots) for _ in self.parameters]
+        self._arrays: tuple[np.ndarray, ...] | None = None  # the state, if that is what was set last
+        self._compiled: Any = None  # by fit, for its next call
 
     def update(self, data: Any, grad: Any, state: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
         """The parameter's next data and its next state."""
@@ -52,21 +67,70 @@ class Optimizer:
     def step(self) -> None:
         """Update every parameter by its grad."""
         self.steps += 1
-        for i, p in enumerate(self.parameters):
-            p.data, self.state[i] = self.update(p.data, p.grad, self.state[i])
+        parameters = self.parameters
+        if modes or not getattr(type(self).update, "elementwise", False) or not self._are_values():
+            for i, p in enumerate(parameters):
+                p.data, self.state[i] = self.update(p.data, p.grad, self.state[i])
+            return
+        data, grad = np.array([p._data for p in parameters]), np.array([grad_of(p) for p in parameters])
+        with np.errstate(all="ignore"):  # the next loss shows what overflows, as with floats
+            moved, self.state_arrays = self.update(data, grad, self.state_arrays)
+        for p, number in zip(parameters, moved.tolist()):
+            p._data = number
 
     def zero_grad(self) -> None:
         """Set every parameter's grad to 0."""
         for p in self.parameters:
             p.grad = 0.0
 
+    @property
+    def state(self) -> list[tuple[Any, ...]]:
+        """For each parameter a tuple, with an item for each of `slots`."""
+        if self._state is None:
+            parts = [self._split(array) for array in self._arrays or ()]
+            self._state = list(zip(*parts)) if parts else [()] * len(self.parameters)
+        self._arrays = None  # the list may be written into
+        return self._state
+
+    @state.setter
+    def state(self, state: list[tuple[Any, ...]]) -> None:
+        self._state, self._arrays = state, None
+
+    @property
+    def state_arrays(self) -> tuple[np.ndarray, ...]:
+        """The state as an array for each of `slots`: that of all parameters, end to end."""
+        if self._arrays is None:
+            columns = list(zip(*self.state))
+            self.state_arrays = tuple(
+                np.array(column, dtype=float) if self._are_values() else self._joined(column)
+                for column in columns
+            )
+        return self._arrays or ()
+
+    @state_arrays.setter
+    def state_arrays(self, arrays: tuple[np.ndarray, ...]) -> None:
+        self._state, self._arrays = None, tuple(arrays)
+
+    def _are_values(self) -> bool:
+        return set(map(type, self.parameters)) == {Value}
+
+    def _joined(self, parts: Iterable[Any]) -> np.ndarray:
+        """One array of a number or an array for each parameter."""
+        shaped = (np.broadcast_to(part, np.shape(p.data)) for part, p in zip(parts, self.parameters))
+        return np.concatenate([part.ravel() for part in shaped])
+
+    def _split(self, array: np.ndarray) -> list[Any]:
+        """The parts of such an array."""
+        if self._are_values():
+            return array.tolist()
+        shapes = [np.shape(p.data) for p in self.parameters]
+        parts = np.split(array, np.cumsum([math.prod(shape) for shape in shapes])[:-1])
+        return [part.reshape(shape) if shape else part.item() for part, shape in zip(parts, shapes)]
+
     def state_dict(self) -> dict[str, np.ndarray]:
         """`steps`, and each slot as one array: that of all parameters, end to end."""
-        state = {"steps": np.array(self.steps)}
-        for k, name in enumerate(self.slots):
-            pairs = zip(self.parameters, self.state)
-            state[name] = np.concatenate([np.broadcast_to(s[k], np.shape(p.data)).ravel() for p, s in pairs])
-        return state
+        arrays = dict(zip(self.slots, map(np.array, self.state_arrays)))
+        return {"steps": np.array(self.steps), **arrays}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take the state that state_dict() of an equal optimizer gave; errors as for a Module's."""
@@ -75,31 +139,34 @@ class Optimizer:
         if not (0.0 <= steps < 2.0**53 and steps.is_integer()):  # up to there a float counts by ones
             raise ValueError(f"steps is {steps}, not a whole number from 0 to below 2**53")
         self.steps = int(steps)
-        shapes = [np.shape(p.data) for p in self.parameters]
-        ends = np.cumsum([math.prod(shape) for shape in shapes])[:-1]
-        slots = [np.split(checked[name], ends) for name in self.slots]
-        self.state = [
-            tuple(parts[i].reshape(shape) if shape else parts[i].item() for parts in slots)
-            for i, shape in enumerate(shapes)
-        ]
+        self.state_arrays = tuple(np.array(checked[name]) for name in self.slots)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_compiled": None}  # programs stay with the optimizer that they are of
 
 
 class SGD(Optimizer):
     """v ← momentum v + g, then p ← p − lr v: gradient descent, with or without momentum.
 
-    Raises ValueError unless lr is above 0 and momentum at least 0 and below 1.
+    With weight_decay, p ← p − lr weight_decay p − lr v: decoupled from the gradient, as in AdamW.
+
+    Raises ValueError unless lr is above 0, momentum at least 0 and below 1, and weight_decay at least 0.
     """
 
     slots = ("velocity",)
 
-    def __init__(self, parameters: Iterable[Any], lr: float, momentum: float = 0.0):
+    def __init__(
+        self, parameters: Iterable[Any], lr: float, momentum: float = 0.0, weight_decay: float = 0.0
+    ):
         super().__init__(parameters, lr)
         self.momentum = checks.fraction("momentum", momentum)
+        self.weight_decay = checks.at_least_0("weight_decay", weight_decay)
 
+    @elementwise
     def update(self, data: Any, grad: Any, state: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
         """The class's formula; the first v is g."""
         velocity = self.momentum * state[0] + grad if self.momentum else grad
-        return data - self.lr * velocity, (velocity,)
+        return _decayed(data, self.lr, self.weight_decay) - self.lr * velocity, (velocity,)
 
 
 class Adam(Optimizer):
@@ -108,7 +175,10 @@ class Adam(Optimizer):
     m ← β₁ m + (1 − β₁) g and v ← β₂ v + (1 − β₂) g², then
     p ← p − lr (m / (1 − β₁ᵗ)) / (√(v / (1 − β₂ᵗ)) + eps) at step t.
 
-    Raises ValueError unless lr and eps are above 0 and the betas at least 0 and below 1.
+    With weight_decay it is AdamW (Loshchilov and Hutter, 2019): p ← p − lr weight_decay p comes first.
+
+    Raises ValueError unless lr and eps are above 0, the betas at least 0 and below 1, and weight_decay at
+    least 0.
     """
 
     slots = ("m", "v")
@@ -119,6 +189,7 @@ class Adam(Optimizer):
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
+        weight_decay: float = 0.0,
     ):
         super().__init__(parameters, lr)
         if np.shape(betas) != (2,):
@@ -126,7 +197,9 @@ class Adam(Optimizer):
         b1, b2 = betas
         self.betas = checks.fraction("beta 1", b1), checks.fraction("beta 2", b2)
         self.eps = checks.positive("eps", eps)
+        self.weight_decay = checks.at_least_0("weight_decay", weight_decay)
 
+    @elementwise
     def update(self, data: Any, grad: Any, state: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
         """The class's formula."""
         b1, b2 = self.betas
@@ -134,4 +207,10 @@ class Adam(Optimizer):
         v = b2 * state[1] + (1.0 - b2) * grad * grad
         m_unbiased = m / (1.0 - b1**self.steps)
         v_unbiased = v / (1.0 - b2**self.steps)
-        return data - self.lr * m_unbiased / (v_unbiased**0.5 + self.eps), (m, v)
+        moved = _decayed(data, self.lr, self.weight_decay)
+        return moved - self.lr * m_unbiased / (v_unbiased**0.5 + self.eps), (m, v)
+
+
+def _decayed(data: Any, lr: Any, weight_decay: float) -> Any:
+    """The data after the step that weight decay takes by itself."""
+    return data - lr * weight_decay * data if weight_decay else data

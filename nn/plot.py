@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .fit import predict
+from .predict import predict
 
 # Okabe and Ito's blue and vermillion: told apart by everyone, and in grey.
 CLASSES = ("#0072B2", "#D55E00")

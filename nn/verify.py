@@ -22,6 +22,7 @@ import numpy as np
 from autograd import Value, derive
 from autograd.check import EPSILON, UNITS, rounding_errors
 from autograd.graph import topological_order
+from autograd.node import data_of
 from autograd.program import Program
 from autograd.program.reachable import restore, states
 
@@ -51,7 +52,10 @@ class Verifier:
     ):
         self.mean_loss, self.program, self.optimizer, self.X, self.Y = mean_loss, program, optimizer, X, Y
         self.generators = generators
-        self.leaves = list({*optimizer.parameters, *(v for array in program.leaves for v in array.flat)})
+        used = [v for array in program.leaves for v in array.flat]
+        self.leaves = list({*optimizer.parameters, *used})
+        place = {v: k for k, v in enumerate(used)}  # in the gradient; a 0 follows for what is not there
+        self.places = np.array([place.get(p, len(used)) for p in optimizer.parameters])
         self.steps = STEPS  # to look at
         self.seconds = self.losses_seconds = 0.0  # the time that the last look took, and its losses
         self.most = 0  # rows to look at, beside each distinct target at first
@@ -89,6 +93,24 @@ class Verifier:
             if whole:
                 self.steps, self.seconds = LATER_STEPS, time.perf_counter() - start
 
+    def differs_in_row(self, i: int, whole: bool) -> bool:
+        """Whether the loss of a row is another with Values, at the present parameters, or its gradient."""
+        grads: list[float] = []
+        try:
+            found = self.program.per_example(self.X[i : i + 1], self.Y[i : i + 1])[0]
+            if not whole and abs(found - data_of(self._loss(i))) <= CLOSE * abs(found):
+                return False
+            grads = [v.grad for v in self.leaves]
+            wanted, slack = self._by_values(i, careful=False, near=self._compiled(i))
+            return not (np.abs(self._compiled(i) - wanted) <= slack).all()
+        except ArithmeticError:
+            return False  # training reports it
+        except Exception:
+            return True
+        finally:
+            for v, grad in zip(self.leaves, grads):
+                v.grad = grad
+
     def _loss(self, i: int) -> Any:
         """The loss of a row by Values, from copies, as a model may write into its row."""
         y = self.Y[i]
@@ -123,7 +145,7 @@ class Verifier:
                 return f"Values raise an error of row {i}"
             except Exception as error:
                 return f"row {i} with Values: {one_line(error)}"
-            loss = loss.data if isinstance(loss, Value) else loss
+            loss = data_of(loss)
             if not abs(found - loss) <= CLOSE * abs(loss):
                 return f"the loss of row {i} is {found} and with Values {loss}"
         return ""
@@ -132,53 +154,54 @@ class Verifier:
         """The first difference; `careful` computes how much may be rounding, which takes longer."""
         kept = []
         for i in rows:
+            found = self._compiled(i)
             try:
-                (loss, gradient), slack = self._by_values(i, careful)
+                wanted, slack = self._by_values(i, careful, found)
             except ArithmeticError:
                 self.program.value_and_grad(self.X[i : i + 1], self.Y[i : i + 1])
                 return f"Values raise an error of row {i} that is not found otherwise"
             except Exception as error:
                 return f"row {i} with Values: {one_line(error)}"
-            found, slopes = self._compiled(i)
-            if not abs(found - loss) <= slack[0]:
-                return f"the loss of row {i} is {found} and with Values {loss}"
-            for k in np.flatnonzero(~(np.abs(slopes - gradient) <= slack[1:])):
-                by = f"the gradient of row {i} by parameter {k}"
-                return f"{by} is {slopes[k]} and with Values {gradient[k]}"
-            if max(slack[1:]) <= 1e-3 * max(abs(gradient)):  # else rounding chooses the side of a kink
-                kept.append((i, loss, gradient, slack))
+            for k in np.flatnonzero(~(np.abs(found - wanted) <= slack)):
+                which = f"gradient of row {i} by parameter {k - 1}" if k else f"loss of row {i}"
+                return f"the {which} is {found[k]} and with Values {wanted[k]}"
+            if max(slack[1:]) <= 1e-3 * max(abs(wanted[1:])):  # else rounding chooses the side of a kink
+                kept.append((i, wanted, slack))
         if not kept:
             return ""
-        rows, losses, gradients, slacks = (np.array(column) for column in zip(*kept))
-        slack = np.mean(slacks, axis=0)
-        return self._in_steps(stepper, rows, float(np.mean(losses)), np.mean(gradients, axis=0), slack)
+        rows, wanted, slack = (np.array(column) for column in zip(*kept))
+        loss, *gradient = np.mean(wanted, axis=0)
+        return self._in_steps(stepper, rows, loss, np.array(gradient), np.mean(slack, axis=0))
 
-    def _by_values(self, i: int, careful: bool) -> tuple[tuple[float, np.ndarray], np.ndarray]:
-        """The loss and gradient of a row, and the difference that rounding may make to each."""
+    def _by_values(self, i: int, careful: bool, near: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A row's loss and then its gradient, and the difference that rounding may make to each.
+
+        With `careful`, or if they are not near these numbers, that is computed, which takes longer.
+        """
         parameters = self.optimizer.parameters
         loss = self._loss(i)
         if not isinstance(loss, Value):
-            return (loss, np.zeros(len(parameters))), CLOSE * abs(np.array([loss, *[0.0] * len(parameters)]))
+            wanted = np.array([loss, *[0.0] * len(parameters)])
+            return wanted, CLOSE * abs(wanted)
         if careful:
             slopes = derive(loss, parameters)
             error = rounding_errors(topological_order(loss, *slopes), rearranged=True)
             slack = UNITS * np.array([error[v] for v in (loss, *slopes)])
-            gradient = np.array([slope.data for slope in slopes])
+            wanted = np.array([loss.data, *(slope.data for slope in slopes)])
         else:
-            slack = np.zeros(1 + len(parameters))
             for p in parameters:
                 p.grad = 0.0
             loss.backward()
-            gradient = np.array([p.grad for p in parameters])
-        return (loss.data, gradient), np.maximum(slack, CLOSE * np.abs([loss.data, *gradient]))
+            wanted = np.array([loss.data, *(p.grad for p in parameters)])
+            if not (np.abs(near - wanted) <= CLOSE * np.abs(wanted)).all():
+                return self._by_values(i, careful=True, near=near)
+            slack = np.zeros(len(wanted))
+        return wanted, np.maximum(slack, CLOSE * np.abs(wanted))
 
-    def _compiled(self, i: int) -> tuple[float, np.ndarray]:
-        """The loss and gradient of a row by the compiled program."""
+    def _compiled(self, i: int) -> np.ndarray:
+        """The loss of a row, and then its gradient, by the compiled program."""
         loss, grads = self.program.value_and_grad(self.X[i : i + 1], self.Y[i : i + 1])
-        by_leaf = {
-            v: g for vs, gs in zip(self.program.leaves, grads) for v, g in zip(vs.flat, gs.ravel().tolist())
-        }
-        return loss, np.array([by_leaf.get(p, 0.0) for p in self.optimizer.parameters])
+        return np.concatenate([[loss], np.concatenate([*map(np.ravel, grads), [0.0]])[self.places]])
 
     def _in_steps(
         self, stepper: Any, rows: np.ndarray, loss: float, gradient: np.ndarray, slack: np.ndarray
@@ -190,6 +213,7 @@ class Verifier:
         optimizer, twin = self.optimizer, copy.copy(self.optimizer)
         parameters, name = optimizer.parameters, f"{type(optimizer).__name__}.update"
         data, states, steps = [p.data for p in parameters], list(optimizer.state), optimizer.steps
+        own = ("steps", "_state", "_arrays")
         attributes = dict(vars(twin))
         for step in range(steps, steps + self.steps):
             for p, number, g in zip(parameters, data, gradient.tolist()):
@@ -201,7 +225,7 @@ class Verifier:
                 if isinstance(error, ArithmeticError):
                     raise
                 return f"{name} with floats: {one_line(error)}"
-            if any(x is not attributes.get(k) for k, x in vars(twin).items() if k not in ("state", "steps")):
+            if any(x is not attributes.get(k) for k, x in vars(twin).items() if k not in own):
                 return f"{name} changes the optimizer"
             wanted = np.array([(p.data, *state) for p, state in zip(parameters, twin.state)])
             old = np.array([(number, *state) for number, state in zip(data, states)])

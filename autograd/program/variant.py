@@ -117,31 +117,36 @@ class Variant:
         return Kernel(scalars.wanted(state), scalars.input_leaves, state, scalars.rows)
 
     def training_kernel(
-        self, parameters: Sequence[Value], slots: int, update: Callable[..., Any], steps: int
+        self, parameters: Sequence[Value], slots: int, update: Callable[..., Any], lr: float, steps: int
     ) -> Any:
         """Machine code for whole training steps, the optimizer's update among it.
 
-        update(data, grad, state, step) gives a parameter's next data and state, of `slots` numbers. The
-        kernel's state holds the parameters' data, then their first slots, and so on, then the steps taken.
+        update(data, grad, state, lr, step) gives a parameter's next data and state, of `slots` numbers. The
+        kernel's state holds the parameters' data, then their first slots, and so on, then the learning rate
+        and the number of steps taken.
         """
-        scalars, taken = self.scalars, Value(float(steps))
+        scalars, rate, taken = self.scalars, Value(lr), Value(float(steps))
         carried = [tuple(Value(0.0) for _ in range(slots)) for _ in parameters]
         step = taken + 1.0
         data, kept = [], []
         with tracing(COMPILE):
             for p, state in zip(parameters, carried):
                 grad = scalars.gradient.get(p, 0.0)
-                moved, new = update(p, grad if isinstance(grad, Value) else Value(grad), state, step)
+                moved, new = update(p, grad if isinstance(grad, Value) else Value(grad), state, rate, step)
                 data.append(moved)
                 kept.append(new)
-        outputs = [scalars.outputs[0], *data, *_by_slot(kept), step]
+        outputs = [scalars.outputs[0], *data, *_by_slot(kept), rate, step]
         became = simplify(outputs, scalars.input_leaves, scalars.rows)
-        leaves = [*parameters, *_by_slot(carried), taken]
+        leaves = [*parameters, *_by_slot(carried), rate, taken]
         return Kernel([became.get(v, v) for v in outputs], scalars.input_leaves, leaves, scalars.rows)
 
     def is_small(self) -> bool:
         """Whether machine code is worth the time that LLVM takes for it."""
-        return sum(len(v.x) if type(v.x) is tuple else 1 for v in self.scalars.order) <= SMALL
+        return self.operations() <= SMALL
+
+    def operations(self) -> int:
+        """How many scalar operations it has."""
+        return sum(len(v.x) if type(v.x) is tuple else 1 for v in self.scalars.order)
 
     def has_code(self) -> bool:
         """Whether there is machine code for each primitive here."""

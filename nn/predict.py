@@ -1,0 +1,105 @@
+"""predict and accuracy: a model's outputs for a data set, and how many of them decide right."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from autograd import Value, compile
+from autograd.program import Program
+from autograd.program.reachable import random_generators, restore, states
+
+from . import checks
+from .losses import Loss, sequence, squared_error
+from .matrix import MatrixMLP
+
+MANY = 256  # rows, for which recording a model takes about as long as Values do
+
+
+def predict(model: Any, X: Any) -> np.ndarray:
+    """The model's predictions for the rows of X, of shape (examples, outputs).
+
+    Many rows go through the compiled model, if some of them have the same outputs there as by Values.
+    """
+    check_model(model)
+    X = checks.numbers("X", X)
+    if X.ndim != 2:
+        advice = checks.column("X", X)
+        raise ValueError(f"X has shape {X.shape}: it needs a row for each example{advice}")
+    if isinstance(model, MatrixMLP):
+        predictions = model(X)
+        if not np.isfinite(predictions).all():
+            raise FloatingPointError("a prediction is not finite")
+        return predictions
+    if len(X) >= MANY and (program := program_of(model, X)):
+        return program.per_example(X)
+    try:
+        rows = [_outputs_of_row(model, x) for x in X.copy()]  # a model may write into its row
+    except ArithmeticError as error:
+        raise type(error)(f"{checks.unknown(X=X)}{error}") from error
+    if len(widths := set(map(len, rows))) > 1:
+        raise ValueError(f"the model gives {' or '.join(map(str, sorted(widths)))} outputs, by the row")
+    return np.array(rows)
+
+
+def program_of(model: Any, X: np.ndarray) -> Program | None:
+    """The compiled model, or None if the model does what no graph shows, by some rows of X."""
+    generators = random_generators(model)
+    before = states(generators)
+    try:
+        program = compile(lambda x: list(sequence(model(x))), engine="numpy")
+        sample = X[np.linspace(0, len(X) - 1, 16).astype(int)]
+        rows = np.array([_outputs_of_row(model, x) for x in sample.copy()])
+        close = np.allclose(program.per_example(sample), rows, rtol=1e-9, atol=0.0)
+        if close and states(generators) == before:
+            return program
+    except Exception:  # of any class: the Values do it, or say what is wrong
+        pass
+    restore(generators, before)
+    return None
+
+
+def _outputs_of_row(model: Any, x: np.ndarray) -> list[float]:
+    """The model's outputs for a row, as numbers."""
+    output = model(x)
+    outputs = sequence(output)
+    if not all(isinstance(p, Value | Real) for p in outputs):
+        raise TypeError(f"a model returns a Value or a vector of them, not {output!r:.80}")
+    return [p.data if isinstance(p, Value) else float(p) for p in outputs]
+
+
+def accuracy(model: Any, X: Any, Y: Any, loss: Loss = squared_error) -> float | None:
+    """The share of the rows of X for which the model decides as Y does; None for a loss without a decision.
+
+    A model of one output decides by the side of the loss's decision on which that is. One of several decides
+    for the class of the largest, where Y has a class's number for each row or is one-hot; for any other Y,
+    each output decides by itself.
+    """
+    X, Y = checks.examples(X, Y)
+    return share_of(predict(model, X), Y, loss)
+
+
+def share_of(predictions: np.ndarray, Y: np.ndarray, loss: Loss) -> float | None:
+    """The accuracy of predictions of shape (examples, outputs), for targets of shape (examples, ...)."""
+    decision = getattr(loss, "decision", None)
+    is_index = getattr(loss, "takes_index", False) and Y.shape[1] == 1 < predictions.shape[1]
+    if predictions.shape != Y.shape and not is_index:
+        raise ValueError(f"the predictions have shape {predictions.shape} and Y {Y.shape}")
+    if decision is None:
+        return None
+    if is_index:
+        right = predictions.argmax(axis=1) == Y[:, 0]
+    elif Y.shape[1] > 1 and ((Y > decision).sum(axis=1) == 1).all():
+        right = predictions.argmax(axis=1) == Y.argmax(axis=1)
+    else:
+        right = (predictions > decision) == (Y > 0.5)
+    return float(np.mean(right))
+
+
+def check_model(model: Any) -> None:
+    """Raise TypeError for a model that cannot be called with a row."""
+    if not callable(model) or isinstance(model, type | Program):
+        said = "a model is a function of one example's inputs, as a Module with __call__ is"
+        raise TypeError(f"{said}, not {model!r:.80}")

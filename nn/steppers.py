@@ -1,0 +1,255 @@
+"""Steppers: what takes the steps of training, by Values, by arrays and by machine code.
+
+stepper.state                   the numbers that steps replace; setting an old state undoes steps
+stepper.take(x, y, batch, n)    n steps, each on the next batch of these examples; the loss before each
+stepper.read()                  copy the state from the optimizer and its parameters
+stepper.write_back()            copy the state to the optimizer and its parameters
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from autograd import total
+from autograd.program import Program, Variant, pack
+
+from . import checks
+from .losses import Loss
+from .optim import Optimizer
+
+
+class MeanLoss:
+    """The mean loss of a data set, recorded scalar by scalar; a MatrixMLP has the same method."""
+
+    def __init__(self, model: Any, loss: Loss):
+        self.model = model
+        self.loss = loss
+
+    def backward(self, X: Any, Y: Any) -> float:
+        """The mean loss; adds its gradient to every parameter's grad."""
+        X, Y = checks.examples(X, Y)
+        Y = targets(Y.copy())  # copies, as a model may write into its row
+        ys = Y.tolist() if Y.ndim == 1 else Y
+        model, loss = self.model, self.loss
+        each = [loss(model(x), y) for x, y in zip(X.copy(), ys)]
+        try:
+            losses = total(each)
+        except TypeError:
+            raise TypeError(f"the loss of one example is one Value, not {each[0]!r:.80}") from None
+        if losses._dx is None:
+            raise TypeError("the loss is a number, and not a Value: it depends on no parameter")
+        mean = losses * (1.0 / len(X))
+        mean.backward()
+        return mean.data
+
+    def of_example(self, x: np.ndarray, y: Any) -> Any:
+        """The loss of a row and its target, into which the model may write."""
+        return self.loss(self.model(x), y)
+
+
+def targets(Y: np.ndarray) -> np.ndarray:
+    """Y, of shape (examples, outputs); if there is one output, of shape (examples,), as the prediction is."""
+    return Y[:, 0] if Y.shape[1] == 1 else Y
+
+
+class ScalarStepper:
+    """Steps by `program`, whose backward(x, y) adds to the grads of the optimizer's parameters."""
+
+    engine, is_fast = "scalar", False
+
+    def __init__(self, program: Any, optimizer: Optimizer):
+        self.program, self.optimizer = program, optimizer
+
+    @property
+    def state(self) -> Any:
+        """The parameters' data, and the optimizer's state and number of steps."""
+        optimizer = self.optimizer
+        return [p.data for p in optimizer.parameters], list(optimizer.state), optimizer.steps
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        data, kept, self.optimizer.steps = state
+        self.optimizer.state = list(kept)
+        for p, old in zip(self.optimizer.parameters, data):
+            p.data = old
+
+    def take(self, x: np.ndarray, y: np.ndarray, batch: int, steps: int) -> Iterator[float]:
+        for rows in _batches(len(x), batch, steps):
+            self.optimizer.zero_grad()
+            loss = self.program.backward(x[rows], y[rows])
+            if not math.isfinite(loss):
+                raise FloatingPointError(f"it is {loss}")
+            self.optimizer.step()
+            yield loss
+
+    def read(self) -> None:
+        """Nothing: the parameters are its state."""
+
+    write_back = read
+
+
+def _batches(n: int, batch: int, steps: int) -> Iterator[slice]:
+    """The rows of each step, from the first again after the last."""
+    starts = range(0, n, batch)
+    for k in range(steps):
+        yield slice(starts[k % len(starts)], starts[k % len(starts)] + batch)
+
+
+class NumpyStepper:
+    """Steps of all the optimizer's parameters as one array, by a compiled program in NumPy.
+
+    Each slot of the optimizer's state is an array too, and `twin`, a copy of the optimizer, updates them.
+    """
+
+    engine, is_fast = "numpy", True
+
+    def __init__(self, program: Program, variant: Variant, optimizer: Optimizer):
+        self.program, self.variant = program, variant
+        self.optimizer, self.twin = optimizer, copy.copy(optimizer)
+        place = {p: i for i, p in enumerate(optimizer.parameters)}
+        used = [v for leaves in variant.leaves for v in leaves.flat if v in place]
+        # In the program's order, so that its arrays are slices of this one.
+        self.values = list(dict.fromkeys([*used, *optimizer.parameters]))
+        self.places = np.array([place[v] for v in self.values])  # among the optimizer's parameters
+        self.order = np.argsort(self.places)
+        self.unused = np.zeros(len(self.values) - len(used))
+        self.arrays: list[tuple[slice, np.ndarray, np.ndarray | None]] = []  # of the program
+        start = 0
+        for leaves, now in zip(variant.leaves, variant.data()):
+            moved = np.array([v in place for v in leaves.flat], dtype=bool).reshape(leaves.shape)
+            part = slice(start, start := start + int(moved.sum()))
+            self.arrays.append((part, now, None if moved.all() else moved))
+        self.read()
+
+    @property
+    def state(self) -> Any:
+        return self.packed, self.twin.steps
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self.packed, self.twin.steps = state
+
+    def read(self) -> None:
+        data = np.array([v._data for v in self.values])
+        self.packed = data, tuple(array[self.places] for array in self.optimizer.state_arrays)
+        vars(self.twin).update(vars(copy.copy(self.optimizer)))  # its learning rate, and all else
+        if any(moved is not None for _, _, moved in self.arrays):
+            for array, (_, now, _) in zip(self.variant.data(), self.arrays):
+                now[...] = array
+
+    def take(self, x: np.ndarray, y: np.ndarray, batch: int, steps: int) -> Iterator[float]:
+        losses, error = [], None
+        try:
+            with np.errstate(over="raise", divide="raise", invalid="raise"):
+                for rows in _batches(len(x), batch, steps):
+                    losses.append(self._step(x[rows], y[rows]))
+        except ArithmeticError as found:
+            error = found
+        yield from losses
+        if error:
+            raise error
+
+    def _step(self, x: np.ndarray, y: np.ndarray) -> float:
+        numbers, kept = self.packed
+        data = [
+            numbers[part].reshape(now.shape) if moved is None else _merged(now, moved, numbers[part])
+            for part, now, moved in self.arrays
+        ]
+        try:
+            result, *grads = self.variant.run_numpy((x, y), data, fast=True)
+            loss = float(result)
+        except FloatingPointError:
+            loss = math.nan
+        if not math.isfinite(loss):
+            self.write_back()
+            loss, grads = self.program.value_and_grad(x, y)  # slower, with errors that say where
+        parts = [
+            grad.ravel() if moved is None else grad[moved] for grad, (_, _, moved) in zip(grads, self.arrays)
+        ]
+        self.twin.steps += 1
+        gradient = np.concatenate([*parts, self.unused])
+        try:
+            self.packed = self.twin.update(numbers, gradient, kept)
+        except FloatingPointError:  # the next step's loss shows it, as with Values
+            with np.errstate(all="ignore"):
+                self.packed = self.twin.update(numbers, gradient, kept)
+        return loss
+
+    def write_back(self) -> None:
+        numbers, kept = self.packed
+        for v, number in zip(self.values, numbers.tolist()):
+            v._data = number
+        self.optimizer.state_arrays = tuple(slot[self.order] for slot in kept)
+        self.optimizer.steps = self.twin.steps
+
+
+def _merged(now: np.ndarray, moved: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """The array with the numbers of the part that the optimizer moves."""
+    array = now.copy()
+    array[moved] = numbers
+    return array
+
+
+class NativeStepper:
+    """Steps by a kernel that takes whole training steps (see Variant.training_kernel)."""
+
+    engine, is_fast = "native", True
+
+    def __init__(self, kernel: Any, program: Program, optimizer: Optimizer):
+        self.kernel, self.program, self.optimizer = kernel, program, optimizer
+        self.packed: tuple[Any, ...] = None, None, None
+        self.read()
+
+    def read(self) -> None:
+        optimizer = self.optimizer
+        data = [p._data for p in optimizer.parameters]
+        self.state = np.concatenate([data, *optimizer.state_arrays, [optimizer.lr, optimizer.steps]])
+        self.packed = None, None, None  # the data may have changed, too
+
+    def take(self, x: np.ndarray, y: np.ndarray, batch: int, steps: int) -> Iterator[float]:
+        if self.packed[0] is not x or self.packed[1] is not y:
+            self.packed = x, y, pack([x, y])
+        columns = self.packed[2]
+        losses, numbers = np.empty(steps), self.state.copy()
+        taken = self.kernel.iterate(columns, len(x), batch, numbers, steps, losses)
+        if not _spoilt(self.state, numbers):
+            self.state = numbers
+            yield from losses[:taken].tolist()
+            if taken < steps:
+                raise self._error(x, y, losses[taken]) or AssertionError
+            return
+        for taken in range(steps):  # some step had a finite loss and made numbers that are not finite
+            numbers = self.state.copy()
+            if not self.kernel.iterate(columns, len(x), batch, numbers, 1, losses[taken:], taken):
+                raise self._error(x, y, losses[taken]) or AssertionError
+            if _spoilt(self.state, numbers) and (error := self._error(x, y)):
+                raise error
+            self.state = numbers  # the update made them: the next step's loss shows it
+            yield losses[taken].item()
+
+    def _error(self, x: np.ndarray, y: np.ndarray, loss: float | None = None) -> ArithmeticError | None:
+        """The error of the loss or its gradient at the present numbers, if one is not finite."""
+        self.write_back()
+        try:
+            self.program.value_and_grad(x, y)
+        except ArithmeticError as error:
+            return error
+        return None if loss is None else FloatingPointError(f"it is {loss}")
+
+    def write_back(self) -> None:
+        parameters, slots = self.optimizer.parameters, len(self.optimizer.slots)
+        data, *kept = self.state[:-2].reshape(1 + slots, len(parameters))
+        for p, number in zip(parameters, data.tolist()):
+            p._data = number
+        self.optimizer.state_arrays = tuple(map(np.array, kept))
+        self.optimizer.steps = int(self.state[-1])
+
+
+def _spoilt(before: np.ndarray, after: np.ndarray) -> bool:
+    """Whether a number that was finite no longer is."""
+    return not bool(np.isfinite(after[np.isfinite(before)]).all())

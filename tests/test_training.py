@@ -1,0 +1,197 @@
+"""Training as an iterable: in step with the model, open to changes, and compiled once."""
+
+import math
+
+import numpy as np
+import pytest
+
+import nn
+from autograd import Value
+from autograd.program.variant import Kernel
+from nn import trainers
+
+NATIVE = pytest.param("native", marks=pytest.mark.skipif(Kernel is None, reason="llvmlite is not installed"))
+COMPILED = ["numpy", NATIVE]
+ENGINES = ["scalar", "auto", *COMPILED]
+X, Y = nn.data.xor()
+
+
+def numbers(model):
+    return np.array([p.data for p in model.parameters()])
+
+
+def training(engine, epochs=12, optimizer=nn.Adam, lr=0.05, loss=nn.squared_error, **settings):
+    model = nn.MLP(2, [4, 1], activation="tanh", rng=np.random.default_rng(0))
+    optimizer = optimizer(model.parameters(), lr=lr)
+    settings = {"loss": loss, "optimizer": optimizer, "epochs": epochs, "engine": engine, **settings}
+    return model, nn.Training(model, X, Y, **settings)
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    """What training compiles, in order."""
+    made = []
+
+    def counted(name, function):
+        monkeypatch.setattr(trainers, name, lambda *args: made.append(name) or function(*args))
+
+    counted("Compiled", trainers.Compiled)
+    counted("_training_kernel", trainers._training_kernel)
+    return made
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("batch_size", [None, 8])
+def test_fit_is_the_loop_run_to_its_end(engine, batch_size):
+    model, loop = training(engine, batch_size=batch_size, rng=np.random.default_rng(1), every=5)
+    epochs = list(loop)
+    same, other = training(engine)
+    settings = {"batch_size": batch_size, "rng": np.random.default_rng(1), "engine": engine, "epochs": 12}
+    history = nn.fit(same, X, Y, loss=nn.squared_error, optimizer=other.optimizer, **settings)
+    assert [e.epoch for e in epochs] == [0, 5, 10] and len(loop) == 3
+    assert [e.loss for e in epochs] == [history.loss[e.epoch] for e in epochs]
+    assert 0.0 < epochs[0].seconds <= epochs[-1].seconds <= loop.history.seconds
+    assert loop.history.loss == history.loss and loop.history.accuracy == history.accuracy
+    assert loop.history.engine == history.engine and np.array_equal(numbers(model), numbers(same))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_model_is_in_step_at_each_epoch_and_after_break(engine):
+    whole, loop = training(engine)
+    expected = [numbers(whole) for _ in loop]
+    model, loop = training(engine)
+    for epoch in loop:
+        assert np.array_equal(numbers(model), expected[epoch.epoch])
+        assert loop.optimizer.steps == epoch.epoch + 1 == len(loop.losses)
+        if epoch.epoch == 4:
+            break
+    assert loop.history.loss == loop.losses and loop.history.accuracy == nn.accuracy(model, X, Y)
+    assert [epoch.epoch for epoch in loop] == [5, 6, 7, 8, 9, 10, 11]
+    assert np.array_equal(numbers(model), expected[-1])
+
+
+def changed(loop, model, what):
+    """Run a loop that changes something as it goes; the losses and the last parameters."""
+    best = numbers(model)
+    for epoch in loop:
+        if what == "rate":
+            loop.optimizer.lr = 0.05 * 0.5 ** (epoch.epoch // 3)
+        elif what == "parameters" and epoch.epoch == 6:
+            for p, number in zip(model.parameters(), best):
+                p.data = number
+        elif what == "betas" and epoch.epoch == 5:
+            loop.optimizer.betas = (0.5, 0.9)
+        elif what == "model" and epoch.epoch == 5:
+            for neuron in model.layers[0].neurons:
+                neuron.activation = "sigmoid"
+        elif what == "state" and epoch.epoch == 5:
+            loop.optimizer.load_state_dict(nn.Adam(model.parameters()).state_dict())
+    return [*loop.losses, *numbers(model)]
+
+
+@pytest.mark.parametrize("what", ["rate", "parameters", "betas", "model", "state"])
+def test_a_loop_may_change_anything_on_any_engine(what):
+    expected = changed(*training("scalar")[::-1], what)
+    assert expected != changed(*training("scalar")[::-1], "nothing")
+    for engine in ("auto", "numpy", *(["native"] if Kernel else [])):
+        assert changed(*training(engine)[::-1], what) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_weight_of_the_loss_may_grow_from_epoch_to_epoch(engine):
+    weight = [0.0]
+
+    def loss(p, y):
+        return (p - y) ** 2 + weight[0] * p**2
+
+    _, loop = training(engine, loss=loss)
+    for epoch in loop:
+        weight[0] = 0.1 * (epoch.epoch + 1)
+    weight[0] = 0.0
+    _, other = training("scalar", loss=loss)
+    for epoch in other:
+        weight[0] = 0.1 * (epoch.epoch + 1)
+    assert loop.losses == pytest.approx(other.losses, rel=1e-9)
+
+
+@pytest.mark.parametrize("engine", COMPILED)
+def test_what_was_compiled_is_kept_between_calls_and_rates(engine, recorded):
+    model, loop = training("scalar")
+    expected = [loop.losses for _ in loop][-1]
+    model, loop = training(engine)
+    settings = {"loss": nn.squared_error, "optimizer": loop.optimizer, "engine": engine}
+    losses = []
+    for _ in range(12):
+        losses += nn.fit(model, X, Y, epochs=1, **settings).loss
+        loop.optimizer.lr *= 0.5
+        loop.optimizer.lr *= 2.0
+    assert losses == pytest.approx(expected, rel=1e-9)
+    assert recorded == ["Compiled", "_training_kernel"][: 1 + (engine == "native")]
+
+
+@pytest.mark.parametrize("engine", COMPILED)
+def test_what_was_compiled_is_not_used_for_another_model(engine, recorded):
+    model, loop = training(engine, epochs=3)
+    settings = {"optimizer": loop.optimizer, "engine": engine, "epochs": 3}
+    same, other = training("scalar", epochs=3)
+    of_same = {"optimizer": other.optimizer, "engine": "scalar", "epochs": 3}
+    for change in (lambda m: None, lambda m: setattr(m.layers[0].neurons[2], "activation", "relu")):
+        change(model), change(same)
+        for loss in (nn.squared_error, lambda p, y: abs(p - y)):
+            found = nn.fit(model, X, Y, loss=loss, **settings)
+            assert found.loss == pytest.approx(nn.fit(same, X, Y, loss=loss, **of_same).loss, rel=1e-9)
+            assert found.engine == engine
+    assert recorded.count("Compiled") == 4
+
+
+def test_a_short_run_does_not_wait_for_machine_code(recorded):
+    pytest.importorskip("llvmlite", reason="llvmlite is not installed")
+    assert training("auto", epochs=1)[1].history.engine == ""
+    for epochs, engine in ((1, "numpy"), (100_000, "native")):
+        _, loop = training("auto", epochs=epochs)
+        next(iter(loop))
+        assert loop.history.engine == engine
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_schedule_resumes_to_the_last_bit(engine, tmp_path):
+    def run(epochs, **settings):
+        model, loop = training(engine, epochs=epochs, lr=0.1, **settings)
+        for epoch in loop:
+            loop.optimizer.lr = 0.1 / (1.0 + epoch.epoch)
+        return [*loop.losses, *numbers(model)]
+
+    run(7, checkpoint=tmp_path / "run.npz")
+    assert run(12, resume=tmp_path / "run.npz") == run(12)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_error_in_an_epoch_keeps_the_last_finite_parameters(engine):
+    model, loop = training(engine, optimizer=nn.SGD, lr=0.1)
+    with pytest.raises(ArithmeticError, match="stopped being finite in epoch"):
+        for epoch in loop:
+            if epoch.epoch == 3:
+                before = numbers(model)
+                loop.optimizer.lr = 1e200
+    assert np.isfinite(numbers(model)).all() and len(loop.losses) <= 5
+    assert np.array_equal(numbers(model), before)
+
+
+def test_early_stopping_and_best_weights_in_a_few_lines():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 2))
+    y = (x[:, 0] * x[:, 1] > 0) * 1.0
+    model = nn.MLP(2, [8, 1], activation="tanh", rng=rng)
+    adam = nn.Adam(model.parameters(), lr=0.1)
+    loss = nn.binary_cross_entropy
+    best, patience = math.inf, 0
+    for _ in nn.Training(model, x[:40], y[:40], loss=loss, optimizer=adam, epochs=10_000):
+        validation = np.mean([loss(Value(p), t).data for [p], t in zip(nn.predict(model, x[40:]), y[40:])])
+        if validation < best:
+            best, weights, patience = validation, model.state_dict(), 0
+        elif (patience := patience + 1) == 20:
+            break
+    assert adam.steps < 2000
+    model.load_state_dict(weights)
+    after = np.mean([loss(Value(p), t).data for [p], t in zip(nn.predict(model, x[40:]), y[40:])])
+    assert after == best

@@ -7,7 +7,7 @@ from .learn import derivation, explain, lesson
 from .program import compile
 from .tracing import where
 from .transforms import grad, hessian, hvp, jacobian, jvp, value_and_grad
-from .value import Value, dot, matvec, maximum, minimum, total
+from .value import Value, dot, logsumexp, matvec, maximum, minimum, total
 
 __all__ = [
     "DrawingError",
@@ -25,6 +25,7 @@ __all__ = [
     "jacobian",
     "jvp",
     "lesson",
+    "logsumexp",
     "matvec",
     "maximum",
     "minimum",

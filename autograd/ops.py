@@ -58,7 +58,7 @@ class Primitive:
         return self.compute(*operands)
 
     def __reduce__(self) -> Any:
-        if TABLE.get(self.name) is self:
+        if TABLE.get(self.name) is self or self is logsumexp:
             return self.name  # pickled as the global of this module
         return Primitive, (self.name, self.symbol, self.compute, self.numpy, self.dx, self.dy)
 
@@ -129,6 +129,11 @@ def _pow_dx(x: Any, y: Any, out: Any) -> Any:
     return slope / (one + (1.0 - one) * _nonzero(x))
 
 
+def _logsumexp_float(xs: Iterable[float]) -> float:
+    largest = max(xs := list(xs))
+    return largest + math.log(sum([math.exp(x - largest) for x in xs]))
+
+
 def _dot_float(xs: Iterable[float], ys: Iterable[float]) -> float:
     return sum(map(times, xs, ys), 0.0)
 
@@ -187,4 +192,12 @@ total    = Primitive("total",    "Σ",    lambda xs: sum(xs, 0.0), np.sum, lambd
 TABLE: dict[str, Primitive] = {
     row.name: row for row in list(globals().values()) if isinstance(row, Primitive)
 }
+# A row beside the table: compile records the primitives that it consists of.
+logsumexp = Primitive(
+    "logsumexp",
+    "log Σ eˣ",
+    _logsumexp_float,
+    np.logaddexp.reduce,
+    lambda xs, out: [exp(x - out) for x in xs],
+)
 CONDITIONS = (less, less_equal, equal, logical_and, logical_or, logical_not)  # 1 or 0; of arrays, bools

@@ -561,6 +561,27 @@ def total(xs: Iterable[Any]) -> Value:
     return _node(ops.total, sum(data, 0.0), xs, None, slopes, None, cls)
 
 
+def logsumexp(xs: Iterable[Any]) -> Value:
+    """log Σ exp(xᵢ) as one node; xs are Values or numbers, at least one. It overflows for none.
+
+    The derivatives are the shares exp(xᵢ) / Σ exp(xⱼ).
+    """
+    xs = tuple(xs)
+    if not xs:
+        raise ValueError("logsumexp takes at least one Value or number")
+    xs, data, are_values = _vector(harmless(ops.total, xs) if branches else xs)
+    cls = _result_class(Value, xs) if modes or _subclasses else Value
+    out = ops.logsumexp.compute(data)
+    slopes = [math.exp(x - out) for x in data] if are_values else None
+    return _node(ops.logsumexp, out, xs, None, slopes, None, cls)
+
+
+def applied(row: Primitive, *operands: Any) -> Value:
+    """A row of the table, recorded for Values, numbers or, where it takes vectors, sequences of them."""
+    functions: dict[Primitive, Any] = {ops.dot: dot, ops.total: total, ops.logsumexp: logsumexp}
+    return functions.get(row, row)(*operands)  # type: ignore[no-any-return]
+
+
 def _vector(xs: Iterable[Any]) -> tuple[tuple[Any, ...], Sequence[float], bool]:
     """Operands of `dot`, `total` and `where`: themselves, their data, and whether they are Values.
 

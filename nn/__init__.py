@@ -8,11 +8,14 @@ if not hasattr(autograd, "Value"):
         " the package index has one. Install this project in a fresh virtual environment, without the other"
     )
 
+from autograd import logsumexp
+
 from . import data, init
 from .checkpoint import load_checkpoint, save_checkpoint
 from .fit import Epoch, History, Training, fit
-from .layers import MLP, Layer, Neuron
-from .losses import binary_cross_entropy, hinge, squared_error
+from .functions import softmax
+from .layers import MLP, Layer, LayerNorm, Neuron
+from .losses import binary_cross_entropy, cross_entropy, hinge, huber, squared_error
 from .matrix import MatrixMLP, Parameter
 from .module import Module
 from .optim import SGD, Adam, Optimizer
@@ -26,6 +29,7 @@ __all__ = [
     "Epoch",
     "History",
     "Layer",
+    "LayerNorm",
     "MatrixMLP",
     "MeanLoss",
     "Module",
@@ -35,12 +39,16 @@ __all__ = [
     "Training",
     "accuracy",
     "binary_cross_entropy",
+    "cross_entropy",
     "data",
     "fit",
     "hinge",
+    "huber",
     "init",
     "load_checkpoint",
+    "logsumexp",
     "predict",
     "save_checkpoint",
+    "softmax",
     "squared_error",
 ]

@@ -291,8 +291,16 @@ def _check_together(model: Any, X: np.ndarray, Y: np.ndarray, loss: Any, optimiz
         return  # training reports it
     except (ValueError, TypeError) as error:
         raise ValueError(f"{shapes}, which the model does not take: {error}") from None
+    if takes_rows := getattr(loss, "takes_rows", None):
+        if Y.shape[1] in (1, outputs):
+            for y in Y[~takes_rows(Y, outputs)][:1]:
+                loss([0.0] * outputs, y)
+            return
     if Y.shape[1] != outputs:
-        raise ValueError(f"{shapes}, but the model's outputs are {outputs}")
+        numbers = ", or nn.cross_entropy as the loss" if Y.shape[1] == 1 else ""
+        classes = f": classes need one-hot rows, as np.eye({outputs})[classes] has{numbers}"
+        is_classes = Y.shape[1] == 1 and np.isin(Y, range(outputs)).all()
+        raise ValueError(f"{shapes}, but the model's outputs are {outputs}{classes if is_classes else ''}")
 
 
 def _progress(done: int, epochs: int, wanted: bool | None) -> tuple[Any, Callable[..., None]]:

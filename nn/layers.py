@@ -14,16 +14,20 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
-from autograd import Value, matvec
+from autograd import Value, dot, matvec, total
 
-from .checks import generator, numbers, whole
+from .checks import generator, numbers, positive, whole
+from .functions import elu, leaky_relu, silu
 from .init import INITIALISERS, xavier_uniform
 from .module import Module
 
 ACTIVATIONS: dict[str, Callable[[Value], Value]] = {
+    "elu": elu,
+    "leaky_relu": leaky_relu,
     "linear": lambda z: z,
     "relu": Value.relu,
     "sigmoid": Value.sigmoid,
+    "silu": silu,
     "softplus": Value.softplus,
     "tanh": Value.tanh,
 }
@@ -162,6 +166,36 @@ class MLP(Module):
 
     def __repr__(self) -> str:
         return f"MLP of [{', '.join(map(repr, self.layers))}]"
+
+
+class LayerNorm(Module):
+    """weight · (x − mean) / √(variance + eps) + bias, over the n numbers of x (Ba, Kiros and Hinton, 2016).
+
+    The variance is the mean of the squared distances. `weight` is a tuple of n Values, 1 at first, and `bias`
+    one of n Values, 0 at first. Called with n Values or numbers, it returns a list of n Values.
+
+    >>> [round(y.data, 3) for y in LayerNorm(2)([1.0, 3.0])]
+    [-1.0, 1.0]
+
+    Raises ValueError for a width below 1, an eps that is not above 0, or another number of inputs.
+    """
+
+    def __init__(self, n: int, eps: float = 1e-5):
+        self.eps = positive("eps", eps)
+        self.weight = tuple(Value(1.0, f"weight[{i}]") for i in range(whole("n", n)))
+        self.bias = tuple(Value(0.0, f"bias[{i}]") for i in range(n))
+
+    def __call__(self, x: Iterable[Any]) -> list[Value]:
+        xs, n = list(x), len(self.weight)
+        if len(xs) != n:
+            raise ValueError(f"this takes {n} inputs, not {len(xs)}")
+        mean = total(xs) / n
+        distances = [x - mean for x in xs]
+        deviation = (dot(distances, distances) / n + self.eps).sqrt()
+        return [w * (d / deviation) + b for w, d, b in zip(self.weight, distances, self.bias)]
+
+    def __repr__(self) -> str:
+        return f"LayerNorm({len(self.weight)})"
 
 
 def _initial(init: Init, nin: int, nout: int, rng: Generator | None) -> np.ndarray:

@@ -1,9 +1,10 @@
 """Losses of one example: functions of its prediction and its target.
 
-Prediction and target are Values, or sequences of equal length; the losses of several outputs are added.
-A loss has a `decision`: a prediction above it counts as class 1. A loss that takes only some targets has
-`takes`, a condition on a target. Any other target is a ValueError: a compiled loss is infinite for it, and
-the program then runs the row again with Values, which raises.
+Prediction and target are Values, or sequences of equal length; the losses of several outputs are added. Only
+cross_entropy is of all outputs together, and takes the number of a class as a target, too.
+A loss that decides between classes has a `decision`: a prediction above it counts as class 1. A loss that
+takes only some targets has `takes`, a condition on a target. Any other target is a ValueError: a compiled
+loss is infinite for it, and the program then runs the row again with Values, which raises.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from autograd import Value, total, where
+from autograd import Value, dot, logsumexp, total, where
 from autograd.ops import relu, softplus
-from autograd.tracing import Condition
+from autograd.tracing import Condition, modes
 
 Loss = Callable[[Any, Any], Value]
 
 
 def _loss(
-    decision: float, targets: str = "", takes: Callable[[Any], Any] | None = None
+    decision: float | None, targets: str = "", takes: Callable[[Any], Any] | None = None
 ) -> Callable[[Callable[[Any, Any], Any]], Loss]:
     """A loss of any number of outputs from the loss of one; `targets` describes those that it takes."""
 
@@ -33,27 +34,30 @@ def _loss(
         def loss(prediction: Any, target: Any) -> Any:
             ps, ys = sequence(prediction), sequence(target)
             if len(ps) != len(ys):
-                raise ValueError(f"the prediction has {len(ps)} outputs and the target {len(ys)}")
+                raise ValueError(_unequal(ps, ys))
             checks = [check for y in ys if (check := checked(y)) is not None] if takes else []
             if len(ps) == 1 and not checks:
                 return of_one(ps[0], ys[0])
             return total([*map(of_one, ps, ys), *checks])
 
         def checked(y: Any) -> Any:
-            """Raise ValueError for a wrong target; while compile records, give an infinite Value."""
-            fine = takes(y)  # type: ignore[misc]
-            if isinstance(fine, Condition):
-                with contextlib.suppress(ArithmeticError):  # the recorded row has a wrong target
-                    return where(fine, 0.0, math.inf)
-            elif fine:
-                return None
-            raise ValueError(f"{loss.__name__} takes targets {targets} alone, not {getattr(y, '_data', y)}")
+            return _refused(loss.__name__, targets, takes(y), y)  # type: ignore[misc]
 
         loss.decision = decision  # type: ignore[attr-defined]
         loss.takes = takes  # type: ignore[attr-defined]
         return loss
 
     return decorate
+
+
+def _refused(loss: str, targets: str, fine: Any, y: Any) -> Any:
+    """None for a fine target, ValueError for another; while compile records, a Value: 0 or infinite."""
+    if isinstance(fine, Condition):
+        with contextlib.suppress(ArithmeticError):  # the recorded row has a wrong target
+            return where(fine, 0.0, math.inf)
+    elif fine:
+        return None
+    raise ValueError(f"{loss} takes targets {targets} alone, not {getattr(y, '_data', y)}")
 
 
 @_loss(decision=0.5)
@@ -75,6 +79,65 @@ def binary_cross_entropy(p: Any, y: Any) -> Any:
 def hinge(p: Any, y: Any) -> Any:
     """max(0, 1 − y p), for a target y of −1 or 1."""
     return relu(1.0 - y * p)
+
+
+@_loss(decision=None)
+def huber(p: Any, y: Any) -> Any:
+    """½ (p − y)² where |p − y| ≤ 1, else |p − y| − ½: an outlier pulls no harder than a distance of 1."""
+    e = abs(p - y)
+    return where(e <= 1.0, 0.5 * e * e, e - 0.5)
+
+
+def cross_entropy(logits: Any, target: Any) -> Any:
+    """−Σ yᵢ log softmax(logits)ᵢ: log Σ exp(logitsⱼ) minus the target's logit. It overflows for none.
+
+    logits: a Value for each class, two or more. target: the number of the class, from 0, or a vector of
+    probabilities with the sum 1, as a one-hot row. Raises ValueError for any other target.
+
+    >>> logits = [Value(2.0), Value(0.0)]
+    >>> cross_entropy(logits, 0).data == cross_entropy(logits, [1.0, 0.0]).data
+    True
+    """
+    logits, ys = sequence(logits), sequence(target)
+    if len(logits) < 2:
+        raise ValueError(
+            "cross_entropy takes a logit for each class, and there is one: let the model have an output for"
+            " each, or take binary_cross_entropy for two classes"
+        )
+    if len(ys) == 1:
+        return logsumexp(logits) - _logit(logits, ys[0])
+    if len(ys) != len(logits):
+        raise ValueError(_unequal(logits, ys))
+    sum_of_ys = sum(ys[1:], ys[0])
+    wrong = _refused("cross_entropy", "with the sum 1", abs(sum_of_ys - 1.0) <= 1e-6, sum_of_ys)
+    loss = logsumexp(logits) - dot(ys, logits)
+    return loss if wrong is None else loss + wrong
+
+
+def _takes_rows(Y: np.ndarray, outputs: int) -> np.ndarray:
+    """Which rows of Y, of shape (examples, 1) or (examples, outputs), are targets for so many logits."""
+    if outputs < 2:
+        return np.zeros(len(Y), dtype=bool)
+    return np.isin(Y[:, 0], range(outputs)) if Y.shape[1] == 1 else abs(Y.sum(axis=1) - 1.0) <= 1e-6
+
+
+cross_entropy.decision = 0.5  # type: ignore[attr-defined]  # of a one-hot target
+cross_entropy.takes_rows = _takes_rows  # type: ignore[attr-defined]
+
+
+def _logit(logits: Any, y: Any) -> Any:
+    """The logit of class y; ValueError unless y is one of the classes' numbers."""
+    if isinstance(y, Value) and modes:
+        return logits[y.__index__()]  # type: ignore[attr-defined]  # compile takes it for an index
+    number = getattr(y, "_data", y)
+    if number not in range(len(logits)):
+        last = len(logits) - 1
+        raise ValueError(f"the target of {last + 1} logits is a whole number from 0 to {last}, not {number}")
+    return logits[int(number)]
+
+
+def _unequal(ps: Any, ys: Any) -> str:
+    return f"the prediction has {len(ps)} outputs and the target {len(ys)}"
 
 
 def sequence(x: Any) -> Any:

@@ -84,7 +84,7 @@ def accuracy(model: Any, X: Any, Y: Any, loss: Loss = squared_error) -> float | 
 def share_of(predictions: np.ndarray, Y: np.ndarray, loss: Loss) -> float | None:
     """The accuracy of predictions of shape (examples, outputs), for targets of shape (examples, ...)."""
     decision = getattr(loss, "decision", None)
-    is_index = getattr(loss, "takes_index", False) and Y.shape[1] == 1 < predictions.shape[1]
+    is_index = hasattr(loss, "takes_rows") and Y.shape[1] == 1 < predictions.shape[1]
     if predictions.shape != Y.shape and not is_index:
         raise ValueError(f"the predictions have shape {predictions.shape} and Y {Y.shape}")
     if decision is None:

@@ -77,7 +77,7 @@ def test_parameters_are_labelled_as_in_the_lab_and_computing_labels_nothing():
         (lambda: nn.MLP(-1, [4]), "above 0, not -1"),
         (lambda: nn.Layer(2, 1.5), "above 0, not 1.5"),
         (lambda: nn.Neuron("2"), "above 0, not '2'"),
-        (lambda: nn.MLP(2, [1], activation="swish"), "there are linear, relu, sigmoid, softplus, tanh"),
+        (lambda: nn.MLP(2, [1], activation="swish"), "there are elu, .*relu, sigmoid, silu, softplus, tanh"),
         (
             lambda: nn.MLP(2, [1], init="he"),
             "init is a function, such as xavier_uniform or .*he_normal of nn",

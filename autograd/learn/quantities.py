@@ -13,7 +13,7 @@ from ..graph import parents, topological_order
 from ..program import Matrices
 from ..program.arrays import entry_name
 from ..program.simplify import simplify
-from ..value import Value, dot, total
+from ..value import Value, applied
 from .formula import Formula, Name, formula, of_row
 
 MOST_OPERATIONS = 6  # of an expression that is written out
@@ -79,7 +79,7 @@ class Quantities:
         return self._symbols[x]
 
     def _applied(self, v: Value) -> Value:
-        return _record(v.row, self._given(v))
+        return applied(v.row, *self._given(v))
 
     def _given(self, v: Value) -> list[Any]:
         """The symbols of the operands."""
@@ -133,12 +133,6 @@ def partials_of(
                 yield o, number, partial
 
 
-def _record(row: ops.Primitive, operands: list[Any]) -> Value:
-    """A row of the table applied to Values and numbers."""
-    vectors: dict[ops.Primitive, Any] = {ops.dot: dot, ops.total: total}
-    return vectors.get(row, row)(*operands)
-
-
 def leaves_by_name(data: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Leaves that are data, a Value or a nested list of them by the name of each array, as arrays.
 
@@ -177,7 +171,7 @@ def simplified_here(x: Any) -> Any:
         elif v.row is ops.mul and 0.0 in [x for x in given if type(x) is float]:
             here[v] = 0.0
         elif v.row and any(a is not b for a, b in zip(given, (v.x, v.y))):
-            here[v] = _record(v.row, [x for x in given if x is not None])
+            here[v] = applied(v.row, *(x for x in given if x is not None))
     return simplified(here.get(x, x))
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import ops
 from ..graph import topological_order
-from ..value import Constant, Value, dot, total
+from ..value import Constant, Value, applied, dot
 
 MOST_VALUES = 1000  # of an index
 MOST_TOGETHER = 100  # choices of several indices that are looked at
@@ -218,11 +218,7 @@ def _each(operands: Sequence[Any]) -> list[tuple[int, ...]]:
 
 
 def _made_of(row: Any, x: Any, y: Any) -> Any:
-    if row is ops.dot:
-        return dot(x, y)
-    if row is ops.total:
-        return total(x)
-    return Value._record(row, x) if y is None else Value._record(row, x, y)
+    return applied(row, x) if y is None else applied(row, x, y)
 
 
 _OTHERWISE = (

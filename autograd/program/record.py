@@ -205,4 +205,4 @@ _DRAWS = (
     "compile records a function once, for all examples, and this one draws random numbers: they would be the"
     " same for all. Draw them outside, and pass them as an argument"
 )
-_ROWS = {None, *ops.TABLE.values()}
+_ROWS = {None, *ops.TABLE.values(), ops.logsumexp}

@@ -10,10 +10,11 @@ product, and a sum of such multiples is the `dot` of their numbers: lift finds a
 
 from __future__ import annotations
 
+import functools
 import math
 import sys
 from collections import Counter
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 from operator import is_
 from typing import Any
 
@@ -22,7 +23,7 @@ import numpy as np
 from .. import ops
 from ..graph import parents, topological_order
 from ..ops import TABLE, Primitive
-from ..value import Constant, Value, dot, total
+from ..value import Constant, Value, applied
 
 ROW_SUM = Primitive("row_sum", "Σₙ", lambda x: x, np.sum, lambda x, out: 1.0)
 PRIMITIVES = {**TABLE, ROW_SUM.name: ROW_SUM}
@@ -207,6 +208,12 @@ class _Rewriting:
                         self.inner.add(w)
         return became
 
+    def _expanded(self, xs: Sequence[Any]) -> Any:
+        """log Σ exp(x) as log Σ exp(x − m) + m, with m the largest, so that nothing overflows."""
+        largest = functools.reduce(functools.partial(self, "maximum"), xs)
+        shares = [self("exp", self("sub", x, largest)) for x in xs]
+        return self("add", self("log", functools.reduce(functools.partial(self, "add"), shares)), largest)
+
     def _operand(self, x: Any, became: dict[Any, Any]) -> Any:
         if type(x) is not tuple:
             return became.get(x, x)
@@ -229,6 +236,8 @@ class _Rewriting:
         row = PRIMITIVES[primitive] if isinstance(primitive, str) else primitive
         if row is not ROW_SUM and _number(x) and (y is None or _number(y)):
             return row.compute(x) if y is None else row.compute(x, y)
+        if row is ops.logsumexp:
+            return self._expanded(x)
         if row in (ops.dot, ops.total):
             if not self._is_plain(x, y):
                 return self._sum(row, x, y)
@@ -252,12 +261,8 @@ class _Rewriting:
             if old is not None and old.row is row and _same(old.x, x) and _same(old.y, y):
                 out = old
                 old.x, old.y = x, y  # equal tuples are one from here on
-            elif row is ops.dot:
-                out = dot(x, y)
-            elif row is ops.total:
-                out = total(x)
             else:
-                out = Value._record(row, *((x,) if y is None else (x, y)))
+                out = applied(row, *((x,) if y is None else (x, y)))
             self.made[key] = out
             operands = (x, y or ()) if type(x) is tuple else (parents(out),)
             if row is not ROW_SUM and not all(map(self.by_row.isdisjoint, operands)):

@@ -1,0 +1,39 @@
+"""softmax, and the activations that are no row of the table of primitives.
+
+A layer takes them by name: nn.MLP(2, [8, 1], activation="silu"). Dropout and batch norm are not here: they
+compute something else in training than in use, and this package trains the function that it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from autograd import logsumexp, maximum, where
+from autograd.ops import sigmoid
+
+
+def softmax(xs: Iterable[Any]) -> list[Any]:
+    """exp(xᵢ) / Σ exp(xⱼ) of each of xs, Values or numbers: positive shares of 1. It overflows for none.
+
+    >>> [round(p.data, 3) for p in softmax([Value(1000.0), Value(1001.0)])]
+    [0.269, 0.731]
+    """
+    xs = list(xs)
+    whole = logsumexp(xs)
+    return [(x - whole).exp() for x in xs]
+
+
+def leaky_relu(z: Any) -> Any:
+    """z where that is positive, else 0.01 z; at 0 its derivative is the mean of both."""
+    return maximum(z, 0.01 * z)
+
+
+def elu(z: Any) -> Any:
+    """z where that is positive, else eᶻ − 1."""
+    return where(z > 0.0, z, lambda: z.exp() - 1.0)
+
+
+def silu(z: Any) -> Any:
+    """z σ(z)."""
+    return z * sigmoid(z)

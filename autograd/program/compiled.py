@@ -58,6 +58,16 @@ def compile(f: Any = None, *, reduce: str = "mean", engine: str = "auto") -> Any
 
     reduce: "mean" or "sum" of the rows. engine: "numpy", "native" (machine code, with the extra
     `native`), or "auto", native where that is installed and the graph is small.
+
+    >>> w = Value(3.0, "w")
+    >>> @autograd.compile
+    ... def loss(x, y):
+    ...     return (w * x - y) ** 2
+    >>> X, Y = np.array([1.0, 2.0, 3.0]), np.array([2.0, 4.0, 6.0])
+    >>> print(f"{loss(X, Y):.4f}")  # the mean over the rows
+    4.6667
+    >>> print(f"{loss.backward(X, Y):.4f}, {w.grad:.4f}")  # adds the gradient to w.grad
+    4.6667, 9.3333
     """
     if f is None:
         return functools.partial(compile, reduce=reduce, engine=engine)
@@ -80,6 +90,10 @@ class Program:
     not finite, the first row that fails is computed with Values, and their ArithmeticError names the row
     too, and a NaN among its data. NaN in the data is an error if a result depends on it; an infinity where
     eager code makes an error of it. Arrays that a call returns are the caller's own.
+
+    >>> square = autograd.compile(lambda x: x**2)
+    >>> square(np.array([1.0, 3.0])), square.per_example(np.array([1.0, 3.0]))
+    (5.0, array([1., 9.]))
     """
 
     passes: Passes  # see the package

@@ -90,8 +90,8 @@ class Value(Node):
 
     A Value that a primitive computed has that row of the table as `row`, its operands `x` and `y`, and the
     local derivatives `dx` = ∂self/∂x and `dy` = ∂self/∂y at the values of that moment. An operand is a Value,
-    a number, or a tuple of either; a local derivative is None for numbers, and where no gradient flows back. A
-    leaf has no operands, and row None. `op` is the row's name, "" for a leaf. Other attributes may be set.
+    a number, or a tuple of either; a local derivative is None for numbers, and where no gradient flows back.
+    A leaf has no operands, and row None. `op` is the row's name, "" for a leaf. Other attributes may be set.
     Operators of a subclass return the subclass.
 
     As in micrograd, `out = Value(data, (x, y), "name")` is the result of an operation made by hand. Its

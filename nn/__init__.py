@@ -8,6 +8,8 @@ if not hasattr(autograd, "Value"):
         " the package index has one. Install this project in a fresh virtual environment, without the other"
     )
 
+from autograd import __version__ as __version__
+
 from . import data, init
 from .checkpoint import load_checkpoint, save_checkpoint
 from .fit import History, accuracy, fit, predict

@@ -25,6 +25,7 @@ class Module:
     >>> class Line(nn.Module):
     ...     def __init__(self):
     ...         self.slope, self.shift = Value(2.0, "slope"), Value(1.0, "shift")
+    ...
     ...     def __call__(self, x):
     ...         return self.slope * x[0] + self.shift
     >>> line = Line()

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a plain check
 from autograd import Value, explain
 from autograd.ops import TABLE, Primitive
 
-PAGE = Path(__file__).with_name("api.md")
+PATH = Path(__file__).with_name("api.md")
 MODULES = {  # in the order of the page, with the names if they are not all that are public
     "autograd": None,
     "autograd.learn": None,
@@ -37,7 +37,7 @@ MODULES = {  # in the order of the page, with the names if they are not all that
 START = """\
 # The public API
 
-`python docs/make_api.py` writes this page from the docstrings, whose examples run as tests. They assume
+`python docs/make_api.py` writes this page from the docstrings. Their examples run as tests, after these lines:
 
 ```python
 import numpy as np
@@ -65,7 +65,7 @@ def public() -> Iterator[tuple[str, str, Any]]:
                 yield module_name, name, x
 
 
-def page() -> str:
+def content() -> str:
     """The page as Markdown."""
     listed = list(public())
     rows, anchors = [], Counter[str]()
@@ -213,4 +213,4 @@ def derivative(row: Primitive, k: int, count: int) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    PATH.write_text(content(), encoding="utf-8")

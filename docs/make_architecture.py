@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a plain check
 from autograd import Value
 from autograd.program import PASSES
 
-PICTURE = Path(__file__).with_name("architecture.svg")
+PATH = Path(__file__).with_name("architecture.svg")
 WIDTH, MARGIN = 640, 24
 INNER = WIDTH - 2 * MARGIN
 INK, GREY, BLUE, ORANGE = "#1b2733", "#5b6b7a", "#0072b2", "#d55e00"
@@ -51,7 +51,8 @@ def box(x, y, width, height, fill=CARD, stroke=LINE, radius=8):
 
 def arrow(*points, color=GREY):
     path = " L ".join(f"{x:g} {y:g}" for x, y in points)
-    return f'<path d="M {path}" fill="none" stroke="{color}" stroke-width="2" marker-end="url(#{HEADS[color]})"/>'
+    style = f'fill="none" stroke="{color}" stroke-width="2" marker-end="url(#{HEADS[color]})"'
+    return f'<path d="M {path}" {style}/>'
 
 
 def program_and_graph(y):
@@ -129,8 +130,9 @@ def passes(y):
     )
 
 
-def picture():
+def content():
     """The picture as SVG text."""
+    assert [name for _, names in BANDS for name in names] == list(PASSES), "a pass is not in the picture"
     parts = [*program_and_graph(20), *readings(290), *passes(716)]
     height = 716 + 74 + 2 * 122 + 46 + 32
     heads = [
@@ -148,5 +150,4 @@ def picture():
 
 
 if __name__ == "__main__":
-    assert [name for _, names in BANDS for name in names] == list(PASSES)
-    PICTURE.write_text(picture(), encoding="utf-8")
+    PATH.write_text(content(), encoding="utf-8")

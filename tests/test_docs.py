@@ -51,7 +51,7 @@ def test_the_code_prints_what_its_page_says(page, tmp_path, monkeypatch, capsys)
         if not RENDERS:
             code = code.replace(".svg", ".dot").replace("lesson(L", "draw(L").replace(".html", ".dot")
         exec(compile(code, str(page), "exec"), namespace)
-        said = output.splitlines() or re.findall(r"^ *print\(.*\)  # (.*)$", code, re.MULTILINE)
+        said = output.splitlines() or re.findall(r"^ *print\(.*?\)  # (.*)$", code, re.MULTILINE)
         assert capsys.readouterr().out.strip().splitlines() == said
 
 
@@ -77,8 +77,10 @@ def test_links_lead_to_a_file_and_a_heading(page):
             assert re.sub(r"-\d+$", "", anchor) in anchors, f"{page.name} links to {path}#{anchor}"
 
 
-def test_the_api_page_is_up_to_date():
-    assert API["PAGE"].read_text("utf-8") == API["page"](), "run: python docs/make_api.py"
+@pytest.mark.parametrize("script", sorted(DOCS.glob("make_*.py")), ids=lambda script: script.name)
+def test_what_a_script_makes_is_up_to_date(script):
+    made = runpy.run_path(str(script))
+    assert made["PATH"].read_text("utf-8") == made["content"](), f"run: python docs/{script.name}"
 
 
 @pytest.mark.parametrize("name", NAMES)

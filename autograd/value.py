@@ -485,7 +485,7 @@ def accumulate(order: Sequence[Value]) -> None:
 
 
 def slopes(output: Value, seed: float = 1.0, order: Sequence[Value] = ()) -> dict[Value, float]:
-    """What backward() would find by each Value of output's graph, or of a part of that in `order`.
+    """The derivatives that backward() would find by each Value of output's graph, or of the part in `order`.
 
     Nothing is changed. Raises ArithmeticError as backward() does.
     """

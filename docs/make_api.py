@@ -37,7 +37,7 @@ MODULES = {  # in the order of the page, with the names if they are not all that
 START = """\
 # The public API
 
-`python docs/make_api.py` writes this page from the docstrings. Their examples run as tests, after these lines:
+`python docs/make_api.py` writes this page from the docstrings. Their examples run as tests after these lines:
 
 ```python
 import numpy as np

@@ -144,7 +144,7 @@ def lesson(
 
 
 def _hash(text: str) -> str:
-    """What a content-security policy calls a script or style by."""
+    """The name that a content-security policy has for a script or style."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 

@@ -121,7 +121,7 @@ class Program:
         return formed(variant.scalars.form, iter(results)) if variant.listed else float(results[0])
 
     def per_example(self, *arrays: Any, **named: Any) -> Any:
-        """What f gives for each row: shape (N,) or, if f returns an array or nested lists, (N, ...).
+        """The result of f for each row: shape (N,) or, if f returns an array or nested lists, (N, ...).
 
         A list or tuple of parts with several shapes gives one of such arrays. Without data there is no N.
         """
@@ -168,7 +168,7 @@ class Program:
 
     @property
     def numbers(self) -> list[np.ndarray]:
-        """What the live leaves hold: an array for each of `leaves`, which `function` takes after the data."""
+        """The numbers of `leaves`, an array for each: `function` takes them after the data."""
         return self._latest().data()
 
     @property
@@ -197,7 +197,7 @@ class Program:
         return Matrices(self._latest().names)
 
     def recorded(self, *arrays: Any, **named: Any) -> Recorded:
-        """What the gradient for these arrays is computed by."""
+        """The graph and the matrices that compute the gradient for these arrays."""
         given, key = self._checked(arrays, named)
         variant = self._variant("gradient", given, key)
         data = dict(zip(self._named(key, len(given))[1], given))
@@ -239,7 +239,7 @@ class Program:
         return f"<Program of {getattr(self._f, '__qualname__', self._f)}>"
 
     def __reduce__(self) -> Any:
-        # What the decorator replaced is found under its name, as this Program; else f goes along.
+        # The name that the decorator replaced leads to this Program; any other f goes along.
         found: Any = sys.modules.get(getattr(self, "__module__", ""))
         for name in getattr(self, "__qualname__", "?").split("."):
             found = getattr(found, name, None)
@@ -294,7 +294,7 @@ class Program:
         return Call(f, names, arrays, name if name.isidentifier() else "result", self.reduce)
 
     def _variant(self, kind: str, arrays: Sequence[np.ndarray], key: Any) -> Variant:
-        """What was recorded for rows of these shapes; f is recorded if it has not been."""
+        """The variant of the recording for rows of these shapes; records f if there is none yet."""
         memory = self._memory
         variant = memory.variants.get((key, kind))
         if variant is None:

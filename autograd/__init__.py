@@ -9,6 +9,8 @@ from .tracing import where
 from .transforms import grad, hessian, hvp, jacobian, jvp, value_and_grad
 from .value import Value, dot, logsumexp, matvec, maximum, minimum, total
 
+__version__ = "0.1.0"  # setup.cfg reads this line, so that a plain checkout knows its version too
+
 __all__ = [
     "DrawingError",
     "Value",

@@ -41,6 +41,13 @@ def check_gradients(
     a derivative: kinks, where the slopes on both sides differ by more than their bounds; jumps, where the
     differences do not settle, as their bound exceeds f's rounding and its usual slope; ends of f's domain.
     Raises ArithmeticError where f or a derivative is not finite at args, and ValueError where args are not.
+
+    >>> check_gradients(lambda x, y: x * y**2, 3.0, 2.0, order=2)  # silent, because the derivatives are right
+    >>> try:
+    ...     check_gradients(lambda x: x * x.data, 3.0)  # .data is a number: its derivative is lost
+    ... except AssertionError as error:
+    ...     print(str(error).splitlines()[0])
+    the graph and differences disagree on 1 of 1 derivatives:
     """
     places = places_of(f, range(len(args)) if argnums is None else argnums)
     with TracedCall(f, places, args, {}) as call:

@@ -27,6 +27,12 @@ def derive(output: Value, wrt: Iterable[Value]) -> list[Value]:
     The derivative is Value(0.0) where output does not depend on v. Raises TypeError for an argument that is
     no Value, ArithmeticError where a derivative is not finite, and ValueError if a leaf's data, on which
     a derivative depends, were changed after the graph was recorded.
+
+    >>> x = Value(3.0)
+    >>> (slope,) = derive(x**3, [x])  # 3 x²
+    >>> (curvature,) = derive(slope, [x])  # 6 x
+    >>> slope.data, curvature.data
+    (27.0, 18.0)
     """
     wrt = list(wrt)
     for v in (output, *wrt):

@@ -33,7 +33,15 @@ from .value import Value
 
 
 class DrawingError(RuntimeError):
-    """A graph is too large to draw, or its layout too slow, or nothing on this machine renders it."""
+    """A graph is too large to draw, or its layout too slow, or nothing on this machine renders it.
+
+    >>> many = sum(Value(1.0) for _ in range(100))
+    >>> try:
+    ...     draw(many, max_nodes=50)
+    ... except DrawingError as error:
+    ...     print(str(error).split(":")[0])
+    a graph of 200 nodes is too large to read (the limit is 50)
+    """
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,12 @@ def draw(
     Boxes show label, value and gradient, circles the primitives: `x − 1` with a number in its place,
     `x − y` with arrows marked x and y. Each title in `clusters` frames its Values. Raises
     DrawingError for a graph of more than max_nodes Values.
+
+    >>> w = Value(2.0, "w")
+    >>> picture = draw((w * 3.0).tanh())
+    >>> picture
+    <Drawing of 3 nodes>
+    >>> picture.save("tanh.dot")  # or .svg, or .png and .pdf where Graphviz is installed
     """
     if not isinstance(output, Value):
         raise TypeError(f"draw takes a Value, not {type(output).__name__}")

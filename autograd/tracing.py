@@ -276,7 +276,11 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     row to row, and both branches are recorded. A branch may be a function of no arguments, for one
     condition: where it is not taken, it neither raises nor spoils a gradient.
 
-        where(x > 0.0, lambda: x.sqrt(), 0.0)
+    >>> x = Value(-4.0)
+    >>> where(x > 0.0, lambda: x.sqrt(), 0.0)
+    0.0
+    >>> where(x > 0.0, x, -x).data
+    4.0
 
     Raises TypeError for any other condition.
     """

@@ -41,13 +41,24 @@ def grad(f: Callable[..., Any], argnums: ArgNums = 0) -> Callable[..., Any]:
 
     Raises TypeError where f returns more than one number, and ArithmeticError where a derivative is not
     finite.
+
+    >>> grad(lambda x: x**3)(2.0)
+    12.0
+    >>> grad(lambda w, x: w @ x, argnums=(0, 1))(np.array([1.0, 2.0]), np.array([3.0, 4.0]))
+    (array([3., 4.]), array([1., 2.]))
+    >>> grad(grad(lambda x: x**3))(2.0)
+    12.0
     """
     both = value_and_grad(f, argnums)
     return _named_after(f, lambda *args, **kwargs: both(*args, **kwargs)[1])
 
 
 def value_and_grad(f: Callable[..., Any], argnums: ArgNums = 0) -> Callable[..., Any]:
-    """The result of f and its gradient, as a pair; see grad."""
+    """The result of f and its gradient, as a pair; see grad.
+
+    >>> value_and_grad(lambda x: x**2)(3.0)
+    (9.0, 6.0)
+    """
     places = places_of(f, argnums)
 
     def both(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
@@ -68,6 +79,9 @@ def jacobian(f: Callable[..., Any], argnums: ArgNums = 0) -> Callable[..., Any]:
 
     They have the form of the result and, in the place of each number there, the form of the argument.
     The derivatives of an array by an array are one array, of shape (*result, *argument).
+
+    >>> jacobian(lambda v: [v[0] * v[1], v[0] + v[1]])([2.0, 3.0])
+    [[3.0, 2.0], [1.0, 1.0]]
     """
     places = places_of(f, argnums)
 
@@ -80,7 +94,12 @@ def jacobian(f: Callable[..., Any], argnums: ArgNums = 0) -> Callable[..., Any]:
 
 
 def hessian(f: Callable[..., Any], argnums: ArgNums = 0) -> Callable[..., Any]:
-    """The second derivatives of f, which has one output: the Jacobian of its gradient."""
+    """The second derivatives of f, which has one output: the Jacobian of its gradient.
+
+    >>> hessian(lambda v: v[0] ** 2 * v[1])(np.array([3.0, 5.0]))
+    array([[10.,  6.],
+           [ 6.,  0.]])
+    """
     return jacobian(grad(f, argnums), argnums)
 
 
@@ -91,6 +110,9 @@ def jvp(
 
     Each primal, or each of argnums, has a tangent of the same form. The Jacobian is not computed: tangents
     go forward along the graph, once.
+
+    >>> jvp(lambda x, y: x * y, (2.0, 3.0), (1.0, 0.0))
+    (6.0, 3.0)
     """
     if not (isinstance(primals, list | tuple) and isinstance(tangents, list | tuple)):
         raise TypeError("jvp takes primals and tangents as tuples, (x,) if there is one")
@@ -111,6 +133,9 @@ def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], 
     """The Hessian of f times a vector: the derivative of its gradient in the direction of tangents.
 
     Each of argnums has a tangent. The Hessian is not computed.
+
+    >>> hvp(lambda v: v[0] ** 2 * v[1], ([3.0, 5.0],), ([1.0, 0.0],))
+    [10.0, 6.0]
     """
     return jvp(grad(f, argnums), primals, tangents, argnums)[1]
 

@@ -76,22 +76,27 @@ def _comparison(of_floats: Any, row: Primitive, swap: bool = False) -> Any:
 
 
 class Value(Node):
-    """A scalar in a computation graph.
+    """A scalar that remembers how it was computed. `backward()` finds the gradient of what was computed.
 
-    `data` is its value and `grad` the gradient that backward() found for it; both may be set, to real
-    numbers. A Value that a primitive computed also knows that row of the table, `row`, its operands
-    `x` and `y`, and the local derivatives `dx` = ∂self/∂x and `dy` = ∂self/∂y at the operands'
-    values of that moment. An operand is a Value, a number or a tuple of Values or of numbers; a local
-    derivative is None for numbers, and where no gradient flows back. A leaf has no operands, and row None.
-    `op` is the row's name, "" for a leaf. Other attributes may be set, as an optimizer does that keeps
-    its state at parameters.
+    >>> w, x = Value(-3.0, "w"), Value(2.0, "x")
+    >>> loss = (w * x - 1.0) ** 2
+    >>> loss.backward()
+    >>> loss.data, w.grad, x.grad
+    (49.0, -28.0, 42.0)
 
-    As in micrograd, `out = Value(data, (x, y), "name")` is the result of an operation made by hand, and
-    `out._backward` is set to a function that adds out.grad times the local derivatives to x.grad and
-    y.grad: backward() calls it, and nothing else knows that derivative. Operators of a subclass return the
-    subclass.
+    Operators of Python, methods such as `exp` and `relu`, and NumPy's functions take Values and numbers, and
+    record what they compute. `data` is the number and `grad` the gradient; both may be set, to real numbers.
+    `label` names a Value in drawings, errors and sources. TypeError unless `data` is one real number.
 
-    Raises TypeError unless `data` is one real number.
+    A Value that a primitive computed has that row of the table as `row`, its operands `x` and `y`, and the
+    local derivatives `dx` = ∂self/∂x and `dy` = ∂self/∂y at the values of that moment. An operand is a Value,
+    a number, or a tuple of either; a local derivative is None for numbers, and where no gradient flows back.
+    A leaf has no operands, and row None. `op` is the row's name, "" for a leaf. Other attributes may be set.
+    Operators of a subclass return the subclass.
+
+    As in micrograd, `out = Value(data, (x, y), "name")` is the result of an operation made by hand. Its
+    `_backward` is set to a function that adds out.grad times the local derivatives to x.grad and y.grad:
+    backward() calls that function, and nothing else knows that derivative.
     """
 
     __slots__ = ()
@@ -426,6 +431,11 @@ class Value(Node):
                 setattr(cls, name, _REFLECTED[name])
 
 
+# pydoc sorts by `_fields` first: help(Value) opens with backward, and has the operators last.
+_public = [name for name in vars(Value) if not name.startswith("_")]
+Value._fields = tuple(sorted(_public, key=lambda name: name != "backward"))  # type: ignore[attr-defined]
+
+
 def number(x: Any) -> float:
     """x as a float; TypeError unless it is one real number (or an array that holds just one)."""
     if type(x) is float or type(x) is int:
@@ -475,7 +485,7 @@ def accumulate(order: Sequence[Value]) -> None:
 
 
 def slopes(output: Value, seed: float = 1.0, order: Sequence[Value] = ()) -> dict[Value, float]:
-    """What backward() would find by each Value of output's graph, or of a part of that in `order`.
+    """The derivatives that backward() would find by each Value of output's graph, or of the part in `order`.
 
     Nothing is changed. Raises ArithmeticError as backward() does.
     """
@@ -497,6 +507,9 @@ def maximum(*xs: Any) -> Any:
     """The largest of two or more Values or numbers; of arrays and lists, element by element.
 
     Equal operands share the gradient, two by two.
+
+    >>> maximum(Value(3.0), 1.0, 2.0).data
+    3.0
     """
     return _reduced(ops.maximum, xs)
 
@@ -505,6 +518,9 @@ def minimum(*xs: Any) -> Any:
     """The smallest of two or more Values or numbers; of arrays and lists, element by element.
 
     Equal operands share the gradient, two by two.
+
+    >>> [v.data for v in minimum([Value(3.0), Value(-1.0)], 0.0)]
+    [0.0, -1.0]
     """
     return _reduced(ops.minimum, xs)
 
@@ -518,7 +534,12 @@ def _reduced(primitive: Primitive, xs: Sequence[Any]) -> Any:
 
 
 def dot(ws: Iterable[Any], xs: Iterable[Any]) -> Value:
-    """Σ wᵢ xᵢ as one node; ws and xs are equally many Values or numbers."""
+    """Σ wᵢ xᵢ as one node; ws and xs are equally many Values or numbers.
+
+    >>> z = dot([Value(2.0), Value(3.0)], [10.0, 1.0])
+    >>> z.data, z.op
+    (23.0, 'dot')
+    """
     (out,) = matvec((ws,), xs)
     return out
 
@@ -527,6 +548,9 @@ def matvec(rows: Iterable[Iterable[Any]], xs: Iterable[Any]) -> list[Value]:
     """`dot` of each row with xs: a matrix–vector product, one node a row.
 
     The nodes share one tuple of operands, which makes a layer of neurons fast.
+
+    >>> [z.data for z in matvec([[1.0, 2.0], [0.0, 1.0]], [Value(3.0), Value(4.0)])]
+    [11.0, 4.0]
     """
     xs, x_data, x_is_value = _vector(harmless(ops.total, tuple(xs)) if branches else xs)
     cls = _result_class(Value, xs) if modes or _subclasses else Value
@@ -554,7 +578,11 @@ def matvec(rows: Iterable[Iterable[Any]], xs: Iterable[Any]) -> list[Value]:
 
 
 def total(xs: Iterable[Any]) -> Value:
-    """Σ xᵢ as one node; xs are Values or numbers."""
+    """Σ xᵢ as one node; xs are Values or numbers.
+
+    >>> total([Value(1.0), Value(2.0), 3.0]).data
+    6.0
+    """
     xs, data, are_values = _vector(harmless(ops.total, tuple(xs)) if branches else xs)
     cls = _result_class(Value, xs) if modes or _subclasses else Value
     slopes = [1.0] * len(xs) if are_values else None

@@ -8,6 +8,7 @@ if not hasattr(autograd, "Value"):
         " the package index has one. Install this project in a fresh virtual environment, without the other"
     )
 
+from autograd import __version__ as __version__
 from autograd import logsumexp
 
 from . import data, init

@@ -50,6 +50,10 @@ def save_checkpoint(
     If several processes save to one path at once, it has the file of one of them in the end.
 
     Raises OSError where the file cannot be written, and ValueError for losses that are not finite.
+
+    >>> model, rng = nn.MLP(2, [3, 1]), np.random.default_rng(0)
+    >>> adam = nn.Adam(model.parameters())
+    >>> nn.save_checkpoint("run.npz", model, adam, rng, loss=[0.5, 0.25], seconds=1.5)
     """
     losses, seconds = _history(np.array(loss, dtype=float), seconds)
     arrays = {
@@ -102,6 +106,12 @@ def load_checkpoint(
     Raises OSError where the file cannot be opened, and ValueError where it is cut short, damaged, or
     of another architecture, optimizer, order of its parameters, generator or settings; everything is
     then as it was. Memory stays within a few times the size of the file.
+
+    >>> model, rng = nn.MLP(2, [3, 1]), np.random.default_rng(0)
+    >>> adam = nn.Adam(model.parameters())
+    >>> nn.save_checkpoint("run.npz", model, adam, rng, loss=[0.5, 0.25], seconds=1.5)
+    >>> nn.load_checkpoint("run.npz", model, adam, rng)
+    ([0.5, 0.25], 1.5)
     """
     path = os.fsdecode(path)
     if os.path.exists(path) and not os.path.isfile(path):  # to read a pipe would wait

@@ -42,7 +42,14 @@ def _mean_loss(error: np.ndarray) -> float:
 
 
 class Parameter:
-    """An array and its gradient, under the names that an optimizer uses."""
+    """An array and its gradient, under the names that an optimizer uses.
+
+    >>> p = nn.Parameter(np.array([1.0, 2.0]))
+    >>> p.grad = np.array([0.5, 0.5])
+    >>> nn.SGD([p], lr=1.0).step()
+    >>> p.data
+    array([0.5, 1.5])
+    """
 
     def __init__(self, data: np.ndarray):
         self.data: Any = data
@@ -57,6 +64,15 @@ class MatrixMLP:
     (examples, outputs).
 
     Raises ValueError for shapes that do not fit together and for an unknown activation.
+
+    >>> model = nn.MLP(2, [3, 1], activation="tanh")
+    >>> by_hand = nn.MatrixMLP.from_state_dict(model.state_dict(), "tanh")
+    >>> X, Y = nn.data.xor()
+    >>> abs(nn.MeanLoss(model, nn.squared_error).backward(X, Y) - by_hand.backward(X, Y)) < 1e-14
+    True
+    >>> first = [[w.grad for w in neuron.w] for neuron in model.layers[0].neurons]
+    >>> np.allclose(first, by_hand.w[0].grad, rtol=1e-12)
+    True
     """
 
     def __init__(self, weights: Sequence[Any], biases: Sequence[Any] | None = None, *, activation: str):

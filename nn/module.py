@@ -21,6 +21,19 @@ class Module:
     Each Module and container is searched once, so that a Module may hold its parent, and then has the
     parent's parameters, too. Arrays of numbers are not searched: large data can be kept there. A set has no
     order to name parameters by: TypeError for parameters in sets alone.
+
+    >>> class Line(nn.Module):
+    ...     def __init__(self):
+    ...         self.slope, self.shift = Value(2.0, "slope"), Value(1.0, "shift")
+    ...
+    ...     def __call__(self, x):
+    ...         return self.slope * x[0] + self.shift
+    >>> line = Line()
+    >>> line([3.0]).data, [p.label for p in line.parameters()]
+    (7.0, ['slope', 'shift'])
+    >>> line.load_state_dict({"slope": 5.0, "shift": 0.0})
+    >>> line.slope.data
+    5.0
     """
 
     def named_attributes(self) -> list[tuple[str, Any]]:

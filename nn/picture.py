@@ -14,7 +14,14 @@ from .losses import Loss, sequence
 
 
 class Clusters(dict[str, list[Value]]):
-    """Values by title, which draw() frames; `data` has the leaves that are no parameters, by name."""
+    """Values by title, which draw() frames; `data` has the leaves that are no parameters, by name.
+
+    >>> x, w = Value(2.0, "x"), Value(3.0, "w")
+    >>> clusters = nn.picture.Clusters(x=x)
+    >>> clusters["data"], clusters["model"] = [x], [w]
+    >>> draw(w * x, clusters=clusters)
+    <Drawing of 3 nodes>
+    """
 
     def __init__(self, **data: Any):
         super().__init__()
@@ -24,9 +31,12 @@ class Clusters(dict[str, list[Value]]):
 def example_graph(model: MLP, x: Any, y: Any, loss: Loss) -> tuple[Value, Clusters]:
     """The loss of one example, every Value in it named as in the lab, and Clusters for draw() and lesson().
 
-        L, clusters = example_graph(model, [0.2, 0.7], 1.0, squared_error)
-        L.backward()
-        draw(L, clusters=clusters).save("network.svg")
+    >>> model = nn.MLP(2, [2, 1], activation="sigmoid", bias=False)
+    >>> L, clusters = nn.picture.example_graph(model, [0.2, 0.7], 1.0, nn.squared_error)
+    >>> list(clusters)
+    ['inputs', 'hidden layer 1', 'output layer', 'loss']
+    >>> L.backward()
+    >>> draw(L, clusters=clusters).save("network.svg")
 
     The names are x1, x2 (inputs), h1[0] (hidden layer 1), p and y (prediction and target; p[0] and
     y[0] where there are several) and L. Parameters have the model's labels, and backward() adds to their

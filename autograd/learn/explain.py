@@ -36,7 +36,16 @@ def explain(
 ) -> Explanation:
     """∂output/∂leaf, as the chain of partial derivatives that leads to it.
 
-        print(explain(loss, w))
+    >>> w, x = Value(-3.0, "w"), Value(2.0, "x")
+    >>> h = (w * x).sigmoid()
+    >>> L = 0.5 * (h - 1.0) ** 2
+    >>> h.label, L.label = "h", "L"
+    >>> print(str(explain(L, w)).split("\\n\\n")[3])  # the block of w; then comes the matrix program
+    ∂L/∂w = ∂L/∂h · ∂h/∂w
+          = ∂L/∂h · h(1 − h) · x
+          = (−0.9975) · 0.002473 · (1 − 0.002473) · 2
+          = (−0.9975) · 0.004933
+          = −0.00492082 = grad_w
 
     `leaf` is any Value that output was computed from. `data` has leaves that are no parameters, by the name
     that their array is to have in the matrix program: {"x": [x1, x2], "y": y}. Factors are shown with so many

@@ -74,6 +74,13 @@ class Explanation:
     `value` is the derivative, `rows` lead to it from the output back, and `entry` is the entry of the matrix
     program with this derivative (None if no line computes it). `definitions` say how the quantities are
     computed. `example` is the row of a data set that `rows` are of: the one that adds most to the value.
+
+    >>> w, x = Value(-3.0, "w"), Value(2.0, "x")
+    >>> e = explain((w * x - 1.0) ** 2, w)
+    >>> e.value, e.rows[0].quantity
+    (-28.0, 'w')
+    >>> print(e.latex().splitlines()[0])
+    \\begin{aligned}
     """
 
     output: str

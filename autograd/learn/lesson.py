@@ -49,7 +49,15 @@ LANGUAGES = ("en", "zh")
 
 
 class Lesson:
-    """A page on one graph: html(), save(), and in a notebook a frame that shows it."""
+    """A page on one graph: html(), save(), and in a notebook a frame that shows it.
+
+    >>> w, x = Value(-3.0, "w"), Value(2.0, "x")
+    >>> page = lesson((w * x - 1.0) ** 2)
+    >>> page
+    <Lesson of 5 nodes>
+    >>> "<svg" in page.html()
+    True
+    """
 
     def __init__(self, title: str, svg: str, data: Mapping[str, Any]):
         self._title, self._svg, self._data = title, svg, data
@@ -104,6 +112,10 @@ def lesson(
 
     Raises TypeError for what is no Value, ValueError where data have changed since output was recorded, and
     DrawingError for a graph of more than 250 nodes, or where nothing here renders pictures.
+
+    >>> model = nn.MLP(2, [2, 1], activation="sigmoid", rng=np.random.default_rng(0))
+    >>> L, clusters = nn.picture.example_graph(model, [0.2, 0.7], 1.0, nn.squared_error)
+    >>> lesson(L, clusters=clusters, title="Two neurons").save("lesson.html")
     """
     if not isinstance(output, Value):
         raise TypeError(f"lesson takes a Value, not {type(output).__name__} {output!r:.80}")
@@ -132,7 +144,7 @@ def lesson(
 
 
 def _hash(text: str) -> str:
-    """What a content-security policy calls a script or style by."""
+    """The name that a content-security policy has for a script or style."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 

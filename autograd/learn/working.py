@@ -262,7 +262,7 @@ class Working:
         return one
 
     def _bases(self, ratios: Mapping[str, Ratio], unit: Fraction) -> Iterator[tuple[Formula, Ratio, Any]]:
-        """What a derivative may be made of: the function itself, σ and tanh of multiples of x."""
+        """Parts that a derivative may have: the function itself, σ and tanh of multiples of x."""
         if self.name in ratios:
             yield Name(self.name), ratios[self.name], self._itself
         one = Ratio.of(1.0)

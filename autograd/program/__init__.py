@@ -22,7 +22,9 @@ from .names import name
 from .plan import plan
 from .record import record
 from .scalars import Scalars, simplified
-from .variant import Variant, pack, through
+from .variant import Variant as Variant  # for nn
+from .variant import pack as pack
+from .variant import through
 
 PASSES: dict[str, Callable[[Any], Any]] = {
     "record": record,  # f runs on a row: a graph of scalars, of one example
@@ -44,8 +46,16 @@ def matrices(output: Value, data: Mapping[str, Any] = {}) -> Matrices:
 
     `data` has leaves of the graph that are no parameters, by the name that their array is to have.
 
-        x = [Value(0.05), Value(0.10)]
-        print(matrices(loss(x), {"x": x}).source)
+    >>> w = [Value(1.0, "w[0]"), Value(2.0, "w[1]")]
+    >>> x = [Value(0.5), Value(-1.0)]
+    >>> m = autograd.program.matrices((w[0] * x[0] + w[1] * x[1]) ** 2, {"x": x})
+    >>> for array in m.arrays:
+    ...     if array.line:
+    ...         print(array.line)
+    z1 = x @ w
+    loss = z1 * z1
+    delta1 = 2.0 * z1
+    grad_w = delta1 * x  # (2,)
 
     Raises TypeError for what is no Value.
     """
@@ -56,4 +66,4 @@ def matrices(output: Value, data: Mapping[str, Any] = {}) -> Matrices:
     return Matrices(through(PASSES, scalars, *list(PASSES)[1:-1]))
 
 
-__all__ = ["PASSES", "Matrices", "Place", "Program", "Variant", "compile", "matrices", "pack"]
+__all__ = ["PASSES", "Matrices", "Place", "Program", "compile", "matrices"]

@@ -58,6 +58,16 @@ def compile(f: Any = None, *, reduce: str = "mean", engine: str = "auto") -> Any
 
     reduce: "mean" or "sum" of the rows. engine: "numpy", "native" (machine code, with the extra
     `native`), or "auto", native where that is installed and the graph is small.
+
+    >>> w = Value(3.0, "w")
+    >>> @autograd.compile
+    ... def loss(x, y):
+    ...     return (w * x - y) ** 2
+    >>> X, Y = np.array([1.0, 2.0, 3.0]), np.array([2.0, 4.0, 6.0])
+    >>> print(f"{loss(X, Y):.4f}")  # the mean over the rows
+    4.6667
+    >>> print(f"{loss.backward(X, Y):.4f}, {w.grad:.4f}")  # adds the gradient to w.grad
+    4.6667, 9.3333
     """
     if f is None:
         return functools.partial(compile, reduce=reduce, engine=engine)
@@ -80,6 +90,10 @@ class Program:
     not finite, the first row that fails is computed with Values, and their ArithmeticError names the row
     too, and a NaN among its data. NaN in the data is an error if a result depends on it; an infinity where
     eager code makes an error of it. Arrays that a call returns are the caller's own.
+
+    >>> square = autograd.compile(lambda x: x**2)
+    >>> square(np.array([1.0, 3.0])), square.per_example(np.array([1.0, 3.0]))
+    (5.0, array([1., 9.]))
     """
 
     passes: Passes  # see the package
@@ -107,7 +121,7 @@ class Program:
         return formed(variant.scalars.form, iter(results)) if variant.listed else float(results[0])
 
     def per_example(self, *arrays: Any, **named: Any) -> Any:
-        """What f gives for each row: shape (N,) or, if f returns an array or nested lists, (N, ...).
+        """The result of f for each row: shape (N,) or, if f returns an array or nested lists, (N, ...).
 
         A list or tuple of parts with several shapes gives one of such arrays. Without data there is no N.
         """
@@ -154,7 +168,7 @@ class Program:
 
     @property
     def numbers(self) -> list[np.ndarray]:
-        """What the live leaves hold: an array for each of `leaves`, which `function` takes after the data."""
+        """The numbers of `leaves`, an array for each: `function` takes them after the data."""
         return self._latest().data()
 
     @property
@@ -183,7 +197,7 @@ class Program:
         return Matrices(self._latest().names)
 
     def recorded(self, *arrays: Any, **named: Any) -> Recorded:
-        """What the gradient for these arrays is computed by."""
+        """The graph and the matrices that compute the gradient for these arrays."""
         given, key = self._checked(arrays, named)
         variant = self._variant("gradient", given, key)
         data = dict(zip(self._named(key, len(given))[1], given))
@@ -225,7 +239,7 @@ class Program:
         return f"<Program of {getattr(self._f, '__qualname__', self._f)}>"
 
     def __reduce__(self) -> Any:
-        # What the decorator replaced is found under its name, as this Program; else f goes along.
+        # The name that the decorator replaced leads to this Program; any other f goes along.
         found: Any = sys.modules.get(getattr(self, "__module__", ""))
         for name in getattr(self, "__qualname__", "?").split("."):
             found = getattr(found, name, None)
@@ -280,7 +294,7 @@ class Program:
         return Call(f, names, arrays, name if name.isidentifier() else "result", self.reduce)
 
     def _variant(self, kind: str, arrays: Sequence[np.ndarray], key: Any) -> Variant:
-        """What was recorded for rows of these shapes; f is recorded if it has not been."""
+        """The variant of the recording for rows of these shapes; records f if there is none yet."""
         memory = self._memory
         variant = memory.variants.get((key, kind))
         if variant is None:

@@ -15,7 +15,7 @@ from .simplify import ROW_SUM
 
 
 def differentiate(scalars: Scalars) -> Scalars:
-    """What `kind` names, as scalars: each Value that does not depend on the data is one number for all rows.
+    """The scalars of this `kind`: each Value that does not depend on the data is one number for all rows.
 
     The gradient is differentiated row by row down to what is the same for all rows, there summed over the
     rows, and so down to the leaves.

@@ -4,8 +4,8 @@ Scalars of one primitive whose operands lie in the same arrays form an array. It
 comparing coordinates: those of the operands' elements are columns of numbers, one for each scalar, and
 equal columns are one axis. Columns that agree make an element-wise operation; columns that run through
 a grid, an outer product; and what the terms of a sum run along is contracted: a matrix product. The
-examples are one more axis, of everything that depends on an input. What does not line up is gathered
-element by element.
+examples are one more axis, of everything that depends on an input. Operands that do not line up are
+gathered element by element.
 
 An operand lies along the axes if its positions are affine in them, integers for strides: an axis of its
 array is then a slice, splits into several, x[4 i + j], or is a window along two, x[i + k].
@@ -612,7 +612,7 @@ def _in_use(arrays: Iterable[Array], n: int) -> dict[Array, None]:
 
 
 def _form_of(key: Any) -> Any:
-    """What the signatures of groups share that differ in the arrays of their operands alone."""
+    """The common part of signatures that differ in the arrays of their operands alone."""
     row, *kinds = key
     return (
         (row, *sorted((tuple([x == NUMBER for x in kind]), n) for kind, n in kinds))

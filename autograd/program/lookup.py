@@ -153,7 +153,7 @@ class _Merging:
         looked_up: Callable[[Spot, tuple[int, ...]], Any],
         made_of: Callable[..., Any],
     ) -> Any:
-        """What nodes come to, operands first: those that are the same, elements, and those of one row."""
+        """The merged form of nodes, operands first: equal ones, elements, and those of one row."""
         stack = [nodes]
         while stack:
             nodes = stack[-1]

@@ -1,11 +1,4 @@
-"""matrices: which entry of which array a scalar is, and what that is computed from.
-
-m = program.matrices  # of what was recorded last
-print(m.source)
-m.place(h)  # Place(array="h1", index=(2,), sign=1.0), of a Value of program.graph
-m.element("h1", (2,))  # Element(row="sigmoid", terms=[(("z1", (2,)),)])
-m.run(X, Y)["h1"]  # its numbers
-"""
+"""matrices: which entry of which array a scalar is, and what that is computed from."""
 
 from __future__ import annotations
 
@@ -41,7 +34,13 @@ class NamedArray(NamedTuple):
 
 @dataclass(frozen=True)
 class Place:
-    """An entry of an array, by the array's name: `sign` is -1.0 where it holds the negative."""
+    """An entry of an array, by the array's name: `sign` is -1.0 where it holds the negative.
+
+    >>> w = [Value(1.0, "w[0]"), Value(2.0, "w[1]")]
+    >>> m = autograd.program.matrices((w[0] * 0.5 - w[1]) ** 2)
+    >>> m.place(w[1]), m.adjoint_place(w[1]).array
+    (Place(array='w', index=(1,), sign=1.0), 'grad_w')
+    """
 
     array: str
     index: tuple[int, ...]
@@ -63,7 +62,22 @@ class Element:
 
 
 class Matrices:
-    """The arrays of one program, by name, and where Values are in them; each step of a loop has its own."""
+    """The arrays of one program, by name, and where Values are in them; each step of a loop has its own.
+
+    `source` is the program, and `arrays` describes its arrays, in order.
+
+    >>> model = nn.MLP(2, [2, 1], activation="sigmoid", bias=False)
+    >>> loss = autograd.compile(lambda x, y: nn.squared_error(model(x), y))
+    >>> X, Y = np.ones((5, 2)), np.zeros(5)
+    >>> _ = loss.backward(X, Y)
+    >>> m, w = loss.matrices, model.layers[0].neurons[1].w[0]
+    >>> m.place(w), m.adjoint_place(w).array
+    (Place(array='w1', index=(1, 0), sign=1.0), 'grad_w1')
+    >>> m.element("grad_w1", (1, 0)).terms
+    [(Place(array='delta1', index=(1,), sign=1.0), Place(array='x', index=(0,), sign=1.0))]
+    >>> m.run(X, Y)["delta1"].shape
+    (5, 2)
+    """
 
     def __init__(self, names: Names):
         names = names.copy()

@@ -248,7 +248,7 @@ class _Code:
                 self.by_row.add(v)
         if not self.late.isdisjoint(self.by_row):
             raise NotImplementedError("there is no machine code for rows that depend on a sum over rows")
-        # What the rows do not need comes after them too: until then it would take registers.
+        # Scalars that the rows do not need come after them: computed earlier, they would take registers.
         early = {p for v in self.by_row for p in parents(v)} - self.by_row
         for v in reversed(self.order):
             if v in early:
@@ -326,7 +326,7 @@ class _Code:
         b.ret_void()
 
     def _emit_once(self) -> None:
-        """What is the same for all rows and no sum over them."""
+        """Write the scalars that are the same for all rows and depend on no sum over them."""
         early = [v for v in self.order if v.row and v not in self.by_row and v not in self.late]
         for v in early:
             self.scalars[v] = self._computed(v, self._scalar)
@@ -379,7 +379,7 @@ class _Code:
         return self.b.load(sums) if isinstance(sums.type, ir.PointerType) else sums
 
     def _emit_last(self, out: Any, width: Any) -> None:
-        """What depends on sums over rows, and the outputs, several at once where they are alike."""
+        """Write the scalars that depend on sums over rows, and the outputs; several at once where alike."""
         b, groups, k = self.b, [], 1
         singles = [0][: len(self.outputs)]
         while k < len(self.outputs):
@@ -629,7 +629,7 @@ def _is_computed(x: Any) -> bool:
 
 
 def _compared(condition: Any) -> list[Any]:
-    """What a condition compares."""
+    """The operands that a condition compares."""
     found: list[Any] = []
     stack = [condition]
     while stack:

@@ -94,7 +94,7 @@ def example(name: str, row: Any, kind: type[Value] = Value) -> np.ndarray:
 
 
 def outputs_of(f: Callable[..., Any], inputs: Sequence[np.ndarray]) -> tuple[list[Any], Any]:
-    """What f gives for one example, Values and numbers, and their form (see Scalars)."""
+    """The outputs of f for one example, Values and numbers, and their form (see Scalars)."""
     # Copies, as f may write into a row.
     result = f(*(array.copy().view(Values) if array.ndim else array.item() for array in inputs))
     outputs: list[Any] = []

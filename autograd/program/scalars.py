@@ -100,7 +100,7 @@ class Scalars:
         return replace(self, kind=kind, outputs=outputs, gradient={}, adjoints={})
 
     def latest(self, v: Any) -> Any:
-        """What a Value of the recording, or of a later graph, has become: a Value or a number."""
+        """The present form of a Value of the recording, or of a later graph: a Value or a number."""
         for became in self.became:
             v = became.get(v, v)
         return v

@@ -40,10 +40,10 @@ def simplify(
     rows: Value | None = None,
     forward: Container[Value] | None = None,
 ) -> dict[Any, Any]:
-    """What each Value of the outputs' graph has become: a Value, perhaps itself, or a number.
+    """The Values of the outputs' graph, each with its simpler form: a Value, perhaps itself, or a number.
 
-    `by_row` has the leaves that stand for one number a row, and `rows` for the number of rows; `forward` has
-    what is not of the way back, if there is one.
+    `by_row` has the leaves that stand for one number a row; `rows` stands for the number of rows. `forward`
+    has the Values of the forward pass, if there is a backward pass.
     """
     outputs = [v for v in outputs if isinstance(v, Value)]
     once = _Rewriting(by_row, rows, forward).run(outputs, gather=False)
@@ -167,7 +167,7 @@ class _Rewriting:
         self.varied: set[Value] = set()  # those with other numbers than their likes: see _varied
 
     def run(self, outputs: list[Value], gather: bool) -> dict[Any, Any]:
-        """What each Value of the outputs' graph becomes; with `gather`, chains of sums become one."""
+        """The simpler form of each Value of the outputs' graph; with `gather`, chains of sums become one."""
         order = topological_order(*outputs)
         uses = Counter(outputs)  # whoever asked for them is a user: they stay
         user: dict[Value, Any] = dict.fromkeys(outputs)  # the primitive of a Value's last user
@@ -270,7 +270,7 @@ class _Rewriting:
         return out
 
     def _inside(self, x: Any) -> Iterable[Value]:
-        """What row_sum's rules move it to, the innermost first: without that they would recurse."""
+        """The Values that row_sum moves to, the innermost first: without that order rules would recurse."""
         found, stack = [], [x]
         while stack:
             v = stack.pop()

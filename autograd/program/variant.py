@@ -32,7 +32,7 @@ Passes = dict[str, Callable[[Any], Any]]  # see the package
 
 
 class Variant:
-    """What f gives for each row ("rows"), the mean or sum of that ("value"), or that and its "gradient".
+    """One program: f for each row ("rows"), the mean or sum of that ("value"), or that and its "gradient".
 
     It is a part of the `whole`, that with the gradient, if that is given. Raises ArithmeticError where the
     gradient is not finite in the row that was recorded.
@@ -78,7 +78,7 @@ class Variant:
         return self._engine == "native"
 
     def data(self) -> list[np.ndarray]:
-        """What the live leaves hold now."""
+        """The numbers of the live leaves, as they are now."""
         return [np.array([v._data for v in leaves.flat]).reshape(leaves.shape) for leaves in self.leaves]
 
     @collector_off()
@@ -154,7 +154,7 @@ class Variant:
 
 
 def through(passes: Passes, stage: Any, *names: str) -> Any:
-    """What these passes make of a stage, one after the other."""
+    """The result of these passes, one after the other, from a stage."""
     for name in names:
         stage = passes[name](stage)
     return stage

@@ -23,7 +23,7 @@ from .checkpoint import load_checkpoint, save_checkpoint
 from .losses import Loss, sequence, squared_error
 from .matrix import MatrixMLP
 from .optim import Optimizer
-from .trainers import TRAINING_ENGINES, Run, Trainer, trainer
+from .trainers import TRAINING_ENGINES, Engine, Run, Trainer, trainer
 
 
 @dataclass
@@ -96,7 +96,7 @@ def fit(
     checkpoint: Any = None,
     resume: Any = None,
     rng: Generator | None = None,
-    engine: str = "auto",
+    engine: Engine = "auto",
 ) -> History:
     """Train model until `epochs` epochs are done; returns the course of the training.
 

@@ -16,7 +16,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.random import Generator
@@ -31,7 +31,8 @@ from .matrix import MatrixMLP
 from .optim import Optimizer
 from .verify import Verifier, one_line
 
-TRAINING_ENGINES = ("auto", "scalar", "numpy", "native")
+Engine = Literal["auto", "scalar", "numpy", "native"]
+TRAINING_ENGINES = get_args(Engine)
 ADVICE = (
     "something is done that no graph shows, such as a random draw, a look-up by a target or a read of"
     " a Value's data: engine scalar does it"
@@ -271,7 +272,7 @@ class NumpyStepper:
 
     engine, is_fast = "numpy", True
 
-    def __init__(self, program: Program, variant: Variant, optimizer: Optimizer):
+    def __init__(self, program: Program[..., Any], variant: Variant, optimizer: Optimizer):
         self.program, self.variant = program, variant
         self.optimizer, self.twin = optimizer, copy.copy(optimizer)
         place = {p: i for i, p in enumerate(optimizer.parameters)}
@@ -361,7 +362,7 @@ class NativeStepper:
 
     engine, is_fast = "native", True
 
-    def __init__(self, kernel: Any, program: Program, optimizer: Optimizer):
+    def __init__(self, kernel: Any, program: Program[..., Any], optimizer: Optimizer):
         self.kernel, self.program, self.optimizer = kernel, program, optimizer
         self.packed: tuple[Any, ...] = None, None, None
         self.read()

@@ -45,6 +45,13 @@ Operand = TypeVar("Operand", contravariant=True)
 Result = TypeVar("Result", covariant=True)
 
 
+class Number(Protocol):
+    """A real number, Python's or NumPy's; that it can be hashed tells it from an array."""
+
+    def __float__(self) -> float: ...
+    def __hash__(self) -> int: ...
+
+
 class Method(Protocol[Operand, Result]):
     """The type of an operator or a comparison, which takes an array element by element."""
 
@@ -54,8 +61,8 @@ class Method(Protocol[Operand, Result]):
     def __call__(self, other: Operand, /) -> Result: ...
 
 
-Operator: TypeAlias = Method["Value | SupportsFloat", "Value"]
-Comparison: TypeAlias = Method["Value | SupportsFloat", bool]
+Operator: TypeAlias = Method["Value | Number", "Value"]
+Comparison: TypeAlias = Method["Value | Number", bool]
 Equality: TypeAlias = Method[object, bool]
 
 
@@ -70,7 +77,7 @@ def _unary_method(row: Primitive, doc: str = "") -> Callable[[Value], Value]:
     return method
 
 
-def _operator(method: Any) -> Operator:
+def _as_operator(method: Any) -> Operator:
     """The method itself, typed."""
     return method
 
@@ -82,7 +89,7 @@ def _binary_method(row: Primitive, reflected: bool = False) -> Operator:
     def reflected_method(self: Value, other: Any) -> Value:
         return _binary(row, other, self)
 
-    return _operator(reflected_method if reflected else method)
+    return _as_operator(reflected_method if reflected else method)
 
 
 def _comparison(of_floats: Any, row: Primitive, swap: bool = False) -> Any:
@@ -209,7 +216,7 @@ class Value(Node):
     # The operators of the innermost loops have their row of the table written out, for speed; a
     # test holds them to the table. `d - d` is NaN, and so true, exactly where d is not finite.
 
-    @_operator
+    @_as_operator
     def __add__(self, other: Any) -> Value:
         if type(other) is Value:
             y, dy = other._data, 1.0
@@ -228,7 +235,7 @@ class Value(Node):
         out._dy = dy
         return out
 
-    @_operator
+    @_as_operator
     def __sub__(self, other: Any) -> Value:
         if type(other) is Value:
             y, dy = other._data, -1.0
@@ -247,7 +254,7 @@ class Value(Node):
         out._dy = dy
         return out
 
-    @_operator
+    @_as_operator
     def __mul__(self, other: Any) -> Value:
         try:
             x = self._data
@@ -525,6 +532,22 @@ def slopes(output: Value, seed: float = 1.0, order: Sequence[Value] = ()) -> dic
                 v._grad = grad
 
 
+class Extreme(Protocol):
+    """The type of maximum and minimum."""
+
+    @overload
+    def __call__(self, x: Value, y: Value | float, /, *more: Value | float) -> Value: ...
+    @overload
+    def __call__(self, x: float, y: Value, /, *more: Value | float) -> Value: ...
+    @overload
+    def __call__(self, *xs: Any) -> Any: ...
+
+
+def _as_extreme(function: Any) -> Extreme:
+    return function
+
+
+@_as_extreme
 def maximum(*xs: Any) -> Any:
     """The largest of two or more Values or numbers; of arrays and lists, element by element.
 
@@ -533,6 +556,7 @@ def maximum(*xs: Any) -> Any:
     return _reduced(ops.maximum, xs)
 
 
+@_as_extreme
 def minimum(*xs: Any) -> Any:
     """The smallest of two or more Values or numbers; of arrays and lists, element by element.
 

@@ -130,6 +130,9 @@ class Program(Generic[P, Result]):
         self._memory = _Memory()
         self._of_instances: dict[int, _Memory] = {}
 
+    # Arrays stand in the places of the Values that f is written for, and no type says so: each method has the
+    # signature of f, which an editor shows, and that of arrays.
+
     @overload
     def __call__(self: Program[P, Sequence[Any] | Array], *arrays: ArrayLike, **named: ArrayLike) -> Any: ...
     @overload

@@ -98,7 +98,7 @@ def _partials(v: Value, wanted: Any) -> Iterator[tuple[Value, Any]]:
         if wanted.keys().isdisjoint(vector):
             continue
         try:
-            partials = row(*given, v)  # type: ignore[misc]
+            partials = row(*given, v)
         except ArithmeticError:
             raise derivative_anomaly(v, operand) from None
         if type(operand) is not tuple:

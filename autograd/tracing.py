@@ -16,16 +16,16 @@ import contextlib
 import functools
 import math
 import operator
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from threading import get_ident
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
 from . import ops
 from .errors import refusal
 from .locks import in_forked_child
-from .node import Node
+from .node import Node, V
 from .ops import Primitive
 
 TRANSFORM, COMPILE = 1, 2
@@ -269,6 +269,12 @@ def _viewed(result: Any, *inputs: Any) -> Any:
     return result
 
 
+@overload
+def where(condition: bool, a: V | Callable[[], V], b: V | float | Callable[[], V | float]) -> V: ...
+@overload
+def where(condition: bool, a: float | Callable[[], float], b: V | Callable[[], V]) -> V: ...
+@overload
+def where(condition: Any, a: Any, b: Any) -> Any: ...
 def where(condition: Any, a: Any, b: Any) -> Any:
     """a where a condition holds, else b: numbers, Values, or arrays of them, element by element.
 

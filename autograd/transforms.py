@@ -23,7 +23,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, ParamSpec
 
 import numpy as np
 
@@ -34,9 +34,10 @@ from .tracing import TRANSFORM, Values, modes, tracing
 from .value import Constant, Traced, Value, number, settle
 
 ArgNums = int | Sequence[int]
+P = ParamSpec("P")
 
 
-def grad(f: Callable[..., Any], argnums: ArgNums = 0) -> Callable[..., Any]:
+def grad(f: Callable[P, Any], argnums: ArgNums = 0) -> Callable[P, Any]:
     """The gradient of f, which has one output, by an argument; by several, a tuple of gradients.
 
     Raises TypeError where f returns more than one number, and ArithmeticError where a derivative is not
@@ -53,7 +54,7 @@ def grad(f: Callable[..., Any], argnums: ArgNums = 0) -> Callable[..., Any]:
     return _named_after(f, lambda *args, **kwargs: both(*args, **kwargs)[1])
 
 
-def value_and_grad(f: Callable[..., Any], argnums: ArgNums = 0) -> Callable[..., Any]:
+def value_and_grad(f: Callable[P, Any], argnums: ArgNums = 0) -> Callable[P, tuple[Any, Any]]:
     """The result of f and its gradient, as a pair; see grad.
 
     >>> value_and_grad(lambda x: x**2)(3.0)
@@ -74,7 +75,7 @@ def value_and_grad(f: Callable[..., Any], argnums: ArgNums = 0) -> Callable[...,
     return _named_after(f, both)
 
 
-def jacobian(f: Callable[..., Any], argnums: ArgNums = 0) -> Callable[..., Any]:
+def jacobian(f: Callable[P, Any], argnums: ArgNums = 0) -> Callable[P, Any]:
     """The derivatives of the result of f: of a number, an array, or lists of those.
 
     They have the form of the result and, in the place of each number there, the form of the argument.
@@ -93,7 +94,7 @@ def jacobian(f: Callable[..., Any], argnums: ArgNums = 0) -> Callable[..., Any]:
     return _named_after(f, derivatives)
 
 
-def hessian(f: Callable[..., Any], argnums: ArgNums = 0) -> Callable[..., Any]:
+def hessian(f: Callable[P, Any], argnums: ArgNums = 0) -> Callable[P, Any]:
     """The second derivatives of f, which has one output: the Jacobian of its gradient.
 
     >>> hessian(lambda v: v[0] ** 2 * v[1])(np.array([3.0, 5.0]))

@@ -17,7 +17,7 @@ import sys
 import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import mul as times
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, SupportsFloat, TypeAlias, TypeVar, overload
 
 import numpy as np
 
@@ -40,6 +40,32 @@ from .tracing import (
     refuse,
 )
 
+Array = np.ndarray[Any, Any]
+Operand = TypeVar("Operand", contravariant=True)
+Result = TypeVar("Result", covariant=True)
+
+
+class Number(Protocol):
+    """A real number, Python's or NumPy's; that it can be hashed tells it from an array."""
+
+    def __float__(self) -> float: ...
+    def __hash__(self) -> int: ...
+
+
+class Method(Protocol[Operand, Result]):
+    """The type of an operator or a comparison, which takes an array element by element."""
+
+    @overload
+    def __call__(self, other: Array, /) -> Array: ...
+    @overload
+    def __call__(self, other: Operand, /) -> Result: ...
+
+
+Operator: TypeAlias = Method["Value | Number", "Value"]
+Comparison: TypeAlias = Method["Value | Number", bool]
+Equality: TypeAlias = Method[object, bool]
+
+
 _subclasses: list[str] = []  # made by users: without any, a result's class needs no search
 
 
@@ -51,14 +77,19 @@ def _unary_method(row: Primitive, doc: str = "") -> Callable[[Value], Value]:
     return method
 
 
-def _binary_method(row: Primitive, reflected: bool = False) -> Callable[[Value, Any], Value]:
+def _as_operator(method: Any) -> Operator:
+    """The method itself, typed."""
+    return method
+
+
+def _binary_method(row: Primitive, reflected: bool = False) -> Operator:
     def method(self: Value, other: Any) -> Value:
         return _binary(row, self, other)
 
     def reflected_method(self: Value, other: Any) -> Value:
         return _binary(row, other, self)
 
-    return reflected_method if reflected else method
+    return _as_operator(reflected_method if reflected else method)
 
 
 def _comparison(of_floats: Any, row: Primitive, swap: bool = False) -> Any:
@@ -73,6 +104,13 @@ def _comparison(of_floats: Any, row: Primitive, swap: bool = False) -> Any:
         return of_floats(self._data, data_of(other))
 
     return compare
+
+
+def _not_equal(self: Value, other: Any) -> Any:
+    equal: Any = self.__eq__(other)
+    if isinstance(equal, Condition):
+        return Condition((~equal).value)
+    return equal if equal is NotImplemented else not equal
 
 
 class Value(Node):
@@ -101,7 +139,9 @@ class Value(Node):
 
     __slots__ = ()
 
-    def __init__(self, data: Any, children: Iterable[Value] | str = (), op: str = "", label: str = ""):
+    def __init__(
+        self, data: SupportsFloat, children: Iterable[Value] | str = (), op: str = "", label: str = ""
+    ):
         self._data = data if type(data) is float else number(data)
         self._grad = 0.0
         self.row = self.x = self.y = self._dx = self._dy = None
@@ -116,14 +156,14 @@ class Value(Node):
             self.row, self._dx = ops.by_hand(op), _ByHand()
 
     @property
-    def data(self) -> Any:
+    def data(self) -> float:
         """The number; while compile records, the detached Value, because a number would be baked in."""
         if modes and mode_of(self) == COMPILE and type(self) is not Constant:
-            return self.detach()
+            return self.detach()  # type: ignore[return-value]
         return self._data
 
     @data.setter
-    def data(self, data: Any) -> None:
+    def data(self, data: SupportsFloat) -> None:
         if modes:
             refuse(self, "sets the data of", COMPILE)
         self._data = data if type(data) is float else number(data)
@@ -139,7 +179,7 @@ class Value(Node):
             return 0.0
 
     @grad.setter
-    def grad(self, grad: Any) -> None:
+    def grad(self, grad: SupportsFloat) -> None:
         self._grad = grad if type(grad) is float else number(grad)
 
     @property
@@ -172,7 +212,7 @@ class Value(Node):
         """The name of the primitive that computed it; "" for a leaf."""
         return self.row.name if self.row else ""
 
-    def item(self) -> Any:
+    def item(self) -> float:
         """`data`, under NumPy's name."""
         return self.data
 
@@ -181,6 +221,7 @@ class Value(Node):
     # The operators of the innermost loops have their row of the table written out, for speed; a
     # test holds them to the table. `d - d` is NaN, and so true, exactly where d is not finite.
 
+    @_as_operator
     def __add__(self, other: Any) -> Value:
         if type(other) is Value:
             y, dy = other._data, 1.0
@@ -199,6 +240,7 @@ class Value(Node):
         out._dy = dy
         return out
 
+    @_as_operator
     def __sub__(self, other: Any) -> Value:
         if type(other) is Value:
             y, dy = other._data, -1.0
@@ -217,6 +259,7 @@ class Value(Node):
         out._dy = dy
         return out
 
+    @_as_operator
     def __mul__(self, other: Any) -> Value:
         try:
             x = self._data
@@ -239,13 +282,13 @@ class Value(Node):
         except SystemError as error:  # NumPy's dot went on after an error: raise that
             raise _original(error) from None
 
-    __truediv__ = _binary_method(ops.div)
-    __pow__ = _binary_method(ops.pow)
-    __radd__ = __add__
-    __rmul__ = __mul__
-    __rsub__ = _binary_method(ops.sub, reflected=True)
-    __rtruediv__ = _binary_method(ops.div, reflected=True)
-    __rpow__ = _binary_method(ops.pow, reflected=True)
+    __truediv__: Operator = _binary_method(ops.div)
+    __pow__: Operator = _binary_method(ops.pow)
+    __radd__: Operator = __add__
+    __rmul__: Operator = __mul__
+    __rsub__: Operator = _binary_method(ops.sub, reflected=True)
+    __rtruediv__: Operator = _binary_method(ops.div, reflected=True)
+    __rpow__: Operator = _binary_method(ops.pow, reflected=True)
     __neg__ = _unary_method(ops.neg)
     __abs__ = _unary_method(ops.abs)
 
@@ -297,17 +340,12 @@ class Value(Node):
 
     # Comparisons compare the numbers. While compile records, they give Conditions, which `where` takes.
 
-    __eq__ = _comparison(operator.eq, ops.equal)
-    __lt__ = _comparison(operator.lt, ops.less)
-    __le__ = _comparison(operator.le, ops.less_equal)
-    __gt__ = _comparison(operator.gt, ops.less, swap=True)
-    __ge__ = _comparison(operator.ge, ops.less_equal, swap=True)
-
-    def __ne__(self, other: Any) -> Any:
-        equal = self.__eq__(other)
-        if isinstance(equal, Condition):
-            return Condition((~equal).value)
-        return equal if equal is NotImplemented else not equal
+    __eq__: Equality = _comparison(operator.eq, ops.equal)
+    __ne__: Equality = _not_equal  # type: ignore[assignment]
+    __lt__: Comparison = _comparison(operator.lt, ops.less)
+    __le__: Comparison = _comparison(operator.le, ops.less_equal)
+    __gt__: Comparison = _comparison(operator.gt, ops.less, swap=True)
+    __ge__: Comparison = _comparison(operator.ge, ops.less_equal, swap=True)
 
     __hash__ = object.__hash__  # Values are keys by identity
 
@@ -315,12 +353,13 @@ class Value(Node):
         refuse(self, "takes the bool() of")
         return True  # as for any object: `if neuron.b` asks whether there is a bias
 
-    def __float__(self) -> float:
+    def __int__(self) -> int:
         raise no_number(self)
 
-    __int__ = __float__
+    if not TYPE_CHECKING:  # so that float(v) and math.exp(v) are errors in an editor, too
+        __float__ = __int__
 
-    def __round__(self, digits: int | None = None) -> Any:
+    def __round__(self, digits: int | None = None) -> float:
         refuse(self, "rounds", COMPILE)
         return round(self._data, digits)
 
@@ -503,6 +542,22 @@ def slopes(output: Value, seed: float = 1.0, order: Sequence[Value] = ()) -> dic
                 v._grad = grad
 
 
+class Extreme(Protocol):
+    """The type of maximum and minimum."""
+
+    @overload
+    def __call__(self, x: Value, y: Value | float, /, *more: Value | float) -> Value: ...
+    @overload
+    def __call__(self, x: float, y: Value, /, *more: Value | float) -> Value: ...
+    @overload
+    def __call__(self, *xs: Any) -> Any: ...
+
+
+def _as_extreme(function: Any) -> Extreme:
+    return function
+
+
+@_as_extreme
 def maximum(*xs: Any) -> Any:
     """The largest of two or more Values or numbers; of arrays and lists, element by element.
 
@@ -514,6 +569,7 @@ def maximum(*xs: Any) -> Any:
     return _reduced(ops.maximum, xs)
 
 
+@_as_extreme
 def minimum(*xs: Any) -> Any:
     """The smallest of two or more Values or numbers; of arrays and lists, element by element.
 
@@ -607,7 +663,7 @@ def logsumexp(xs: Iterable[Any]) -> Value:
 def applied(row: Primitive, *operands: Any) -> Value:
     """A row of the table, recorded for Values, numbers or, where it takes vectors, sequences of them."""
     functions: dict[Primitive, Any] = {ops.dot: dot, ops.total: total, ops.logsumexp: logsumexp}
-    return functions.get(row, row)(*operands)  # type: ignore[no-any-return]
+    return functions.get(row, row)(*operands)
 
 
 def _vector(xs: Iterable[Any]) -> tuple[tuple[Any, ...], Sequence[float], bool]:

@@ -21,7 +21,7 @@ from .losses import Loss, squared_error
 from .matrix import MatrixMLP
 from .optim import Optimizer
 from .predict import check_model, predict, share_of
-from .trainers import TRAINING_ENGINES, Run, Trainer
+from .trainers import TRAINING_ENGINES, Engine, Run, Trainer
 
 
 class Epoch(NamedTuple):
@@ -102,7 +102,7 @@ class Training:
         checkpoint: Any = None,
         resume: Any = None,
         rng: Generator | None = None,
-        engine: str = "auto",
+        engine: Engine = "auto",
     ):
         self.epochs, self.every = checks.whole("epochs", epochs), checks.whole("every", every)
         size = None if batch_size is None else checks.whole("batch_size", batch_size)
@@ -231,7 +231,7 @@ def fit(
     checkpoint: Any = None,
     resume: Any = None,
     rng: Generator | None = None,
-    engine: str = "auto",
+    engine: Engine = "auto",
 ) -> History:
     """Train model until `epochs` epochs are done: nn.Training run to its end; returns its history.
 

@@ -9,7 +9,7 @@ Each layer is a matrix–vector product of Values, and an activation.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.random import Generator
@@ -33,6 +33,17 @@ ACTIVATIONS: dict[str, Callable[[Value], Value]] = {
 }
 
 Init = Callable[[int, int, Generator], Any]
+
+if TYPE_CHECKING:
+
+    class Output(Value, list[Value]):  # type: ignore[misc]
+        """The outputs of a layer: a Value if its width is 1, else a list of Values.
+
+        No type of the width is known before the program runs, so both readings are allowed.
+        """
+
+else:
+    Output = Value | list
 
 
 class Neuron(Module):
@@ -106,7 +117,7 @@ class Layer(Module):
         ]
         return whole + [(name, x) for name, x in super().named_attributes() if name != "neurons"]
 
-    def __call__(self, x: Iterable[Any]) -> Value | list[Value]:
+    def __call__(self, x: Iterable[Any]) -> Output:
         return _bare(self.outputs(x))
 
     def outputs(self, x: Iterable[Any]) -> list[Value]:
@@ -155,7 +166,7 @@ class MLP(Module):
         for k, layer in enumerate(self.layers, 1):
             layer.label_parameters(k)
 
-    def __call__(self, x: Iterable[Any]) -> Value | list[Value]:
+    def __call__(self, x: Iterable[Any]) -> Output:
         return _bare(self.outputs(x))
 
     def outputs(self, x: Iterable[Any]) -> list[Value]:
@@ -208,7 +219,7 @@ def _initial(init: Init, nin: int, nout: int, rng: Generator | None) -> np.ndarr
     return weights
 
 
-def _layer_outputs(neurons: list[Neuron], x: Any) -> list[Value]:
+def _layer_outputs(neurons: list[Any], x: Any) -> list[Value]:
     first = neurons[0]
     nin = len(first.w)
     try:

@@ -44,7 +44,7 @@ def predict(model: Any, X: Any) -> np.ndarray:
     return np.array(rows)
 
 
-def program_of(model: Any, X: np.ndarray) -> Program | None:
+def program_of(model: Any, X: np.ndarray) -> Program[..., Any] | None:
     """The compiled model, or None if the model does what no graph shows, by some rows of X."""
     generators = random_generators(model)
     before = states(generators)

@@ -108,7 +108,7 @@ class NumpyStepper:
 
     engine, is_fast = "numpy", True
 
-    def __init__(self, program: Program, variant: Variant, optimizer: Optimizer):
+    def __init__(self, program: Program[..., Any], variant: Variant, optimizer: Optimizer):
         self.program, self.variant = program, variant
         self.optimizer, self.twin = optimizer, copy.copy(optimizer)
         place = {p: i for i, p in enumerate(optimizer.parameters)}
@@ -200,7 +200,7 @@ class NativeStepper:
 
     engine, is_fast = "native", True
 
-    def __init__(self, kernel: Any, program: Program, optimizer: Optimizer):
+    def __init__(self, kernel: Any, program: Program[..., Any], optimizer: Optimizer):
         self.kernel, self.program, self.optimizer = kernel, program, optimizer
         self.packed: tuple[Any, ...] = None, None, None
         self.read()

@@ -11,7 +11,7 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.random import Generator
@@ -26,7 +26,8 @@ from .predict import MANY, predict, program_of
 from .steppers import MeanLoss, NativeStepper, NumpyStepper, ScalarStepper, targets
 from .verify import Verifier, one_line
 
-TRAINING_ENGINES = ("auto", "scalar", "numpy", "native")
+Engine = Literal["auto", "scalar", "numpy", "native"]
+TRAINING_ENGINES = get_args(Engine)
 ADVICE = (
     "something is done that no graph shows, such as a random draw, a look-up by a target or a read of"
     " a Value's data: engine scalar does it"

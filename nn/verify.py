@@ -44,7 +44,7 @@ class Verifier:
     def __init__(
         self,
         mean_loss: Any,
-        program: Program,
+        program: Program[..., Any],
         optimizer: Optimizer,
         X: np.ndarray,
         Y: np.ndarray,

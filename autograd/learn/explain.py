@@ -216,7 +216,7 @@ def _data_of(x: Any) -> Any:
 
 
 def explain_over_rows(
-    program: Program, leaf: Value, *arrays: Any, digits: int = 4, **named: Any
+    program: Program[..., Any], leaf: Value, *arrays: Any, digits: int = 4, **named: Any
 ) -> Explanation:
     """The gradient of a program's result by a leaf, over the rows of these arrays.
 
@@ -282,7 +282,7 @@ def explain_over_rows(
     )  # fmt: skip
 
 
-def _free_title(program: Program, graph: Value) -> str:
+def _free_title(program: Program[..., Any], graph: Value) -> str:
     """The name of the program's result, which no label of its graph has."""
     name = getattr(program, "__name__", "loss")
     name = name if name.isidentifier() else "f"

@@ -12,7 +12,7 @@ from fractions import Fraction
 from .formula import Formula, Negative, Number, Power, Product, Quotient, Sum
 
 Polynomial = tuple[Fraction, ...]  # the coefficients of 1, u, u², ..., the last of them not 0
-
+ONE: Polynomial = (Fraction(1),)
 
 MOST_TERMS, MOST_BITS = 24, 120  # beyond these nothing is short, and much takes long
 
@@ -25,7 +25,7 @@ class Ratio:
 
     __slots__ = ("above", "below")
 
-    def __init__(self, above: Sequence[Fraction], below: Sequence[Fraction] = (Fraction(1),)):
+    def __init__(self, above: Sequence[Fraction], below: Sequence[Fraction] = ONE):
         above, below = _trimmed(above), _trimmed(below)
         if not below:
             raise ZeroDivisionError("a quotient with the denominator 0")
@@ -87,7 +87,7 @@ class Ratio:
     @property
     def size(self) -> int:
         """How many terms it has, above and, if it is no polynomial, below."""
-        return sum(map(bool, self.above)) + (sum(map(bool, self.below)) if self.below != (1,) else 0)
+        return sum(map(bool, self.above)) + (sum(map(bool, self.below)) if self.below != ONE else 0)
 
     def at(self, u: float) -> float:
         """Its number, for a number of the unknown."""
@@ -96,7 +96,7 @@ class Ratio:
 
     def formula(self, unknown: Formula) -> Formula:
         """It in an unknown: u − u², (1 − u) / u."""
-        if self.below == (1,):
+        if self.below == ONE:
             return polynomial_formula(self.above, unknown)
         if all(c <= 0 for c in self.above):
             return Negative((-self).formula(unknown))
@@ -128,7 +128,7 @@ def number_formula(c: Fraction) -> Formula:
 def combination(target: Ratio, powers: Sequence[Ratio]) -> list[Fraction] | None:
     """Coefficients c with Σ c · power = target, exactly; None if there are none."""
     columns = [*powers, target]
-    below: Sequence[Fraction] = (Fraction(1),)
+    below: Sequence[Fraction] = ONE
     for each in columns:
         below = _polynomial_product(below, each.below)
     polynomials = [

@@ -32,7 +32,7 @@ from .formula import (
     substituted,
 )
 from .quantities import partials_of, simplified
-from .ratio import Ratio, combination, polynomial_formula
+from .ratio import ONE, Ratio, combination, polynomial_formula
 
 POINTS = 1000
 SHORT, LONG = 3, 300  # terms, characters
@@ -544,7 +544,7 @@ def _inverse(v: Value, symbol: Callable[[Any], Any], known: Mapping[str, Ratio])
 def _factored(ratio: Ratio, unknown: Formula) -> Formula:
     """s(1 − s) of s − s²: a power of the unknown taken out, where more than one term has it."""
     lowest = next((n for n, c in enumerate(ratio.above) if c), 0)
-    if ratio.below != (1,) or not lowest or sum(map(bool, ratio.above)) < 2:
+    if ratio.below != ONE or not lowest or sum(map(bool, ratio.above)) < 2:
         return ratio.formula(unknown)
     power = unknown if lowest == 1 else Power(unknown, Number(float(lowest)))
     return Product((power, polynomial_formula(ratio.above[lowest:], unknown)))

@@ -22,24 +22,52 @@ import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import (
+    Any,
+    Concatenate,
+    Generic,
+    Literal,
+    NamedTuple,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    get_args,
+    overload,
+)
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .. import tracing, value
 from ..graph import collector_off, dependents, topological_order
 from ..locks import new_lock
-from ..value import Traced, Value, number
+from ..value import Array, Traced, Value, number
 from .array_api import Source
 from .matrices import Matrices
 from .record import Call, example, outputs_of
 from .scalars import Scalars, formed
 from .variant import Kernel, Passes, Variant, through
 
-ENGINES = ("auto", "numpy", "native")
+Engine = Literal["auto", "numpy", "native"]
+Reduction = Literal["mean", "sum"]
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+Result = TypeVar("Result", covariant=True)  # what f returns
 
 
-def compile(f: Any = None, *, reduce: str = "mean", engine: str = "auto") -> Any:
+class Decorator(Protocol):
+    """The type of compile(reduce=..., engine=...)."""
+
+    def __call__(self, f: Callable[P, Result], /) -> Program[P, Result]: ...
+
+
+@overload
+def compile(
+    f: Callable[P, Result], *, reduce: Reduction = "mean", engine: Engine = "auto"
+) -> Program[P, Result]: ...
+@overload
+def compile(*, reduce: Reduction = "mean", engine: Engine = "auto") -> Decorator: ...
+def compile(f: Any = None, *, reduce: Reduction = "mean", engine: Engine = "auto") -> Any:
     """f, a function of one example, as a Program over data sets; also a decorator.
 
     f takes an argument for each array that the program is called with, by place or by name: a Value where
@@ -83,7 +111,7 @@ class Recorded(NamedTuple):
     data: dict[str, np.ndarray]
 
 
-class Program:
+class Program(Generic[P, Result]):
     """A compiled function: see compile().
 
     Arrays have the examples along the first axis. Where anything on the way to a result or a gradient is
@@ -99,27 +127,41 @@ class Program:
     passes: Passes  # see the package
     explain: Callable[..., Any]  # see autograd/learn
 
-    def __init__(self, f: Any, reduce: str = "mean", engine: str = "auto"):
+    def __init__(self, f: Callable[P, Any], reduce: Reduction = "mean", engine: Engine = "auto"):
         if not callable(f) or isinstance(f, Program):
             what = "one that is compiled already" if callable(f) else f"{f!r:.80}"
             raise TypeError(f"compile takes a function of one example, not {what}")
-        if reduce not in ("mean", "sum"):
+        if reduce not in get_args(Reduction):
             raise ValueError(f'reduce is "mean" or "sum", not {reduce!r}')
-        if engine not in ENGINES:
-            raise ValueError(f"unknown engine {engine!r}; there are {', '.join(ENGINES)}")
+        if engine not in get_args(Engine):
+            raise ValueError(f"unknown engine {engine!r}; there are {', '.join(get_args(Engine))}")
         if engine == "native" and Kernel is None:
             raise ImportError("machine code needs the extra `native`: pip install llvmlite")
-        self._f, self.reduce, self._engine = f, reduce, engine
+        self._f: Any = f
+        self.reduce, self._engine = reduce, engine
         self._call = _listing(f) if callable(getattr(f, "outputs", None)) else f
         functools.update_wrapper(self, f, updated=())
         self._memory = _Memory()
         self._of_instances: dict[int, _Memory] = {}
 
+    # Arrays stand in the places of the Values that f is written for, and no type says so: each method has the
+    # signature of f, which an editor shows, and that of arrays.
+
+    @overload
+    def __call__(self: Program[P, Sequence[Any] | Array], *arrays: ArrayLike, **named: ArrayLike) -> Any: ...
+    @overload
+    def __call__(self: Program[P, Value | float], *arrays: P.args, **named: P.kwargs) -> float: ...
+    @overload
+    def __call__(self: Program[P, Value | float], *arrays: ArrayLike, **named: ArrayLike) -> float: ...
     def __call__(self, *arrays: Any, **named: Any) -> Any:
         """The mean (or sum) over the rows, a float; of a list of outputs, an array with a row for each."""
         variant, results = self._run("value", arrays, named)
         return formed(variant.scalars.form, iter(results)) if variant.listed else float(results[0])
 
+    @overload
+    def per_example(self, *arrays: P.args, **named: P.kwargs) -> Any: ...
+    @overload
+    def per_example(self, *arrays: ArrayLike, **named: ArrayLike) -> Any: ...
     def per_example(self, *arrays: Any, **named: Any) -> Any:
         """The result of f for each row: shape (N,) or, if f returns an array or nested lists, (N, ...).
 
@@ -128,11 +170,19 @@ class Program:
         variant, results = self._run("rows", arrays, named)
         return formed(variant.scalars.form, iter(results))
 
+    @overload
+    def value_and_grad(self, *arrays: P.args, **named: P.kwargs) -> tuple[float, list[Array]]: ...
+    @overload
+    def value_and_grad(self, *arrays: ArrayLike, **named: ArrayLike) -> tuple[float, list[Array]]: ...
     def value_and_grad(self, *arrays: Any, **named: Any) -> tuple[float, list[np.ndarray]]:
         """The mean (or sum), and its gradient: an array for each of `leaves`. Nothing is written."""
         _, (result, *gradient) = self._run("gradient", arrays, named)
         return float(result), [np.array(grad) for grad in gradient]
 
+    @overload
+    def backward(self, *arrays: P.args, **named: P.kwargs) -> float: ...
+    @overload
+    def backward(self, *arrays: ArrayLike, **named: ArrayLike) -> float: ...
     def backward(self, *arrays: Any, **named: Any) -> float:
         """The mean (or sum); adds its gradient to the grad of every live leaf."""
         variant, (result, *gradient) = self._run("gradient", arrays, named)
@@ -142,12 +192,19 @@ class Program:
                     v._grad += grad
         return float(result)
 
-    def __get__(self, instance: Any, owner: Any = None) -> Program:
+    @overload
+    def __get__(self, instance: None, owner: Any = None) -> Program[P, Result]: ...
+    @overload
+    def __get__(
+        self: Program[Concatenate[Any, Q], Result], instance: object, owner: Any = None
+    ) -> Program[Q, Result]: ...
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
         """The program of a method, as of its instance: what that has recorded lives as long as it does."""
         bind = getattr(type(self._f), "__get__", None)
         if instance is None or bind is None:
             return self
-        bound, key = Program(bind(self._f, instance, owner), self.reduce, self._engine), id(instance)
+        bound: Program[Any, Any] = Program(bind(self._f, instance, owner), self.reduce, self._engine)
+        key = id(instance)
         with self._memory.lock:
             if key not in self._of_instances:
                 try:

@@ -21,7 +21,9 @@ from .scalars import Scalars
 from .simplify import simplify
 
 try:
-    from .native import Kernel, has_code, pack
+    from .native import Kernel as Kernel
+    from .native import has_code
+    from .native import pack as pack
 except ImportError:  # there is no llvmlite
     Kernel = has_code = pack = None  # type: ignore[assignment, misc]
 

@@ -649,6 +649,9 @@ def logsumexp(xs: Iterable[Any]) -> Value:
     """log Σ exp(xᵢ) as one node; xs are Values or numbers, at least one. It overflows for none.
 
     The derivatives are the shares exp(xᵢ) / Σ exp(xⱼ).
+
+    >>> logsumexp([Value(1000.0), Value(1000.0)]).data
+    1000.6931471805599
     """
     xs = tuple(xs)
     if not xs:

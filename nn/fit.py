@@ -28,6 +28,9 @@ class Epoch(NamedTuple):
     """An epoch of a training run: its number, from 0, its mean loss, and the seconds of training so far.
 
     The loss is as it was before the updates of this epoch.
+
+    >>> nn.Epoch(0, 0.25, 0.01).loss
+    0.25
     """
 
     epoch: int
@@ -42,6 +45,10 @@ class History:
     loss: the mean loss of each epoch, as it was before that epoch's updates; accuracy: at the end, None for a
     loss that decides between no classes; seconds: of training, before a break and after; engine: the one that
     trained, "" if none did; reason: why it was not a faster one.
+
+    >>> history = nn.History([0.5, 0.25], accuracy=1.0, engine="numpy")
+    >>> min(history.loss)
+    0.25
     """
 
     loss: list[float]
@@ -54,10 +61,14 @@ class History:
 class Training:
     """The training of a model, as an iterable of its epochs.
 
-        training = nn.Training(model, X, Y, loss=nn.squared_error, optimizer=optimizer, epochs=1000)
-        for epoch in training:
-            if epoch.loss < 0.01:
-                break
+    >>> X, Y = nn.data.xor()
+    >>> model = nn.MLP(2, [4, 1], activation="tanh", rng=np.random.default_rng(0))
+    >>> adam = nn.Adam(model.parameters(), lr=0.05)
+    >>> for epoch in nn.Training(model, X, Y, loss=nn.squared_error, optimizer=adam, epochs=1000):
+    ...     if epoch.loss < 0.01:
+    ...         break
+    >>> epoch.epoch < 500
+    True
 
     model: a Module, or any function of one example's inputs over the optimizer's parameters, or a
     MatrixMLP (its loss is squared_error). X has shape (examples, inputs), Y (examples, outputs) or
@@ -239,6 +250,13 @@ def fit(
     epochs. progress: a bar on standard error, by default where that is a terminal. A checkpoint is saved at
     the start, every log_every epochs (a tenth of all if not given) and at the end. Ctrl-C ends training with
     the last whole epoch.
+
+    >>> X, Y = nn.data.xor()
+    >>> model = nn.MLP(2, [4, 1], activation="tanh", rng=np.random.default_rng(0))
+    >>> adam = nn.Adam(model.parameters(), lr=0.05)
+    >>> history = nn.fit(model, X, Y, loss=nn.binary_cross_entropy, optimizer=adam, epochs=200)
+    >>> len(history.loss), history.accuracy
+    (200, 1.0)
     """
     epochs = checks.whole("epochs", epochs)
     log_every = None if log_every is None else checks.whole("log_every", log_every)

@@ -16,7 +16,7 @@ from autograd.ops import sigmoid
 def softmax(xs: Iterable[Any]) -> list[Any]:
     """exp(xᵢ) / Σ exp(xⱼ) of each of xs, Values or numbers: positive shares of 1. It overflows for none.
 
-    >>> [round(p.data, 3) for p in softmax([Value(1000.0), Value(1001.0)])]
+    >>> [round(p.data, 3) for p in nn.softmax([Value(1000.0), Value(1001.0)])]
     [0.269, 0.731]
     """
     xs = list(xs)

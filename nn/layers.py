@@ -53,6 +53,10 @@ class Neuron(Module):
     (see nn.init); the bias starts at 0. `nonlin=False` makes any neuron linear.
 
     Raises ValueError for a width below 1, an unknown activation, or another number of inputs.
+
+    >>> neuron = nn.Neuron(2, activation="relu", init=lambda nin, nout, rng: [[3.0, -1.0]])
+    >>> neuron([1.0, 2.0]).data
+    1.0
     """
 
     def __init__(
@@ -84,6 +88,9 @@ class Layer(Module):
     """nout neurons over the same nin inputs; the keywords are those of Neuron.
 
     Called with nin Values or numbers, it returns a list of nout Values, or one Value if nout is 1.
+
+    >>> len(nn.Layer(2, 3)([1.0, 2.0]))
+    3
     """
 
     def __init__(
@@ -136,6 +143,11 @@ class MLP(Module):
     drawn by init(fan_in, fan_out, rng), by default from fresh entropy; the biases start at 0.
 
     Raises ValueError for no layer, a width below 1, an unknown activation, or another number of inputs.
+
+    >>> model = nn.MLP(2, [4, 4, 1], activation="sigmoid", bias=False)
+    >>> len(model.parameters())
+    28
+    >>> model([0.0, 1.0]).backward()
     """
 
     def __init__(
@@ -185,7 +197,7 @@ class LayerNorm(Module):
     The variance is the mean of the squared distances. `weight` is a tuple of n Values, 1 at first, and `bias`
     one of n Values, 0 at first. Called with n Values or numbers, it returns a list of n Values.
 
-    >>> [round(y.data, 3) for y in LayerNorm(2)([1.0, 3.0])]
+    >>> [round(y.data, 3) for y in nn.LayerNorm(2)([1.0, 3.0])]
     [-1.0, 1.0]
 
     Raises ValueError for a width below 1, an eps that is not above 0, or another number of inputs.

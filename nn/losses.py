@@ -62,7 +62,11 @@ def _refused(loss: str, targets: str, fine: Any, y: Any) -> Any:
 
 @_loss(decision=0.5)
 def squared_error(p: Any, y: Any) -> Any:
-    """½ (p − y)²; for classes, y is 0 or 1."""
+    """½ (p − y)²; for classes, y is 0 or 1.
+
+    >>> nn.squared_error(Value(3.0), 1.0).data
+    2.0
+    """
     return 0.5 * (p - y) ** 2.0
 
 
@@ -71,19 +75,30 @@ def binary_cross_entropy(p: Any, y: Any) -> Any:
     """−y log σ(p) − (1 − y) log(1 − σ(p)) of a logit p (a linear output) and y in 0 … 1.
 
     As y softplus(−p) + (1 − y) softplus(p): it never overflows, and keeps its digits near 0.
+
+    >>> round(nn.binary_cross_entropy(Value(0.0), 1.0).data, 4)
+    0.6931
     """
     return y * softplus(-p) + (1.0 - y) * softplus(p)
 
 
 @_loss(decision=0.0, targets="of -1 or 1", takes=lambda y: (y == -1.0) | (y == 1.0))
 def hinge(p: Any, y: Any) -> Any:
-    """max(0, 1 − y p), for a target y of −1 or 1."""
+    """max(0, 1 − y p), for a target y of −1 or 1.
+
+    >>> nn.hinge(Value(0.25), -1.0).data
+    1.25
+    """
     return relu(1.0 - y * p)
 
 
 @_loss(decision=None)
 def huber(p: Any, y: Any) -> Any:
-    """½ (p − y)² where |p − y| ≤ 1, else |p − y| − ½: an outlier pulls no harder than a distance of 1."""
+    """½ (p − y)² where |p − y| ≤ 1, else |p − y| − ½: an outlier pulls no harder than a distance of 1.
+
+    >>> nn.huber(Value(10.0), 0.0).data, nn.huber(Value(0.5), 0.0).data
+    (9.5, 0.125)
+    """
     e = abs(p - y)
     return where(e <= 1.0, 0.5 * e * e, e - 0.5)
 
@@ -95,7 +110,7 @@ def cross_entropy(logits: Any, target: Any) -> Any:
     probabilities with the sum 1, as a one-hot row. Raises ValueError for any other target.
 
     >>> logits = [Value(2.0), Value(0.0)]
-    >>> cross_entropy(logits, 0).data == cross_entropy(logits, [1.0, 0.0]).data
+    >>> nn.cross_entropy(logits, 0).data == nn.cross_entropy(logits, [1.0, 0.0]).data
     True
     """
     logits, ys = sequence(logits), sequence(target)

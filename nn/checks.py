@@ -62,10 +62,14 @@ def numbers(name: str, x: Any) -> np.ndarray:
     if isinstance(x, np.ma.MaskedArray):
         for at in np.argwhere(np.ma.getmaskarray(x))[:1].tolist():
             raise ValueError(f"{name}{at} is masked: leave out what is unknown, or fill it in")
+    if hasattr(x, "detach") and hasattr(x, "cpu"):  # a tensor, perhaps with a gradient or of half precision
+        x = x.detach().cpu().double().numpy()
     try:
         array = np.asarray(x)
     except ValueError:
         raise ValueError(f"{name} is not an array: its rows differ in length") from None
+    if array.dtype.name == "bfloat16":  # as JAX's arrays have
+        array = array.astype(float)
     if array.dtype == object:
         for place, item in np.ndenumerate(array):
             if not isinstance(item, Real | np.bool_):
@@ -112,7 +116,7 @@ def state(given: Any, expected: Mapping[str, np.ndarray]) -> dict[str, np.ndarra
         raise TypeError(f"a state is a mapping of names to arrays, not {type(given).__name__}")
     for name in [*expected, *given]:
         if name not in given:
-            raise ValueError(f"{name} is missing")
+            raise ValueError(f"{name} is missing; given are {', '.join(map(str, given)) or 'none'}")
         if name not in expected:
             raise ValueError(f"{name} is unknown here; known are {', '.join(expected) or 'none'}")
     arrays = {name: numbers(name, given[name]) for name in expected}

@@ -8,7 +8,7 @@ Each layer is a matrix–vector product of Values, and an activation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -178,6 +178,10 @@ class MLP(Module):
         for k, layer in enumerate(self.layers, 1):
             layer.label_parameters(k)
 
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """As a Module's; or of a torch.nn.Sequential, whose layers have numbers such as 0, 2 and 4."""
+        super().load_state_dict(_with_our_names(state))
+
     def __call__(self, x: Iterable[Any]) -> Output:
         return _bare(self.outputs(x))
 
@@ -219,6 +223,16 @@ class LayerNorm(Module):
 
     def __repr__(self) -> str:
         return f"LayerNorm({len(self.weight)})"
+
+
+def _with_our_names(state: Any) -> Any:
+    """A state whose names are as 2.weight, with layers.0, layers.1, ... for the numbers, in their order."""
+    names = [str(name).partition(".") for name in (state if isinstance(state, Mapping) else ())]
+    if not names or not all(number.isdecimal() for number, _, _ in names):
+        return state
+    numbers = sorted({int(number) for number, _, _ in names})
+    ours = [f"layers.{numbers.index(int(number))}.{part}" for number, _, part in names]
+    return dict(zip(ours, state.values()))
 
 
 def _initial(init: Init, nin: int, nout: int, rng: Generator | None) -> np.ndarray:

@@ -80,7 +80,11 @@ class Optimizer:
             for i, p in enumerate(parameters):
                 p.data, self.state[i] = self.update(p.data, p.grad, self.state[i])
             return
-        data, grad = np.array([p._data for p in parameters]), np.array([grad_of(p) for p in parameters])
+        data = np.array([p._data for p in parameters])
+        try:
+            grad = np.array([p._grad for p in parameters])
+        except AttributeError:  # some never had one
+            grad = np.array(list(map(grad_of, parameters)))
         with np.errstate(all="ignore"):  # the next loss shows what overflows, as with floats
             moved, self.state_arrays = self.update(data, grad, self.state_arrays)
         for p, number in zip(parameters, moved.tolist()):

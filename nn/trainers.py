@@ -22,7 +22,7 @@ from autograd.program.reachable import random_generators, restore, states
 
 from .matrix import MatrixMLP
 from .optim import Optimizer
-from .predict import MANY, predict, program_of
+from .predict import MANY, in_blocks, predict, program_of
 from .steppers import MeanLoss, NativeStepper, NumpyStepper, ScalarStepper, targets
 from .verify import Verifier, one_line
 
@@ -95,7 +95,7 @@ class Compiled:
         """The model's outputs by a program, made for many rows or the second call; None if none is right."""
         if self.predictor is None and (len(X) >= MANY or self.rows_seen):
             self.predictor = program_of(self.mean.model, X)
-        return self.predictor.per_example(X) if self.predictor else None
+        return in_blocks(self.predictor, X) if self.predictor else None
 
     def stepper(self, engine: str, optimizer: Optimizer, run: Run) -> tuple[Any, str]:
         """The fastest stepper of that engine, and why "auto" does without machine code that would pay."""
@@ -370,7 +370,9 @@ class Trainer:
 
     def predictions(self) -> np.ndarray:
         """The model's outputs for the data; ArithmeticError if one is not finite, after the last update."""
-        found = self.compiled.predictions(self.run.X) if self.compiled else None
+        found = None
+        with contextlib.suppress(ArithmeticError):  # by Values it names the row
+            found = self.compiled.predictions(self.run.X) if self.compiled else None
         return predict(self.model, self.run.X) if found is None else found
 
     def resume(self) -> None:

@@ -92,9 +92,7 @@ def predictions():
     matrix = nn.MatrixMLP.from_state_dict(model.state_dict(), "sigmoid")
     by_hand, ours = best(lambda: matrix(X)), best(lambda: nn.predict(model, X))
     counted = best(lambda: nn.accuracy(model, X, X[:, 0] > 0.5))
-    print(
-        f"10⁶ rows: predict {ours:.2f} s, accuracy {counted:.2f} s, NumPy by hand in one piece {by_hand:.2f} s"
-    )
+    print(f"10⁶ rows: predict {ours:.2f} s, accuracy {counted:.2f} s, NumPy by hand {by_hand:.2f} s")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """special: functions that neither NumPy nor the array API standard has, of arrays and of floats.
 
 Those of arrays call nothing but functions of the standard, of `xp`: here that is NumPy, and programs have
-their text, which runs with other libraries. In the parts of an array that take another branch, no operation raises.
+their text, which runs with other libraries. Where an element takes one branch, the others do not raise.
 
-The polynomials interpolate at Chebyshev's nodes. In tests, errors are at most 4 units in the last place for
-erf and erfc, 5 for cbrt and, above 0, for lgamma. Below 0, lgamma is accurate to 1e-15 of its largest term.
+The polynomials interpolate at Chebyshev's nodes. At thousands of arguments, errors were at most 4 units in
+the last place for erf, erfc, cbrt and, above 0, lgamma. Below 0, lgamma was within 2e-14, and polygamma
+within 30 units but for its zeros.
 """
 
 from __future__ import annotations

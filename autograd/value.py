@@ -719,11 +719,11 @@ def _numpy_method(function: Any) -> Callable[..., Any]:
 
 
 # NumPy's ufuncs call an element's method of their name, where an array of Values is no `Values`.
-for _ufunc in (
+for _spelled in (
     "tan arcsin arccos arctan arctan2 sinh cosh arcsinh arccosh arctanh exp2 expm1 log1p log2 log10 cbrt"
     " hypot deg2rad rad2deg degrees radians fabs"
 ).split():
-    setattr(Value, _ufunc, _numpy_method(BY_UFUNC[getattr(np, _ufunc)]))
+    setattr(Value, _spelled, _numpy_method(BY_UFUNC[getattr(np, _spelled)]))
 
 _new = Value.__new__
 _PLAIN: set[type] = {Value, float}

@@ -66,6 +66,46 @@ def _pow(x, y):
     return mp.exp(size) if abs(size) < 2000 else mpf(0) if size < 0 else mp.inf
 
 
+def _inside(f, low, high):
+    """f where low < x < high, and None elsewhere."""
+    return lambda x: f(x) if low < x < high else None
+
+
+def _whole(f):
+    """A function of x / y; None where y is 0."""
+    return lambda x, y: f(x, y) if y else None
+
+
+def _bell(x):
+    return 2 / mp.sqrt(mp.pi) * mp.exp(-x * x)
+
+
+def _moderate(f):
+    """f, and infinity where it is too large for mpmath."""
+    return lambda x: f(x) if x < 1e4 and (x > -1e4 or f is mp.expm1) else mp.inf
+
+
+def _asinh(x):
+    return mp.asinh(x) if abs(x) < 1e20 else mp.sign(x) * mp.log(2 * abs(x))
+
+
+def _lgamma(x):
+    return None if x <= 0 and x == mp.floor(x) else mp.re(mp.loggamma(x))
+
+
+def _polygamma(n, x):
+    known = n in range(13) and not (x <= 0 and x == mp.floor(x))
+    if not known:
+        return None
+    if x > 1e15:  # where mpmath takes long
+        return mp.log(x) if n == 0 else (-1) ** (int(n) + 1) * mp.factorial(n - 1) / x**n
+    return mp.psi(int(n), x)
+
+
+def _angle(x, y):
+    return x / (x * x + y * y) if x or y else None
+
+
 def _side(x, y):
     """Which share of a maximum's derivative is x's: ties share it, as in PyTorch."""
     return mpf(x > y) + mpf(x == y) / 2
@@ -98,6 +138,36 @@ EXACT = {
     "abs": (abs, mp.sign),
     "sign": (mp.sign, lambda x: mpf(0)),
     "detach": (lambda x: x, lambda x: mpf(0)),
+    "tan": (mp.tan, lambda x: 1 / mp.cos(x) ** 2),
+    "asin": (lambda x: mp.asin(x) if abs(x) <= 1 else None, _inside(lambda x: 1 / mp.sqrt(1 - x * x), -1, 1)),
+    "acos": (lambda x: mp.acos(x) if abs(x) <= 1 else None, _inside(lambda x: -1 / mp.sqrt(1 - x * x), -1, 1)),
+    "atan": (mp.atan, lambda x: 1 / (1 + x * x)),
+    "atan2": (mp.atan2, lambda x, y: _angle(y, x), lambda x, y: x if not x and y else -_angle(x, y) if x else None),
+    "sinh": (_moderate(mp.sinh), mp.cosh),
+    "cosh": (_moderate(mp.cosh), mp.sinh),
+    "asinh": (_asinh, lambda x: 1 / mp.sqrt(1 + x * x)),
+    "acosh": (lambda x: mp.acosh(x) if x >= 1 else None, _inside(lambda x: 1 / mp.sqrt(x * x - 1), 1, mp.inf)),
+    "atanh": (_inside(mp.atanh, -1, 1), lambda x: 1 / (1 - x * x)),
+    "log1p": (_inside(mp.log1p, -1, mp.inf), lambda x: 1 / (1 + x)),
+    "expm1": (_moderate(mp.expm1), mp.exp),
+    "log2": (_inside(lambda x: mp.log(x) / mp.log(2), 0, mp.inf), lambda x: 1 / (x * mp.log(2))),
+    "log10": (_inside(mp.log10, 0, mp.inf), lambda x: 1 / (x * mp.log(10))),
+    "cbrt": (lambda x: mp.sign(x) * mp.cbrt(abs(x)), lambda x: 1 / (3 * mp.cbrt(abs(x)) ** 2) if x else None),
+    "hypot": (mp.hypot, lambda x, y: x / mp.hypot(x, y) if x or y else None,
+              lambda x, y: y / mp.hypot(x, y) if x or y else None),
+    "logaddexp": (lambda x, y: max(x, y) + mp.log1p(mp.exp(-abs(x - y))),
+                  lambda x, y: _sigmoid(x - y), lambda x, y: _sigmoid(y - x)),
+    "erf": (mp.erf, _bell),
+    "erfc": (lambda x: mp.erfc(x) if x < 100 else mpf(0), lambda x: -_bell(x)),
+    "lgamma": (_lgamma, lambda x: _polygamma(0, x)),
+    "polygamma": (_polygamma, lambda n, x: mpf(0), lambda n, x: _polygamma(n + 1, x)),
+    "floor": (mp.floor, lambda x: mpf(0)),
+    "ceil": (mp.ceil, lambda x: mpf(0)),
+    "remainder": (_whole(lambda x, y: mpf(float(x) % float(y))), lambda x, y: mpf(1),
+                  lambda x, y: -mpf(float(x) // float(y)) if math.isfinite(float(x) // float(y)) else None),
+    "floor_divide": (_whole(lambda x, y: mpf(float(x) // float(y))), lambda x, y: mpf(0), lambda x, y: mpf(0)),
+    "copysign": (lambda x, y: mpf(math.copysign(float(x), float(y))),
+                 lambda x, y: mp.sign(x) * mpf(math.copysign(1.0, x) * math.copysign(1.0, y)), lambda x, y: mpf(0)),
 }
 # fmt: on
 

@@ -44,9 +44,9 @@ def compile(f: Any = None, *, reduce: str = "mean", engine: str = "auto") -> Any
 
     f takes an argument for each array that the program is called with, by place or by name: a Value where
     the array has shape (N,), an array of Values of shape (k,) for (N, k), of shape (k, m) for (N, k, m), ...
-    It returns a Value or, if it is only evaluated, lists, tuples or arrays of them; one output of an object
-    with a method `outputs`, as nn's models have, is a list too. Values that f takes from elsewhere are live:
-    read at every call. A method in a class is compiled for each instance.
+    It returns a Value or, if it is only evaluated, lists, tuples, dicts or arrays of them; one output of an
+    object with a method `outputs`, as nn's models have, is a list too. Values that f takes from elsewhere are
+    live: read at every call. A method in a class is compiled for each instance.
 
     f runs twice for each new shape of a row, on the first row and the last, and the graph is the program.
     While it runs, a comparison of Values gives a condition for `where`, and `x.data` is `x.detach()`. Whole
@@ -109,7 +109,8 @@ class Program:
     def per_example(self, *arrays: Any, **named: Any) -> Any:
         """What f gives for each row: shape (N,) or, if f returns an array or nested lists, (N, ...).
 
-        A list or tuple of parts with several shapes gives one of such arrays. Without data there is no N.
+        A list or tuple of parts with several shapes gives one of such arrays, and a dict, a dict of arrays.
+        Without data there is no N.
         """
         variant, results = self._run("rows", arrays, named)
         return formed(variant.scalars.form, iter(results))
@@ -428,7 +429,7 @@ def _listing(f: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(f, updated=())
     def listed(*rows: Any, **named: Any) -> Any:
         result = f(*rows, **named)
-        return result if isinstance(result, list | tuple | np.ndarray) else [result]
+        return result if isinstance(result, list | tuple | dict | np.ndarray) else [result]
 
     return listed
 

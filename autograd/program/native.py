@@ -711,7 +711,7 @@ def _logaddexp(b: Any, x: Any, y: Any) -> Any:
     return b.fadd(_extreme("<")(b, x, y), _function("softplus")(b, difference))
 
 
-def _divided(b: Any, x: Any, y: Any) -> tuple[Any, Any, Any]:
+def _rest(b: Any, x: Any, y: Any) -> tuple[Any, Any, Any]:
     """The rest of x / y with the sign of x, whether it has to turn to that of y, and a zero."""
     rest, zero = b.frem(x, y), _constant(x.type, 0.0)
     sign = _intrinsic("copysign")(b, _constant(x.type, 1.0), y)
@@ -720,14 +720,14 @@ def _divided(b: Any, x: Any, y: Any) -> tuple[Any, Any, Any]:
 
 def _remainder(b: Any, x: Any, y: Any) -> Any:
     """The rest with the sign of y, as Python has it."""
-    rest, turned, zero = _divided(b, x, y)
+    rest, turned, zero = _rest(b, x, y)
     rest = b.select(turned, b.fadd(rest, y), rest)
     return b.select(b.fcmp_ordered("==", rest, zero), _intrinsic("copysign")(b, zero, y), rest)
 
 
 def _floor_divide(b: Any, x: Any, y: Any) -> Any:
     """The whole number next to (x − rest) / y, less 1 where the rest turns, as Python has it."""
-    rest, turned, zero = _divided(b, x, y)
+    rest, turned, zero = _rest(b, x, y)
     one = _constant(x.type, 1.0)
     quotient = b.fdiv(b.fsub(x, rest), y)
     quotient = b.select(turned, b.fsub(quotient, one), quotient)

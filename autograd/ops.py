@@ -187,7 +187,7 @@ acos  = Primitive("acos",  "acos",  math.acos,  np.arccos,  lambda x, out: -1.0 
 atan  = Primitive("atan",  "atan",  math.atan,  np.arctan,  lambda x, out: 1.0 / (1.0 + x * x))
 sinh  = Primitive("sinh",  "sinh",  math.sinh,  np.sinh,    lambda x, out: cosh(x))
 cosh  = Primitive("cosh",  "cosh",  math.cosh,  np.cosh,    lambda x, out: sinh(x))
-asinh = Primitive("asinh", "asinh", math.asinh, np.arcsinh, lambda x, out: 1.0 / sqrt(1.0 + x * x))
+asinh = Primitive("asinh", "asinh", math.asinh, np.arcsinh, lambda x, out: 1.0 / hypot(1.0, x))
 acosh = Primitive("acosh", "acosh", math.acosh, np.arccosh,
                   lambda x, out: 1.0 / (sqrt(x - 1.0) * sqrt(x + 1.0)))
 atanh = Primitive("atanh", "atanh", math.atanh, np.arctanh, lambda x, out: 1.0 / ((1.0 - x) * (1.0 + x)))

@@ -228,7 +228,7 @@ def test_dicts_of_arguments_and_results():
     check_gradients(loss, given, order=2)
     with pytest.raises(AssertionError, match=r"∂f/∂p\['w'\]\[1\]"):
         check_gradients(lambda p: p["w"][0] * p["w"][1].data, given)
-    with pytest.raises(ValueError, match="tangents have shapes.*'more'"):
+    with pytest.raises(ValueError, match=r"tangents have shapes.*'more'"):
         jvp(f, (given,), ({"w": np.ones(2)},))
     found = autograd.compile(lambda w: jacobian(f)({**given, "w": w})).per_example(np.array([[1.0, 2.0]]))
     assert found["b"]["w"].tolist() == [[8.0, 0.0]] and found["b"]["more"][1][0]["k"].tolist() == [1.0]

@@ -776,9 +776,9 @@ def _extreme(comparison: str) -> Callable[[Any, Any, Any], Any]:
 # A product may be added before it is rounded. No other liberty is taken: LLVM's others either give up NaN
 # and infinities, by which what went wrong is noticed, or gain nothing here.
 CONTRACT = ("contract",)
-LIBM = (
-    "tan asin acos atan atan2 sinh cosh asinh acosh atanh log1p expm1 log2 log10 cbrt hypot erf erfc lgamma"
-).split()
+_libm = ctypes.CDLL("ucrtbase" if os.name == "nt" else None)
+_FUNCTIONS = "tan asin acos atan atan2 sinh cosh asinh acosh atanh log1p expm1 log2 log10 cbrt hypot erf erfc"
+LIBM = [name for name in [*_FUNCTIONS.split(), "lgamma"] if hasattr(_libm, name)]
 OPERATIONS: dict[Primitive, Callable[..., Any]] = {
     ops.add: _arithmetic("fadd"),
     ops.sub: _arithmetic("fsub"),
@@ -801,7 +801,7 @@ OPERATIONS: dict[Primitive, Callable[..., Any]] = {
     ops.remainder: _remainder,
     ops.floor_divide: _floor_divide,
     ops.logaddexp: _logaddexp,
-    **{ops.TABLE[name]: _of_libm(name) for name in LIBM if llvm.address_of_symbol(name)},
+    **{ops.TABLE[name]: _of_libm(name) for name in LIBM},
     ops.detach: lambda b, x: x,
     ops.less: lambda b, x, y: b.fcmp_ordered("<", x, y),
     ops.less_equal: lambda b, x, y: b.fcmp_ordered("<=", x, y),
@@ -835,6 +835,8 @@ def _compiled(text: str) -> Any:
     """
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
+    for name in LIBM:
+        llvm.add_symbol(name, ctypes.cast(getattr(_libm, name), ctypes.c_void_p).value)
     module = llvm.parse_assembly(text)
     module.verify()
     machine = llvm.Target.from_default_triple().create_target_machine(

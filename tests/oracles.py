@@ -146,6 +146,11 @@ if Kernel is not None:
 
 # Others
 
+COMMON = (
+    "tan asin acos atan atan2 sinh cosh asinh acosh atanh log1p expm1 log2 log10 hypot logaddexp floor ceil"
+    " remainder copysign"
+).split()
+
 
 def by_torch(program: Program) -> Results:
     """By torch.autograd, in float64."""
@@ -154,6 +159,11 @@ def by_torch(program: Program) -> Results:
     tensor = functools.partial(torch.tensor, dtype=torch.float64)
     functions: dict[str, Any] = {
         **{name: getattr(torch, name) for name in "exp log sqrt sin cos tanh sigmoid relu sign".split()},
+        **{name: getattr(torch, name) for name in COMMON},
+        **{name: getattr(torch, name) for name in ("erf", "erfc", "lgamma")},
+        "polygamma": lambda n, x: torch.polygamma(int(n), x),
+        "cbrt": lambda x: x ** (1.0 / 3.0),
+        "floor_divide": lambda x, y: torch.floor(x.detach() / y),
         "softplus": lambda x: torch.nn.functional.softplus(x, threshold=700.0),  # 20, of its own
         # The second derivative of its own, by x and then by y, is 0 where y is 0, and should be 1 / x.
         "pow": lambda x, y: torch.exp(y * torch.log(x)),
@@ -199,6 +209,12 @@ def by_jax(program: Program) -> Results:
     functions: dict[str, Any] = {
         **{name: getattr(jnp, name) for name in "exp log sqrt sin cos sign".split()},
         **{name: getattr(jax.nn, name) for name in "sigmoid relu softplus".split()},
+        **{name: getattr(jnp, name) for name in COMMON},
+        **{name: getattr(jax.scipy.special, name) for name in ("erf", "erfc", "polygamma")},
+        "lgamma": jax.scipy.special.gammaln,
+        "cbrt": jnp.cbrt,
+        "copysign": lambda x, y: x * jnp.sign(x) * jnp.sign(y),
+        "floor_divide": lambda x, y: jnp.floor(x / y),
         "abs": lambda x: x * jnp.sign(x),  # of its own, the slope at 0 is 1
         "step": lambda x, y: (jnp.sign(x - y) + 1.0) / 2.0,
         "maximum": folded(jnp.maximum),

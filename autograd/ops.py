@@ -142,6 +142,8 @@ def _dot_float(xs: Iterable[float], ys: Iterable[float]) -> float:
 log: Primitive  # rows above these primitives use them
 cos: Primitive
 cosh: Primitive
+hypot: Primitive
+floor_divide: Primitive
 relu: Primitive
 sign: Primitive
 step: Primitive

@@ -49,7 +49,8 @@ def erf_near(x: Any) -> Any:
         0.9654687386698673,
     )
     # fmt: on
-    out, t = 0.0, 2.0 * x * x - 1.0
+    out: Any = 0.0
+    t = 2.0 * x * x - 1.0
     for coefficient in coefficients:
         out = out * t + coefficient
     return x * out
@@ -69,7 +70,8 @@ def erfc_far(x: Any) -> Any:
     )
     # fmt: on
     x = xp.where(x > 28.0, 28.0, x)  # where erfc is 0
-    out, t = 0.0, (x - 3.0) / (x + 3.0)
+    out: Any = 0.0
+    t = (x - 3.0) / (x + 3.0)
     for coefficient in coefficients:
         out = out * t + coefficient
     short = xp.floor(x * 65536.0) / 65536.0  # its square is exact
@@ -112,13 +114,15 @@ def lgamma_above(x: Any) -> Any:
         more = above >= 1.0
         product = xp.where(more, product * above, product)
         above = xp.where(more, above - 1.0, above)
-    out, t = 0.0, 2.0 * above - 1.0
+    out: Any = 0.0
+    t = 2.0 * above - 1.0
     for coefficient in coefficients:
         out = out * t + coefficient
     log = xp.log(product)
     small = above * (above - 1.0) * out + xp.where(low, -log, log)
     x = xp.where(large, x, 8.0)
-    out, t = 0.0, 1.0 / x / x
+    out = 0.0
+    t = 1.0 / x / x
     for coefficient in stirling:
         out = out * t + coefficient
     return xp.where(large, (x - 0.5) * (xp.log(x) - 1.0) + (0.4189385332046727 + out / x), small)
@@ -140,7 +144,8 @@ def polygamma(n: Any, x: Any) -> Any:
 
 def polygamma_above(n: Any, x: Any) -> Any:
     """polygamma(n, x) for x > 0: 1 / (x + k)ⁿ⁺¹ up to 20, and from there an asymptotic series."""
-    n, total = int(n), 0.0
+    n = int(n)
+    total: Any = 0.0
     for _ in range(20):
         small = x < 20.0
         inverse = 1.0 / xp.where(small, x, 20.0)

@@ -29,8 +29,8 @@ from autograd import ops
 
 FUNCTIONS = (
     "exp log sqrt sin cos tanh sigmoid relu softplus abs sign step maximum minimum dot matvec total "
-    "array cube detach where tan asin acos atan atan2 sinh cosh asinh acosh atanh log1p expm1 log2 log10 cbrt "
-    "hypot logaddexp erf erfc lgamma polygamma floor ceil remainder floor_divide copysign"
+    "array cube detach where tan asin acos atan atan2 sinh cosh asinh acosh atanh log1p expm1 log2 log10 "
+    "cbrt hypot logaddexp erf erfc lgamma polygamma floor ceil remainder floor_divide copysign"
 ).split()
 CUBE = 'ops.Primitive("cbrt", "x³", lambda x: x * x * x, lambda x: x * x * x, lambda x, out: 3.0 * x * x)'
 VALUES = {name: getattr(autograd, name, getattr(ops, name, None)) for name in FUNCTIONS}

@@ -40,6 +40,9 @@ ArgNums = int | Sequence[int]
 def grad(f: Callable[..., Any], argnums: ArgNums = 0) -> Callable[..., Any]:
     """The gradient of f, which has one output, by an argument; by several, a tuple of gradients.
 
+    For an elementwise function of a large array, compile(grad(f)).per_example(x) is f' at each number of x,
+    thousands of times as fast as grad(f) of one number after the other.
+
     Raises TypeError where f returns more than one number, and ArithmeticError where a derivative is not
     finite.
     """

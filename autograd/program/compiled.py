@@ -56,6 +56,12 @@ def compile(f: Any = None, *, reduce: str = "mean", engine: str = "auto") -> Any
     products as they are computed here, which near the largest float may be another than the row's, and is
     found even where what follows would mask it.
 
+    The derivative of an elementwise function over a large array is a program too, with a row for each number,
+    and as fast as NumPy by hand:
+
+        slope = autograd.compile(autograd.grad(lambda x: np.sin(x) * np.exp(-x * x)))
+        slope.per_example(np.linspace(-3.0, 3.0, 1_000_000))  # f'(x) for each x
+
     reduce: "mean" or "sum" of the rows. engine: "numpy", "native" (machine code, with the extra
     `native`), or "auto", native where that is installed and the graph is small.
     """

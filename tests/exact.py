@@ -265,6 +265,9 @@ class Bounded(Number):
             raise Undecided
         return Bounded(mp.floor(self.value))
 
+    def logaddexp(self, other: Bounded) -> Bounded:
+        return other.plus((self - other).softplus())
+
     def remainder(self, other: Bounded) -> Bounded:
         whole = self.div(other).floor().value
         out = self.value - whole * other.value
@@ -360,6 +363,10 @@ class Dual(Number):
     def floor(self) -> Dual:
         return Dual(self.value.floor())
 
+    def logaddexp(self, other: Dual) -> Dual:
+        x, y = self.value, other.value
+        return self._chain(x.logaddexp(y), ((x - y).sigmoid(), self), ((y - x).sigmoid(), other))
+
     def remainder(self, other: Dual) -> Dual:
         whole = self.value.div(other.value).floor()
         return self._chain(self.value.remainder(other.value), (1.0, self), (-whole, other))
@@ -386,18 +393,24 @@ def _call(name: str, x: Any) -> Any:
     return x.smooth(SMOOTH[name])
 
 
+def _inside(x: Any) -> Any:
+    """1 − x² as the table has it: with all digits near ±1, though its derivative has few near 0."""
+    return (1.0 - x) * (1.0 + x)
+
+
 SQRT_PI = mp.sqrt(mp.pi)
 # fmt: off
 SMOOTH = {
     "tan": Smooth(mp.tan, lambda x: 1 / mp.cos(x) ** 2, lambda x, out: 1.0 + out * out),
-    "asin": Smooth(mp.asin, lambda x: 1 / mp.sqrt(1 - x * x), lambda x, out: 1.0 / (1.0 - x * x).sqrt()),
-    "acos": Smooth(mp.acos, lambda x: 1 / mp.sqrt(1 - x * x), lambda x, out: -1.0 / (1.0 - x * x).sqrt()),
+    "asin": Smooth(mp.asin, lambda x: 1 / mp.sqrt(1 - x * x), lambda x, out: 1.0 / _inside(x).sqrt()),
+    "acos": Smooth(mp.acos, lambda x: 1 / mp.sqrt(1 - x * x), lambda x, out: -1.0 / _inside(x).sqrt()),
     "atan": Smooth(mp.atan, lambda x: 1 / (1 + x * x), lambda x, out: 1.0 / (1.0 + x * x)),
     "sinh": Smooth(mp.sinh, mp.cosh, lambda x, out: _call("cosh", x)),
     "cosh": Smooth(mp.cosh, mp.sinh, lambda x, out: _call("sinh", x)),
     "asinh": Smooth(mp.asinh, lambda x: 1 / mp.sqrt(1 + x * x), lambda x, out: 1.0 / (1.0 + x * x).sqrt()),
-    "acosh": Smooth(mp.acosh, lambda x: 1 / mp.sqrt(x * x - 1), lambda x, out: 1.0 / (x * x - 1.0).sqrt()),
-    "atanh": Smooth(mp.atanh, lambda x: 1 / (1 - x * x), lambda x, out: 1.0 / (1.0 - x * x)),
+    "acosh": Smooth(mp.acosh, lambda x: 1 / mp.sqrt(x * x - 1),
+                    lambda x, out: 1.0 / ((x - 1.0) * (x + 1.0)).sqrt()),
+    "atanh": Smooth(mp.atanh, lambda x: 1 / (1 - x * x), lambda x, out: 1.0 / _inside(x)),
     "log1p": Smooth(mp.log1p, lambda x: 1 / (1 + x), lambda x, out: 1.0 / (1.0 + x)),
     "expm1": Smooth(mp.expm1, mp.exp, lambda x, out: x.exp()),
     "erf": Smooth(mp.erf, lambda x: 2 / SQRT_PI * mp.exp(-x * x),
@@ -447,7 +460,7 @@ FUNCTIONS: dict[str, Any] = {
     "cbrt": lambda x: x ** (mpf(1) / 3),
     "atan2": lambda x, y: _call("atan", x / y),  # for y > 0
     "hypot": lambda x, y: (x * x + y * y).sqrt(),
-    "logaddexp": lambda x, y: y + (x - y).softplus(),
+    "logaddexp": lambda x, y: x.logaddexp(y),
     "polygamma": lambda n, x: x.smooth(polygamma(int(n))),
     "floor": lambda x: x.floor(),
     "ceil": lambda x: -(-x).floor(),

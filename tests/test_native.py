@@ -159,7 +159,8 @@ def test_primitives(k, by_row):
         except (ArithmeticError, ValueError):
             assert not math.isfinite(found), operands
         else:
-            assert found == pytest.approx(expected, rel=4e-15, abs=5e-324, nan_ok=True), operands
+            least = 1e-15 if row is TABLE["lgamma"] else 5e-324  # Python's own is as accurate near a zero
+            assert found == pytest.approx(expected, rel=4e-15, abs=least, nan_ok=True), operands
 
 
 def test_vectors_of_operands():

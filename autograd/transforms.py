@@ -276,9 +276,8 @@ def formed(table: np.ndarray, outer: Any, inner: Any) -> Any:
             found = [formed(t, *((outer, part) if axis else (part, inner))) for t, part in pieces]
             if isinstance(form, dict):
                 return dict(zip(form, found))
-            return (
-                found if isinstance(form, list) else getattr(form, "_make", tuple)(found)
-            )  # of a named tuple
+            make = list if isinstance(form, list) else getattr(form, "_make", tuple)  # of a named tuple
+            return make(found)
     shape = _form_shape(outer) + _form_shape(inner)
     if isinstance(outer, np.ndarray) or isinstance(inner, np.ndarray):
         return table.reshape(shape)

@@ -157,6 +157,7 @@ def test_the_derivative_of_a_determinant_is_the_cofactors_even_of_a_singular_mat
     for a in (
         np.zeros((2, 2)),
         np.array([[1.0, 2.0, 3.0], [2.0, 4.0, 6.0], [1.0, 0.0, 1.0]]),
+        np.array([[0.0, 1.0, 2.0], [0.0, 3.0, 4.0], [0.0, 5.0, 7.0]]),
         np.zeros((3, 3)),
     ):
         n = range(len(a))

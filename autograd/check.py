@@ -12,7 +12,7 @@ from . import ops
 from .graph import dependents, operands, topological_order
 from .node import Node, data_of
 from .program.compiled import argument_names
-from .transforms import ArgNums, TracedCall, formed, jacobian, numbers_in, places_of, table_of
+from .transforms import ArgNums, TracedCall, formed, jacobian, numbers_in, paths, places_of, table_of
 from .value import Value
 
 FEWEST_STEPS, MOST_STEPS, RATIO = 10, 26, 4.0  # the fewest and most steps of a ladder, and each to the next
@@ -53,7 +53,7 @@ def check_gradients(
     with TracedCall(f, places, args, {}) as call:
         given = [v._data for v in call.variables]
     names = argument_names(f, len(args))
-    elements = [path for i in places for path in _paths(names[i], args[i])]
+    elements = [path for i in places for path in paths(names[i], args[i])]
     for element, x in zip(elements, given):
         if not math.isfinite(x):
             raise ValueError(f"{element} is {x}: differences are taken at finite numbers")
@@ -79,7 +79,7 @@ def check_gradients(
         return lambda x: at(function, [*given[:i], x, *given[i + 1 :]])
 
     name = getattr(f, "__name__", "f")
-    derived: list[tuple[str, ...]] = [(path,) for path in _paths(name.replace("<lambda>", "f"), call.result)]
+    derived: list[tuple[str, ...]] = [(path,) for path in paths(name.replace("<lambda>", "f"), call.result)]
     function = _flat(f)
     rows, count = [], 0
     for _ in range(order):
@@ -197,18 +197,6 @@ def _gap(f: Callable[[float], np.ndarray], x: float) -> str:
         except (ArithmeticError, ValueError):
             sides.append(f"on its {side}")
     return ": ".join(["not defined around here", " and ".join(sides)]) if sides else "not finite around here"
-
-
-def _paths(name: str, form: Any) -> Iterator[str]:
-    """The names of the numbers in a form: x, x[0][1], x[0,1]."""
-    if isinstance(form, list | tuple):
-        for i, part in enumerate(form):
-            yield from _paths(f"{name}[{i}]", part)
-    elif isinstance(form, np.ndarray) and form.ndim:
-        for index in np.ndindex(form.shape):
-            yield f"{name}[{','.join(map(str, index))}]"
-    else:
-        yield name
 
 
 def _title(output: str, *elements: str) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
+import numpy as np
+
 from .graph import operands
 from .node import Node, data_of
 from .ops import CONDITIONS, Primitive
@@ -43,6 +45,15 @@ def derivative_anomaly(v: Node, operand: Any, size: str = "not finite") -> Arith
     """The error for a derivative of v, with respect to an operand, that is not finite or grows so."""
     said = f"the derivative of {_expression(v.row, v.x, v.y)} with respect to {_shown(operand)} is {size}"
     return FloatingPointError(f"backward: {said}{_user_line()}")
+
+
+class MatrixError(np.linalg.LinAlgError, ArithmeticError):
+    """A matrix that is singular or not positive definite: NumPy's error, which compile can place in a row."""
+
+
+def matrix_anomaly(said: str) -> MatrixError:
+    """The error for a matrix, with the user's line."""
+    return MatrixError(f"{said}{_user_line()}")
 
 
 def refusal(v: Node, use: str, compiling: bool) -> TypeError:

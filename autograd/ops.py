@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from . import special
 from .node import Node
 
 
@@ -140,16 +141,28 @@ def _logsumexp_float(xs: Iterable[float]) -> float:
     return largest + math.log(sum([math.exp(x - largest) for x in xs]))
 
 
+def _logaddexp_float(x: float, y: float) -> float:
+    low, high = (x, y) if x < y else (y, x)
+    return high + math.log1p(math.exp(low - high))
+
+
 def _dot_float(xs: Iterable[float], ys: Iterable[float]) -> float:
     return sum(map(times, xs, ys), 0.0)
 
 
 log: Primitive  # rows above these primitives use them
 cos: Primitive
+cosh: Primitive
+hypot: Primitive
+floor_divide: Primitive
 relu: Primitive
 sign: Primitive
 step: Primitive
+polygamma: Primitive
 where: Primitive
+
+LOG2_E, LOG10_E = 1.4426950408889634, 0.4342944819032518
+ERF_SLOPE = 2.0 / math.sqrt(math.pi)
 
 # Comparisons below are written so that NaN passes through, as in IEEE 754's maximum.
 # fmt: off
@@ -181,6 +194,43 @@ maximum  = Primitive("maximum",  "max",  lambda x, y: y if x < y or y != y else 
                      lambda x, y, out: step(x, y), lambda x, y, out: step(y, x))
 minimum  = Primitive("minimum",  "min",  lambda x, y: y if x > y or y != y else x, np.minimum,
                      lambda x, y, out: step(y, x), lambda x, y, out: step(x, y))
+tan   = Primitive("tan",   "tan",   math.tan,   np.tan,     lambda x, out: 1.0 + out * out)
+asin  = Primitive("asin",  "asin",  math.asin,  np.arcsin,  lambda x, out: 1.0 / sqrt((1.0 - x) * (1.0 + x)))
+acos  = Primitive("acos",  "acos",  math.acos,  np.arccos,  lambda x, out: -1.0 / sqrt((1.0 - x) * (1.0 + x)))
+atan  = Primitive("atan",  "atan",  math.atan,  np.arctan,  lambda x, out: 1.0 / (1.0 + x * x))
+sinh  = Primitive("sinh",  "sinh",  math.sinh,  np.sinh,    lambda x, out: cosh(x))
+cosh  = Primitive("cosh",  "cosh",  math.cosh,  np.cosh,    lambda x, out: sinh(x))
+asinh = Primitive("asinh", "asinh", math.asinh, np.arcsinh, lambda x, out: 1.0 / hypot(1.0, x))
+acosh = Primitive("acosh", "acosh", math.acosh, np.arccosh,
+                  lambda x, out: 1.0 / (sqrt(x - 1.0) * sqrt(x + 1.0)))
+atanh = Primitive("atanh", "atanh", math.atanh, np.arctanh, lambda x, out: 1.0 / ((1.0 - x) * (1.0 + x)))
+log1p = Primitive("log1p", "log(1+x)", math.log1p, np.log1p, lambda x, out: 1.0 / (1.0 + x))
+expm1 = Primitive("expm1", "eˣ−1",  math.expm1, np.expm1,   lambda x, out: exp(x))
+log2  = Primitive("log2",  "log₂",  math.log2,  np.log2,    lambda x, out: LOG2_E / x)
+log10 = Primitive("log10", "log₁₀", math.log10, np.log10,   lambda x, out: LOG10_E / x)
+cbrt  = Primitive("cbrt",  "∛", special.cbrt_float, np.cbrt, lambda x, out: 1.0 / (3.0 * out * out))
+# Its operands are called x and y: the angle of the point (y, x).
+atan2 = Primitive("atan2", "atan2(x, y)", math.atan2, np.arctan2,
+                  lambda x, y, out: y / hypot(x, y) / hypot(x, y),
+                  lambda x, y, out: -x / hypot(x, y) / hypot(x, y))
+hypot = Primitive("hypot", "hypot(x, y)", math.hypot, np.hypot,
+                  lambda x, y, out: x / out, lambda x, y, out: y / out)
+logaddexp = Primitive("logaddexp", "log(eˣ+eʸ)", _logaddexp_float, np.logaddexp,
+                      lambda x, y, out: sigmoid(x - y), lambda x, y, out: sigmoid(y - x))
+erf    = Primitive("erf",  "erf",  math.erf,  special.erf,  lambda x, out: ERF_SLOPE * exp(-(x * x)))
+erfc   = Primitive("erfc", "erfc", math.erfc, special.erfc, lambda x, out: -ERF_SLOPE * exp(-(x * x)))
+lgamma = Primitive("lgamma", "log|Γ(x)|", math.lgamma, special.lgamma, lambda x, out: polygamma(0.0, x))
+# The x-th derivative of that of lgamma at y, for x = 0, 1, ... 12.
+polygamma = Primitive("polygamma", "polygamma(x, y)", special.polygamma_float, special.polygamma,
+                      no_gradient, lambda x, y, out: polygamma(x + 1.0, y))
+floor  = Primitive("floor", "⌊x⌋", lambda x: math.copysign(math.floor(x), x), np.floor, no_gradient)
+ceil   = Primitive("ceil",  "⌈x⌉", lambda x: math.copysign(math.ceil(x), x),  np.ceil,  no_gradient)
+remainder    = Primitive("remainder", "x mod y", lambda x, y: x % y, np.remainder,
+                         lambda x, y, out: 1.0, lambda x, y, out: -floor_divide(x, y))
+floor_divide = Primitive("floor_divide", "⌊x ÷ y⌋", lambda x, y: x // y, np.floor_divide,
+                         no_gradient, no_gradient)
+copysign = Primitive("copysign", "copysign(x, y)", math.copysign, np.copysign,
+                     lambda x, y, out: sign(x) * sign(out), no_gradient)
 detach   = Primitive("detach",   "detach", lambda x: x, lambda x: +x, no_gradient)
 less       = Primitive("less",       "x < y", lambda x, y: float(x < y),  np.less, no_gradient, no_gradient)
 less_equal = Primitive("less_equal", "x ≤ y", lambda x, y: float(x <= y), np.less_equal,

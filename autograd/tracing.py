@@ -220,7 +220,7 @@ class Values(np.ndarray):
 
 def array_ufunc(ufunc: Any, method: str, inputs: Any, kwargs: dict[str, Any]) -> Any:
     """A ufunc of Values and arrays of Values, by rows of the table or by the operators of Values."""
-    function = _BY_UFUNC.get(ufunc) if method == "__call__" and not kwargs else None
+    function = BY_UFUNC.get(ufunc) if method == "__call__" and not kwargs else None
     if function and not any(isinstance(x, np.ndarray | list | tuple) for x in inputs):
         return function(*(x.item() if isinstance(x, np.generic) else x for x in inputs))
     arrays = list(map(_as_array, inputs))
@@ -246,14 +246,14 @@ def array_ufunc(ufunc: Any, method: str, inputs: Any, kwargs: dict[str, Any]) ->
         missing = f"no attribute '{ufunc.__name__}'"
         if not str(error).startswith(("loop of ufunc", "ufunc '")) and not str(error).endswith(missing):
             raise
-    known = sorted(row.__name__ for row in _BY_UFUNC)
+    known = sorted(row.__name__ for row in BY_UFUNC)
     raise TypeError(f"numpy.{ufunc.__name__} does not take Values: there are {', '.join(known)}")
 
 
 def array_function(function: Any, args: Any, kwargs: Any) -> Any:
     """A function of NumPy that is no ufunc, called with Values or arrays of Values."""
-    if function is np.where and len(args) == 3:
-        return where(*args)
+    if function in BY_FUNCTION and (function is not np.where or len(args) == 3):
+        return BY_FUNCTION[function](*args, **kwargs)
     return _viewed(function._implementation(*args, **kwargs), *args)
 
 
@@ -316,11 +316,12 @@ _COMPARISONS: dict[Any, Any] = {
     np.equal: operator.eq,
     np.not_equal: operator.ne,
 }
-_BY_UFUNC: dict[Any, Any] = {
+BY_UFUNC: dict[Any, Any] = {  # functions.py and linalg.py add theirs to both
     row.numpy: row
     for row in ops.TABLE.values()
     if isinstance(row.numpy, np.ufunc) and row not in ops.CONDITIONS
 } | _COMPARISONS
+BY_FUNCTION: dict[Any, Any] = {np.where: where}
 
 
 @in_forked_child

@@ -17,12 +17,13 @@ import sys
 import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import mul as times
-from typing import TYPE_CHECKING, Any, Protocol, SupportsFloat, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, SupportsFloat, TypeAlias, TypeVar, overload
 
 import numpy as np
 
 from . import copying, ops
 from .errors import anomaly, gradient_anomaly, no_number
+from .functions import BY_UFUNC
 from .graph import parents, topological_order
 from .locks import new_lock
 from .node import Node, data_of, grad_of
@@ -138,6 +139,7 @@ class Value(Node):
     """
 
     __slots__ = ()
+    shape: ClassVar[tuple[()]] = ()
 
     def __init__(
         self, data: SupportsFloat, children: Iterable[Value] | str = (), op: str = "", label: str = ""
@@ -284,13 +286,19 @@ class Value(Node):
 
     __truediv__: Operator = _binary_method(ops.div)
     __pow__: Operator = _binary_method(ops.pow)
+    __mod__: Operator = _binary_method(ops.remainder)
+    __floordiv__: Operator = _binary_method(ops.floor_divide)
     __radd__: Operator = __add__
     __rmul__: Operator = __mul__
     __rsub__: Operator = _binary_method(ops.sub, reflected=True)
     __rtruediv__: Operator = _binary_method(ops.div, reflected=True)
     __rpow__: Operator = _binary_method(ops.pow, reflected=True)
+    __rmod__: Operator = _binary_method(ops.remainder, reflected=True)
+    __rfloordiv__: Operator = _binary_method(ops.floor_divide, reflected=True)
     __neg__ = _unary_method(ops.neg)
     __abs__ = _unary_method(ops.abs)
+    __floor__ = _unary_method(ops.floor)
+    __ceil__ = _unary_method(ops.ceil)
 
     def __pos__(self) -> Value:
         return self
@@ -813,6 +821,17 @@ def _missing() -> None:
         "a Value made by hand has no _backward: set it to a function that adds to its parents' grads"
     )
 
+
+def _numpy_method(function: Any) -> Callable[..., Any]:
+    return lambda self, *other: function(self, *other)
+
+
+# NumPy's ufuncs call an element's method of their name, where an array of Values is no `Values`.
+for _spelled in (
+    "tan arcsin arccos arctan arctan2 sinh cosh arcsinh arccosh arctanh exp2 expm1 log1p log2 log10 cbrt"
+    " hypot deg2rad rad2deg degrees radians fabs"
+).split():
+    setattr(Value, _spelled, _numpy_method(BY_UFUNC[getattr(np, _spelled)]))
 
 _new = Value.__new__
 _PLAIN: set[type] = {Value, float}

@@ -470,6 +470,40 @@ def growth():
     print(f"{'    max ÷ min':80}{max(each) / min(each):13,.2f}×   (goal: at most 1.5)")
 
 
+def elementwise():
+    """7: the derivative of an elementwise function over a large array."""
+    title("7. f'(x) of f(x) = sin(x) exp(−x²/2) + atan(x), ms", "10⁵ numbers", "10⁶ numbers")
+    sizes = 10**5, 10**6
+    arrays = [np.random.default_rng(0).normal(size=n) for n in sizes]
+
+    def f(x, xp=autograd):
+        return xp.sin(x) * xp.exp(-0.5 * x * x) + xp.atan(x)
+
+    def by_hand(x):
+        return np.exp(-0.5 * x * x) * (np.cos(x) - x * np.sin(x)) + 1.0 / (1.0 + x * x)
+
+    runs = {"NumPy by hand": by_hand}
+    for engine in ENGINES:
+        runs[engine] = autograd.compile(autograd.grad(f), engine=engine).per_example
+    if jax:
+        jax.config.update("jax_enable_x64", True)
+        in_jax = jax.jit(jax.vmap(jax.grad(lambda x: f(x, jax.numpy))))
+        runs["JAX, compiled"] = lambda x: in_jax(x).block_until_ready()
+    times = {}
+    for name, run in runs.items():
+        for x in arrays:
+            if not np.allclose(run(x), by_hand(x), rtol=1e-12, atol=1e-14):
+                sys.exit(f"{name} gives other derivatives")
+        times[name] = [1e3 * min(seconds(run, x) for _ in range(4 * REPEATS)) for x in arrays]
+        row(name, times[name])
+    slope = autograd.grad(f)
+    some = arrays[0][:2000].tolist()
+    each = min(seconds(lambda: [slope(x) for x in some]) for _ in range(REPEATS)) / len(some)
+    row("grad(f) of one number after the other", [1e3 * each * n for n in sizes])
+    for engine in ENGINES:
+        ratio(times, engine, "NumPy by hand", "at most 3")
+
+
 def main():
     """Print the tables."""
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
@@ -486,6 +520,7 @@ def main():
     latency()
     epochs()
     growth()
+    elementwise()
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from autograd.ops import TABLE, Primitive
 PATH = Path(__file__).with_name("api.md")
 MODULES = {  # in the order of the page, with the names if they are not all that are public
     "autograd": None,
+    "autograd.linalg": None,
     "autograd.learn": None,
     "autograd.program": None,
     "autograd.ops": ["Primitive"],
@@ -60,7 +61,7 @@ def public() -> Iterator[tuple[str, str, Any]]:
         own = [name for name, x in vars(module).items() if getattr(x, "__module__", "") == module_name]
         for name in names or getattr(module, "__all__", [n for n in own if not n.startswith("_")]):
             x = getattr(module, name)
-            if callable(x) and id(x) not in seen:
+            if callable(x) and not isinstance(x, Primitive) and id(x) not in seen:
                 seen.add(id(x))
                 yield module_name, name, x
 
@@ -175,7 +176,8 @@ def prose(text: str) -> str:
 def primitives() -> str:
     """The table of primitives, with the derivatives as `explain` writes them."""
     lines = [
-        "Every operation is one row of `autograd.ops.TABLE`. f is the result; derivatives left empty are 0.",
+        "Every operation is one row of `autograd.ops.TABLE`, and a function: `autograd.exp(x)` takes numbers,"
+        " Values and arrays. f is the result; derivatives left empty are 0.",
         "",
         "| row | sign in drawings | ∂f/∂x | ∂f/∂y |",
         "|---|---|---|---|",

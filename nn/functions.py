@@ -6,11 +6,11 @@ compute something else in training than in use, and this package trains the func
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
-from autograd import logsumexp, maximum, where
-from autograd.ops import sigmoid
+from autograd import erfc, expm1, logsumexp, maximum, sigmoid, where
 
 
 def softmax(xs: Iterable[Any]) -> list[Any]:
@@ -31,7 +31,12 @@ def leaky_relu(z: Any) -> Any:
 
 def elu(z: Any) -> Any:
     """z where that is positive, else eᶻ − 1."""
-    return where(z > 0.0, z, lambda: z.exp() - 1.0)
+    return where(z > 0.0, z, lambda: expm1(z))
+
+
+def gelu(z: Any) -> Any:
+    """z Φ(z), with Φ the normal distribution: ½ z erfc(−z / √2)."""
+    return 0.5 * z * erfc(-math.sqrt(0.5) * z)
 
 
 def silu(z: Any) -> Any:

@@ -17,12 +17,13 @@ from numpy.random import Generator
 from autograd import Value, dot, matvec, total
 
 from .checks import generator, numbers, positive, whole
-from .functions import elu, leaky_relu, silu
+from .functions import elu, gelu, leaky_relu, silu
 from .init import INITIALISERS, xavier_uniform
 from .module import Module
 
 ACTIVATIONS: dict[str, Callable[[Value], Value]] = {
     "elu": elu,
+    "gelu": gelu,
     "leaky_relu": leaky_relu,
     "linear": lambda z: z,
     "relu": Value.relu,

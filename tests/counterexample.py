@@ -94,7 +94,16 @@ def detach(x):  # the same at every point as at the first
 
 mp.dps, detached = 50, {{}}
 on_mpmath = dict(
-    **{{name: getattr(mp, name) for name in "exp log sqrt sin cos tanh sign".split()}},
+    **{{name: getattr(mp, name) for name in "exp log sqrt sin cos tanh sign tan asin acos atan".split()}},
+    **{{name: getattr(mp, name) for name in "sinh cosh asinh acosh atanh log1p expm1 log10 cbrt".split()}},
+    **{{name: getattr(mp, name) for name in "atan2 hypot erf erfc floor ceil".split()}},
+    log2=lambda x: mp.log(x, 2),
+    logaddexp=lambda x, y: y + mp.log1p(mp.exp(x - y)),
+    lgamma=mp.loggamma,
+    polygamma=lambda n, x: mp.psi(int(n), x),
+    remainder=lambda x, y: x - y * mp.floor(x / y),
+    floor_divide=lambda x, y: mp.floor(x / y),
+    copysign=lambda x, y: abs(x) * mp.sign(y),
     abs=abs,
     array=array,
     cube=lambda x: x**3,

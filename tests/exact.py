@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -245,6 +246,33 @@ class Bounded(Number):
             mp.log1p(mp.exp(self.value)), lambda: 1 / (1 + mp.exp(-self.value - self.radius))
         )
 
+    def smooth(self, function: Smooth) -> Bounded:
+        """A function of SMOOTH; its slope is the steepest at the ends of the radius, here, and at 0."""
+        x, r = self.value, self.radius
+        places = [x - r, x, x + r, *([mpf(0)] if abs(x) < r else [])]
+        try:
+            slopes = [function.slope(place) for place in places]
+        except (ValueError, ZeroDivisionError):
+            raise Undecided from None
+        if not all(isinstance(slope, mpf) for slope in slopes):  # outside of its domain
+            raise Undecided
+        value = function.value(x)
+        carried = float(max(map(abs, slopes))) * self.error
+        return self._rounded(value, carried, function.units * (abs(value) + function.besides), self)
+
+    def floor(self) -> Bounded:
+        if not self.exact and abs(self.value - mp.nint(self.value)) <= self.radius:
+            raise Undecided
+        return Bounded(mp.floor(self.value))
+
+    def logaddexp(self, other: Bounded) -> Bounded:
+        return other.plus((self - other).softplus())
+
+    def remainder(self, other: Bounded) -> Bounded:
+        whole = self.div(other).floor().value
+        out = self.value - whole * other.value
+        return self._rounded(out, self.error + float(abs(whole)) * other.error, out, self, other)
+
     def _bell(self, scale: int) -> Any:
         """σ(x) (1 − σ(x)), the derivative of sigmoid, of scale times what is nearest to 0."""
         out = 1 / (1 + mp.exp(scale * max(abs(self.value) - self.radius, mpf(0))))
@@ -328,8 +356,88 @@ class Dual(Number):
         out = self.value.sigmoid()
         return self._chain(out, (out * (1.0 - out), self))
 
+    def smooth(self, function: Smooth) -> Dual:
+        out = self.value.smooth(function)
+        return self._chain(out, (function.rule(self.value, out), self))
+
+    def floor(self) -> Dual:
+        return Dual(self.value.floor())
+
+    def logaddexp(self, other: Dual) -> Dual:
+        x, y = self.value, other.value
+        return self._chain(x.logaddexp(y), ((x - y).sigmoid(), self), ((y - x).sigmoid(), other))
+
+    def remainder(self, other: Dual) -> Dual:
+        whole = self.value.div(other.value).floor()
+        return self._chain(self.value.remainder(other.value), (1.0, self), (-whole, other))
+
     def softplus(self) -> Dual:
         return self._chain(self.value.softplus(), (self.value.sigmoid(), self))
+
+
+@dataclass(frozen=True)
+class Smooth:
+    """A function of one number: its value and slope by mpmath, and its derivative's rule, of x and the value.
+
+    A float of it may be off by `units` in the last place of itself and of what it is the sum of, `besides`.
+    """
+
+    value: Callable[[Any], Any]
+    slope: Callable[[Any], Any]
+    rule: Callable[[Any, Any], Any]
+    units: float = 1.0
+    besides: float = 0.0
+
+
+def _call(name: str, x: Any) -> Any:
+    return x.smooth(SMOOTH[name])
+
+
+def _inside(x: Any) -> Any:
+    """1 − x² as the table has it: with all digits near ±1, though its derivative has few near 0."""
+    return (1.0 - x) * (1.0 + x)
+
+
+SQRT_PI = mp.sqrt(mp.pi)
+# fmt: off
+SMOOTH = {
+    "tan": Smooth(mp.tan, lambda x: 1 / mp.cos(x) ** 2, lambda x, out: 1.0 + out * out),
+    "asin": Smooth(mp.asin, lambda x: 1 / mp.sqrt(1 - x * x), lambda x, out: 1.0 / _inside(x).sqrt()),
+    "acos": Smooth(mp.acos, lambda x: 1 / mp.sqrt(1 - x * x), lambda x, out: -1.0 / _inside(x).sqrt()),
+    "atan": Smooth(mp.atan, lambda x: 1 / (1 + x * x), lambda x, out: 1.0 / (1.0 + x * x)),
+    "sinh": Smooth(mp.sinh, mp.cosh, lambda x, out: _call("cosh", x)),
+    "cosh": Smooth(mp.cosh, mp.sinh, lambda x, out: _call("sinh", x)),
+    "asinh": Smooth(mp.asinh, lambda x: 1 / mp.sqrt(1 + x * x), lambda x, out: 1.0 / (1.0 + x * x).sqrt()),
+    "acosh": Smooth(mp.acosh, lambda x: 1 / mp.sqrt(x * x - 1),
+                    lambda x, out: 1.0 / ((x - 1.0) * (x + 1.0)).sqrt()),
+    "atanh": Smooth(mp.atanh, lambda x: 1 / (1 - x * x), lambda x, out: 1.0 / _inside(x)),
+    "log1p": Smooth(mp.log1p, lambda x: 1 / (1 + x), lambda x, out: 1.0 / (1.0 + x)),
+    "expm1": Smooth(mp.expm1, mp.exp, lambda x, out: x.exp()),
+    "erf": Smooth(mp.erf, lambda x: 2 / SQRT_PI * mp.exp(-x * x),
+                  lambda x, out: (-(x * x)).exp() * (2 / SQRT_PI)),
+    "erfc": Smooth(mp.erfc, lambda x: 2 / SQRT_PI * mp.exp(-x * x),
+                   lambda x, out: (-(x * x)).exp() * (-2 / SQRT_PI)),
+    "lgamma": Smooth(mp.loggamma, lambda x: mp.psi(0, x), lambda x, out: x.smooth(polygamma(0)), 1.0, 1.0),
+}
+# fmt: on
+
+
+@functools.cache
+def polygamma(n: int) -> Smooth:
+    """The (n + 1)-th derivative of log Γ."""
+    return Smooth(
+        lambda x: mp.psi(n, x),
+        lambda x: mp.psi(n + 1, x),
+        lambda x, out: x.smooth(polygamma(n + 1)),
+        units=4.0,
+        besides=1.0,
+    )
+
+
+def copysign(x: Any, y: Any) -> Any:
+    if y.side() == 0:
+        raise Undecided
+    return abs(x) * float(y.side())
 
 
 def dot(ws: Any, xs: Any) -> Any:
@@ -346,6 +454,19 @@ FUNCTIONS: dict[str, Any] = {
     **PLAIN,
     **{name: lambda x, name=name: getattr(x, name)() for name in METHODS},
     "abs": abs,
+    **{name: functools.partial(_call, name) for name in SMOOTH},
+    "log2": lambda x: x.log() / mp.log(2),
+    "log10": lambda x: x.log() / mp.log(10),
+    "cbrt": lambda x: x ** (mpf(1) / 3),
+    "atan2": lambda x, y: _call("atan", x / y),  # for y > 0
+    "hypot": lambda x, y: (x * x + y * y).sqrt(),
+    "logaddexp": lambda x, y: x.logaddexp(y),
+    "polygamma": lambda n, x: x.smooth(polygamma(int(n))),
+    "floor": lambda x: x.floor(),
+    "ceil": lambda x: -(-x).floor(),
+    "remainder": lambda x, y: x.remainder(x._lifted(y)),
+    "floor_divide": lambda x, y: (x / y).floor(),
+    "copysign": copysign,
     "step": lambda x, y: x.step(y) if isinstance(x, Number) else 1.0 - y.step(x),
     "maximum": folded(lambda x, y: x.maximum(y) if isinstance(x, Number) else y.maximum(x)),
     "minimum": folded(lambda x, y: x.minimum(y) if isinstance(x, Number) else y.minimum(x)),

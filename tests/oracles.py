@@ -10,6 +10,7 @@ Each gives the same Results of a program, whose loss is the mean, over the rows,
 import functools
 import importlib.util
 import itertools
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -146,14 +147,26 @@ if Kernel is not None:
 
 # Others
 
+COMMON = (
+    "tan asin acos atan atan2 sinh cosh asinh acosh atanh log1p expm1 log2 log10 hypot logaddexp floor ceil"
+    " remainder copysign"
+).split()
+
 
 def by_torch(program: Program) -> Results:
     """By torch.autograd, in float64."""
     import torch
 
     tensor = functools.partial(torch.tensor, dtype=torch.float64)
+    of_gamma = _torch_polygamma()
     functions: dict[str, Any] = {
         **{name: getattr(torch, name) for name in "exp log sqrt sin cos tanh sigmoid relu sign".split()},
+        **{name: getattr(torch, name) for name in COMMON},
+        **{name: getattr(torch, name) for name in ("erf", "erfc")},
+        "lgamma": lambda x: of_gamma.apply(-1, x),
+        "polygamma": lambda n, x: of_gamma.apply(int(n), x),
+        "cbrt": lambda x: x ** (1.0 / 3.0),
+        "floor_divide": lambda x, y: torch.floor(x.detach() / y),
         "softplus": lambda x: torch.nn.functional.softplus(x, threshold=700.0),  # 20, of its own
         # The second derivative of its own, by x and then by y, is 0 where y is 0, and should be 1 / x.
         "pow": lambda x, y: torch.exp(y * torch.log(x)),
@@ -184,6 +197,28 @@ def by_torch(program: Program) -> Results:
     return _results(*(x.detach().numpy() for x in numbers))
 
 
+def _torch_polygamma() -> Any:
+    """lgamma for n = −1, and the derivatives of it: torch.polygamma(1, x) is accurate to 1e-12 alone."""
+    import torch
+
+    class Polygamma(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, n: int, x: Any) -> Any:
+            ctx.n = n
+            ctx.save_for_backward(x)
+            if n < 1:
+                return torch.digamma(x) if n == 0 else torch.lgamma(x)
+            return (
+                (-1.0) ** (n + 1) * math.factorial(n) * torch.special.zeta(torch.tensor(n + 1.0).double(), x)
+            )
+
+        @staticmethod
+        def backward(ctx: Any, slope: Any) -> Any:
+            return None, slope * Polygamma.apply(ctx.n + 1, *ctx.saved_tensors)
+
+    return Polygamma
+
+
 def _doubles(x: Any, y: Any, tensor: Callable[[Any], Any]) -> list[Any]:
     return [tensor(v) if isinstance(v, float | int) else v for v in (x, y)]
 
@@ -199,6 +234,13 @@ def by_jax(program: Program) -> Results:
     functions: dict[str, Any] = {
         **{name: getattr(jnp, name) for name in "exp log sqrt sin cos sign".split()},
         **{name: getattr(jax.nn, name) for name in "sigmoid relu softplus".split()},
+        **{name: getattr(jnp, name) for name in COMMON},
+        **{name: getattr(jax.scipy.special, name) for name in ("erf", "erfc")},
+        "polygamma": lambda n, x: jax.scipy.special.polygamma(int(n), x),
+        "lgamma": jax.scipy.special.gammaln,
+        "cbrt": jnp.cbrt,
+        "copysign": lambda x, y: x * jnp.sign(x) * jnp.sign(y),
+        "floor_divide": lambda x, y: jnp.floor(x / y),
         "abs": lambda x: x * jnp.sign(x),  # of its own, the slope at 0 is 1
         "step": lambda x, y: (jnp.sign(x - y) + 1.0) / 2.0,
         "maximum": folded(jnp.maximum),

@@ -29,7 +29,8 @@ from autograd import ops
 
 FUNCTIONS = (
     "exp log sqrt sin cos tanh sigmoid relu softplus abs sign step maximum minimum dot matvec total "
-    "array cube detach where"
+    "array cube detach where tan asin acos atan atan2 sinh cosh asinh acosh atanh log1p expm1 log2 log10 "
+    "cbrt hypot logaddexp erf erfc lgamma polygamma floor ceil remainder floor_divide copysign"
 ).split()
 CUBE = 'ops.Primitive("cbrt", "x³", lambda x: x * x * x, lambda x: x * x * x, lambda x, out: 3.0 * x * x)'
 VALUES = {name: getattr(autograd, name, getattr(ops, name, None)) for name in FUNCTIONS}
@@ -141,6 +142,32 @@ where(abs({x}) < 0.1, lambda: 1.0 - {x} * {x} / 6.0, lambda: sin({x}) / {x})
 where(~({x} >= {y}), lambda: tanh({y}), {x})
 total(maximum([{x}, {y}], [{y}, {c}]))
 minimum({x}, {c}, {y})
+tan(sin({x}))
+asin(0.9 * sin({x}))
+acos(0.9 * sin({x}))
+atan({x})
+atan2({x}, cos({y}) + 1.5)
+sinh(sin({x}))
+cosh(sin({x}))
+asinh({x})
+acosh({x} * {x} + 1.5)
+atanh(0.9 * sin({x}))
+log1p({x} * {x})
+expm1(sin({x}))
+log2({x} * {x} + 0.1)
+log10({x} * {x} + 0.1)
+cbrt({x} * {x} + 0.1)
+hypot({x}, cos({y}) + 1.5)
+logaddexp({x}, {y})
+erf({x})
+erfc({x})
+lgamma(abs({x}) + 0.5)
+polygamma(0.0, {x} * {x} + 0.5)
+floor({x}) * {y}
+ceil({x}) * {y}
+remainder({x}, {d})
+floor_divide({x}, {d}) * {y}
+copysign({x}, {y})
 cube(sin({x}))
 """.strip().splitlines()
 EVEN = (0.0, 1.0, -1.0, 0.5, -0.5, 2.0, -2.0, -0.0, 1e9, -1e9)  # numbers that cancel or tie exactly
@@ -154,7 +181,10 @@ NUMBERS = {
 
 
 def _is_smooth(step: str) -> bool:
-    return not re.search(r"\b(abs|sign|relu|step|maximum|minimum|where|detach)\(", step)
+    return not re.search(
+        r"\b(abs|sign|relu|step|maximum|minimum|where|detach|floor|ceil|remainder|floor_divide|copysign)\(",
+        step,
+    )
 
 
 @dataclass(frozen=True)

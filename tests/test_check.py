@@ -29,16 +29,22 @@ def broken(row, side, monkeypatch):
     monkeypatch.setitem(row.__dict__, side, bad(partial))
 
 
-DIFFERENTIABLE = [row for row in TABLE.values() if row.dx is not no_gradient]
+SIDES = [(row, side) for row in TABLE.values() for side in ("dx", "dy")]
 
 
 @pytest.mark.parametrize(
     ("row", "side"),
-    [(row, side) for row in DIFFERENTIABLE for side in ("dx", "dy") if getattr(row, side)],
+    [
+        (row, side)
+        for row, side in SIDES
+        if getattr(row, side) not in (None, no_gradient) and row.name != "where"
+    ],
     ids=lambda x: getattr(x, "name", x),
 )
 def test_it_finds_a_wrong_derivative_in_any_row_of_the_table(row, side, monkeypatch):
     f, at = row, (0.7, 1.3)[: 2 if row.dy else 1]
+    if row.name in ("acosh", "polygamma"):  # which are defined elsewhere
+        f, at = (lambda x: row(1.0, x) if row.dy else row(x)), (1.3,)
     if row.name in ("dot", "total"):
         f, at = {"dot": dot, "total": total}[row.name], ([0.7, 0.2], [1.3, -0.4])[: len(at)]
     check_gradients(f, *at, order=2)

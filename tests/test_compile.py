@@ -1360,7 +1360,7 @@ def test_wrong_arguments_are_refused():
         (lambda: autograd.compile(abs, reduce="max"), "mean"),
         (lambda: autograd.compile(abs, engine="gpu"), "auto, numpy, native"),
         (lambda: autograd.compile(abs).source, "call it with data first"),
-        (lambda: autograd.compile(lambda x: {0: x})(np.ones(2)), r"not {0: Value"),
+        (lambda: autograd.compile(lambda x: {0: "x"})(np.ones(2)), r"not {0: 'x'"),
         (lambda: autograd.compile(lambda x, y: x)(), "no arrays"),
         (lambda: autograd.compile(lambda x: (x, [x, x])).value_and_grad(np.ones(2)), "list of outputs"),
         (lambda: autograd.compile(lambda x: [])(np.ones(2)), r"not \[\]"),
@@ -1433,6 +1433,23 @@ def every_primitive(x, w):
         b.sqrt(),
         (-a * a).exp(),
         abs(a),
+    ]
+    c = 0.9 * a.tanh()
+    for f in (autograd.tan, autograd.asin, autograd.acos, autograd.atanh, autograd.log1p, autograd.expm1):
+        parts.append(f(c))
+    for f in (autograd.atan, autograd.asinh, autograd.sinh, autograd.cosh, autograd.erf, autograd.erfc):
+        parts.append(f(a))
+    for f in (autograd.log2, autograd.log10, autograd.cbrt, autograd.lgamma, autograd.sinc):
+        parts.append(f(b))
+    for f in (autograd.atan2, autograd.hypot, autograd.logaddexp, autograd.copysign):
+        parts += [f(a, 0.3), f(0.3, b), f(b, a)]
+    parts += [
+        autograd.acosh(b + 1.0),
+        autograd.floor(a) * b,
+        autograd.ceil(a) * b,
+        a % 0.7,
+        a // 0.7 * b,
+        0.7 % b,
     ]
     parts += [autograd.maximum(a, 0.1), autograd.minimum(a, b), a / b, b**a, b**1.5, total(x), w[2] * w[1]]
     return total(parts) + dot([x[2], x[0], w[1]], [x[1], x[1], x[1]]) * 0.3

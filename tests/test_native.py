@@ -17,7 +17,7 @@ import nn
 from autograd import Value, dot, total
 from autograd.ops import CONDITIONS, TABLE
 from autograd.program import PASSES, native
-from autograd.program.native import PADDING, Kernel, pack
+from autograd.program.native import PADDING, Kernel, has_code, pack
 from autograd.program.record import Call
 from autograd.program.simplify import ROW_SUM
 from autograd.program.variant import through
@@ -122,7 +122,9 @@ def test_rows_beyond_the_last_do_not_count():
 
 EDGES = [0.0, -0.0, 1.0, -1.0, 0.3, -2.5, 3.0, 20.0, -40.0, 1e-310, -1e300, 710.0, inf, -inf, nan]
 NAMES = [
-    name for name, row in TABLE.items() if name not in ("dot", "total", "where") and row not in CONDITIONS
+    name
+    for name, row in TABLE.items()
+    if has_code(row) and name not in ("dot", "total", "where") and row not in CONDITIONS
 ]
 POWERS = [1.0, 2.0, 3.0, -1.0, -3.0, 0.5, 16.0, -16.0, 17.0, 0.0]
 
@@ -131,7 +133,10 @@ POWERS = [1.0, 2.0, 3.0, -1.0, -3.0, 0.5, 16.0, -16.0, 17.0, 0.0]
 def primitives(by_row):
     """Every primitive's result, and the powers of x, for every pair of EDGES: a column for each pair."""
     x, y = Value(0.5), Value(0.5)
-    outputs = [Value._record(TABLE[name], *((x, y) if TABLE[name].dy else (x,))) for name in NAMES]
+    outputs = []
+    for name in NAMES:
+        x.data = 1.5 if name == "acosh" else 0.5  # where it is defined
+        outputs.append(Value._record(TABLE[name], *((x, y) if TABLE[name].dy else (x,))))
     outputs += [x**k for k in POWERS]
     pairs = np.array(list(itertools.product(EDGES, EDGES)))
     if by_row:
@@ -154,7 +159,8 @@ def test_primitives(k, by_row):
         except (ArithmeticError, ValueError):
             assert not math.isfinite(found), operands
         else:
-            assert found == pytest.approx(expected, rel=4e-15, abs=5e-324, nan_ok=True), operands
+            least = 1e-15 if row is TABLE["lgamma"] else 5e-324  # Python's own is as accurate near a zero
+            assert found == pytest.approx(expected, rel=4e-15, abs=least, nan_ok=True), operands
 
 
 def test_vectors_of_operands():

@@ -42,7 +42,7 @@ def held_to_eager(f, x, engine, leaves=()):
         float,
         int,
         complex,
-        math.floor,
+        math.modf,
         np.float64,
         lambda v: np.zeros(2).__setitem__(0, v),
         lambda v: np.fromiter([v], float),

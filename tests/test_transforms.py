@@ -207,6 +207,33 @@ def test_a_compiled_gradient():
     )
 
 
+def test_dicts_of_arguments_and_results():
+    given = {"w": np.array([1.0, 2.0]), "more": [3.0, ({"k": 4.0},)]}
+
+    def f(p):
+        return {"a": p["w"] * p["more"][0], "b": p["more"][1][0]["k"] * p["w"][0] ** 2}
+
+    def loss(p):
+        return f(p)["a"].sum() * f(p)["b"]
+
+    value, slopes = value_and_grad(loss)(given)
+    assert value == 36.0 and list(slopes) == ["w", "more"] and slopes["w"].tolist() == [84.0, 12.0]
+    assert slopes["more"] == [12.0, ({"k": 9.0},)]
+    by = jacobian(f)(given)
+    assert by["a"]["w"].tolist() == [[3.0, 0.0], [0.0, 3.0]] and by["b"]["more"] == [0.0, ({"k": 1.0},)]
+    assert hessian(loss)(given)["more"][1][0]["k"]["w"].tolist() == [21.0, 3.0]
+    tangent = {"more": [0.0, ({"k": 1.0},)], "w": np.array([1.0, 0.0])}  # in another order
+    assert jvp(f, (given,), (tangent,))[1]["b"] == 9.0
+    assert hvp(loss, (given,), (tangent,))["w"].tolist() == [141.0, 27.0]
+    check_gradients(loss, given, order=2)
+    with pytest.raises(AssertionError, match=r"∂f/∂p\['w'\]\[1\]"):
+        check_gradients(lambda p: p["w"][0] * p["w"][1].data, given)
+    with pytest.raises(ValueError, match=r"tangents have shapes.*'more'"):
+        jvp(f, (given,), ({"w": np.ones(2)},))
+    found = autograd.compile(lambda w: jacobian(f)({**given, "w": w})).per_example(np.array([[1.0, 2.0]]))
+    assert found["b"]["w"].tolist() == [[8.0, 0.0]] and found["b"]["more"][1][0]["k"].tolist() == [1.0]
+
+
 # What they refuse
 
 
@@ -225,7 +252,9 @@ def test_a_compiled_gradient():
         (lambda: grad(abs, argnums="0"), "argnums"),
         (lambda: hessian(abs, argnums=(0, 1.0)), "argnums"),
         (lambda: grad(lambda x: x)("2"), "differentiated by.*str"),
-        (lambda: grad(lambda x: x)({"a": 1.0}), "differentiated by.*dict"),
+        (lambda: grad(lambda x: x)({"a": 1.0}), "one output.*jacobian"),
+        (lambda: grad(lambda x: x["a"])({"a": 1.0, "b": [2.0, "c"]}), r"argument 0\['b'\]\[1\]: .*str 'c'"),
+        (lambda: jacobian(lambda x: {"y": x, "z": "q"})(1.0), r"returned .*see result\['z'\]"),
         (lambda: grad(lambda x: x)(2j), "differentiated by.*complex"),
     ],
 )

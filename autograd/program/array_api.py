@@ -7,15 +7,16 @@ where it is used. The source defines `program(xp)`, which returns the function f
 from __future__ import annotations
 
 import functools
+import inspect
 import itertools
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from .. import ops
+from .. import ops, special
 from ..ops import TABLE, Primitive
 from .arrays import (
     Array,
@@ -49,6 +50,8 @@ OPERATORS = {
     ops.mul: ("*", 3),
     ops.div: ("/", 3),
     ops.pow: ("**", 5),
+    ops.remainder: ("%", 3),
+    ops.floor_divide: ("//", 3),
     ops.neg: ("-", 4),
     ops.less: ("<", -3),
     ops.less_equal: ("<=", -3),
@@ -57,6 +60,7 @@ OPERATORS = {
     ops.logical_or: ("|", -2),
     ops.logical_not: ("~", 4),
 }
+OF_ARRAYS = (ops.atan2, ops.hypot, ops.logaddexp, ops.copysign)  # not every library takes numbers there
 ATOM, MATMUL = 6, 2  # a product of matrices stands in parentheses among other products
 
 # Helpers never overflow, and let NaN pass, like the rows of the table.
@@ -128,6 +132,8 @@ def power(x, y, watch_x, watch_y):
     return out + (y - y) if watch_y else out
 """,
 }
+# Those that a program takes from special.py, with the functions that they call.
+SPECIAL = tuple(name for name, function in vars(special).items() if inspect.isfunction(function))
 # For NumPy, fewer calls, and numbers that need not be converted at each; where something overflows on the
 # way, the program runs again with those above.
 FAST = {
@@ -151,6 +157,7 @@ def take(x, positions):
 def flip(x, axis):
     return x[(slice(None),) * axis + (slice(None, None, -1),)]
 """,
+    "cbrt": "cbrt = xp.cbrt",
     "maximum": "maximum = xp.maximum",
     "minimum": "minimum = xp.minimum",
     "largest": """
@@ -214,7 +221,7 @@ class Source:
         ]
         if any(re.search(r"\bN\b", line.partition("  #")[0]) for line in body):
             body.insert(0, f"N = {self.names.arguments[0]}.shape[0]")
-        inner = [helpers[name].strip() for name in self._helpers]
+        inner = [text.strip() for text in _with_needs(self._helpers, helpers).values()]
         if self._setup:
             inner.insert(0, "\n".join(self._setup))
         inner.append("\n    ".join([f"def {self.names.title}({parameters}):", *body]))
@@ -389,6 +396,11 @@ class Source:
             return f"xp.where({', '.join(text for text, _ in texts)})", ATOM
         if row in OPERATORS:
             return _operation(row, *texts)
+        if row in OF_ARRAYS:
+            texts = [
+                text if isinstance(x, View) else (self._number(text[0]), ATOM)
+                for x, text in zip(array.operands, texts)
+            ]
         return f"{self._function(row)}({', '.join(text for text, _ in texts)})", ATOM
 
     def _filled(self, array: Map, texts: Sequence[Text]) -> Text | None:
@@ -501,7 +513,7 @@ class Source:
                 self._setup.append(f"{self._own[row]} = constants[{len(self.constants)}]")
                 self.constants.append(row.numpy)
             return self._own[row]
-        if row.name in HELPERS:
+        if row.name in HELPERS or row.name in SPECIAL:
             self._helpers[row.name] = None
             return row.name
         return f"xp.{row.name}"
@@ -642,6 +654,26 @@ class Source:
             if moved == where:
                 return f"xp.moveaxis({text}, {start}, {stop})", ATOM
         return f"xp.moveaxis({text}, {tuple(where)}, {tuple(range(len(where)))})", ATOM
+
+
+def _with_needs(names: Iterable[str], helpers: Mapping[str, str]) -> dict[str, str]:
+    """The texts of helpers, and before them those of special.py that they call."""
+    texts: dict[str, str] = {}
+    for name in names:
+        if name in helpers:
+            texts[name] = helpers[name]
+        else:
+            called = getattr(special, name).__code__.co_names
+            needed = [other for other in called if other in SPECIAL and other != name]
+            texts |= {**_with_needs(needed, helpers), name: _special(name)}
+    return texts
+
+
+@functools.cache
+def _special(name: str) -> str:
+    """The text of a function of special.py, without types."""
+    text = inspect.getsource(getattr(special, name))
+    return re.sub(r"(: Any| -> Any)\b|\n *# fmt: \w+", "", text)
 
 
 def _axes(array: Array) -> list[Any]:

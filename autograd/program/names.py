@@ -15,7 +15,7 @@ import unicodedata
 from collections import Counter
 from typing import Any
 
-from .. import ops
+from .. import ops, special
 from ..graph import topological_order
 from ..value import Value
 from .arrays import Array, Contract, Input, Leaf, Map, coordinates, entry_name, listing
@@ -27,6 +27,7 @@ NONLINEAR = (ops.sigmoid, ops.tanh, ops.relu, ops.softplus)
 # Names that printers use for themselves.
 RESERVED = {"xp", "N", "range", "program", "constants", "__debug__", "take", "finite", "power"}
 RESERVED |= {"sigmoid", "relu", "softplus", "maximum", "minimum", "step", "largest", "smallest"}
+RESERVED |= set(vars(special))
 
 
 class Names:

@@ -689,6 +689,55 @@ def _function(name: str) -> Callable[[Any, Any], Any]:
     return call
 
 
+def _of_libm(name: str) -> Callable[..., Any]:
+    """A function of the C library, of one lane after the other."""
+
+    def call(b: Any, *operands: Any) -> Any:
+        kind = operands[0].type
+        if isinstance(kind, ir.VectorType):
+            out = ir.Constant(kind, None)
+            for i in map(INT32, range(kind.count)):
+                out = b.insert_element(out, call(b, *(b.extract_element(x, i) for x in operands)), i)
+            return out
+        signature = ir.FunctionType(DOUBLE, [DOUBLE] * len(operands))
+        return b.call(b.module.globals.get(name) or ir.Function(b.module, signature, name), operands)
+
+    return call
+
+
+def _logaddexp(b: Any, x: Any, y: Any) -> Any:
+    """max(x, y) + log(1 + e^−|x − y|)."""
+    difference = b.fneg(_intrinsic("fabs")(b, b.fsub(x, y)))
+    return b.fadd(_extreme("<")(b, x, y), _function("softplus")(b, difference))
+
+
+def _rest(b: Any, x: Any, y: Any) -> tuple[Any, Any, Any]:
+    """The rest of x / y with the sign of x, whether it has to turn to that of y, and a zero."""
+    rest, zero = b.frem(x, y), _constant(x.type, 0.0)
+    sign = _intrinsic("copysign")(b, _constant(x.type, 1.0), y)
+    return rest, b.fcmp_ordered("<", b.fmul(rest, sign), zero), zero
+
+
+def _remainder(b: Any, x: Any, y: Any) -> Any:
+    """The rest with the sign of y, as Python has it."""
+    rest, turned, zero = _rest(b, x, y)
+    rest = b.select(turned, b.fadd(rest, y), rest)
+    return b.select(b.fcmp_ordered("==", rest, zero), _intrinsic("copysign")(b, zero, y), rest)
+
+
+def _floor_divide(b: Any, x: Any, y: Any) -> Any:
+    """The whole number next to (x − rest) / y, less 1 where the rest turns, as Python has it."""
+    rest, turned, zero = _rest(b, x, y)
+    one = _constant(x.type, 1.0)
+    quotient = b.fdiv(b.fsub(x, rest), y)
+    quotient = b.select(turned, b.fsub(quotient, one), quotient)
+    whole = _intrinsic("floor")(b, quotient)
+    above = b.fcmp_ordered(">", b.fsub(quotient, whole), _constant(x.type, 0.5))
+    whole = b.select(above, b.fadd(whole, one), whole)
+    signed = _intrinsic("copysign")(b, zero, b.fdiv(x, y))
+    return b.select(b.fcmp_ordered("==", whole, zero), signed, whole)
+
+
 def _power(b: Any, x: Any, k: int) -> Any:
     square, out = x if k > 0 else b.fdiv(_constant(x.type, 1.0), x), None
     k = abs(k)
@@ -727,6 +776,9 @@ def _extreme(comparison: str) -> Callable[[Any, Any, Any], Any]:
 # A product may be added before it is rounded. No other liberty is taken: LLVM's others either give up NaN
 # and infinities, by which what went wrong is noticed, or gain nothing here.
 CONTRACT = ("contract",)
+_libm = ctypes.CDLL("ucrtbase" if os.name == "nt" else None)
+_FUNCTIONS = "tan asin acos atan atan2 sinh cosh asinh acosh atanh log1p expm1 log2 log10 cbrt hypot erf erfc"
+LIBM = [name for name in [*_FUNCTIONS.split(), "lgamma"] if hasattr(_libm, name)]
 OPERATIONS: dict[Primitive, Callable[..., Any]] = {
     ops.add: _arithmetic("fadd"),
     ops.sub: _arithmetic("fsub"),
@@ -743,6 +795,13 @@ OPERATIONS: dict[Primitive, Callable[..., Any]] = {
     ops.step: _step,
     ops.maximum: _extreme("<"),
     ops.minimum: _extreme(">"),
+    ops.floor: _intrinsic("floor"),
+    ops.ceil: _intrinsic("ceil"),
+    ops.copysign: _intrinsic("copysign"),
+    ops.remainder: _remainder,
+    ops.floor_divide: _floor_divide,
+    ops.logaddexp: _logaddexp,
+    **{ops.TABLE[name]: _of_libm(name) for name in LIBM},
     ops.detach: lambda b, x: x,
     ops.less: lambda b, x, y: b.fcmp_ordered("<", x, y),
     ops.less_equal: lambda b, x, y: b.fcmp_ordered("<=", x, y),
@@ -776,6 +835,8 @@ def _compiled(text: str) -> Any:
     """
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
+    for name in LIBM:
+        llvm.add_symbol(name, ctypes.cast(getattr(_libm, name), ctypes.c_void_p).value)
     module = llvm.parse_assembly(text)
     module.verify()
     machine = llvm.Target.from_default_triple().create_target_machine(

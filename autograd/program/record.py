@@ -114,6 +114,8 @@ def _form(result: Any, outputs: list[Any]) -> Any:
     if isinstance(result, np.ndarray):
         outputs += [x if isinstance(x, Value) else number(x) for x in result.ravel().tolist()]
         return result.shape
+    if isinstance(result, dict):
+        return Nest(dict, [_form(part, outputs) for part in result.values()], list(result))
     if not isinstance(result, list | tuple):
         outputs.append(result if isinstance(result, Value) else number(result))
         return ()

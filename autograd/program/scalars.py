@@ -15,10 +15,11 @@ from .simplify import AFTERWARDS, simplify
 
 
 class Nest(NamedTuple):
-    """The form of a list or tuple of parts with several shapes."""
+    """The form of a list or tuple of parts with several shapes, or of a dict, with its `keys`."""
 
     kind: Callable[..., Any]
     forms: list[Any]
+    keys: list[Any] | None = None
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
@@ -35,7 +36,8 @@ def formed(form: Any, arrays: Iterator[np.ndarray]) -> Any:
     """The arrays in this form."""
     if not isinstance(form, Nest):
         return next(arrays)
-    return form.kind([formed(each, arrays) for each in form.forms])
+    parts = [formed(each, arrays) for each in form.forms]
+    return form.kind(parts if form.keys is None else zip(form.keys, parts))
 
 
 @dataclass

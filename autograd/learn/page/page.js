@@ -9,6 +9,47 @@ const N = D.nodes, ARRAYS = D.arrays, LINES = D.lines, ROOT = D.root;
 
 // The primitives, on numbers. Derivatives are not here: each node has its own, from the engine's table.
 const sum = (xs) => xs.reduce((s, x) => s + x, 0);
+// A remainder has the sign of y, as Python's.
+const rest = (x, y) => (x % y && x % y < 0 !== y < 0 ? (x % y) + y : x % y);
+// erf by a series of positive terms; erfc, where that is small, by a continued fraction.
+function erf(x) {
+  if (Math.abs(x) > 6) return Math.sign(x);
+  let term = x, out = x;
+  for (let n = 1; n < 150; n++) out += term *= (2 * x * x) / (2 * n + 1);
+  return (2 / Math.sqrt(Math.PI)) * Math.exp(-x * x) * out;
+}
+function erfc(x) {
+  if (x < 2) return 1 - erf(x);
+  let below = x;
+  for (let n = 200; n > 0; n--) below = x + n / 2 / below;
+  return Math.exp(-x * x) / Math.sqrt(Math.PI) / below;
+}
+const BERNOULLI = [1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510, 43867 / 798, -174611 / 330];
+const modulo = (x) => x - Math.floor(x);
+// Stirling's series from 20 on; Γ(x + 1) = x Γ(x) below that, and reflections below 0.
+function lgamma(x) {
+  if (x === 1 || x === 2) return 0;
+  if (x <= 0) return Math.log(Math.PI / Math.abs(Math.sin(Math.PI * (x - Math.round(x))))) - lgamma(1 - x);
+  let product = 1;
+  for (; x < 20; x++) product *= x;
+  const series = BERNOULLI.map((b, j) => b / (2 * j + 2) / (2 * j + 1) / x ** (2 * j + 1));
+  return (x - 0.5) * (Math.log(x) - 1) + 0.5 * Math.log(2 * Math.PI) - 0.5 + sum(series) - Math.log(product);
+}
+function polygamma(n, x) {
+  if (x <= 0) {
+    return polygamma(n, modulo(x) || 1) + (-1) ** n * (polygamma(n, 1 - x) - polygamma(n, Math.ceil(x) - x));
+  }
+  let total = 0, factorial = 1;
+  for (; x < 20; x++) total += x ** (-n - 1);
+  for (let k = 2; k <= n; k++) factorial *= k;
+  let term = ((n + 1) * factorial) / x ** (n + 2) / 2;
+  let out = (n ? factorial / x ** n / n : -Math.log(x)) + factorial * (0.5 / x ** (n + 1) + total);
+  BERNOULLI.forEach((b, j) => {
+    out += b * term;
+    term *= ((n + 2 * j + 2) * (n + 2 * j + 3)) / x / x / (2 * j + 3) / (2 * j + 4);
+  });
+  return n % 2 ? out : -out;
+}
 const PRIMITIVES = {
   add: (x, y) => x + y, sub: (x, y) => x - y, mul: (x, y) => x * y, div: (x, y) => x / y, pow: Math.pow,
   neg: (x) => -x, exp: Math.exp, log: Math.log, sqrt: Math.sqrt, sin: Math.sin, cos: Math.cos, tanh: Math.tanh,
@@ -18,6 +59,13 @@ const PRIMITIVES = {
   abs: Math.abs, sign: (x) => (x === 0 || x !== x ? x : Math.sign(x)),
   step: (x, y) => (x > y ? 1 : x < y ? 0 : x === y ? 0.5 : NaN),
   maximum: (x, y) => (x < y || y !== y ? y : x), minimum: (x, y) => (x > y || y !== y ? y : x),
+  tan: Math.tan, asin: Math.asin, acos: Math.acos, atan: Math.atan, sinh: Math.sinh, cosh: Math.cosh,
+  asinh: Math.asinh, acosh: Math.acosh, atanh: Math.atanh, log1p: Math.log1p, expm1: Math.expm1, log2: Math.log2,
+  log10: Math.log10, cbrt: Math.cbrt, atan2: Math.atan2, hypot: Math.hypot, erf: erf, erfc: erfc, lgamma: lgamma,
+  logaddexp: (x, y) => Math.max(x, y) + Math.log1p(Math.exp(-Math.abs(x - y))), polygamma: polygamma,
+  floor: Math.floor, ceil: Math.ceil, remainder: rest,
+  floor_divide: (x, y) => Math.round((x - rest(x, y)) / y),
+  copysign: (x, y) => (y < 0 || Object.is(y, -0) ? -Math.abs(x) : Math.abs(x)),
   detach: (x) => x, less: (x, y) => Number(x < y), less_equal: (x, y) => Number(x <= y),
   equal: (x, y) => Number(x === y), logical_and: Math.min, logical_or: Math.max, logical_not: (x) => 1 - x,
   where: (x, ys) => (x ? ys[0] : ys[1]),

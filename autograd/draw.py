@@ -26,9 +26,11 @@ from pathlib import Path
 from typing import Any
 
 from . import ops
+from .files import whole_file
 from .graph import operands, topological_order
 from .locks import new_lock
 from .node import grad_of
+from .notebook import paragraph, preformatted
 from .value import Value
 
 
@@ -47,13 +49,15 @@ class Drawing:
         return f"<Drawing of {self.nodes:,} node{'s' * (self.nodes != 1)}>"
 
     def svg(self) -> str:
-        """The picture as SVG text; DrawingError if nothing here renders it."""
-        return _rendered(self.source, "svg").decode()
+        """The picture as SVG text, no wider than a page it is in; DrawingError if nothing here renders it."""
+        svg = _rendered(self.source, "svg").decode()
+        return svg.replace("<svg ", '<svg style="max-width:100%;height:auto" ', 1)
 
     def save(self, path: str | Path) -> None:
         """Write a .svg, .dot or .gv file, or, where the system has Graphviz, .png or .pdf.
 
-        Raises ValueError for another suffix, DrawingError if nothing here renders it.
+        Raises ValueError for another suffix, DrawingError if nothing here renders it, and OSError where the
+        file cannot be written, which then is as it was.
         """
         suffix = Path(path).suffix.lower()
         if suffix in (".dot", ".gv"):
@@ -62,32 +66,45 @@ class Drawing:
             content = _rendered(self.source, suffix[1:])
         else:
             raise ValueError(f"a drawing is saved as .svg, .dot, .gv, .png or .pdf, not as {str(path)!r}")
-        Path(path).write_bytes(content)
+        with whole_file(path) as file:
+            file.write(content)
 
-    def _repr_svg_(self) -> str | None:
-        return _svg_of(self)
+    def _repr_html_(self) -> str:
+        return _shown(self)
 
 
 def draw(
-    output: Value, *, clusters: Mapping[str, Iterable[Value]] | None = None, max_nodes: int | None = 500
+    output: Value,
+    *,
+    clusters: Mapping[str, Iterable[Value]] | None = None,
+    max_nodes: int | None = 500,
+    max_depth: int | None = None,
+    legend: bool = True,
 ) -> Drawing:
     """The graph of `output`, read from the leaves on the left to `output` on the right.
 
-    Boxes show label, value and gradient, circles the primitives: `x − 1` with a number in its place,
-    `x − y` with arrows marked x and y. Each title in `clusters` frames its Values. Raises
-    DrawingError for a graph of more than max_nodes Values.
+    Boxes show label, value and gradient, circles the primitives: `( ) − 1` with a number in its place, `−`
+    with arrows marked ① and ② where the order of two Values matters. Each title in `clusters` frames its
+    Values. With max_depth, a Value that is so many steps before the output has a dashed box, and its own
+    operands are left out. Raises DrawingError for a graph of more than max_nodes Values.
+
+        draw(loss, max_depth=3, legend=False).save("end.svg")
     """
     if not isinstance(output, Value):
         raise TypeError(f"draw takes a Value, not {type(output).__name__}")
     if not isinstance(max_nodes, (Real, type(None))):
         raise TypeError(f"max_nodes is a number, or None for no limit, not {max_nodes!r:.80}")
-    order = topological_order(output)
+    if max_depth is not None and (not isinstance(max_depth, int) or max_depth < 1):
+        raise ValueError(f"max_depth is a whole number of at least 1, or None, not {max_depth!r:.80}")
+    order, cut = topological_order(output), set[Value]()
+    if max_depth is not None:
+        order, cut = _cut(order, max_depth)
     if max_nodes is not None and len(order) > max_nodes:
         raise DrawingError(
             f"a graph of {len(order):,} nodes is too large to read (the limit is {max_nodes:,}): draw a"
-            " smaller one, such as one example's loss or one neuron, or force it with max_nodes=None"
+            " smaller one, such as one example's loss or one neuron, its end with max_depth=3, or force it with max_nodes=None"
         )
-    return Drawing(_Sketch(order, checked_clusters(clusters)).dot(), len(order))
+    return Drawing(_Sketch(order, checked_clusters(clusters), cut=cut, legend=legend).dot(), len(order))
 
 
 def classed_drawing(order: list[Value], clusters: Mapping[str, Iterable[Value]]) -> Drawing:
@@ -97,6 +114,21 @@ def classed_drawing(order: list[Value], clusters: Mapping[str, Iterable[Value]])
     changes the numbers has its own.
     """
     return Drawing(_Sketch(order, clusters, {v: i for i, v in enumerate(order)}).dot(), len(order))
+
+
+def _cut(order: list[Value], max_depth: int) -> tuple[list[Value], set[Value]]:
+    """The Values at most max_depth steps before the last, in order; and those whose operands are left out."""
+    depth = {order[-1]: 0}
+    for v in reversed(order):  # every Value comes after all that use it
+        if depth.get(v, max_depth) < max_depth:
+            for operand in _operands_of(v):
+                depth[operand] = min(depth.get(operand, max_depth), depth[v] + 1)
+    cut = {v for v, steps in depth.items() if v.row and steps == max_depth}
+    return [v for v in order if v in depth], cut
+
+
+def _operands_of(v: Value) -> list[Value]:
+    return [operand for operand, _ in operands(v) if isinstance(operand, Value)]
 
 
 def checked_clusters(clusters: Any) -> Mapping[str, Iterable[Value]]:
@@ -109,15 +141,24 @@ def checked_clusters(clusters: Any) -> Mapping[str, Iterable[Value]]:
     return clusters
 
 
-def _svg_of(x: Value | Drawing) -> str | None:
-    """The SVG that a notebook shows; for None, it shows the repr."""
+def _shown(drawing: Drawing) -> str:
+    """The picture for a notebook or, in a sentence, why there is none."""
     try:
-        return (draw(x) if isinstance(x, Value) else x).svg()
-    except DrawingError:
-        return None
+        svg = drawing.svg()
+    except DrawingError as error:
+        return paragraph(str(error))
+    return svg[svg.index("<svg") :]
 
 
-Value._repr_svg_ = _svg_of  # type: ignore[attr-defined]  # set here, as value.py is below this module
+def _value_shown(v: Value) -> str:
+    """A Value for a notebook: its number first, and its graph where that is small."""
+    shown, nodes = preformatted(repr(v)), len(topological_order(v))
+    if nodes > _SMALL:
+        return shown + paragraph(f"Its graph has {nodes:,} nodes: autograd.draw(v, max_depth=3) shows the end.")
+    return shown if nodes == 1 else shown + _shown(draw(v))
+
+
+Value._repr_html_ = _value_shown  # type: ignore[attr-defined]  # set here, as value.py is below this module
 
 
 class _Sketch:
@@ -128,35 +169,34 @@ class _Sketch:
         order: list[Value],
         clusters: Mapping[str, Iterable[Value]],
         numbers: Mapping[Value, int] | None = None,
+        cut: Iterable[Value] = (),
+        legend: bool = True,
     ):
         import graphviz  # imported here, as it adds a fifth to the time of importing the engine
 
-        large = {} if numbers is None else _LARGE  # as a page is narrow, and as high as wanted
-        layout = _GRAPH | (_DENSE if clusters else {}) | large
-        node, edge = _NODE | large, _EDGE | large
-        self.picture = graphviz.Digraph("computation", graph_attr=layout, node_attr=node, edge_attr=edge)
+        layout = _GRAPH | (_DENSE if clusters else {})
+        self.picture = graphviz.Digraph("computation", graph_attr=layout, node_attr=_NODE, edge_attr=_EDGE)
         self.frames = {title: graphviz.Digraph(f"cluster_{i}") for i, title in enumerate(clusters)}
         self.frame_of = {v: self.frames[title] for title in reversed(self.frames) for v in clusters[title]}
-        self.legend = graphviz.Digraph("cluster_legend", graph_attr=_LEGEND, node_attr={"fontsize": "10"})
-        self.numbers = numbers
+        self.legend = graphviz.Digraph("cluster_legend", graph_attr=_LEGEND, node_attr={"fontsize": "14"})
+        self.numbers, self.cut, self.with_legend = numbers, cut, legend and numbers is None
         self.largest = max((abs(grad_of(v)) for v in order if math.isfinite(grad_of(v))), default=0.0)
         self.names = map("n{}".format, itertools.count())
         self.tail: dict[Any, str] = {}  # of a Value or a vector of numbers: the start of its edges
         self.edges: list[tuple[str, str, dict[str, str]]] = []
         for v in order:
-            self.add(v, boxed=bool(v.label or not v.row or v is order[-1]))
+            self.add(v, boxed=bool(v.label or not v.row or v is order[-1] or v in cut))
 
     def add(self, v: Value, boxed: bool) -> None:
         frame = self.frame_of.get(v, self.picture)
         look = {"fillcolor": _colour(grad_of(v), self.largest), **self.about(_about(v))}
-        if v.row:
+        has_circle = v.row and v not in self.cut
+        if has_circle:
             self.tail[v] = circle = next(self.names)
             symbol, marks = _symbol(v)
-            shape = _CIRCLE if len(symbol) < (6 if " " in symbol else 5) else _PILL  # spaces are narrow
-            if self.numbers is not None and shape is _CIRCLE:
-                shape = shape | {"width": "0.55"}
+            shape = _CIRCLE if len(symbol) < 4 else _PILL
             look |= self.classed(f"circle v{self.number(v)}")
-            frame.node(circle, _escaped(symbol), fontsize="15" if len(symbol) == 1 else "11", **look, **shape)
+            frame.node(circle, _escaped(symbol), fontsize="20" if len(symbol) == 1 else "15", **look, **shape)
             pairs = list(zip(_drawn_operands(v), marks))
             # ordering=in stacks operands in the order of their edges, and in a frame from below
             for (operand, partial), mark in pairs if frame is self.picture else reversed(pairs):
@@ -170,8 +210,9 @@ class _Sketch:
             label = f"{_escaped(v.label)}|" if v.label else ""
             numbers = f"{_formatted(v._data)}|{_formatted(grad_of(v))}" if self.numbers is None else _ROOM
             look |= self.classed(f"box v{self.number(v)}")
-            frame.node(box, f"{label}{{{numbers}}}", shape="record", **look)
-            if v.row:
+            style = {"style": "filled,dashed"} if v in self.cut else {}
+            frame.node(box, f"{label}{{{numbers}}}", shape="record", **look, **style)
+            if has_circle:
                 self.edges.append((circle, box, self.about(_about(v))))
 
     def number(self, v: Value) -> int | None:
@@ -191,7 +232,8 @@ class _Sketch:
             self.tail[id(numbers)] = next(self.names)
             more = f", … {len(numbers)} numbers" if len(numbers) > 6 else ""
             shown = f"[{', '.join(map(_formatted, numbers[:6]))}{more}]"
-            frame.node(self.tail[id(numbers)], shown, shape="box", color="none", width="0")
+            about = self.about(f"[{', '.join(map(_formatted, numbers))}]")
+            frame.node(self.tail[id(numbers)], shown, shape="box", color="none", width="0", **about)
         return self.tail[id(numbers)]
 
     def connect(self, parent: Value, child: Value, circle: str, partial: float | None, mark: str) -> None:
@@ -218,7 +260,7 @@ class _Sketch:
             if frame.body:  # it has none if its Values are not in this graph
                 frame.attr(label=_escaped(title), **_FRAME)
                 self.picture.subgraph(frame)
-        if self.numbers is None:
+        if self.with_legend:
             self.add_legend()
         for tail, head, attributes in self.edges:
             self.picture.edge(tail, head, **attributes)
@@ -229,7 +271,7 @@ class _Sketch:
 
     def add_legend(self) -> None:
         self.legend.node("key", "label|{value|gradient}", shape="record")
-        self.legend.node("scale", **_scale(self.largest))
+        self.legend.node("scale", _scale(self.largest), shape="plain", style="")
         self.picture.subgraph(self.legend)
         if self.edges:  # it stands beside the output's node, where the last edge starts
             beside = self.edges[-1][0]
@@ -253,7 +295,11 @@ def _drawn_operands(v: Value) -> list[tuple[Any, Any]]:
 
 
 def _symbol(v: Value) -> tuple[str, Iterable[str]]:
-    """The text in v's circle, with a number in its place (`x − 1`), and the marks of its edges."""
+    """The text in v's circle, and the marks of its edges.
+
+    A number stands in its place, and ( ) in that of the Value: "( ) − 1". Two Values whose order matters
+    have the marks ① and ②, as x and y may be labels in the graph.
+    """
     symbol = v.row.symbol
     ordered = "y" in symbol
     if type(v.x) is float or type(v.y) is float:
@@ -261,24 +307,30 @@ def _symbol(v: Value) -> tuple[str, Iterable[str]]:
             symbol = "y × x" if symbol == "×" else f"x {symbol} y" if len(symbol) == 1 else f"{symbol}(x, y)"
         shown = {"x": v.x, "y": v.y}
         for role, operand in shown.items():
-            shown[role] = "x" if isinstance(operand, Value) else _formatted(operand)
+            shown[role] = _BLANK if isinstance(operand, Value) else _formatted(operand)
             if shown[role].startswith("−") and "," not in symbol:
                 shown[role] = f"({shown[role]})"
         symbol, ordered = re.sub(r"\b[xy]\b", lambda role: shown[role[0]], symbol), False
-    symbol = re.sub(r"\^\(?(−?\d+|[xy])\)?$", lambda power: power[1].translate(_RAISED), symbol)
-    return symbol, "xy" if ordered else itertools.repeat("")
+    elif ordered:
+        symbol = re.sub(r"^x ?(.+?) ?y$|\(x, y\)$", r"\1", symbol)
+    symbol = re.sub(r"\^\(?(−?\d+)\)?$", lambda power: power[1].translate(_RAISED), symbol)
+    return symbol, _MARKS if ordered else itertools.repeat("")
 
 
-def _scale(largest: float) -> dict[str, str]:
-    """The legend's strip of colours."""
+def _scale(largest: float) -> str:
+    """The legend's strip of colours, with numbers below it, as Graphviz's markup."""
     if not largest:
-        return {"label": "all gradients are 0", "shape": "box"}
-    scale = [part * largest for part in (-1, -0.01, 0, 0.01, 1)]
-    low, high = _formatted(scale[0]), f"+{_formatted(scale[-1])}"
-    gap = " " * max(2, 11 - 2 * len(low))
-    colours = ":".join(_colour(g, largest) for g in scale)
-    label = rf"gradient\n{low}{gap}0{gap}{high}"
-    return {"label": label, "shape": "box", "style": "striped", "fillcolor": colours}
+        return "all gradients are 0"
+    parts = (-1.0, -0.1, -0.01, 0.0, 0.01, 0.1, 1.0)
+    swatches = "".join(f'<td width="26" bgcolor="{_colour(part * largest, largest)}"> </td>' for part in parts)
+    ends = [_formatted(-largest), "0", f"+{_formatted(largest)}"]
+    numbers = "".join(
+        f'<td border="0" colspan="{width}" align="{side}">{number}</td>'
+        for number, width, side in zip(ends, (3, 1, 3), ("left", "center", "right"))
+    )
+    title = '<td border="0" colspan="7">gradient, logarithmic scale</td>'
+    rows = "".join(f"<tr>{row}</tr>" for row in (title, swatches, numbers))
+    return f'<<table border="0" cellborder="1" cellspacing="0" cellpadding="1" color="{_LINE}">{rows}</table>>'
 
 
 def _colour(gradient: float, largest: float) -> str:
@@ -391,6 +443,7 @@ def _stoppable_wheel() -> Any:
 
 
 _SECONDS = 8
+_SMALL = 100  # nodes that are readable at the width of a notebook
 _TOO_SLOW = (
     "the layout of this graph takes Graphviz more than {} seconds: draw a smaller one, such as fewer"
     " steps of a loop, or save it as .dot and give that to Graphviz"
@@ -407,26 +460,27 @@ _NO_RENDERER = (
 )
 _ROOM = "−0.00888|−0.00888"  # for numbers that a page writes
 NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_FONT = {"fontname": "Helvetica,Arial,sans-serif", "fontsize": "11"}  # both renderers know its widths
-_LARGE = {"fontsize": "16"}
+_FONT = {"fontname": "Helvetica,Arial,sans-serif", "fontsize": "16"}  # both renderers know its widths
 _LINE = "#808080"
 _GRAPH = {**_FONT, "rankdir": "LR", "ordering": "in", "nodesep": "0.15", "ranksep": "0.28"}
 _DENSE = {"nodesep": "0.07", "ranksep": "0.1"}
 _FRAME = {"style": "rounded,filled", "color": "#f1f1f1", "margin": "6", "labeljust": "l"}
-_LEGEND = {"label": "legend", "fontsize": "10", "color": "none", "margin": "4"}
+_LEGEND = {"label": "legend", "fontsize": "14", "color": "none", "margin": "4"}
 _NODE = {**_FONT, "color": _LINE, "style": "filled", "fillcolor": "white"}
 _NODE |= {"height": "0.2", "margin": "0.04,0.02"}
-_EDGE = {**_FONT, "labelfontsize": "10", "labeldistance": "1.1"}
+_EDGE = {**_FONT, "labelfontsize": "15", "labeldistance": "1.2"}
 _EDGE |= {"color": _LINE, "arrowsize": "0.5", "weight": "4"}
-_CIRCLE = {"shape": "circle", "fixedsize": "true", "width": "0.38"}
-_PILL = {"shape": "box", "style": "rounded,filled", "height": "0.3"}
+_CIRCLE = {"shape": "circle", "fixedsize": "true", "width": "0.55"}
+_PILL = {"shape": "box", "style": "rounded,filled", "height": "0.42", "margin": "0.08,0.02"}
 _MARK = {
     "": {},
-    "x": {"headlabel": "x", "headport": "nw", "labelangle": "-60"},
-    "y": {"headlabel": "y", "headport": "sw", "labelangle": "60"},
+    "①": {"headlabel": "①", "headport": "nw", "labelangle": "-60"},
+    "②": {"headlabel": "②", "headport": "sw", "labelangle": "60"},
 }
 _BEND = {"shape": "point", "width": "0.02", "fillcolor": _LINE}
 _DASHED = {"style": "dashed"}
 _STEM = {"arrowhead": "none", "weight": "1", "minlen": "3"}
-_RAISED = str.maketrans("0123456789−xy", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻ˣʸ")
+_MARKS = ("①", "②")
+_BLANK = "( )"
+_RAISED = str.maketrans("0123456789−", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 _one_at_a_time = new_lock()

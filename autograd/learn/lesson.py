@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from ..draw import DrawingError, checked_clusters, classed_drawing
+from ..files import whole_file
 from ..graph import topological_order
 from ..ops import TABLE
 from ..program import Place, matrices
@@ -77,7 +78,9 @@ class Lesson:
 
     def save(self, path: str | Path) -> None:
         """Write the page; it opens by a double click."""
-        Path(path).write_text(self.html(), encoding="utf-8")
+        page = self.html().encode()
+        with whole_file(path) as file:
+            file.write(page)
 
     def _repr_html_(self) -> str:
         page = html.escape(self.html())

@@ -1,0 +1,51 @@
+"""HTML for notebooks, and the same tables as text for terminals."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Sequence
+
+
+def paragraph(text: str) -> str:
+    return f"<p>{html.escape(text)}</p>"
+
+
+def preformatted(text: str) -> str:
+    return f"<pre>{html.escape(text)}</pre>"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """An HTML table, its text on the left as names read."""
+    lines = [
+        "".join(f'<{cell} style="text-align:left">{html.escape(text)}</{cell}>' for text in row)
+        for cell, row in [("th", head), *(("td", row) for row in rows)]
+    ]
+    return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+
+
+def polyline(numbers: Sequence[float], label: str, width: int = 320, height: int = 80) -> str:
+    """A small curve of numbers as SVG, with the first and the last named.
+
+    The scale is logarithmic where all numbers are above 0 and the largest is more than ten times the least.
+    """
+    import math
+
+    steps = range(0, len(numbers), max(1, len(numbers) // width))
+    shown = [(i, numbers[i]) for i in [*steps, len(numbers) - 1] if math.isfinite(numbers[i])]
+    if len(shown) < 2:
+        return ""
+    low, high = min(y for _, y in shown), max(y for _, y in shown)
+    logarithmic = low > 0.0 and high > 10.0 * low
+    scale = math.log if logarithmic else float
+    bottom, span = scale(low), (scale(high) - scale(low)) or 1.0
+    points = " ".join(
+        f"{4 + (width - 8) * i / (len(numbers) - 1):.1f},{4 + (height - 8) * (1 - (scale(y) - bottom) / span):.1f}"
+        for i, y in shown
+    )
+    said = f"{label} from {high:.3g} down to {low:.3g}{', logarithmic scale' if logarithmic else ''}"
+    return (
+        f'<figure style="margin:0"><svg viewBox="0 0 {width} {height}" width="{width}" role="img"'
+        f' aria-label="{html.escape(said)}" style="max-width:100%;height:auto;border-left:1px solid #808080;'
+        f'border-bottom:1px solid #808080"><polyline points="{points}" fill="none" stroke="#0072B2"'
+        f' stroke-width="2"/></svg><figcaption>{html.escape(said)}</figcaption></figure>'
+    )

@@ -62,7 +62,9 @@ class Drawing:
         suffix = Path(path).suffix.lower()
         if suffix in (".dot", ".gv"):
             content = self.source.encode()
-        elif suffix in (".svg", ".png", ".pdf"):
+        elif suffix == ".svg":
+            content = self.svg().encode()
+        elif suffix in (".png", ".pdf"):
             content = _rendered(self.source, suffix[1:])
         else:
             raise ValueError(f"a drawing is saved as .svg, .dot, .gv, .png or .pdf, not as {str(path)!r}")
@@ -84,7 +86,7 @@ def draw(
     """The graph of `output`, read from the leaves on the left to `output` on the right.
 
     Boxes show label, value and gradient, circles the primitives: `( ) − 1` with a number in its place, `−`
-    with arrows marked ① and ② where the order of two Values matters. Each title in `clusters` frames its
+    with the entries ① and ② where the order of two Values matters. Each title in `clusters` frames its
     Values. With max_depth, a Value that is so many steps before the output has a dashed box, and its own
     operands are left out. Raises DrawingError for a graph of more than max_nodes Values.
 
@@ -193,15 +195,18 @@ class _Sketch:
         has_circle = v.row and v not in self.cut
         if has_circle:
             self.tail[v] = circle = next(self.names)
-            symbol, marks = _symbol(v)
-            shape = _CIRCLE if len(symbol) < 4 else _PILL
+            symbol, ordered = _symbol(v)
+            shape, shown = (_CIRCLE if len(symbol) < 4 else _PILL), _escaped(symbol)
+            ports = itertools.repeat("")
+            if ordered:
+                shape, shown, ports = _ORDERED, f"{{{{<first>①|<second>②}}|{shown}}}", (":first:w", ":second:w")
             look |= self.classed(f"circle v{self.number(v)}")
-            frame.node(circle, _escaped(symbol), fontsize="20" if len(symbol) == 1 else "15", **look, **shape)
-            pairs = list(zip(_drawn_operands(v), marks))
+            frame.node(circle, shown, fontsize="20" if len(symbol) == 1 else "15", **look, **shape)
+            pairs = list(zip(_drawn_operands(v), ports))
             # ordering=in stacks operands in the order of their edges, and in a frame from below
-            for (operand, partial), mark in pairs if frame is self.picture else reversed(pairs):
+            for (operand, partial), port in pairs if frame is self.picture else reversed(pairs):
                 if isinstance(operand, Value):
-                    self.connect(operand, v, circle, partial, mark)
+                    self.connect(operand, v, f"{circle}{port}", partial)
                 elif type(operand) is tuple:
                     self.edges.append((self.vector(operand, frame), circle, {}))
         if boxed:
@@ -236,7 +241,7 @@ class _Sketch:
             frame.node(self.tail[id(numbers)], shown, shape="box", color="none", width="0", **about)
         return self.tail[id(numbers)]
 
-    def connect(self, parent: Value, child: Value, circle: str, partial: float | None, mark: str) -> None:
+    def connect(self, parent: Value, child: Value, head: str, partial: float | None) -> None:
         """An edge; it bends inside its child's frame, as Graphviz would lead it around the frame."""
         tail = self.tail[parent]
         slope, look = "no gradient flows back", _DASHED
@@ -251,7 +256,7 @@ class _Sketch:
             stem = _STEM if self.numbers is None else _STEM | {"minlen": "2"}
             self.edges.append((tail, f"{bend}:w", look | stem))
             tail = f"{bend}:e"
-        self.edges.append((tail, circle, look | _MARK[mark]))
+        self.edges.append((tail, head, look))
 
     def dot(self) -> str:
         self.picture.body.reverse()  # then dot stacks in order the nodes that edges leave open
@@ -271,11 +276,13 @@ class _Sketch:
 
     def add_legend(self) -> None:
         self.legend.node("key", "label|{value|gradient}", shape="record")
-        self.legend.node("scale", _scale(self.largest), shape="plain", style="")
+        nodes = _scale(self.largest)
+        for name, look in nodes.items():
+            self.legend.node(name, **look)
         self.picture.subgraph(self.legend)
         if self.edges:  # it stands beside the output's node, where the last edge starts
             beside = self.edges[-1][0]
-            self.edges += [(beside, name, {"style": "invis", "weight": "0"}) for name in ("key", "scale")]
+            self.edges += [(beside, name, {"style": "invis", "weight": "0"}) for name in ("key", *nodes)]
 
     def length(self) -> int:
         """The columns that all edges cross: dot's layout has a node for each of these crossings."""
@@ -294,11 +301,10 @@ def _drawn_operands(v: Value) -> list[tuple[Any, Any]]:
     return pairs
 
 
-def _symbol(v: Value) -> tuple[str, Iterable[str]]:
-    """The text in v's circle, and the marks of its edges.
+def _symbol(v: Value) -> tuple[str, bool]:
+    """The text in v's circle, and whether it has two Values whose order matters.
 
-    A number stands in its place, and ( ) in that of the Value: "( ) − 1". Two Values whose order matters
-    have the marks ① and ②, as x and y may be labels in the graph.
+    A number stands in its place, and ( ) in that of the Value, as x may be a label in the graph: "( ) − 1".
     """
     symbol = v.row.symbol
     ordered = "y" in symbol
@@ -311,26 +317,27 @@ def _symbol(v: Value) -> tuple[str, Iterable[str]]:
             if shown[role].startswith("−") and "," not in symbol:
                 shown[role] = f"({shown[role]})"
         symbol, ordered = re.sub(r"\b[xy]\b", lambda role: shown[role[0]], symbol), False
-    elif ordered:
+    elif not ordered:
+        symbol = re.sub(r"\bx\b", _BLANK, symbol)
+    else:
         symbol = re.sub(r"^x ?(.+?) ?y$|\(x, y\)$", r"\1", symbol)
     symbol = re.sub(r"\^\(?(−?\d+)\)?$", lambda power: power[1].translate(_RAISED), symbol)
-    return symbol, _MARKS if ordered else itertools.repeat("")
+    return symbol, ordered
 
 
-def _scale(largest: float) -> str:
-    """The legend's strip of colours, with numbers below it, as Graphviz's markup."""
+def _scale(largest: float) -> dict[str, dict[str, str]]:
+    """The legend's strip of colours and the caption below it, as nodes by name."""
     if not largest:
-        return "all gradients are 0"
+        return {"scale": {"label": "all gradients are 0", "shape": "box"}}
     parts = (-1.0, -0.1, -0.01, 0.0, 0.01, 0.1, 1.0)
-    swatches = "".join(f'<td width="26" bgcolor="{_colour(part * largest, largest)}"> </td>' for part in parts)
-    ends = [_formatted(-largest), "0", f"+{_formatted(largest)}"]
-    numbers = "".join(
-        f'<td border="0" colspan="{width}" align="{side}">{number}</td>'
-        for number, width, side in zip(ends, (3, 1, 3), ("left", "center", "right"))
-    )
-    title = '<td border="0" colspan="7">gradient, logarithmic scale</td>'
-    rows = "".join(f"<tr>{row}</tr>" for row in (title, swatches, numbers))
-    return f'<<table border="0" cellborder="1" cellspacing="0" cellpadding="1" color="{_LINE}">{rows}</table>>'
+    colours = ":".join(_colour(part * largest, largest) for part in parts)
+    ends = f"{_formatted(-largest)}|0|+{_formatted(largest)}"
+    return {
+        "scale": {"label": "", "shape": "box", "style": "striped", "fillcolor": colours, "width": "1.9"},
+        "caption": {
+            "label": f"{{{ends}}}|gradient, log scale", "shape": "record", "color": "none", "width": "1.9",
+        },
+    }  # fmt: skip
 
 
 def _colour(gradient: float, largest: float) -> str:
@@ -468,19 +475,14 @@ _FRAME = {"style": "rounded,filled", "color": "#f1f1f1", "margin": "6", "labelju
 _LEGEND = {"label": "legend", "fontsize": "14", "color": "none", "margin": "4"}
 _NODE = {**_FONT, "color": _LINE, "style": "filled", "fillcolor": "white"}
 _NODE |= {"height": "0.2", "margin": "0.04,0.02"}
-_EDGE = {**_FONT, "labelfontsize": "15", "labeldistance": "1.2"}
+_EDGE = {**_FONT}
 _EDGE |= {"color": _LINE, "arrowsize": "0.5", "weight": "4"}
 _CIRCLE = {"shape": "circle", "fixedsize": "true", "width": "0.55"}
-_PILL = {"shape": "box", "style": "rounded,filled", "height": "0.42", "margin": "0.08,0.02"}
-_MARK = {
-    "": {},
-    "①": {"headlabel": "①", "headport": "nw", "labelangle": "-60"},
-    "②": {"headlabel": "②", "headport": "sw", "labelangle": "60"},
-}
+_ORDERED = {"shape": "Mrecord", "height": "0.5", "width": "0.5"}
+_PILL = {"shape": "box", "style": "rounded,filled", "height": "0.42", "width": "0.5", "margin": "0.08,0.02"}
 _BEND = {"shape": "point", "width": "0.02", "fillcolor": _LINE}
 _DASHED = {"style": "dashed"}
 _STEM = {"arrowhead": "none", "weight": "1", "minlen": "3"}
-_MARKS = ("①", "②")
 _BLANK = "( )"
 _RAISED = str.maketrans("0123456789−", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 _one_at_a_time = new_lock()

@@ -45,7 +45,7 @@ def test_a_full_disk_leaves_what_was_there_and_the_error_names_the_file(tmp_path
         assert str(error.value) == f"cannot write {path}: no space left on device"
         assert [file.name for file in tmp_path.iterdir()] == [path.name] and path.read_text() == "before"
         write(path)
-        assert path.stat().st_size > 100
+        assert path.stat().st_size > 100, suffix
         path.unlink()
 
 
@@ -57,7 +57,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
                 write(path)
             assert str(error.value) == f"cannot write {path}: there is no folder {path.parent}"
         (tmp_path / "file").write_text("")
-        with pytest.raises(OSError, match=r"^cannot write .*not a directory$"):
+        with pytest.raises(OSError, match=r"^cannot write .*: (not a directory|file exists)$"):
             write(tmp_path / "file" / f"a{suffix}")
 
 

@@ -143,7 +143,7 @@ def _cleaned(svg: str) -> str:
     """The drawing without a file's head, and without fonts and titles, which the page has itself."""
     svg = re.sub(r"<!--.*?-->\s*|<title>.*?</title>\s*", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(r' (font-family|text-anchor|font-size)="[^"]*"', "", svg)
-    return re.sub(r'<svg width="[^"]*" height="[^"]*"', "<svg", svg, count=1)
+    return re.sub(r"<svg .*?(?=viewBox)", "<svg ", svg, count=1, flags=re.DOTALL)
 
 
 class _Page:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Iterable, Sequence
 
 
@@ -24,12 +25,10 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def polyline(numbers: Sequence[float], label: str, width: int = 320, height: int = 80) -> str:
-    """A small curve of numbers as SVG, with the first and the last named.
+    """A small curve of numbers as SVG; the caption has its range, "" for fewer than two.
 
     The scale is logarithmic where all numbers are above 0 and the largest is more than ten times the least.
     """
-    import math
-
     steps = range(0, len(numbers), max(1, len(numbers) // width))
     shown = [(i, numbers[i]) for i in [*steps, len(numbers) - 1] if math.isfinite(numbers[i])]
     if len(shown) < 2:
@@ -38,11 +37,11 @@ def polyline(numbers: Sequence[float], label: str, width: int = 320, height: int
     logarithmic = low > 0.0 and high > 10.0 * low
     scale = math.log if logarithmic else float
     bottom, span = scale(low), (scale(high) - scale(low)) or 1.0
+    right, top = (width - 8) / (len(numbers) - 1), height - 8
     points = " ".join(
-        f"{4 + (width - 8) * i / (len(numbers) - 1):.1f},{4 + (height - 8) * (1 - (scale(y) - bottom) / span):.1f}"
-        for i, y in shown
+        f"{4 + right * i:.1f},{4 + top * (1 - (scale(y) - bottom) / span):.1f}" for i, y in shown
     )
-    said = f"{label} from {high:.3g} down to {low:.3g}{', logarithmic scale' if logarithmic else ''}"
+    said = f"{label}: from {low:.3g} to {high:.3g}, {'logarithmic' if logarithmic else 'linear'} scale"
     return (
         f'<figure style="margin:0"><svg viewBox="0 0 {width} {height}" width="{width}" role="img"'
         f' aria-label="{html.escape(said)}" style="max-width:100%;height:auto;border-left:1px solid #808080;'

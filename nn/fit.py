@@ -22,11 +22,12 @@ from . import checks
 from .checkpoint import load_checkpoint, save_checkpoint
 from .losses import Loss, sequence, squared_error
 from .matrix import MatrixMLP
+from .notebook import history_html, history_line, progress_bar
 from .optim import Optimizer
 from .trainers import TRAINING_ENGINES, Run, Trainer, trainer
 
 
-@dataclass
+@dataclass(repr=False)
 class History:
     """The course of a training run.
 
@@ -40,6 +41,12 @@ class History:
     seconds: float = 0.0
     engine: str = ""
     reason: str = ""
+
+    def __repr__(self) -> str:
+        return history_line(self)
+
+    def _repr_html_(self) -> str:
+        return history_html(self)
 
 
 def predict(model: Any, X: Any) -> np.ndarray:
@@ -112,8 +119,8 @@ def fit(
     the end. If they differ, training goes back to the last state where they agreed: "auto" goes on from there
     with "scalar", and says so in a line on standard error; the others raise TypeError.
 
-    Prints the loss every log_every epochs. progress: a bar on standard error, by default where that
-    is a terminal. checkpoint: a file to save the training in at the start, every log_every epochs (a
+    Prints the loss every log_every epochs. progress: a bar, by default in a notebook and where
+    standard error is a terminal. checkpoint: a file to save the training in at the start, every log_every epochs (a
     tenth of all if not given) and at the end; resume: such a file to go on from, with the same engine
     to the last bit as without the break. Data, loss, batch_size and the numbers, texts and functions that
     model and optimizer have as attributes must be as they were. Ctrl-C ends training with the last whole
@@ -229,15 +236,7 @@ def _check_together(model: Any, X: np.ndarray, Y: np.ndarray, loss: Any, optimiz
 
 def _progress(done: int, epochs: int, wanted: bool | None) -> tuple[Any, Callable[..., None]]:
     """The progress bar or None, and the function that prints a line beside it."""
-    if wanted or (wanted is None and sys.stderr.isatty()):
-        try:
-            from tqdm import tqdm
-
-            return tqdm(initial=done, total=epochs, unit=" epochs"), tqdm.write
-        except ImportError:
-            if wanted:
-                print(
-                    "no progress bar: it comes with the extra `progress`: pip install tqdm",
-                    file=sys.stderr,
-                )
-    return None, print
+    if wanted is False:
+        return None, print
+    bar = progress_bar(wanted is True)
+    return (bar(initial=done, total=epochs, unit=" epochs"), bar.write) if bar else (None, print)

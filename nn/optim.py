@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from . import checks
+from .notebook import optimizer_html, optimizer_line
 
 
 class Optimizer:
@@ -44,6 +45,12 @@ class Optimizer:
         self.lr = checks.positive("lr", lr)
         self.steps = 0
         self.state: list[tuple[Any, ...]] = [(0.0,) * len(self.slots) for _ in self.parameters]
+
+    def __repr__(self) -> str:
+        return optimizer_line(self)
+
+    def _repr_html_(self) -> str:
+        return optimizer_html(self)
 
     def update(self, data: Any, grad: Any, state: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
         """The parameter's next data and its next state."""

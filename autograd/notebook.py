@@ -29,15 +29,15 @@ def polyline(numbers: Sequence[float], label: str, width: int = 320, height: int
 
     The scale is logarithmic where all numbers are above 0 and the largest is more than ten times the least.
     """
-    steps = range(0, len(numbers), max(1, len(numbers) // width))
-    shown = [(i, numbers[i]) for i in [*steps, len(numbers) - 1] if math.isfinite(numbers[i])]
+    last, step = len(numbers) - 1, max(1, 2 * len(numbers) // width)
+    shown = [(i, y) for i, y in enumerate(numbers) if (i % step == 0 or i == last) and math.isfinite(y)]
     if len(shown) < 2:
         return ""
     low, high = min(y for _, y in shown), max(y for _, y in shown)
     logarithmic = low > 0.0 and high > 10.0 * low
     scale = math.log if logarithmic else float
     bottom, span = scale(low), (scale(high) - scale(low)) or 1.0
-    right, top = (width - 8) / (len(numbers) - 1), height - 8
+    right, top = (width - 8) / last, height - 8
     points = " ".join(
         f"{4 + right * i:.1f},{4 + top * (1 - (scale(y) - bottom) / span):.1f}" for i, y in shown
     )

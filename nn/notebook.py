@@ -29,10 +29,12 @@ def history_html(history: Any) -> str:
 
 
 def model_html(model: Any) -> str:
-    """A table of a model's parameters, after its repr."""
-    named = list(model.named_parameters())
-    count = len(model.parameters())
-    rows = [(name, _shape(array.shape), f"{array.size:,}") for name, array in named]
+    """A table of a model's parameters."""
+    count = sum(np.size(p.data) for p in model.parameters())
+    rows = []
+    for name, found in model.named_parameters():
+        array = found if isinstance(found, np.ndarray) else found.data  # of a MatrixMLP's Parameter
+        rows.append((name, _shape(array.shape), f"{array.size:,}"))
     head = paragraph(f"{type(model).__name__}: {count:,} parameter{'s' * (count != 1)}")
     return head + table(("parameter", "shape", "numbers"), rows)
 

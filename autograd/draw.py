@@ -72,7 +72,7 @@ class Drawing:
             file.write(content)
 
     def _repr_html_(self) -> str:
-        return _shown(self)
+        return _picture_html(self)
 
 
 def draw(
@@ -104,7 +104,8 @@ def draw(
     if max_nodes is not None and len(order) > max_nodes:
         raise DrawingError(
             f"a graph of {len(order):,} nodes is too large to read (the limit is {max_nodes:,}): draw a"
-            " smaller one, such as one example's loss or one neuron, its end with max_depth=3, or force it with max_nodes=None"
+            " smaller one, such as one example's loss or one neuron, its end with max_depth=3, or force it"
+            " with max_nodes=None"
         )
     return Drawing(_Sketch(order, checked_clusters(clusters), cut=cut, legend=legend).dot(), len(order))
 
@@ -143,7 +144,7 @@ def checked_clusters(clusters: Any) -> Mapping[str, Iterable[Value]]:
     return clusters
 
 
-def _shown(drawing: Drawing) -> str:
+def _picture_html(drawing: Drawing) -> str:
     """The picture for a notebook or, in a sentence, why there is none."""
     try:
         svg = drawing.svg()
@@ -152,15 +153,17 @@ def _shown(drawing: Drawing) -> str:
     return svg[svg.index("<svg") :]
 
 
-def _value_shown(v: Value) -> str:
+def _value_html(v: Value) -> str:
     """A Value for a notebook: its number first, and its graph where that is small."""
     shown, nodes = preformatted(repr(v)), len(topological_order(v))
     if nodes > _SMALL:
-        return shown + paragraph(f"Its graph has {nodes:,} nodes: autograd.draw(v, max_depth=3) shows the end.")
-    return shown if nodes == 1 else shown + _shown(draw(v))
+        return shown + paragraph(
+            f"Its graph has {nodes:,} nodes: autograd.draw(v, max_depth=3) shows the end."
+        )
+    return shown if nodes == 1 else shown + _picture_html(draw(v))
 
 
-Value._repr_html_ = _value_shown  # type: ignore[attr-defined]  # set here, as value.py is below this module
+Value._repr_html_ = _value_html  # type: ignore[attr-defined]  # set here, as value.py is below this module
 
 
 class _Sketch:
@@ -194,12 +197,17 @@ class _Sketch:
         look = {"fillcolor": _colour(grad_of(v), self.largest), **self.about(_about(v))}
         has_circle = v.row and v not in self.cut
         if has_circle:
-            self.tail[v] = circle = next(self.names)
+            circle = next(self.names)
             symbol, ordered = _symbol(v)
+            self.tail[v] = f"{circle}:e" if ordered else circle
             shape, shown = (_CIRCLE if len(symbol) < 4 else _PILL), _escaped(symbol)
-            ports = itertools.repeat("")
+            ports: Iterable[str] = itertools.repeat("")
             if ordered:
-                shape, shown, ports = _ORDERED, f"{{{{<first>①|<second>②}}|{shown}}}", (":first:w", ":second:w")
+                shape, shown, ports = (
+                    _ORDERED,
+                    f"{{{{<first>①|<second>②}}|{shown}}}",
+                    (":first:w", ":second:w"),
+                )
             look |= self.classed(f"circle v{self.number(v)}")
             frame.node(circle, shown, fontsize="20" if len(symbol) == 1 else "15", **look, **shape)
             pairs = list(zip(_drawn_operands(v), ports))
@@ -211,14 +219,14 @@ class _Sketch:
                     self.edges.append((self.vector(operand, frame), circle, {}))
         if boxed:
             box = next(self.names)
-            self.tail[v] = f"{box}:e"
             label = f"{_escaped(v.label)}|" if v.label else ""
             numbers = f"{_formatted(v._data)}|{_formatted(grad_of(v))}" if self.numbers is None else _ROOM
             look |= self.classed(f"box v{self.number(v)}")
             style = {"style": "filled,dashed"} if v in self.cut else {}
             frame.node(box, f"{label}{{{numbers}}}", shape="record", **look, **style)
             if has_circle:
-                self.edges.append((circle, box, self.about(_about(v))))
+                self.edges.append((self.tail[v], box, self.about(_about(v))))
+            self.tail[v] = f"{box}:e"
 
     def number(self, v: Value) -> int | None:
         return None if self.numbers is None else self.numbers[v]
@@ -450,7 +458,7 @@ def _stoppable_wheel() -> Any:
 
 
 _SECONDS = 8
-_SMALL = 100  # nodes that are readable at the width of a notebook
+_SMALL = 60  # nodes that are readable at the width of a notebook
 _TOO_SLOW = (
     "the layout of this graph takes Graphviz more than {} seconds: draw a smaller one, such as fewer"
     " steps of a loop, or save it as .dot and give that to Graphviz"
@@ -471,7 +479,7 @@ _FONT = {"fontname": "Helvetica,Arial,sans-serif", "fontsize": "16"}  # both ren
 _LINE = "#808080"
 _GRAPH = {**_FONT, "rankdir": "LR", "ordering": "in", "nodesep": "0.15", "ranksep": "0.28"}
 _DENSE = {"nodesep": "0.07", "ranksep": "0.1"}
-_FRAME = {"style": "rounded,filled", "color": "#f1f1f1", "margin": "6", "labeljust": "l"}
+_FRAME = {"style": "rounded,filled", "color": "#f1f1f1", "margin": "10", "labeljust": "l"}
 _LEGEND = {"label": "legend", "fontsize": "14", "color": "none", "margin": "4"}
 _NODE = {**_FONT, "color": _LINE, "style": "filled", "fillcolor": "white"}
 _NODE |= {"height": "0.2", "margin": "0.04,0.02"}

@@ -12,7 +12,7 @@ def paragraph(text: str) -> str:
 
 
 def preformatted(text: str) -> str:
-    return f"<pre>{html.escape(text)}</pre>"
+    return f'<pre style="font-family:monospace">{html.escape(text)}</pre>'
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -14,7 +14,7 @@ MOST_CLASSES = 10  # whole numbers with more of them are a number to predict
 
 @dataclass
 class Table:
-    """X of shape (rows, inputs) and Y of shape (rows, outputs), of which the last `held_out` are for validation.
+    """X of shape (rows, inputs) and Y (rows, outputs), of which the last `held_out` are for validation.
 
     classes: the target's classes, in order, or [] where it is a number; then target = mean + spread · y.
     notes: a line for each decision.
@@ -43,7 +43,9 @@ def read(path: Path, target: str, share: float, rng: np.random.Generator) -> Tab
     if missing := len(columns[target]) - len(present):
         notes.append(f"{_count(missing, 'row')} without {target} left out")
     if len(present) < 2:
-        raise ValueError(f"{path} has {_count(len(present), 'row')} with {target}: training needs two or more")
+        raise ValueError(
+            f"{path} has {_count(len(present), 'row')} with {target}: training needs two or more"
+        )
     held_out = min(round(share * len(present)), len(present) - 1)
     train = len(present) - held_out
     order = rng.permutation(present)
@@ -94,7 +96,13 @@ def _target(name: str, cells: list[str], train: int) -> tuple[np.ndarray, list[s
         if len(classes) < 2 or len(set(of_rows[:train].tolist())) < len(classes):
             raise ValueError(f"{name} has a class without a training row: {', '.join(names)}")
         Y = of_rows[:, None] if len(classes) == 2 else np.eye(len(classes))[of_rows]
-        return Y.astype(float), names, 0.0, 1.0, f"{name}: the target, {len(names)} classes: {', '.join(names)}"
+        return (
+            Y.astype(float),
+            names,
+            0.0,
+            1.0,
+            f"{name}: the target, {len(names)} classes: {', '.join(names)}",
+        )
     if numbers is None:
         raise ValueError(f"{name} has {len(distinct)} different texts: too many for classes")
     mean, spread = _scale(numbers[:train])
@@ -120,7 +128,9 @@ def _input(name: str, cells: list[str], train: int) -> tuple[list[np.ndarray], s
         return [], f"{name}: the same in all rows, left out"
     filled = f", {_count(gaps, 'gap')} filled with the mean" if gaps else ""
     scaled = np.where(np.isnan(numbers), 0.0, (numbers - mean) / spread)
-    return [scaled], f"{name}: a number, scaled by mean {mean:.4g} and standard deviation {spread:.4g}{filled}"
+    return [
+        scaled
+    ], f"{name}: a number, scaled by mean {mean:.4g} and standard deviation {spread:.4g}{filled}"
 
 
 def _numbers(cells: list[str]) -> np.ndarray | None:

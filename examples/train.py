@@ -86,7 +86,10 @@ def train_on_file(arguments: list[str] | None = None) -> int:
     model = nn.MLP(X.shape[1], widths, activation="tanh", rng=rng)
     say("\n".join(data.notes))
     shape = "-".join(map(str, [X.shape[1], *widths]))
-    say(f"{train} rows for training, {data.held_out} for validation, a {shape} network, {_trained_by(options)}")
+    say(
+        f"{train} rows for training, {data.held_out} for validation, a {shape} network,"
+        f" {_trained_by(options)}"
+    )
     history = _fit("train", options, model, X, Y, loss, rng)
     if history is None:
         return 1
@@ -126,10 +129,10 @@ def _fit(
 ) -> nn.History | None:
     """The history of a training by the options; None where an error has been printed."""
     weights = options.out / WEIGHTS
+    optimizer = OPTIMIZERS[options.optimizer](model.parameters(), lr=options.lr)
     try:
         history = nn.fit(
-            model, X, Y, loss=loss, optimizer=OPTIMIZERS[options.optimizer](model.parameters(), lr=options.lr),
-            epochs=options.epochs, batch_size=options.batch_size,
+            model, X, Y, loss=loss, optimizer=optimizer, epochs=options.epochs, batch_size=options.batch_size,
             log_every=None if options.quiet else max(1, options.epochs // 10),
             progress=False if options.quiet else None, checkpoint=weights,
             resume=weights if options.resume else None, rng=rng,
@@ -226,7 +229,13 @@ def _options(name: str, arguments: list[str] | None) -> argparse.Namespace:
         metavar="N",
         help="passes over the data, in all (default: %(default)s)",
     )
-    add("--lr", type=_rate, default=2.0 if name else 0.01, metavar="RATE", help="learning rate (default: %(default)s)")
+    add(
+        "--lr",
+        type=_rate,
+        default=2.0 if name else 0.01,
+        metavar="RATE",
+        help="learning rate (default: %(default)s)",
+    )
     add(
         "--seed",
         type=_whole(0),
@@ -245,8 +254,8 @@ def _options(name: str, arguments: list[str] | None) -> argparse.Namespace:
         "--engine",
         choices=[*ENGINES, "matrix"] if name else ENGINES,
         default="auto",
-        help="computes the gradients: scalar (Values), numpy (the matrices found in their graph), native (machine"
-        " code, with llvmlite) or auto, the fastest of those here"
+        help="computes the gradients: scalar (Values), numpy (the matrices found in their graph), native"
+        " (machine code, with llvmlite) or auto, the fastest of those here"
         + (", or matrix (matrices written by hand)" if name else "")
         + " (default: auto)",
     )

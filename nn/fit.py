@@ -119,9 +119,9 @@ def fit(
     the end. If they differ, training goes back to the last state where they agreed: "auto" goes on from there
     with "scalar", and says so in a line on standard error; the others raise TypeError.
 
-    Prints the loss every log_every epochs. progress: a bar, by default in a notebook and where
-    standard error is a terminal. checkpoint: a file to save the training in at the start, every log_every epochs (a
-    tenth of all if not given) and at the end; resume: such a file to go on from, with the same engine
+    Prints the loss every log_every epochs. progress: a bar, by default in a notebook and where standard
+    error is a terminal. checkpoint: a file to save the training in at the start, every log_every epochs
+    (a tenth of all if not given) and at the end; resume: such a file to go on from, with the same engine
     to the last bit as without the break. Data, loss, batch_size and the numbers, texts and functions that
     model and optimizer have as attributes must be as they were. Ctrl-C ends training with the last whole
     epoch.

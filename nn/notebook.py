@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import math
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -34,34 +33,36 @@ def model_html(model: Any) -> str:
     rows = []
     for name, found in model.named_parameters():
         array = found if isinstance(found, np.ndarray) else found.data  # of a MatrixMLP's Parameter
-        rows.append((name, _shape(array.shape), f"{array.size:,}"))
+        rows.append((name, _shape_text(array.shape), f"{array.size:,}"))
     head = paragraph(f"{type(model).__name__}: {count:,} parameter{'s' * (count != 1)}")
     return head + table(("parameter", "shape", "numbers"), rows)
 
 
 def optimizer_line(optimizer: Any) -> str:
     """SGD(28 parameters, lr=2.0, momentum=0.0, steps=0)"""
-    said = ", ".join(f"{name}={x!r}" for name, x in _settings(optimizer).items())
+    said = ", ".join(f"{name}={x!r}" for name, x in _optimizer_settings(optimizer).items())
     count = sum(np.size(p.data) for p in optimizer.parameters)
     return f"{type(optimizer).__name__}({count:,} parameter{'s' * (count != 1)}, {said})"
 
 
 def optimizer_html(optimizer: Any) -> str:
     count = sum(np.size(p.data) for p in optimizer.parameters)
-    rows = [("parameters", f"{count:,}")] + [(name, f"{x}") for name, x in _settings(optimizer).items()]
+    rows = [("parameters", f"{count:,}")] + [
+        (name, f"{x}") for name, x in _optimizer_settings(optimizer).items()
+    ]
     return paragraph(type(optimizer).__name__) + table(("setting", "value"), rows)
 
 
-def _settings(optimizer: Any) -> dict[str, Any]:
+def _optimizer_settings(optimizer: Any) -> dict[str, Any]:
     hidden = ("parameters", "state")
     return {n: x for n, x in vars(optimizer).items() if n not in hidden and not n.startswith("_")}
 
 
-def _shape(shape: tuple[int, ...]) -> str:
+def _shape_text(shape: tuple[int, ...]) -> str:
     return " × ".join(map(str, shape)) or "scalar"
 
 
-def progress_bar(wanted: bool = False) -> Callable[..., Any] | Any | None:
+def progress_bar(wanted: bool = False) -> Any:
     """tqdm's class for this place: a widget in a notebook, text in a terminal; else None, unless wanted.
 
     Without ipywidgets a notebook gets the text bar. Without tqdm it is None, and a line says so if wanted.

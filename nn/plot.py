@@ -16,7 +16,7 @@ from .losses import Loss, squared_error
 # Okabe and Ito's blue and vermillion: told apart by everyone, and in grey.
 CLASSES = ("#0072B2", "#D55E00")
 SHADES = ("#0072B2", "#FFFFFF", "#D55E00")
-STYLE: Any = {"font.size": 12, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "path"}
+STYLE: Any = {"font.size": 14, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "path"}
 # The metadata that a format has no date with, by suffix.
 DATES: dict[str, dict[str, Any]] = {".svg": {"Date": None}, ".png": {}, ".pdf": {"CreationDate": None}}
 
@@ -67,14 +67,16 @@ def result_figure(model: Any, X: Any, Y: Any, title: str = "", loss: Loss = squa
     x1, x2 = (np.linspace(low[k] - margin[k], high[k] + margin[k], 81) for k in (0, 1))
     surface = predict(model, np.stack(np.meshgrid(x1, x2), axis=-1).reshape(-1, 2)).reshape(81, 81)
 
+    reach = max(0.75, float(np.quantile(np.abs(surface - decision), 0.9)))  # logits go far beyond 1
+
     with rc_context(STYLE):
-        figure = _figure(figsize=(10, 4.6), layout="constrained")
+        figure = _figure(figsize=(11, 5), layout="constrained")
         panels = figure.subplots(1, 2, sharex=True, sharey=True)
         shades = LinearSegmentedColormap.from_list("classes", SHADES)
         for axes, classes, name in zip(panels, (labels, predicted), ("ground truth", "predicted class")):
             image = axes.imshow(
                 surface, extent=(x1[0], x1[-1], x2[0], x2[-1]), origin="lower", interpolation="bilinear",
-                cmap=shades, vmin=decision - 0.75, vmax=decision + 0.75, alpha=0.45,
+                cmap=shades, vmin=decision - reach, vmax=decision + reach, alpha=0.45,
             )  # fmt: skip
             if surface.min() < decision < surface.max():
                 axes.contour(x1, x2, surface, levels=[decision], colors="#333333", linewidths=1.5)
@@ -94,7 +96,7 @@ def result_figure(model: Any, X: Any, Y: Any, title: str = "", loss: Loss = squa
         panels[0].set_ylabel("$x_2$")
         handles, names = panels[1].get_legend_handles_labels()
         bar = figure.colorbar(image, ax=panels, shrink=0.9, extend="both")
-        bar.set_label(f"output $p$ (class 1 above {decision:g})")
+        bar.set_label(f"output $p$, line at {decision:g}")
         figure.legend(handles, names, loc="outside lower center", ncols=3, frameon=False)
         figure.suptitle(title)
     return figure

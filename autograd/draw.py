@@ -18,7 +18,7 @@ import re
 import shutil
 import subprocess
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from numbers import Real
@@ -174,7 +174,7 @@ class _Sketch:
         order: list[Value],
         clusters: Mapping[str, Iterable[Value]],
         numbers: Mapping[Value, int] | None = None,
-        cut: Iterable[Value] = (),
+        cut: Collection[Value] = (),
         legend: bool = True,
     ):
         import graphviz  # imported here, as it adds a fifth to the time of importing the engine
@@ -327,8 +327,10 @@ def _symbol(v: Value) -> tuple[str, bool]:
         symbol, ordered = re.sub(r"\b[xy]\b", lambda role: shown[role[0]], symbol), False
     elif not ordered:
         symbol = re.sub(r"\bx\b", _BLANK, symbol)
+    elif infix := re.fullmatch(r"x ?(\S+) ?y", symbol):
+        symbol = infix[1]
     else:
-        symbol = re.sub(r"^x ?(.+?) ?y$|\(x, y\)$", r"\1", symbol)
+        symbol = re.sub(r"\b[xy]\b", lambda role: {"x": "①", "y": "②"}[role[0]], symbol)
     symbol = re.sub(r"\^\(?(−?\d+)\)?$", lambda power: power[1].translate(_RAISED), symbol)
     return symbol, ordered
 

@@ -20,7 +20,7 @@ from autograd import Value, dot, draw, total
 from autograd.draw import Drawing, DrawingError, _rendered
 from autograd.graph import topological_order
 from autograd.notebook import preformatted
-from autograd.ops import TABLE, maximum, minimum
+from autograd.ops import TABLE, Primitive, maximum, minimum, no_gradient
 from nn.picture import example_graph
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -150,6 +150,8 @@ def test_the_order_of_operands_is_shown_by_the_entry_that_an_edge_ends_at(render
         known = v.op != "less"
         assert sorted(entries) == [("first", first * known), ("second", second * known)]
     assert ":w" not in draw(a * b + maximum(a, b)).source
+    angle = Primitive("angle", "angle(y, x)", math.atan2, np.arctan2, no_gradient, no_gradient)
+    assert Read(draw(angle(a, b))).texts()["①", "②", "angle(②, ①)"] == 1
 
 
 def test_operands_are_in_order_from_top_to_bottom(renderer):
@@ -410,6 +412,16 @@ def test_no_dot_is_left_running(end, monkeypatch, tmp_path):
             assert time.monotonic() - started < 10
         said = process.stderr.read()
     assert {"time-out": "more than 0.3 seconds", "SIGINT": "KeyboardInterrupt"}.get(end, "") in said
+
+
+def test_every_node_tells_its_numbers(renderer):
+    layer = nn.Layer(2, 3, activation="tanh", rng=np.random.default_rng(0))
+    a, b = Value(2.0, "a"), Value(3.0, "b")
+    out = total(layer([0.5, -1.0])) / (a - b)
+    out.backward()
+    for name, (_, tooltip, _) in Read(draw(out)).nodes.items():
+        if name.startswith("n"):  # it is none of the legend
+            assert tooltip == "[0.5, −1]" or re.search("= .*, gradient ", tooltip), tooltip
 
 
 def test_a_graph_cut_at_a_depth(renderer):

@@ -18,7 +18,7 @@ import re
 import shutil
 import subprocess
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from numbers import Real
@@ -26,9 +26,11 @@ from pathlib import Path
 from typing import Any
 
 from . import ops
+from .files import whole_file
 from .graph import operands, topological_order
 from .locks import new_lock
 from .node import grad_of
+from .notebook import paragraph, preformatted
 from .value import Value
 
 
@@ -55,53 +57,69 @@ class Drawing:
         return f"<Drawing of {self.nodes:,} node{'s' * (self.nodes != 1)}>"
 
     def svg(self) -> str:
-        """The picture as SVG text; DrawingError if nothing here renders it."""
-        return _rendered(self.source, "svg").decode()
+        """The picture as SVG text, no wider than a page it is in; DrawingError if nothing here renders it."""
+        svg = _rendered(self.source, "svg").decode()
+        return svg.replace("<svg ", '<svg style="max-width:100%;height:auto" ', 1)
 
     def save(self, path: str | Path) -> None:
         """Write a .svg, .dot or .gv file, or, where the system has Graphviz, .png or .pdf.
 
-        Raises ValueError for another suffix, DrawingError if nothing here renders it.
+        Raises ValueError for another suffix, DrawingError if nothing here renders it, and OSError where the
+        file cannot be written, which then is as it was.
         """
         suffix = Path(path).suffix.lower()
         if suffix in (".dot", ".gv"):
             content = self.source.encode()
-        elif suffix in (".svg", ".png", ".pdf"):
+        elif suffix == ".svg":
+            content = self.svg().encode()
+        elif suffix in (".png", ".pdf"):
             content = _rendered(self.source, suffix[1:])
         else:
             raise ValueError(f"a drawing is saved as .svg, .dot, .gv, .png or .pdf, not as {str(path)!r}")
-        Path(path).write_bytes(content)
+        with whole_file(path) as file:
+            file.write(content)
 
-    def _repr_svg_(self) -> str | None:
-        return _svg_of(self)
+    def _repr_html_(self) -> str:
+        return _picture_html(self)
 
 
 def draw(
-    output: Value, *, clusters: Mapping[str, Iterable[Value]] | None = None, max_nodes: int | None = 500
+    output: Value,
+    *,
+    clusters: Mapping[str, Iterable[Value]] | None = None,
+    max_nodes: int | None = 500,
+    max_depth: int | None = None,
+    legend: bool = True,
 ) -> Drawing:
     """The graph of `output`, read from the leaves on the left to `output` on the right.
 
-    Boxes show label, value and gradient, circles the primitives: `x − 1` with a number in its place,
-    `x − y` with arrows marked x and y. Each title in `clusters` frames its Values. Raises
-    DrawingError for a graph of more than max_nodes Values.
+    Boxes show label, value and gradient, circles the primitives: `( ) − 1` with a number in its place, `−`
+    with the entries ① and ② where the order of two Values matters. Each title in `clusters` frames its
+    Values. With max_depth, a Value that is so many steps before the output has a dashed box, and its own
+    operands are left out. Raises DrawingError for a graph of more than max_nodes Values.
 
     >>> w = Value(2.0, "w")
-    >>> picture = draw((w * 3.0).tanh())
+    >>> picture = draw((w * 3.0).tanh(), max_depth=1)
     >>> picture
-    <Drawing of 3 nodes>
+    <Drawing of 2 nodes>
     >>> picture.save("tanh.dot")  # or .svg, or .png and .pdf where Graphviz is installed
     """
     if not isinstance(output, Value):
         raise TypeError(f"draw takes a Value, not {type(output).__name__}")
     if not isinstance(max_nodes, (Real, type(None))):
         raise TypeError(f"max_nodes is a number, or None for no limit, not {max_nodes!r:.80}")
-    order = topological_order(output)
+    if max_depth is not None and (not isinstance(max_depth, int) or max_depth < 1):
+        raise ValueError(f"max_depth is a whole number of at least 1, or None, not {max_depth!r:.80}")
+    order, cut = topological_order(output), set[Value]()
+    if max_depth is not None:
+        order, cut = _cut(order, max_depth)
     if max_nodes is not None and len(order) > max_nodes:
         raise DrawingError(
             f"a graph of {len(order):,} nodes is too large to read (the limit is {max_nodes:,}): draw a"
-            " smaller one, such as one example's loss or one neuron, or force it with max_nodes=None"
+            " smaller one, such as one example's loss or one neuron, its end with max_depth=3, or force it"
+            " with max_nodes=None"
         )
-    return Drawing(_Sketch(order, checked_clusters(clusters)).dot(), len(order))
+    return Drawing(_Sketch(order, checked_clusters(clusters), cut=cut, legend=legend).dot(), len(order))
 
 
 def classed_drawing(order: list[Value], clusters: Mapping[str, Iterable[Value]]) -> Drawing:
@@ -111,6 +129,21 @@ def classed_drawing(order: list[Value], clusters: Mapping[str, Iterable[Value]])
     changes the numbers has its own.
     """
     return Drawing(_Sketch(order, clusters, {v: i for i, v in enumerate(order)}).dot(), len(order))
+
+
+def _cut(order: list[Value], max_depth: int) -> tuple[list[Value], set[Value]]:
+    """The Values at most max_depth steps before the last, in order; and those whose operands are left out."""
+    depth = {order[-1]: 0}
+    for v in reversed(order):  # every Value comes after all that use it
+        if depth.get(v, max_depth) < max_depth:
+            for operand in _operands_of(v):
+                depth[operand] = min(depth.get(operand, max_depth), depth[v] + 1)
+    cut = {v for v, steps in depth.items() if v.row and steps == max_depth}
+    return [v for v in order if v in depth], cut
+
+
+def _operands_of(v: Value) -> list[Value]:
+    return [operand for operand, _ in operands(v) if isinstance(operand, Value)]
 
 
 def checked_clusters(clusters: Any) -> Mapping[str, Iterable[Value]]:
@@ -123,15 +156,26 @@ def checked_clusters(clusters: Any) -> Mapping[str, Iterable[Value]]:
     return clusters
 
 
-def _svg_of(x: Value | Drawing) -> str | None:
-    """The SVG that a notebook shows; for None, it shows the repr."""
+def _picture_html(drawing: Drawing) -> str:
+    """The picture for a notebook or, in a sentence, why there is none."""
     try:
-        return (draw(x) if isinstance(x, Value) else x).svg()
-    except DrawingError:
-        return None
+        svg = drawing.svg()
+    except DrawingError as error:
+        return paragraph(str(error))
+    return svg[svg.index("<svg") :]
 
 
-Value._repr_svg_ = _svg_of  # type: ignore[attr-defined]  # set here, as value.py is below this module
+def _value_html(v: Value) -> str:
+    """A Value for a notebook: its number first, and its graph where that is small."""
+    shown, nodes = preformatted(repr(v)), len(topological_order(v))
+    if nodes > _SMALL:
+        return shown + paragraph(
+            f"Its graph has {nodes:,} nodes: autograd.draw(v, max_depth=3) shows the end."
+        )
+    return shown if nodes == 1 else shown + _picture_html(draw(v))
+
+
+Value._repr_html_ = _value_html  # type: ignore[attr-defined]  # set here, as value.py is below this module
 
 
 class _Sketch:
@@ -142,51 +186,59 @@ class _Sketch:
         order: list[Value],
         clusters: Mapping[str, Iterable[Value]],
         numbers: Mapping[Value, int] | None = None,
+        cut: Collection[Value] = (),
+        legend: bool = True,
     ):
         import graphviz  # imported here, as it adds a fifth to the time of importing the engine
 
-        large = {} if numbers is None else _LARGE  # as a page is narrow, and as high as wanted
-        layout = _GRAPH | (_DENSE if clusters else {}) | large
-        node, edge = _NODE | large, _EDGE | large
-        self.picture = graphviz.Digraph("computation", graph_attr=layout, node_attr=node, edge_attr=edge)
+        layout = _GRAPH | (_DENSE if clusters else {})
+        self.picture = graphviz.Digraph("computation", graph_attr=layout, node_attr=_NODE, edge_attr=_EDGE)
         self.frames = {title: graphviz.Digraph(f"cluster_{i}") for i, title in enumerate(clusters)}
         self.frame_of = {v: self.frames[title] for title in reversed(self.frames) for v in clusters[title]}
-        self.legend = graphviz.Digraph("cluster_legend", graph_attr=_LEGEND, node_attr={"fontsize": "10"})
-        self.numbers = numbers
+        self.legend = graphviz.Digraph("cluster_legend", graph_attr=_LEGEND, node_attr={"fontsize": "14"})
+        self.numbers, self.cut, self.with_legend = numbers, cut, legend and numbers is None
         self.largest = max((abs(grad_of(v)) for v in order if math.isfinite(grad_of(v))), default=0.0)
         self.names = map("n{}".format, itertools.count())
         self.tail: dict[Any, str] = {}  # of a Value or a vector of numbers: the start of its edges
         self.edges: list[tuple[str, str, dict[str, str]]] = []
         for v in order:
-            self.add(v, boxed=bool(v.label or not v.row or v is order[-1]))
+            self.add(v, boxed=bool(v.label or not v.row or v is order[-1] or v in cut))
 
     def add(self, v: Value, boxed: bool) -> None:
         frame = self.frame_of.get(v, self.picture)
         look = {"fillcolor": _colour(grad_of(v), self.largest), **self.about(_about(v))}
-        if v.row:
-            self.tail[v] = circle = next(self.names)
-            symbol, marks = _symbol(v)
-            shape = _CIRCLE if len(symbol) < (6 if " " in symbol else 5) else _PILL  # spaces are narrow
-            if self.numbers is not None and shape is _CIRCLE:
-                shape = shape | {"width": "0.55"}
+        has_circle = v.row and v not in self.cut
+        if has_circle:
+            circle = next(self.names)
+            symbol, ordered = _symbol(v)
+            self.tail[v] = f"{circle}:e" if ordered else circle
+            shape, shown = (_CIRCLE if len(symbol) < 4 else _PILL), _escaped(symbol)
+            ports: Iterable[str] = itertools.repeat("")
+            if ordered:
+                shape, shown, ports = (
+                    _ORDERED,
+                    f"{{{{<first>①|<second>②}}|{shown}}}",
+                    (":first:w", ":second:w"),
+                )
             look |= self.classed(f"circle v{self.number(v)}")
-            frame.node(circle, _escaped(symbol), fontsize="15" if len(symbol) == 1 else "11", **look, **shape)
-            pairs = list(zip(_drawn_operands(v), marks))
+            frame.node(circle, shown, fontsize="20" if len(symbol) == 1 else "15", **look, **shape)
+            pairs = list(zip(_drawn_operands(v), ports))
             # ordering=in stacks operands in the order of their edges, and in a frame from below
-            for (operand, partial), mark in pairs if frame is self.picture else reversed(pairs):
+            for (operand, partial), port in pairs if frame is self.picture else reversed(pairs):
                 if isinstance(operand, Value):
-                    self.connect(operand, v, circle, partial, mark)
+                    self.connect(operand, v, f"{circle}{port}", partial)
                 elif type(operand) is tuple:
                     self.edges.append((self.vector(operand, frame), circle, {}))
         if boxed:
             box = next(self.names)
-            self.tail[v] = f"{box}:e"
             label = f"{_escaped(v.label)}|" if v.label else ""
             numbers = f"{_formatted(v._data)}|{_formatted(grad_of(v))}" if self.numbers is None else _ROOM
             look |= self.classed(f"box v{self.number(v)}")
-            frame.node(box, f"{label}{{{numbers}}}", shape="record", **look)
-            if v.row:
-                self.edges.append((circle, box, self.about(_about(v))))
+            style = {"style": "filled,dashed"} if v in self.cut else {}
+            frame.node(box, f"{label}{{{numbers}}}", shape="record", **look, **style)
+            if has_circle:
+                self.edges.append((self.tail[v], box, self.about(_about(v))))
+            self.tail[v] = f"{box}:e"
 
     def number(self, v: Value) -> int | None:
         return None if self.numbers is None else self.numbers[v]
@@ -205,10 +257,11 @@ class _Sketch:
             self.tail[id(numbers)] = next(self.names)
             more = f", … {len(numbers)} numbers" if len(numbers) > 6 else ""
             shown = f"[{', '.join(map(_formatted, numbers[:6]))}{more}]"
-            frame.node(self.tail[id(numbers)], shown, shape="box", color="none", width="0")
+            about = self.about(f"[{', '.join(map(_formatted, numbers))}]")
+            frame.node(self.tail[id(numbers)], shown, shape="box", color="none", width="0", **about)
         return self.tail[id(numbers)]
 
-    def connect(self, parent: Value, child: Value, circle: str, partial: float | None, mark: str) -> None:
+    def connect(self, parent: Value, child: Value, head: str, partial: float | None) -> None:
         """An edge; it bends inside its child's frame, as Graphviz would lead it around the frame."""
         tail = self.tail[parent]
         slope, look = "no gradient flows back", _DASHED
@@ -223,7 +276,7 @@ class _Sketch:
             stem = _STEM if self.numbers is None else _STEM | {"minlen": "2"}
             self.edges.append((tail, f"{bend}:w", look | stem))
             tail = f"{bend}:e"
-        self.edges.append((tail, circle, look | _MARK[mark]))
+        self.edges.append((tail, head, look))
 
     def dot(self) -> str:
         self.picture.body.reverse()  # then dot stacks in order the nodes that edges leave open
@@ -232,7 +285,7 @@ class _Sketch:
             if frame.body:  # it has none if its Values are not in this graph
                 frame.attr(label=_escaped(title), **_FRAME)
                 self.picture.subgraph(frame)
-        if self.numbers is None:
+        if self.with_legend:
             self.add_legend()
         for tail, head, attributes in self.edges:
             self.picture.edge(tail, head, **attributes)
@@ -243,11 +296,13 @@ class _Sketch:
 
     def add_legend(self) -> None:
         self.legend.node("key", "label|{value|gradient}", shape="record")
-        self.legend.node("scale", **_scale(self.largest))
+        nodes = _scale(self.largest)
+        for name, look in nodes.items():
+            self.legend.node(name, **look)
         self.picture.subgraph(self.legend)
         if self.edges:  # it stands beside the output's node, where the last edge starts
             beside = self.edges[-1][0]
-            self.edges += [(beside, name, {"style": "invis", "weight": "0"}) for name in ("key", "scale")]
+            self.edges += [(beside, name, {"style": "invis", "weight": "0"}) for name in ("key", *nodes)]
 
     def length(self) -> int:
         """The columns that all edges cross: dot's layout has a node for each of these crossings."""
@@ -266,8 +321,11 @@ def _drawn_operands(v: Value) -> list[tuple[Any, Any]]:
     return pairs
 
 
-def _symbol(v: Value) -> tuple[str, Iterable[str]]:
-    """The text in v's circle, with a number in its place (`x − 1`), and the marks of its edges."""
+def _symbol(v: Value) -> tuple[str, bool]:
+    """The text in v's circle, and whether it has two Values whose order matters.
+
+    A number stands in its place, and ( ) in that of the Value, as x may be a label in the graph: "( ) − 1".
+    """
     symbol = v.row.symbol
     ordered = "y" in symbol
     if type(v.x) is float or type(v.y) is float:
@@ -275,24 +333,33 @@ def _symbol(v: Value) -> tuple[str, Iterable[str]]:
             symbol = "y × x" if symbol == "×" else f"x {symbol} y" if len(symbol) == 1 else f"{symbol}(x, y)"
         shown = {"x": v.x, "y": v.y}
         for role, operand in shown.items():
-            shown[role] = "x" if isinstance(operand, Value) else _formatted(operand)
+            shown[role] = _BLANK if isinstance(operand, Value) else _formatted(operand)
             if shown[role].startswith("−") and "," not in symbol:
                 shown[role] = f"({shown[role]})"
         symbol, ordered = re.sub(r"\b[xy]\b", lambda role: shown[role[0]], symbol), False
-    symbol = re.sub(r"\^\(?(−?\d+|[xy])\)?$", lambda power: power[1].translate(_RAISED), symbol)
-    return symbol, "xy" if ordered else itertools.repeat("")
+    elif not ordered:
+        symbol = re.sub(r"\bx\b", _BLANK, symbol)
+    elif infix := re.fullmatch(r"x ?(\S+) ?y", symbol):
+        symbol = infix[1]
+    else:
+        symbol = re.sub(r"\b[xy]\b", lambda role: {"x": "①", "y": "②"}[role[0]], symbol)
+    symbol = re.sub(r"\^\(?(−?\d+)\)?$", lambda power: power[1].translate(_RAISED), symbol)
+    return symbol, ordered
 
 
-def _scale(largest: float) -> dict[str, str]:
-    """The legend's strip of colours."""
+def _scale(largest: float) -> dict[str, dict[str, str]]:
+    """The legend's strip of colours and the caption below it, as nodes by name."""
     if not largest:
-        return {"label": "all gradients are 0", "shape": "box"}
-    scale = [part * largest for part in (-1, -0.01, 0, 0.01, 1)]
-    low, high = _formatted(scale[0]), f"+{_formatted(scale[-1])}"
-    gap = " " * max(2, 11 - 2 * len(low))
-    colours = ":".join(_colour(g, largest) for g in scale)
-    label = rf"gradient\n{low}{gap}0{gap}{high}"
-    return {"label": label, "shape": "box", "style": "striped", "fillcolor": colours}
+        return {"scale": {"label": "all gradients are 0", "shape": "box"}}
+    parts = (-1.0, -0.1, -0.01, 0.0, 0.01, 0.1, 1.0)
+    colours = ":".join(_colour(part * largest, largest) for part in parts)
+    ends = f"{_formatted(-largest)}|0|+{_formatted(largest)}"
+    return {
+        "scale": {"label": "", "shape": "box", "style": "striped", "fillcolor": colours, "width": "1.9"},
+        "caption": {
+            "label": f"{{{ends}}}|gradient, log scale", "shape": "record", "color": "none", "width": "1.9",
+        },
+    }  # fmt: skip
 
 
 def _colour(gradient: float, largest: float) -> str:
@@ -405,6 +472,7 @@ def _stoppable_wheel() -> Any:
 
 
 _SECONDS = 8
+_SMALL = 60  # nodes that are readable at the width of a notebook
 _TOO_SLOW = (
     "the layout of this graph takes Graphviz more than {} seconds: draw a smaller one, such as fewer"
     " steps of a loop, or save it as .dot and give that to Graphviz"
@@ -421,26 +489,22 @@ _NO_RENDERER = (
 )
 _ROOM = "−0.00888|−0.00888"  # for numbers that a page writes
 NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_FONT = {"fontname": "Helvetica,Arial,sans-serif", "fontsize": "11"}  # both renderers know its widths
-_LARGE = {"fontsize": "16"}
+_FONT = {"fontname": "Helvetica,Arial,sans-serif", "fontsize": "16"}  # both renderers know its widths
 _LINE = "#808080"
 _GRAPH = {**_FONT, "rankdir": "LR", "ordering": "in", "nodesep": "0.15", "ranksep": "0.28"}
 _DENSE = {"nodesep": "0.07", "ranksep": "0.1"}
-_FRAME = {"style": "rounded,filled", "color": "#f1f1f1", "margin": "6", "labeljust": "l"}
-_LEGEND = {"label": "legend", "fontsize": "10", "color": "none", "margin": "4"}
+_FRAME = {"style": "rounded,filled", "color": "#f1f1f1", "margin": "10", "labeljust": "l"}
+_LEGEND = {"label": "legend", "fontsize": "14", "color": "none", "margin": "4"}
 _NODE = {**_FONT, "color": _LINE, "style": "filled", "fillcolor": "white"}
 _NODE |= {"height": "0.2", "margin": "0.04,0.02"}
-_EDGE = {**_FONT, "labelfontsize": "10", "labeldistance": "1.1"}
+_EDGE = {**_FONT}
 _EDGE |= {"color": _LINE, "arrowsize": "0.5", "weight": "4"}
-_CIRCLE = {"shape": "circle", "fixedsize": "true", "width": "0.38"}
-_PILL = {"shape": "box", "style": "rounded,filled", "height": "0.3"}
-_MARK = {
-    "": {},
-    "x": {"headlabel": "x", "headport": "nw", "labelangle": "-60"},
-    "y": {"headlabel": "y", "headport": "sw", "labelangle": "60"},
-}
+_CIRCLE = {"shape": "circle", "fixedsize": "true", "width": "0.55"}
+_ORDERED = {"shape": "Mrecord", "height": "0.5", "width": "0.5"}
+_PILL = {"shape": "box", "style": "rounded,filled", "height": "0.42", "width": "0.5", "margin": "0.08,0.02"}
 _BEND = {"shape": "point", "width": "0.02", "fillcolor": _LINE}
 _DASHED = {"style": "dashed"}
 _STEM = {"arrowhead": "none", "weight": "1", "minlen": "3"}
-_RAISED = str.maketrans("0123456789−xy", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻ˣʸ")
+_BLANK = "( )"
+_RAISED = str.maketrans("0123456789−", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 _one_at_a_time = new_lock()

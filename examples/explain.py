@@ -18,6 +18,7 @@ from train import DATA, start
 import autograd
 import nn
 from autograd import DrawingError, derivation, explain, lesson
+from autograd.files import whole_file
 from autograd.program import matrices
 from nn.picture import example_graph
 
@@ -52,7 +53,8 @@ def main() -> int:
         shown = section.latex() if options.latex and not isinstance(section, str) else section
         print(f"{title}\n{'═' * len(title)}\n\n{shown}\n")
     if options.html:
-        options.html.write_text(_page(options.weight, sections), "utf-8")
+        with whole_file(options.html) as file:
+            file.write(_page(options.weight, sections).encode())
         print(f"wrote {options.html}")
     if options.lesson:
         try:

@@ -13,13 +13,20 @@ def run(main: Callable[[], int]) -> None:
     try:
         status = main()
         sys.stdout.flush()
-    except BrokenPipeError:  # what reads our output, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader of our output, such as head, has seen enough
+        _drop_output()
         status = 1
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         status = 130
     except OSError as error:
-        print(error, file=sys.stderr)
+        said = f"cannot write {error.filename}: {error.strerror}" if error.filename else error
+        print(said, file=sys.stderr)
+        _drop_output()  # a full disk may have its file too
         status = 1
     sys.exit(status)
+
+
+def _drop_output() -> None:
+    """Send the rest of the output nowhere: Python would fail again when it writes that at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -5,12 +5,9 @@ It has settings (learning rate, activation, ...) for comparison alone: the calle
 
 from __future__ import annotations
 
-import contextlib
-import glob
 import json
 import os
 import re
-import time
 import zipfile
 from collections.abc import Iterator, Mapping
 from itertools import zip_longest
@@ -19,6 +16,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.random import Generator
+
+from autograd.files import named_in_errors, whole_file
 
 from . import checks
 from .module import settings as settings_of
@@ -47,7 +46,6 @@ def save_checkpoint(
 
     `loss` is the loss of each epoch so far, `seconds` their time, and `settings` all else that must be the
     same when training goes on, as JSON can hold it; the settings of the model and the optimizer are added.
-    If several processes save to one path at once, it has the file of one of them in the end.
 
     Raises OSError where the file cannot be written, and ValueError for losses that are not finite.
 
@@ -69,29 +67,10 @@ def save_checkpoint(
         **{f"optimizer.{name}": array for name, array in optimizer.state_dict().items()},
     }
     path = os.fsdecode(path)
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    _remove_abandoned(path)
-    partial = f"{path}.{os.urandom(8).hex()}.partial"  # a name of its own: others may be saving to path
-    try:
-        with open(partial, "xb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.remove(partial)
-        raise
-
-
-def _remove_abandoned(path: str) -> None:
-    """Remove partial files for path that killed processes left: not written to for an hour."""
-    for partial in glob.glob(f"{glob.escape(path)}.*.partial"):
-        with contextlib.suppress(
-            OSError
-        ):  # another process removed it, or has it open where that forbids this
-            if time.time() - os.path.getmtime(partial) > 3600.0:
-                os.remove(partial)
+    with named_in_errors(path):
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    with whole_file(path) as file:
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 @np.errstate(all="ignore")  # a number too large for a float becomes inf, which is refused

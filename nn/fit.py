@@ -19,6 +19,7 @@ from . import checks
 from .checkpoint import load_checkpoint, save_checkpoint
 from .losses import Loss, squared_error
 from .matrix import MatrixMLP
+from .notebook import history_html, history_line, progress_bar
 from .optim import Optimizer
 from .predict import check_model, predict, share_of
 from .trainers import TRAINING_ENGINES, Engine, Run, Trainer
@@ -38,7 +39,7 @@ class Epoch(NamedTuple):
     seconds: float
 
 
-@dataclass
+@dataclass(repr=False)
 class History:
     """The course of a training run.
 
@@ -56,6 +57,12 @@ class History:
     seconds: float = 0.0
     engine: str = ""
     reason: str = ""
+
+    def __repr__(self) -> str:
+        return history_line(self)
+
+    def _repr_html_(self) -> str:
+        return history_html(self)
 
 
 class Training:
@@ -247,9 +254,9 @@ def fit(
     """Train model until `epochs` epochs are done: nn.Training run to its end; returns its history.
 
     The arguments are those of nn.Training, and so are the errors. log_every: print the loss every so many
-    epochs. progress: a bar on standard error, by default where that is a terminal. A checkpoint is saved at
-    the start, every log_every epochs (a tenth of all if not given) and at the end. Ctrl-C ends training with
-    the last whole epoch.
+    epochs. progress: a bar, by default in a notebook and where standard error is a terminal. A checkpoint is
+    saved at the start, every log_every epochs (a tenth of all if not given) and at the end. Ctrl-C ends
+    training with the last whole epoch.
 
     >>> X, Y = nn.data.xor()
     >>> model = nn.MLP(2, [4, 1], activation="tanh", rng=np.random.default_rng(0))
@@ -323,15 +330,7 @@ def _check_together(model: Any, X: np.ndarray, Y: np.ndarray, loss: Any, optimiz
 
 def _progress(done: int, epochs: int, wanted: bool | None) -> tuple[Any, Callable[..., None]]:
     """The progress bar or None, and the function that prints a line beside it."""
-    if wanted or (wanted is None and sys.stderr.isatty()):
-        try:
-            from tqdm import tqdm
-
-            return tqdm(initial=done, total=epochs, unit=" epochs"), tqdm.write
-        except ImportError:
-            if wanted:
-                print(
-                    "no progress bar: it comes with the extra `progress`: pip install tqdm",
-                    file=sys.stderr,
-                )
-    return None, print
+    if wanted is False:
+        return None, print
+    bar = progress_bar(wanted is True)
+    return (bar(initial=done, total=epochs, unit=" epochs"), bar.write) if bar else (None, print)

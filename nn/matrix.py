@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from . import checks
+from .notebook import model_html
 
 
 def _sigmoid(z: np.ndarray) -> np.ndarray:
@@ -103,6 +104,14 @@ class MatrixMLP:
         except KeyError as error:
             raise ValueError(f"{error.args[0]} is missing") from None
         return cls(weights, biases, activation=activation)
+
+    def __repr__(self) -> str:
+        widths = [self.w[0].data.shape[1], *(len(w.data) for w in self.w)]
+        bias = "" if self.b else ", without biases"
+        return f"<MatrixMLP {'-'.join(map(str, widths))}, {self.activation}{bias}>"
+
+    def _repr_html_(self) -> str:
+        return model_html(self)
 
     def __call__(self, X: Any) -> np.ndarray:
         """The predictions, of shape (examples, outputs)."""

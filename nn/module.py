@@ -11,6 +11,7 @@ import numpy as np
 from autograd import Value
 
 from . import checks
+from .notebook import model_html
 
 
 class Module:
@@ -69,6 +70,9 @@ class Module:
                 raise ValueError(f"two parameters have the name {name}")
             state[name] = np.array([p.data for p in array.flat]).reshape(array.shape)
         return state
+
+    def _repr_html_(self) -> str:
+        return model_html(self)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take the values that state_dict() of an equal module gave.

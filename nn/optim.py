@@ -20,6 +20,7 @@ from autograd.node import grad_of
 from autograd.tracing import modes
 
 from . import checks
+from .notebook import optimizer_html, optimizer_line
 
 
 def elementwise(update: Callable[..., Any]) -> Callable[..., Any]:
@@ -67,6 +68,12 @@ class Optimizer:
         self._state: list[tuple[Any, ...]] | None = [(0.0,) * len(self.slots) for _ in self.parameters]
         self._arrays: tuple[np.ndarray, ...] | None = None  # the state, if that is what was set last
         self._compiled: Any = None  # by fit, for its next call
+
+    def __repr__(self) -> str:
+        return optimizer_line(self)
+
+    def _repr_html_(self) -> str:
+        return optimizer_html(self)
 
     def update(self, data: Any, grad: Any, state: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
         """The parameter's next data and its next state."""

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import functools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from autograd.files import whole_file
+
+from .losses import Loss, squared_error
 from .predict import predict
 
 # Okabe and Ito's blue and vermillion: told apart by everyone, and in grey.
 CLASSES = ("#0072B2", "#D55E00")
 SHADES = ("#0072B2", "#FFFFFF", "#D55E00")
-STYLE: Any = {"font.size": 12, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "path"}
+STYLE: Any = {"font.size": 14, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "path"}
+# The metadata that a format has no date with, by suffix.
+DATES: dict[str, dict[str, Any]] = {".svg": {"Date": None}, ".png": {}, ".pdf": {"CreationDate": None}}
 
 
 def loss_figure(losses: Any, title: str = "") -> Any:
@@ -22,10 +29,9 @@ def loss_figure(losses: Any, title: str = "") -> Any:
     'log'
     """
     from matplotlib import rc_context
-    from matplotlib.figure import Figure
 
     with rc_context(STYLE):
-        figure = Figure(figsize=(8, 4.5), layout="constrained")
+        figure = _figure(figsize=(8, 4.5), layout="constrained")
         axes = figure.subplots()
         axes.plot(losses, color=CLASSES[0], linewidth=2)
         axes.set(xlabel="epoch", ylabel="mean loss", yscale="log", title=title)
@@ -34,22 +40,28 @@ def loss_figure(losses: Any, title: str = "") -> Any:
     return figure
 
 
-def save(figure: Any, path: Any) -> None:
-    """Write a figure as SVG; the same figure gives the same bytes, in every run.
+def save(figure: Any, path: str | Path) -> None:
+    """Write a figure as .svg, .png or .pdf; the same figure gives the same bytes, in every run.
+
+    Raises ValueError for another suffix, and OSError where the file cannot be written, which then is as it
+    was.
 
     >>> nn.plot.save(nn.plot.loss_figure([0.5, 0.1, 0.02]), "loss.svg")
     """
     from matplotlib import rc_context
 
-    with rc_context({"svg.hashsalt": "nn.plot"}):
-        figure.savefig(path, format="svg", metadata={"Date": None})
+    if (suffix := Path(path).suffix.lower()) not in DATES:
+        raise ValueError(f"a figure is saved as {', '.join(DATES)}, not as {str(path)!r}")
+    with rc_context({"svg.hashsalt": "nn.plot"}), whole_file(path) as file:
+        figure.savefig(file, format=suffix[1:], dpi=200, metadata=DATES[suffix])
 
 
-def result_figure(model: Any, X: Any, Y: Any, title: str = "", decision: float = 0.5) -> Any:
+def result_figure(model: Any, X: Any, Y: Any, title: str = "", loss: Loss = squared_error) -> Any:
     """Ground truth and predicted class side by side, over the model's output as a surface.
 
-    X has shape (examples, 2) and Y (examples, 1); returns the matplotlib Figure. Points on the
-    wrong side of the decision are ringed.
+    X has shape (examples, 2) and Y (examples, 1), of 0 or 1 (-1 or 1 for hinge); returns the matplotlib
+    Figure. The line is the loss's decision: where the output is 0.5 for squared_error, and 0 for
+    binary_cross_entropy and hinge. Points on its wrong side are ringed.
 
     >>> X, Y = nn.data.xor()
     >>> model = nn.MLP(2, [4, 1], activation="sigmoid")
@@ -57,23 +69,25 @@ def result_figure(model: Any, X: Any, Y: Any, title: str = "", decision: float =
     """
     from matplotlib import rc_context
     from matplotlib.colors import LinearSegmentedColormap
-    from matplotlib.figure import Figure
 
-    X, labels = np.asarray(X, dtype=float), np.asarray(Y).ravel() > decision
+    decision = getattr(loss, "decision", 0.5)
+    X, labels = np.asarray(X, dtype=float), np.asarray(Y).ravel() > 0.5
     predicted = predict(model, X).ravel() > decision
     low, high = X.min(axis=0), X.max(axis=0)
     margin = 0.08 * np.maximum(high - low, 1e-9)
     x1, x2 = (np.linspace(low[k] - margin[k], high[k] + margin[k], 81) for k in (0, 1))
     surface = predict(model, np.stack(np.meshgrid(x1, x2), axis=-1).reshape(-1, 2)).reshape(81, 81)
 
+    reach = max(0.75, float(np.quantile(np.abs(surface - decision), 0.9)))  # logits go far beyond 1
+
     with rc_context(STYLE):
-        figure = Figure(figsize=(10, 4.6), layout="constrained")
+        figure = _figure(figsize=(11, 5), layout="constrained")
         panels = figure.subplots(1, 2, sharex=True, sharey=True)
         shades = LinearSegmentedColormap.from_list("classes", SHADES)
         for axes, classes, name in zip(panels, (labels, predicted), ("ground truth", "predicted class")):
             image = axes.imshow(
                 surface, extent=(x1[0], x1[-1], x2[0], x2[-1]), origin="lower", interpolation="bilinear",
-                cmap=shades, vmin=decision - 0.75, vmax=decision + 0.75, alpha=0.45,
+                cmap=shades, vmin=decision - reach, vmax=decision + reach, alpha=0.45,
             )  # fmt: skip
             if surface.min() < decision < surface.max():
                 axes.contour(x1, x2, surface, levels=[decision], colors="#333333", linewidths=1.5)
@@ -93,7 +107,30 @@ def result_figure(model: Any, X: Any, Y: Any, title: str = "", decision: float =
         panels[0].set_ylabel("$x_2$")
         handles, names = panels[1].get_legend_handles_labels()
         bar = figure.colorbar(image, ax=panels, shrink=0.9, extend="both")
-        bar.set_label("output $p$")
+        bar.set_label(f"output $p$, line at {decision:g}")
         figure.legend(handles, names, loc="outside lower center", ncols=3, frameon=False)
         figure.suptitle(title)
     return figure
+
+
+def _figure(**settings: Any) -> Any:
+    """A Figure that notebooks show by themselves; matplotlib's own needs %matplotlib inline there."""
+    return _figure_class()(**settings)
+
+
+@functools.cache
+def _figure_class() -> Any:
+    from io import BytesIO
+
+    from matplotlib.figure import Figure
+
+    class ShownFigure(Figure):
+        def _repr_png_(self) -> bytes:
+            file = BytesIO()
+            self.savefig(file, format="png", dpi=144)
+            return file.getvalue()
+
+        def _repr_html_(self) -> None:  # else that of a figure for a web page stands before the picture
+            return None
+
+    return ShownFigure

@@ -19,7 +19,8 @@ import nn
 from autograd import Value, dot, draw, total
 from autograd.draw import Drawing, DrawingError, _rendered
 from autograd.graph import topological_order
-from autograd.ops import TABLE, maximum, minimum
+from autograd.notebook import preformatted
+from autograd.ops import TABLE, Primitive, maximum, minimum, no_gradient
 from nn.picture import example_graph
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -54,12 +55,12 @@ def no_renderer(monkeypatch, tmp_path):
 class Read:
     """What an SVG shows: nodes by name (texts, tooltip, fill), edges (ends, tooltip), titles of clusters.
 
-    `marks` are the texts at the heads of edges, `at` the corners of what each group draws.
+    `at` has the corners of what each group draws.
     """
 
     def __init__(self, drawing):
         self.root = ElementTree.fromstring(drawing.svg())
-        self.nodes, self.edges, self.clusters, self.marks, self.at = {}, Counter(), [], {}, {}
+        self.nodes, self.edges, self.clusters, self.at = {}, Counter(), [], {}
         for group in self.root.iter(f"{SVG}g"):
             name = group.findtext(f"{SVG}title")
             texts = tuple(t.text for t in group.iter(f"{SVG}text"))
@@ -71,11 +72,10 @@ class Read:
             if name and lines:
                 self.at[name] = (min(map(min, xs)), min(map(min, ys)), max(map(max, xs)), max(map(max, ys)))
             if group.get("class") == "node":
-                fill = next(e.get("fill") for e in group.iter() if e.get("fill"))
+                fill = next((e.get("fill") for e in group.iter() if e.get("fill")), "")
                 self.nodes[name] = (texts, tooltip, fill)
             elif group.get("class") == "edge":
                 self.edges[tuple(re.sub(r":\w+", "", name).split("->")), tooltip] += 1
-                self.marks |= {texts[0]: tooltip} if texts else {}
             elif group.get("class") == "cluster":
                 self.clusters += texts
 
@@ -107,7 +107,7 @@ def test_nodes_edges_and_derivatives(renderer):
     read = Read(draw(loss))
     shown = read.texts()
     assert {("x", "2", "30"), ("w", "−3", "−20"), ("loss", "25", "1")} <= set(shown)
-    assert shown[("×",)] == shown[("x + 1",)] == shown[("x²",)] == 1
+    assert shown[("×",)] == shown[("( ) + 1",)] == shown[("( )²",)] == 1
     assert read.tooltips() == {
         "∂mul/∂w = 2": 1,
         "∂mul/∂x = −3": 1,
@@ -130,24 +130,28 @@ def test_an_operand_used_twice_has_two_edges(renderer):
 def test_a_number_stands_in_its_place_in_the_circle(renderer):
     a = Value(0.5, "a")
     for v, shown in {
-        a - 1: "x − 1", 1 - a: "1 − x", a / 10: "x ÷ 10", 10 / a: "10 ÷ x", a + 3: "x + 3", a * 2: "2 × x",
-        a**2: "x²", 2**a: "2ˣ", a**-12: "x⁻¹²", a**0.5: "x^0.5", a - -1: "x − (−1)", 1e-7 * a: "1e−7 × x",
-        maximum(a, -3.0): "max(x, −3)", minimum(0.25, a): "min(0.25, x)",
+        a - 1: "( ) − 1", 1 - a: "1 − ( )", a / 10: "( ) ÷ 10", 10 / a: "10 ÷ ( )", a + 3: "( ) + 3",
+        a * 2: "2 × ( )", a**2: "( )²", 2**a: "2^( )", a**-12: "( )⁻¹²", a**0.5: "( )^0.5",
+        a - -1: "( ) − (−1)", 1e-7 * a: "1e−7 × ( )", -a: "−( )", abs(a): "|( )|",
+        maximum(a, -3.0): "max(( ), −3)", minimum(0.25, a): "min(0.25, ( ))",
     }.items():  # fmt: skip
         read = Read(draw(v))
         assert read.texts()[(shown,)] == 1, (shown, read.texts())
-        assert len(read.edges) == 2 and not read.marks
+        assert len(read.edges) == 2
 
 
-def test_the_operands_of_what_does_not_commute_are_marked(renderer):
-    a, b = Value(2.0, "a"), Value(3.0, "b")
-    for v, shown in (a - b, "x − y"), (b / a, "x ÷ y"), (b**a, "xʸ"):
-        read = Read(draw(v))
-        assert read.texts()[(shown,)] == 1
-        first, second = (f"∂{v.op}/∂{operand.label} = " for operand in (v.x, v.y))
-        assert read.marks["x"].startswith(first) and read.marks["y"].startswith(second)
-    assert Read(draw(a - a)).marks.keys() == {"x", "y"}
-    assert not Read(draw(a * b + maximum(a, b))).marks
+def test_the_order_of_operands_is_shown_by_the_entry_that_an_edge_ends_at(renderer):
+    a, b = Value(2.0, "y"), Value(3.0, "x")
+    for v, sign in (a - b, "−"), (b / a, "÷"), (b**a, "^"), (TABLE["less"](a, b), "<"), (a - a, "−"):
+        drawing = draw(v)
+        assert Read(drawing).texts()["①", "②", sign] == 1
+        entries = re.findall(r'-> \w+:(\w+):w \[.*tooltip="(?:∂\w+/∂(\w)|no gradient)', drawing.source)
+        second, first = v.y.label, v.x.label
+        known = v.op != "less"
+        assert sorted(entries) == [("first", first * known), ("second", second * known)]
+    assert ":w" not in draw(a * b + maximum(a, b)).source
+    angle = Primitive("angle", "angle(y, x)", math.atan2, np.arctan2, no_gradient, no_gradient)
+    assert Read(draw(angle(a, b))).texts()["①", "②", "angle(②, ①)"] == 1
 
 
 def test_operands_are_in_order_from_top_to_bottom(renderer):
@@ -188,7 +192,7 @@ def test_the_labs_network(renderer):
     shapes = {1: (4, 2), 2: (4, 4), 3: (1, 4)}
     weights = {f"w{k}[{i},{j}]" for k, shape in shapes.items() for i, j in np.ndindex(shape)}
     hidden = {f"h{k}[{i}]" for k in (1, 2) for i in range(4)}
-    assert boxes == weights | hidden | {"x1", "x2", "p", "y", "L", "label"}
+    assert boxes == weights | hidden | {"x1", "x2", "p", "y", "L", "label", "①"}
     weight = next(v.data for v in topological_order(loss) if v.label == "w2[0,3]")
     assert f"∂dot/∂h1[3] = {weight:.6g}".replace("-", "−") in read.tooltips()
 
@@ -197,8 +201,8 @@ def test_the_labs_network_fits_a_slide(renderer):
     loss, clusters = lab_graph()
     read = Read(draw(loss, clusters=clusters))
     width, height = (float(read.root.get(side).removesuffix("pt")) for side in ("width", "height"))
-    assert width < 1250 and 1.3 < width / height < 2
-    assert min(float(text.get("font-size")) for text in read.root.iter(f"{SVG}text")) >= 10
+    sizes = {float(text.get("font-size")) for text in read.root.iter(f"{SVG}text")}
+    assert width / max(sizes) < 120 and 1.3 < width / height < 2 and min(sizes) >= 14
     for k, neurons, inputs in (1, 4, 2), (2, 4, 4), (3, 1, 4):
         weights = [f"w{k}[{i},{j}]" for i, j in np.ndindex(neurons, inputs)]
         tops = [read.at[read.name(weight)][1] for weight in weights]
@@ -214,7 +218,7 @@ def test_what_enters_a_frame_bends_inside_it(renderer):
     def within(name, frame):
         left, top, right, bottom = read.at[name]
         # A curve may stay within what its control points exceed, a little.
-        return frame[0] < left + 2 and frame[1] < top + 2 and right - 2 < frame[2] and bottom - 2 < frame[3]
+        return frame[0] < left + 3 and frame[1] < top + 3 and right - 3 < frame[2] and bottom - 3 < frame[3]
 
     arrows = {ends for ends, _ in read.edges if read.nodes[ends[1]][0]}
     assert len(arrows) == 2 * 28 + 4 * 2 + 4 * 2 + 1 + 5  # dots, activations, p and the loss
@@ -302,8 +306,8 @@ def test_colours_show_sign_and_size(renderer):
     assert 100 < rgb("little")[2] < 255
     assert read.fill("zero") in ("white", "#ffffff")
     [strip] = [group for group in read.root.iter(f"{SVG}g") if group.findtext(f"{SVG}title") == "scale"]
-    title, ends = (text.text.replace("\xa0", " ") for text in strip.iter(f"{SVG}text"))
-    assert (title, ends.split()) == ("gradient", ["−3", "0", "+3"])
+    assert not list(strip.iter(f"{SVG}text"))  # none across the borders of its colours
+    assert read.texts()["−3", "0", "+3", "gradient, log scale"] == 1
     fills = [e.get("fill") for e in strip.iter() if e.get("fill", "none") != "none"]
     assert {read.fill("down"), read.fill("up")} < set(fills)
     assert fills.index(read.fill("down")) < fills.index(read.fill("up"))
@@ -327,7 +331,12 @@ def test_every_primitive_is_drawn(renderer):
         operands = (x, y) if row.dy else (x,)
         out = vectors[name]() if name in vectors else row(*operands)
         read = Read(draw(out))
-        assert read.texts()[("xʸ" if name == "pow" else row.symbol,)] == 1
+        sign: tuple[str, ...] = (re.sub(r"\bx\b", "( )", row.symbol),)
+        if re.search(r"\by\b|\^y", row.symbol):
+            infix = re.fullmatch(r"x ?(\S+?) ?y", row.symbol)
+            marked = re.sub(r"\by\b", "②", re.sub(r"\bx\b", "①", row.symbol))
+            sign = ("①", "②", infix[1] if infix else marked)
+        assert read.texts()[sign] == 1, (name, read.texts())
         assert {("x", f"{x.data:g}", "0")} <= set(read.texts())
 
 
@@ -335,9 +344,11 @@ def test_a_large_graph_is_refused_unless_forced():
     x = Value(1.0)
     for _ in range(500):
         x = -x
-    with pytest.raises(DrawingError, match=r"501 nodes .* one neuron, or force it with max_nodes=None"):
+    with pytest.raises(
+        DrawingError, match=r"501 nodes .* one neuron, its end .* or force it with max_nodes=None"
+    ):
         draw(x)
-    assert x._repr_svg_() is None
+    assert "501 nodes" in x._repr_html_() and "<svg" not in x._repr_html_()
     assert repr(draw(x, max_nodes=None)) == "<Drawing of 501 nodes>"
     assert draw(x.x).source
 
@@ -365,7 +376,7 @@ def test_a_layout_that_takes_too_long_is_refused(renderer, slow, monkeypatch):
     monkeypatch.setitem(_rendered.__globals__, "_SECONDS", 0.3)
     with pytest.raises(DrawingError, match=r"takes Graphviz more than 0\.3 seconds: draw a smaller one"):
         draw(slow).svg()
-    assert draw(slow)._repr_svg_() is slow._repr_svg_() is None
+    assert "draw a smaller one" in draw(slow)._repr_html_()
     monkeypatch.undo()
     assert Read(draw(Value(2.0, "next"))).texts()["next", "2", "0"] == 1
 
@@ -403,6 +414,31 @@ def test_no_dot_is_left_running(end, monkeypatch, tmp_path):
             assert time.monotonic() - started < 10
         said = process.stderr.read()
     assert {"time-out": "more than 0.3 seconds", "SIGINT": "KeyboardInterrupt"}.get(end, "") in said
+
+
+def test_every_node_tells_its_numbers(renderer):
+    layer = nn.Layer(2, 3, activation="tanh", rng=np.random.default_rng(0))
+    a, b = Value(2.0, "a"), Value(3.0, "b")
+    out = total(layer([0.5, -1.0])) / (a - b)
+    out.backward()
+    for name, (_, tooltip, _) in Read(draw(out)).nodes.items():
+        if name.startswith("n"):  # it is none of the legend
+            assert tooltip == "[0.5, −1]" or re.search("= .*, gradient ", tooltip), tooltip
+
+
+def test_a_graph_cut_at_a_depth(renderer):
+    a, b = Value(2.0, "a"), Value(3.0, "b")
+    product = a * b
+    out = product.exp() + (product + a).tanh() + product
+    out.backward()
+    assert draw(out, max_depth=9).source == draw(out).source
+    read = Read(draw(out, max_depth=1, legend=False))  # a sum, its two operands and the output's box
+    assert set(read.texts()) == {("+",), ("404", "1"), ("6", "404"), ("410", "1")}
+    drawn = {text for texts in Read(draw(out, max_depth=2)).texts() for text in texts}
+    assert {"a", "b", "×", "label"} <= drawn and "exp" not in drawn
+    for bad in 0, -1, 1.5, "2":
+        with pytest.raises(ValueError, match="max_depth is a whole number of at least 1, or None, not "):
+            draw(out, max_depth=bad)
 
 
 def test_only_a_value_can_be_drawn():
@@ -461,8 +497,9 @@ def test_without_a_renderer(no_renderer, tmp_path):
         ):
             assert words in str(error.value)
     assert (tmp_path / "old.svg").read_text() == "old"
-    assert drawing._repr_svg_() is None
-    assert x._repr_svg_() is None
+    assert "apt install" in drawing._repr_html_() and "<svg" not in drawing._repr_html_()
+    for word in "data=2.718", "apt install":  # the number all the same
+        assert word in x.exp()._repr_html_()
     drawing.save(tmp_path / "a.dot")
 
 
@@ -482,7 +519,10 @@ def test_what_the_systems_dot_says_is_in_the_error(monkeypatch, tmp_path):
 
 def test_in_a_notebook(renderer):
     x = Value(1.0, "x").exp()
-    assert x._repr_svg_() == draw(x)._repr_svg_() == draw(x).svg()
+    shown = x._repr_html_()
+    assert shown.startswith(f"{preformatted(repr(x))}<svg") and shown.endswith(draw(x)._repr_html_())
+    assert 'style="max-width:100%;height:auto"' in draw(x)._repr_html_() and "<svg" in draw(x).svg()
+    assert x.x._repr_html_() == preformatted(repr(x.x))
     assert repr(draw(x)) == "<Drawing of 2 nodes>"
     assert isinstance(draw(x), Drawing)
 

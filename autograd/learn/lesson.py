@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from ..draw import DrawingError, checked_clusters, classed_drawing
+from ..files import whole_file
 from ..graph import topological_order
 from ..ops import TABLE
 from ..program import Place, matrices
@@ -85,7 +86,9 @@ class Lesson:
 
     def save(self, path: str | Path) -> None:
         """Write the page; it opens by a double click."""
-        Path(path).write_text(self.html(), encoding="utf-8")
+        page = self.html().encode()
+        with whole_file(path) as file:
+            file.write(page)
 
     def _repr_html_(self) -> str:
         page = html.escape(self.html())
@@ -152,7 +155,7 @@ def _cleaned(svg: str) -> str:
     """The drawing without a file's head, and without fonts and titles, which the page has itself."""
     svg = re.sub(r"<!--.*?-->\s*|<title>.*?</title>\s*", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(r' (font-family|text-anchor|font-size)="[^"]*"', "", svg)
-    return re.sub(r'<svg width="[^"]*" height="[^"]*"', "<svg", svg, count=1)
+    return re.sub(r"<svg .*?(?=viewBox)", "<svg ", svg, count=1, flags=re.DOTALL)
 
 
 class _Page:

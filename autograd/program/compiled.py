@@ -41,6 +41,7 @@ from numpy.typing import ArrayLike
 from .. import tracing, value
 from ..graph import collector_off, dependents, topological_order
 from ..locks import new_lock
+from ..notebook import preformatted
 from ..value import Array, Traced, Value, number
 from .array_api import Source
 from .matrices import Matrices
@@ -300,7 +301,21 @@ class Program(Generic[P, Result]):
         return self._variant(kind, *self._checked(arrays, {}))
 
     def __repr__(self) -> str:
-        return f"<Program of {getattr(self._f, '__qualname__', self._f)}>"
+        name = getattr(self._f, "__qualname__", self._f)
+        if not self._memory.recordings:
+            return f"<Program of {name}, engine {self._engine}: call it with data to record it>"
+        latest = self._latest()
+        rows = [f"{argument} {_row_shape(a)}" for argument, a in zip(latest.scalars.names, self._sample())]
+        leaves = sum(array.size for array in latest.leaves)
+        engine = "native" if latest.native else "numpy"
+        return f"<Program of {name}: {', '.join([*rows, f'{leaves:,} live leaves', f'engine {engine}'])}>"
+
+    def _sample(self) -> list[np.ndarray]:
+        return self._memory.samples[self._latest_key()]
+
+    def _repr_html_(self) -> str:
+        shown = preformatted(repr(self))
+        return shown + preformatted(self.source) if self._memory.recordings else shown
 
     def __reduce__(self) -> Any:
         # The name that the decorator replaced leads to this Program; any other f goes along.
@@ -546,6 +561,10 @@ def _place(name: str, *index: Any) -> str:
         f"{what} {', '.join(map(str, i))}" for what, i in (("row", index[:1]), ("column", index[1:])) if i
     ]
     return ", ".join([name, *parts])
+
+
+def _row_shape(array: np.ndarray) -> str:
+    return f"({', '.join(['N', *map(str, array.shape[1:])])}{',' * (array.ndim == 1)})"
 
 
 def _shapes(arrays: Sequence[np.ndarray]) -> str:

@@ -107,4 +107,4 @@ def test_a_program_says_what_it_is_before_and_after_it_has_data():
 def test_optimizers_show_their_settings():
     model = nn.MLP(2, [3, 1])
     said = repr(nn.Adam(model.parameters(), lr=0.01))
-    assert said == "Adam(13 parameters, lr=0.01, steps=0, betas=(0.9, 0.999), eps=1e-08)"
+    assert said == "Adam(13 parameters, lr=0.01, steps=0, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.0)"

@@ -44,8 +44,8 @@ class History:
     """The course of a training run.
 
     loss: the mean loss of each epoch, as it was before that epoch's updates; accuracy: at the end, None for a
-    loss that decides between no classes; seconds: of training, before a break and after; engine: the one that
-    trained, "" if none did; reason: why it was not a faster one.
+    loss that decides between no classes; seconds: of training, before a break and after; engine: the engine
+    that trained, "" if none did; reason: why no faster engine trained.
 
     >>> history = nn.History([0.5, 0.25], accuracy=1.0, engine="numpy")
     >>> min(history.loss)
@@ -144,7 +144,7 @@ class Training:
         self._run = Run(X, Y, self.losses, size, self._rng, draws, self.epochs)
         self._trainer: Trainer | None = None
         self._accuracy: float | None = None
-        self._save()  # a file that cannot be written is an error before there is anything to lose
+        self._save()  # if the file cannot be written, raise before training has results to lose
 
     def __len__(self) -> int:
         """How many Epochs a loop gets from the start."""
@@ -329,7 +329,7 @@ def _check_together(model: Any, X: np.ndarray, Y: np.ndarray, loss: Any, optimiz
 
 
 def _progress(done: int, epochs: int, wanted: bool | None) -> tuple[Any, Callable[..., None]]:
-    """The progress bar or None, and the function that prints a line beside it."""
+    """The progress bar or None, and the function that prints a line above the bar."""
     if wanted is False:
         return None, print
     bar = progress_bar(wanted is True)

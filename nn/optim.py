@@ -66,8 +66,8 @@ class Optimizer:
         self.lr = self._initial_lr = checks.positive("lr", lr)
         self.steps = 0
         self._state: list[tuple[Any, ...]] | None = [(0.0,) * len(self.slots) for _ in self.parameters]
-        self._arrays: tuple[np.ndarray, ...] | None = None  # the state, if that is what was set last
-        self._compiled: Any = None  # by fit, for its next call
+        self._arrays: tuple[np.ndarray, ...] | None = None  # the state as arrays; None if the list is newer
+        self._compiled: Any = None  # kept by Training, for the next training
 
     def __repr__(self) -> str:
         return optimizer_line(self)
@@ -161,7 +161,7 @@ class Optimizer:
         self.state_arrays = tuple(np.array(checked[name]) for name in self.slots)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_compiled": None}  # programs stay with the optimizer that they are of
+        return {**self.__dict__, "_compiled": None}  # programs stay with the original
 
 
 class SGD(Optimizer):

@@ -22,7 +22,7 @@ from .value import Constant, Value, dot, total
 
 
 def derive(output: Value, wrt: Iterable[Value]) -> list[Value]:
-    """∂output/∂v for each v of wrt, leaves or not, as Values computed from those of output's graph.
+    """∂output/∂v for each v of wrt, leaf or not, as Values computed from the Values of output's graph.
 
     The derivative is Value(0.0) where output does not depend on v. Raises TypeError for an argument that is
     no Value, ArithmeticError where a derivative is not finite, and ValueError if a leaf's data, on which

@@ -59,9 +59,9 @@ def matrix_anomaly(said: str) -> MatrixError:
 def refusal(v: Node, use: str, compiling: bool) -> TypeError:
     """The error for reading a Value in code that is compiled or, if not `compiling`, differentiated."""
     why = (
-        "compile records a function once, for all examples, and what follows from this would be baked in"
+        "compile records a function once, for all examples, and the result of this would be baked in"
         if compiling
-        else "in a function that is differentiated, what follows from this number has no derivative"
+        else "in a function that is differentiated, numbers computed from this one have no derivative"
     )
     return TypeError(f"this {use} {_shown(v)}{_user_line()}: {why}. Instead, {_ADVICE[use]}")
 
@@ -69,9 +69,9 @@ def refusal(v: Node, use: str, compiling: bool) -> TypeError:
 def no_number(v: Node) -> TypeError:
     """The error for code that needs a float and gets a Value."""
     return TypeError(
-        f"a Value is no float, and this needs one of {_shown(v)}{_user_line()}: what follows from that number"
-        " would have no derivative. Use np.sin(x) or x.sin() for math.sin(x), and dtype object for arrays of"
-        " Values; x.data is the number where that alone is wanted"
+        f"a Value is no float, and this takes {_shown(v)} for one{_user_line()}: a float has no derivative."
+        " Use np.sin(x) or x.sin() for math.sin(x), and dtype object for arrays of Values; x.data is the"
+        " number, where no derivative is wanted"
     )
 
 

@@ -302,7 +302,9 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     if not all(isinstance(c, bool | Condition) for c in given.ravel().tolist()) or not given.ndim:
         raise TypeError(f"where takes a condition, such as x > 0, not {condition!r:.80}")
     if callable(a) or callable(b):
-        raise TypeError("a branch that is a function goes with one condition, and not with an array of them")
+        raise TypeError(
+            "a branch that is a function goes with one condition, not with an array of conditions"
+        )
     if given.dtype == bool:
         return np.where(given, _as_array(a), _as_array(b))
     return _viewed(np.frompyfunc(where, 3, 1)(given, _as_array(a), _as_array(b)))

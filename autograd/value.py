@@ -67,7 +67,7 @@ Comparison: TypeAlias = Method["Value | Number", bool]
 Equality: TypeAlias = Method[object, bool]
 
 
-_subclasses: list[str] = []  # those of users: if there are none, a result's class needs no search
+_subclasses: list[str] = []  # users' classes: if there are none, a result's class needs no search
 
 
 def _unary_method(row: Primitive, doc: str = "") -> Callable[[Value], Value]:
@@ -115,7 +115,7 @@ def _not_equal(self: Value, other: Any) -> Any:
 
 
 class Value(Node):
-    """A scalar that remembers how it was computed. `backward()` finds the gradient of what was computed.
+    """A scalar that remembers how it was computed. `backward()` finds its derivative by every leaf.
 
     >>> w, x = Value(-3.0, "w"), Value(2.0, "x")
     >>> loss = (w * x - 1.0) ** 2

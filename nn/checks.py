@@ -68,7 +68,7 @@ def numbers(name: str, x: Any) -> np.ndarray:
         array = np.asarray(x)
     except ValueError:
         raise ValueError(f"{name} is not an array: its rows differ in length") from None
-    if array.dtype.name == "bfloat16":  # as JAX's arrays have
+    if array.dtype.name == "bfloat16":  # a type of JAX's
         array = array.astype(float)
     if array.dtype == object:
         for place, item in np.ndenumerate(array):
@@ -100,7 +100,7 @@ def examples(X: Any, Y: Any) -> tuple[np.ndarray, np.ndarray]:
     X, Y = numbers("X", X), numbers("Y", Y)
     shapes = f"X has shape {X.shape} and Y {Y.shape}"
     if X.ndim != 2 or Y.ndim not in (1, 2) or len(X) != len(Y):
-        raise ValueError(f"{shapes}: they need a row for each example, and as many of them{column('X', X)}")
+        raise ValueError(f"{shapes}: they need a row for each example, and equally many rows{column('X', X)}")
     if len(X) == 0:
         raise ValueError(f"{shapes}: there is no example")
     return X, Y.reshape(len(Y), -1)

@@ -90,7 +90,7 @@ class Training:
     engine: "scalar" records model and loss anew for each example, "numpy" and "native" compile them
     once, as autograd.compile does, and train arrays; "auto" takes the fastest of those that work here, and
     machine code only where the epochs take NumPy longer than making it. A MatrixMLP has an engine of its own.
-    The optimizer keeps what was compiled for the next training of the same model and loss.
+    The optimizer keeps the compiled program for the next training of the same model and loss.
     Compiled training is compared with model, loss and update at the start, now and then, before a save and at
     the end. If they differ, training goes back to the last state where they agreed, but not behind the last
     turn of the loop: "auto" goes on from there with "scalar", and says so in a line on standard error; the
@@ -213,7 +213,7 @@ class Training:
             self.seconds += time.perf_counter() - start
 
     def _stop(self) -> None:
-        """Verify and save what was trained so far, as at the end."""
+        """Verify and save the training so far, as at its end."""
         if self._trainer:
             self._trainer.stepper.write_back()
             self._trainer.verify()

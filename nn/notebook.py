@@ -32,7 +32,7 @@ def model_html(model: Any) -> str:
     count = sum(np.size(p.data) for p in model.parameters())
     rows = []
     for name, found in model.named_parameters():
-        array = found if isinstance(found, np.ndarray) else found.data  # of a MatrixMLP's Parameter
+        array = found if isinstance(found, np.ndarray) else found.data  # a MatrixMLP has Parameters
         rows.append((name, _shape_text(array.shape), f"{array.size:,}"))
     head = paragraph(f"{type(model).__name__}: {count:,} parameter{'s' * (count != 1)}")
     return head + table(("parameter", "shape", "numbers"), rows)

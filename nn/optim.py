@@ -92,7 +92,7 @@ class Optimizer:
             grad = np.array([p._grad for p in parameters])
         except AttributeError:  # some never had one
             grad = np.array(list(map(grad_of, parameters)))
-        with np.errstate(all="ignore"):  # the next loss shows what overflows, as with floats
+        with np.errstate(all="ignore"):  # the next loss shows an overflow, as with floats
             moved, self.state_arrays = self.update(data, grad, self.state_arrays)
         for p, number in zip(parameters, moved.tolist()):
             p._data = number

@@ -47,7 +47,9 @@ def predict(model: Any, X: Any) -> np.ndarray:
     except ArithmeticError as error:
         raise type(error)(f"{checks.unknown(X=X)}{error}") from error
     if len(widths := set(map(len, rows))) > 1:
-        raise ValueError(f"the model gives {' or '.join(map(str, sorted(widths)))} outputs, by the row")
+        raise ValueError(
+            f"the model gives {' or '.join(map(str, sorted(widths)))} outputs, depending on the row"
+        )
     return np.array(rows)
 
 

@@ -102,7 +102,7 @@ def _explained(
 def _definitions(
     quantities: Quantities, shown: list[Value], rows: list[Row]
 ) -> Iterator[tuple[str, Formula]]:
-    """How the quantities with a row are computed, and those called v1, v2, ... that appear."""
+    """The definitions of the quantities with a row, and of v1, v2, ... if they appear in the text."""
     few = len(shown) <= MOST_DEFINITIONS
     wanted = {v for v in shown if v.row and (few or v in quantities.numbered)}
     found = {v: quantities.definition(v) for v in wanted}

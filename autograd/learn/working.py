@@ -66,7 +66,7 @@ class Working:
         self.symbols = {v: symbols[self.same.get(v, v)] for v in symbols}
         self.rules = {v: self._rules(v) for v in self.pieces}
         self.steps: list[Step] = []
-        self.in_pieces: Formula | None = None  # the derivative by those of pieces, if paths are many
+        self.in_pieces: Formula | None = None  # in the derivatives of pieces, if there are many paths
 
     def _names(self) -> dict[Value, str]:
         """Different names for x, the pieces, and the Values from elsewhere that have a label."""

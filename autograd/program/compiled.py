@@ -53,7 +53,7 @@ Engine = Literal["auto", "numpy", "native"]
 Reduction = Literal["mean", "sum"]
 P = ParamSpec("P")
 Q = ParamSpec("Q")
-Result = TypeVar("Result", covariant=True)  # what f returns
+Result = TypeVar("Result", covariant=True)  # of f
 
 
 class Decorator(Protocol):
@@ -258,7 +258,7 @@ class Program(Generic[P, Result]):
 
     @property
     def matrices(self) -> Matrices:
-        """The arrays of `source`: where a Value is in them, and what each entry is computed from."""
+        """The arrays of `source`: the place of a Value in them, and how each entry is computed."""
         return Matrices(self._latest().names)
 
     def recorded(self, *arrays: Any, **named: Any) -> Recorded:
@@ -353,7 +353,7 @@ class Program(Generic[P, Result]):
         if not arrays and _takes_arguments(self._call):
             shapes = [()]
         if not all(shapes) or len({shape[0] for shape in shapes}) > 1 or (shapes and not shapes[0][0]):
-            raise ValueError(f"{_shapes(arrays)}: they need a row for each example, and as many of them")
+            raise ValueError(f"{_shapes(arrays)}: they need a row for each example, and equally many rows")
         return arrays, (*[shape[1:] for shape in shapes], *named)
 
     def _named(self, key: Any, n: int) -> tuple[Callable[..., Any], list[str]]:
@@ -530,7 +530,7 @@ def _array(name: str, given: Any) -> np.ndarray:
     """An argument of a call as floats; TypeError, with row and column, if an element is no real number."""
     if any(map(np.ma.is_masked, given if isinstance(given, list | tuple) else [given])):
         raise TypeError(
-            f"{name} has masked elements: a program takes whole rows, so leave out those or fill them"
+            f"{name} has masked elements: a program takes whole rows, so leave such rows out or fill them"
         )
     try:
         array = np.asarray(given)
@@ -571,7 +571,7 @@ def _shapes(arrays: Sequence[np.ndarray]) -> str:
     return f"arrays of shapes {', '.join(str(array.shape) for array in arrays)}" if arrays else "no arrays"
 
 
-@np.errstate(over="raise", divide="raise", invalid="raise")  # as a decorator it takes a third of the time
+@np.errstate(over="raise", divide="raise", invalid="raise")  # a with statement takes three times as long
 def _raising(
     variant: Variant, data: Sequence[np.ndarray], fast: bool, arrays: Sequence[np.ndarray]
 ) -> Sequence[Any]:

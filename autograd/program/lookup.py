@@ -18,7 +18,7 @@ from .. import ops
 from ..graph import topological_order
 from ..value import Constant, Value, applied, dot
 
-MOST_VALUES = 1000  # of an index
+MOST_VALUES = 1000  # values of one index
 MOST_TOGETHER = 100  # combinations of several indices that are tried
 
 Spot = tuple[int, tuple[int, ...]]  # the place of an index in the inputs: an argument, and where in its row
@@ -222,6 +222,6 @@ def _made_of(row: Any, x: Any, y: Any) -> Any:
 
 
 _OTHERWISE = (
-    "this function takes other ways for other values of an index, or two indices together choose an element:"
+    "this function changes its graph with the value of an index, or two indices together choose an element:"
     " compile takes table[i] and table[i][3] for an index i among the data, of numbers or of Values"
 )

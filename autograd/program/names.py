@@ -123,7 +123,7 @@ def name(planned: Plan) -> Names:
     names.title = names.unique(title.format(scalars.title))
     names.arguments = [names.unique(argument) for argument in scalars.names]
     of = names.of
-    errors: list[Array] = []  # of predictions
+    errors: list[Array] = []  # p − y
     activations: dict[str, Any] = {}  # the function of each activation, by its name, h1
     parts: set[Array] = set()  # w x, of w x + b
     layers: dict[Array, str] = {}  # "1" for arrays affine in a leaf array w1, and for those that follow

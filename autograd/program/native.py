@@ -77,7 +77,7 @@ class Kernel:
         return functools.partial(_with_stack, self._stack, function)
 
     def evaluate(self, columns: np.ndarray, n: int, state: np.ndarray) -> np.ndarray:
-        """The outputs for the first n rows of what pack() made, and the state's numbers.
+        """The outputs for the first n rows of `columns`, made by pack(), and for the state's numbers.
 
         The shape is (outputs,), or (outputs, n) if any output differs from row to row.
         """
@@ -288,7 +288,7 @@ class _Code:
         kinds = [POINTER if argument in pointers else INT64 for argument in arguments.split()]
         function = ir.Function(self.module, ir.FunctionType(result, kinds), name)
         if name == "evaluate":
-            function.attributes.add("noinline")  # it is compiled once
+            function.attributes.add("noinline")  # so that it is compiled once
             for argument in function.args:
                 if argument.type == POINTER:
                     argument.add_attribute("noalias")

@@ -192,7 +192,7 @@ def _compare(inputs: Any, outputs: list[Any], other_inputs: Any, other_outputs: 
                 continue
         raise TypeError(
             "compile records a function for all examples, and for two of them this one gave two programs,"
-            f" with {_described(v)} in one and {_described(w)} in the other: it depends on what is in no"
+            f" with {_described(v)} in one and {_described(w)} in the other: it depends on something in no"
             " graph, such as a look-up by number or a count of its calls"
         )
 

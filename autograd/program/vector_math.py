@@ -153,7 +153,7 @@ def log(x: _Vector) -> _Vector:
     k = bits.apply(x.builder.sub, SQRT_HALF).apply(x.builder.ashr, 52)
     f = bits.apply(x.builder.sub, k.apply(x.builder.shl, 52)).to(DOUBLE) - 1.0
     finite = _log_of_parts(k.to(DOUBLE, "sitofp") - _where(low, 54.0, 0.0), f)
-    positive = _where(x < math.inf, finite, x)  # or else ∞, or NaN
+    positive = _where(x < math.inf, finite, x)  # x itself if that is ∞ or NaN
     return _where(x <= 0.0, _where(x < 0.0, math.nan, -math.inf), positive)
 
 

@@ -72,7 +72,7 @@ def exp2(x: Any) -> Any:
 
 @_of_values(np.sinc)
 def sinc(x: Any) -> Any:
-    """sin(πx) / (πx), and 1 at 0. Up to |x| = 1/2 it is a power series, whose derivatives lose no digits.
+    """sin(πx) / (πx), and 1 at 0; for |x| ≤ 1/2 by a power series, whose derivatives lose no digits.
 
     >>> sinc(Value(0.0)).data, round(grad(sinc)(1.0), 6)
     (1.0, -1.0)

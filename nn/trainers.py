@@ -86,7 +86,7 @@ class Compiled:
         return bool(same) and self.shapes == _row_shapes(run)
 
     def differs(self, verifier: Verifier) -> bool:
-        """Whether the next row's loss is another with Values or, more and more seldom, its gradient."""
+        """Whether the next row's loss or, in ever fewer calls, its gradient differs with Values."""
         self.rows_seen += 1
         is_power = self.rows_seen & (self.rows_seen - 1) == 0
         return verifier.differs_in_row(self.rows_seen % len(verifier.X), whole=is_power)

@@ -129,7 +129,11 @@ def _several(e: Explanation, row: Row) -> str:
     n = len(row.ways)
     if e.example is not None and row.output == e.output:
         return "Each row of the data adds its part."
-    return f"{row.quantity} is used in {n} places: the products along each are added." if n > 1 else ""
+    return (
+        f"{row.quantity} is used in {n} places: the derivatives that come back through each are added."
+        if n > 1
+        else ""
+    )
 
 
 def _block(left: str, lines: Iterable[Formula | str], writer: Text, indent: str = "") -> list[str]:

@@ -391,7 +391,7 @@ class Source:
         if row is ops.detach:
             return texts[0]
         if row is ops.where:
-            if not any(isinstance(x, View) for x in array.operands[1:]):  # one of them has to be an array
+            if not any(isinstance(x, View) for x in array.operands[1:]):  # a branch has to be an array
                 texts[1] = self._number(texts[1][0]), ATOM
             return f"xp.where({', '.join(text for text, _ in texts)})", ATOM
         if row in OPERATORS:

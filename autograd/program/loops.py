@@ -379,7 +379,7 @@ class _Roll:
         if len(terms) < FEWEST_STEPS:
             return [terms]
         in_series = [isinstance(x, View) and bool(self._series[x.array]) for x in terms[0]]
-        # Indices first: slices with a step that is positive are simpler.
+        # Indices first: slices with a positive step are simpler.
         order = sorted(range(len(terms[0])), key=lambda i: in_series[i])
         places = {term: [self._place(term[i]) for i in order] for term in terms}
         runs: list[list[tuple[Any, ...]]] = []
@@ -399,7 +399,7 @@ class _Roll:
     def _stacked_term(
         self, array: Array, terms: Sequence[tuple[Any, ...]], before: list[Any]
     ) -> tuple[Any, ...]:
-        """One term that is the sum of these, along a new axis."""
+        """One term that sums these terms along a new axis."""
         axes = [axis for x in terms[0] if isinstance(x, View) for axis in x.axes]
         axis, factors = max([len(array.shape) - 1, *axes]) + 1, []
         for factor in zip(*terms):

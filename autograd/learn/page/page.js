@@ -206,7 +206,7 @@ const WORDS = {
     seed: (l) => `Backward begins: the derivative of ${l} with respect to itself is 1.`,
     backRoot: (n, l) => `Backward: ${n} is used in ${l} itself, so its derivative is the local derivative.`,
     back1: (n, u) => `Backward: ${n} is used in ${u}. Multiply the derivative that has arrived there by the local derivative.`,
-    backMany: (n, k) => `Backward: ${n} is used in ${k} places. The products along each are added.`,
+    backMany: (n, k) => `Backward: ${n} is used in ${k} places. The derivatives that come back through each are added.`,
     line: (back, a, k) => `${back ? "Backward" : "Forward"}: this line computes ${k > 1 ? `all entries of ${a}, ${k} at once` : a}.`,
     oneEntry: "One of its entries:", kinds: ["number", "vector", "matrix", "array"],
     isEntry: (kind, a) => (kind ? `In the program, an entry of a ${WORDS.en.kinds[Math.min(kind, 3)]}: ${a}` : `In the program: ${a}`),

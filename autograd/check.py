@@ -1,4 +1,4 @@
-"""check_gradients: derivatives against differences, to within the error of the differences."""
+"""check_gradients: compares derivatives with differences, to within the error of the differences."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .program.compiled import argument_names
 from .transforms import ArgNums, TracedCall, formed, jacobian, numbers_in, paths, places_of, table_of
 from .value import Value
 
-FEWEST_STEPS, MOST_STEPS, RATIO = 10, 26, 4.0  # the fewest and most steps of a ladder, and each to the next
+FEWEST_STEPS, MOST_STEPS, RATIO = 10, 26, 4.0  # a ladder's fewest and most steps, and their ratio
 SAFETY = 32.0  # errors of 10,000 derivatives of random programs were up to 13 times their estimate
 EPSILON, TINY = 2.0**-52, 2.0**-1022
 UNITS = 64.0  # rounding errors that the difference of two programs may have
-SHOWN = 20  # rows of the table
+SHOWN = 20  # rows of the table in the message
 
 
 def check_gradients(
@@ -30,17 +30,18 @@ def check_gradients(
     f, args and argnums are as for jacobian; argnums are by default all args. Derivatives up to `order` are
     compared, each with differences of the derivatives one order lower.
 
-    An element x moves by two ladders of steps, from 1/16 and from about |x| / 16 down, each step a quarter of
-    the one before: ten steps, and more until rounding hides all else. Richardson's extrapolation estimates
-    the limit for step 0; the estimate with the smallest error counts, unless finer steps contradict it. The
-    error is the change by the last extrapolation (Ridders, Advances in Engineering Software 4, 1982), plus
-    the rounding errors of f and of the derivative. The bound is 32 times the error. As a rule, this finds
-    a derivative that is off by a relative 1e-9, and sees features of f that are 1e-5 wide.
+    Each element x is moved by two ladders of steps, one from 1/16 down and one from about |x| / 16; a step is
+    a quarter of the one before. A ladder ends after ten steps or more, when rounding hides all else.
+    Richardson's extrapolation estimates the limit for step 0; the estimate with the smallest error counts,
+    unless finer steps contradict it. The error is the change by the last extrapolation (Ridders, Advances in
+    Engineering Software 4, 1982), plus the rounding errors of f and of the derivative. The bound is 32 times
+    the error. As a rule, the check finds a derivative that is off by a relative 1e-9, and sees features of f
+    that are 1e-5 wide.
 
     The message is a table of the derivatives that are off by more than their bound, and of the places without
     a derivative: kinks, where the slopes on both sides differ by more than their bounds; jumps, where the
     differences do not settle, as their bound exceeds f's rounding and its usual slope; ends of f's domain.
-    Raises ArithmeticError where f or a derivative is not finite at args, and ValueError where args are not.
+    Raises ArithmeticError where f or a derivative is not finite at args, ValueError where an argument is not.
 
     >>> check_gradients(lambda x, y: x * y**2, 3.0, 2.0, order=2)  # silent, because the derivatives are right
     >>> try:
@@ -59,14 +60,14 @@ def check_gradients(
             raise ValueError(f"{element} is {x}: differences are taken at finite numbers")
 
     def moved(numbers: list[float]) -> list[Any]:
-        """args, with these numbers for those that are differentiated by."""
+        """args, with these numbers in the arguments that f is differentiated by."""
         new = list(args)
         for i, argument in zip(places, formed(table_of([numbers]), 0.0, call.arguments)):
             new[i] = argument
         return new
 
     def at(function: Callable[..., Any], numbers: list[float]) -> np.ndarray:
-        """The function's outputs, and their roundings: (2, outputs)."""
+        """The function's outputs, and bounds of their rounding errors: shape (2, outputs)."""
         with TracedCall(function, places, moved(numbers), {}) as call:
             outputs = call.outputs
             graph = topological_order(*(x for x in outputs if isinstance(x, Value)))
@@ -131,7 +132,7 @@ def rounding_errors(order: Iterable[Node], rearranged: bool = False) -> dict[Any
         if v.row in (ops.mul, ops.dot):  # where one factor is 0, the derivatives miss the product of errors
             factors = zip(*(x if type(x) is tuple else (x,) for x in (v.x, v.y)))
             new += sum(error.get(x, 0.0) * error.get(y, 0.0) for x, y in factors)
-        elif v.row is ops.pow and v._dy is None and v.y > 1.0:  # as a product, at 0
+        elif v.row is ops.pow and v._dy is None and v.y > 1.0:  # at 0, the derivative is 0
             new = max(new, error.get(v.x, 0.0) ** v.y)
         elif rearranged and v.row is ops.relu and abs(v.x._data) < UNITS * error[v.x]:
             new = error[v.x]  # rounding may choose the side
@@ -148,7 +149,8 @@ def rounding_errors(order: Iterable[Node], rearranged: bool = False) -> dict[Any
 def _differences(f: Callable[[float], np.ndarray], x: float, rounding: np.ndarray) -> tuple[np.ndarray, ...]:
     """The slopes of f's outputs at x, half of each kink, error bounds, and which slopes settled.
 
-    `rounding` is that of the derivatives by the graph. Slopes are NaN where f has no neighbours.
+    `rounding` bounds the rounding errors of the graph's derivatives. A slope is NaN where f is not defined
+    around x.
     """
     here, rounding_here = f(x)
     best, errors, noises = (np.full((2, len(here)), start) for start in (np.nan, np.inf, 0.0))
@@ -164,7 +166,7 @@ def _differences(f: Callable[[float], np.ndarray], x: float, rounding: np.ndarra
             except (ArithmeticError, ValueError):  # outside f's domain: only steps nearer to x count
                 before = []
                 continue
-            # The mean of both sides' slopes goes by even powers of step, half their difference by odd ones.
+            # The mean of both sides' slopes is a series in even powers of step, half their difference in odd.
             estimate = np.array([above - below, (above - here) - (here - below)]) / (2.0 * step)
             noise = np.array([low + high, low + high + 2.0 * rounding_here]) / (2.0 * step)
             moves.append(abs(estimate).sum(axis=0))
@@ -181,7 +183,7 @@ def _differences(f: Callable[[float], np.ndarray], x: float, rounding: np.ndarra
                 best, errors = np.where(better, estimates[-1], best), np.where(better, error, errors)
                 noises = np.where(better, noise, noises)
             before = estimates
-            if k >= FEWEST_STEPS and (errors <= RATIO * noise).all():  # finer steps have more noise than that
+            if k >= FEWEST_STEPS and (errors <= RATIO * noise).all():  # finer steps add noise
                 break
     (slopes, bends), bounds = best, SAFETY * (errors + rounding)
     settled = (errors <= SAFETY * (noises + rounding)) | (bounds <= np.median(moves, axis=0))

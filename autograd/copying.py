@@ -41,10 +41,10 @@ def deepcopy(v: Node, memo: dict[int, Any]) -> Any:
 
 
 def reduce(v: Node, protocol: Any) -> Any:
-    """pickle: a leaf as any object, a computed Value as the last item of its graph in order."""
+    """pickle: a leaf like any object; a computed Value as the last item of its graph, parents first."""
     if v.row and not _being_pickled(v):
         return _last, (Graph(v),)
-    return object.__reduce_ex__(v, 2)  # from 2 on, objects with slots can be pickled
+    return object.__reduce_ex__(v, 2)  # protocol 2 is the first that pickles slots
 
 
 class Graph:
@@ -62,11 +62,11 @@ class Graph:
 
 
 class _Items(Iterator[Node]):
-    """The iterator of the list, which pickle holds for as long as it writes the items."""
+    """The list's iterator, which pickle holds while it writes the items."""
 
     def __init__(self, order: list[Node]):
         self.order = iter(order)
-        self.drawn: set[Node] = set()  # and not yet written
+        self.drawn: set[Node] = set()  # given to pickle, and not yet written
         _pickling.items = weakref.ref(self)
 
     def __next__(self) -> Node:

@@ -22,7 +22,7 @@ from .value import Constant, Value, dot, total
 
 
 def derive(output: Value, wrt: Iterable[Value]) -> list[Value]:
-    """∂output/∂v for each v of wrt, leaves or not, as Values computed from those of output's graph.
+    """∂output/∂v for each v of wrt, leaf or not, as Values computed from the Values of output's graph.
 
     The derivative is Value(0.0) where output does not depend on v. Raises TypeError for an argument that is
     no Value, ArithmeticError where a derivative is not finite, and ValueError if a leaf's data, on which
@@ -52,8 +52,8 @@ def adjoints(
     """∂(Σ seed · output)/∂v, Values or numbers, for each v of wrt and for the Values between.
 
     `seeds` has a seed for each output. A v that no output depends on is left out. `order` has the Values
-    to differentiate, parents first; by default, all that the outputs were computed from. By what is
-    `invariant`, the derivative is known to be 0.
+    to differentiate, parents first; by default, all that the outputs were computed from. The derivative by
+    an `invariant` Value is known to be 0.
     """
     order = list(topological_order(*seeds) if order is None else order)
     inside = set(order)
@@ -105,12 +105,12 @@ def _partials(v: Value, wanted: Any) -> Iterator[tuple[Value, Any]]:
             partials, recorded = (partials,), (recorded,)
         for p, partial, at_recording in zip(vector, partials, recorded):
             if p in wanted:
-                # (In a branch of `where`, other harmless operands may have been recorded.)
+                # (In a branch of `where`, the recorded operands may differ: harmless() replaces them.)
                 number = partial._data if isinstance(partial, Value) else partial
                 if number != at_recording and not branches:
                     raise ValueError(f"a leaf's data were changed after {v!r} was recorded: record it again")
                 if type(partial) is float and v.row in (ops.mul, ops.div, ops.dot) and mode_of(v) == COMPILE:
-                    partial = Constant(partial)  # compile finds 1 x, 2 y, 3 z alike if their derivatives are
+                    partial = Constant(partial)  # so that the derivatives of 1 x, 2 y, 3 z form a vector
                 yield p, partial
 
 

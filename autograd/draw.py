@@ -3,7 +3,7 @@
     loss.backward()
     draw(loss).save("loss.svg")
 
-A picture is DOT text, of which Graphviz makes SVG: the system's, or else that in a Python wheel.
+A picture is DOT text. Graphviz turns it into SVG: the system's program or, without one, a Python wheel.
 """
 
 from __future__ import annotations
@@ -57,15 +57,15 @@ class Drawing:
         return f"<Drawing of {self.nodes:,} node{'s' * (self.nodes != 1)}>"
 
     def svg(self) -> str:
-        """The picture as SVG text, no wider than a page it is in; DrawingError if nothing here renders it."""
+        """The picture as SVG text, no wider than its page; DrawingError if nothing here renders it."""
         svg = _rendered(self.source, "svg").decode()
         return svg.replace("<svg ", '<svg style="max-width:100%;height:auto" ', 1)
 
     def save(self, path: str | Path) -> None:
         """Write a .svg, .dot or .gv file, or, where the system has Graphviz, .png or .pdf.
 
-        Raises ValueError for another suffix, DrawingError if nothing here renders it, and OSError where the
-        file cannot be written, which then is as it was.
+        Raises ValueError for another suffix, DrawingError if nothing here renders the picture, and OSError if
+        the file cannot be written; then an old file is unchanged.
         """
         suffix = Path(path).suffix.lower()
         if suffix in (".dot", ".gv"):
@@ -93,10 +93,10 @@ def draw(
 ) -> Drawing:
     """The graph of `output`, read from the leaves on the left to `output` on the right.
 
-    Boxes show label, value and gradient, circles the primitives: `( ) − 1` with a number in its place, `−`
-    with the entries ① and ② where the order of two Values matters. Each title in `clusters` frames its
-    Values. With max_depth, a Value that is so many steps before the output has a dashed box, and its own
-    operands are left out. Raises DrawingError for a graph of more than max_nodes Values.
+    Boxes show label, value and gradient; circles show primitives. A number stands in its place, as in
+    `( ) − 1`; ① and ② are the places of two Values whose order matters. Each title in `clusters` frames its
+    Values. With max_depth, a Value that many steps before the output has a dashed box, and its operands are
+    left out. Raises DrawingError for a graph of more than max_nodes Values.
 
     >>> w = Value(2.0, "w")
     >>> picture = draw((w * 3.0).tanh(), max_depth=1)
@@ -123,16 +123,16 @@ def draw(
 
 
 def classed_drawing(order: list[Value], clusters: Mapping[str, Iterable[Value]]) -> Drawing:
-    """A drawing whose SVG has classes: of the Value at place i of the order, "circle v7" and "box v7".
+    """A drawing whose SVG has classes: "circle v7" and "box v7" for the Value at index 7 of the order.
 
-    An edge from the Value at 3 to that at 7 has the class "from3 to7". There are no tooltips, as a page that
-    changes the numbers has its own.
+    An edge from the Value at 3 to the Value at 7 has the class "from3 to7". There are no tooltips, because a
+    page that changes the numbers has its own.
     """
     return Drawing(_Sketch(order, clusters, {v: i for i, v in enumerate(order)}).dot(), len(order))
 
 
 def _cut(order: list[Value], max_depth: int) -> tuple[list[Value], set[Value]]:
-    """The Values at most max_depth steps before the last, in order; and those whose operands are left out."""
+    """The Values at most max_depth steps before the last, and those of them whose operands are left out."""
     depth = {order[-1]: 0}
     for v in reversed(order):  # every Value comes after all that use it
         if depth.get(v, max_depth) < max_depth:
@@ -175,7 +175,7 @@ def _value_html(v: Value) -> str:
     return shown if nodes == 1 else shown + _picture_html(draw(v))
 
 
-Value._repr_html_ = _value_html  # type: ignore[attr-defined]  # set here, as value.py is below this module
+Value._repr_html_ = _value_html  # type: ignore[attr-defined]  # set here, as value.py cannot import this
 
 
 class _Sketch:
@@ -199,7 +199,7 @@ class _Sketch:
         self.numbers, self.cut, self.with_legend = numbers, cut, legend and numbers is None
         self.largest = max((abs(grad_of(v)) for v in order if math.isfinite(grad_of(v))), default=0.0)
         self.names = map("n{}".format, itertools.count())
-        self.tail: dict[Any, str] = {}  # of a Value or a vector of numbers: the start of its edges
+        self.tail: dict[Any, str] = {}  # the node where the edges of a Value or of a vector of numbers start
         self.edges: list[tuple[str, str, dict[str, str]]] = []
         for v in order:
             self.add(v, boxed=bool(v.label or not v.row or v is order[-1] or v in cut))
@@ -244,11 +244,11 @@ class _Sketch:
         return None if self.numbers is None else self.numbers[v]
 
     def about(self, text: str) -> dict[str, str]:
-        """The tooltip, if the SVG is to have some."""
+        """The tooltip as an attribute, if the SVG has tooltips."""
         return {} if self.numbers is not None else {"tooltip": _tooltip(text)}
 
     def classed(self, names: str) -> dict[str, str]:
-        """The classes in the SVG, if it is to have some."""
+        """The classes as an attribute, if the SVG has classes."""
         return {"class": names} if self.numbers is not None else {}
 
     def vector(self, numbers: tuple[float, ...], frame: Any) -> str:
@@ -262,7 +262,7 @@ class _Sketch:
         return self.tail[id(numbers)]
 
     def connect(self, parent: Value, child: Value, head: str, partial: float | None) -> None:
-        """An edge; it bends inside its child's frame, as Graphviz would lead it around the frame."""
+        """Add an edge; it bends inside its child's frame, as Graphviz would lead it around the frame."""
         tail = self.tail[parent]
         slope, look = "no gradient flows back", _DASHED
         if partial is not None:
@@ -279,17 +279,17 @@ class _Sketch:
         self.edges.append((tail, head, look))
 
     def dot(self) -> str:
-        self.picture.body.reverse()  # then dot stacks in order the nodes that edges leave open
+        self.picture.body.reverse()  # dot then stacks nodes in order where edges leave the choice
         for title, frame in self.frames.items():
             frame.body.reverse()
-            if frame.body:  # it has none if its Values are not in this graph
+            if frame.body:  # empty if no Value of the frame is in this graph
                 frame.attr(label=_escaped(title), **_FRAME)
                 self.picture.subgraph(frame)
         if self.with_legend:
             self.add_legend()
         for tail, head, attributes in self.edges:
             self.picture.edge(tail, head, **attributes)
-        # The limits count rounds for each node, and a round takes time by the length.
+        # The limits are rounds for each node, and the time of a round grows with the length.
         length, nodes = self.length(), len(self.edges) + 1
         self.picture.attr(nslimit=f"{5e6 / (length * nodes):.6f}", mclimit=f"{min(1.0, 3e3 / length):.6f}")
         return self.picture.source
@@ -300,12 +300,12 @@ class _Sketch:
         for name, look in nodes.items():
             self.legend.node(name, **look)
         self.picture.subgraph(self.legend)
-        if self.edges:  # it stands beside the output's node, where the last edge starts
+        if self.edges:  # the legend stands beside the output's node, where the last edge starts
             beside = self.edges[-1][0]
             self.edges += [(beside, name, {"style": "invis", "weight": "0"}) for name in ("key", *nodes)]
 
     def length(self) -> int:
-        """The columns that all edges cross: dot's layout has a node for each of these crossings."""
+        """How many times edges cross a column: dot's layout has a node for each crossing."""
         left: dict[str, int] = defaultdict(int)  # the columns from a node to the right end
         ends = [(tail.partition(":")[0], head.partition(":")[0]) for tail, head, _ in self.edges]
         for tail, head in reversed(ends):  # every edge comes after those into its tail
@@ -324,7 +324,7 @@ def _drawn_operands(v: Value) -> list[tuple[Any, Any]]:
 def _symbol(v: Value) -> tuple[str, bool]:
     """The text in v's circle, and whether it has two Values whose order matters.
 
-    A number stands in its place, and ( ) in that of the Value, as x may be a label in the graph: "( ) − 1".
+    A number stands in its place, and ( ) in the Value's place, as x may be another label: "( ) − 1".
     """
     symbol = v.row.symbol
     ordered = "y" in symbol
@@ -363,9 +363,9 @@ def _scale(largest: float) -> dict[str, dict[str, str]]:
 
 
 def _colour(gradient: float, largest: float) -> str:
-    """White for 0, orange for positive, blue for negative: strong for large ones, over three decades.
+    """White for 0, orange for positive, blue for negative; stronger for larger gradients, over three decades.
 
-    The colour-blind tell the two apart as well, and black text is readable on all of them.
+    The colour-blind can tell orange from blue, and black text is readable on all of these colours.
     """
     if math.isnan(gradient):
         return "#bbbbbb"
@@ -420,14 +420,14 @@ def _by_dot(source: str, format: str) -> bytes:
     """The system's Graphviz, which ends at the latest when this process does."""
     command = ["dot", f"-T{format}"]
     how: dict[str, Any] = {"creationflags": getattr(subprocess, "CREATE_NO_WINDOW", 0)}
-    watched, held = os.pipe()  # `held` closes below, or with this process however that ends
+    watched, held = os.pipe()  # `held` closes below or when this process ends, however it ends
     if os.name == "posix":
         command = ["/bin/sh", "-c", _WATCHED_DOT, f"/dev/fd/{watched}", *command]
         how = {"pass_fds": [watched], "start_new_session": True}
     try:
         done = subprocess.run(command, input=source.encode(), capture_output=True, timeout=_SECONDS, **how)
     finally:
-        os.write(held, b"\n")  # a forked process may hold it open
+        os.write(held, b"\n")  # a line, as a forked process may hold the pipe open
         os.close(held)
         os.close(watched)
     if done.returncode:
@@ -443,7 +443,7 @@ def _by_wheel(source: str) -> bytes | None:
     except (ImportError, OSError, RuntimeError):  # not installed, or not for this processor
         return None
     wheel = _stoppable_wheel()
-    with _one_at_a_time, ThreadPoolExecutor(1) as thread:  # they share the epoch
+    with _one_at_a_time, ThreadPoolExecutor(1) as thread:  # one, as drawings share the epoch
         wheel._session = wheel._create_session()  # a stopped drawing leaves its memory in disorder
         wheel._session.store.set_epoch_deadline(1)
         try:
@@ -467,7 +467,7 @@ def _stoppable_wheel() -> Any:
     wheel = WasmtimeBackend.__new__(WasmtimeBackend)  # its __init__ makes an engine without epochs
     wheel._engine = wasmtime.Engine(config)
     wheel._module = wasmtime.Module.from_file(wheel._engine, str(_constants.PACKAGE_WASM_PATH))
-    atexit.register(_stoppable_wheel.cache_clear)  # before the modules that its end needs are gone
+    atexit.register(_stoppable_wheel.cache_clear)  # while the modules that its cleanup needs are there
     return wheel
 
 

@@ -30,7 +30,7 @@ def anomaly(primitive: Primitive, x: Any, y: Any = None, cause: Exception | None
 
 
 def gradient_anomaly(v: Node, order: Sequence[Node]) -> ArithmeticError:
-    """The error for a gradient that came out infinite or NaN at v, reached from order's last node."""
+    """The error for an infinite or NaN gradient at v, in a backward pass from order's last node."""
     for child in order:
         for p, d in operands(child):
             grad = child._grad
@@ -42,13 +42,13 @@ def gradient_anomaly(v: Node, order: Sequence[Node]) -> ArithmeticError:
 
 
 def derivative_anomaly(v: Node, operand: Any, size: str = "not finite") -> ArithmeticError:
-    """The error for a derivative of v, with respect to an operand, that is not finite or grows so."""
+    """The error for a derivative of v by an operand that is not finite, or that makes the gradient so."""
     said = f"the derivative of {_expression(v.row, v.x, v.y)} with respect to {_shown(operand)} is {size}"
     return FloatingPointError(f"backward: {said}{_user_line()}")
 
 
 class MatrixError(np.linalg.LinAlgError, ArithmeticError):
-    """A matrix that is singular or not positive definite: NumPy's error, which compile can place in a row."""
+    """A matrix is singular or not positive definite: NumPy's error, for which compile can name the row."""
 
 
 def matrix_anomaly(said: str) -> MatrixError:
@@ -57,11 +57,11 @@ def matrix_anomaly(said: str) -> MatrixError:
 
 
 def refusal(v: Node, use: str, compiling: bool) -> TypeError:
-    """The error for code that reads a Value while that code is compiled, or else differentiated."""
+    """The error for reading a Value in code that is compiled or, if not `compiling`, differentiated."""
     why = (
-        "compile records a function once, for all examples, and what follows from this would be baked in"
+        "compile records a function once, for all examples, and the result of this would be baked in"
         if compiling
-        else "in a function that is differentiated, what follows from this number has no derivative"
+        else "in a function that is differentiated, numbers computed from this one have no derivative"
     )
     return TypeError(f"this {use} {_shown(v)}{_user_line()}: {why}. Instead, {_ADVICE[use]}")
 
@@ -69,9 +69,9 @@ def refusal(v: Node, use: str, compiling: bool) -> TypeError:
 def no_number(v: Node) -> TypeError:
     """The error for code that needs a float and gets a Value."""
     return TypeError(
-        f"a Value is no float, and this needs one of {_shown(v)}{_user_line()}: what follows from that number"
-        " would have no derivative. Use np.sin(x) or x.sin() for math.sin(x), and dtype object for arrays of"
-        " Values; x.data is the number where that alone is wanted"
+        f"a Value is no float, and this takes {_shown(v)} for one{_user_line()}: a float has no derivative."
+        " Use np.sin(x) or x.sin() for math.sin(x), and dtype object for arrays of Values; x.data is the"
+        " number, where no derivative is wanted"
     )
 
 
@@ -123,5 +123,5 @@ def _user_line() -> str:
     return f", at {os.path.basename(file)}:{line}" + (f": {source}" if source else "")
 
 
-# Wrappers of NumPy stand between, as in nn.fit, and Python's modules, as in statistics.fmean.
+# Frames that may lie between the user's code and the engine: statistics.fmean, for one, adds Values.
 _LIBRARIES = {"autograd", "nn", "numpy", *sys.stdlib_module_names}

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import Any, BinaryIO
 
 @contextlib.contextmanager
 def whole_file(path: Any) -> Iterator[BinaryIO]:
-    """A file to write bytes into; a crash at any moment leaves what was at path, or the new file, whole.
+    """A file to write bytes into; a crash at any moment leaves the old file or the whole new one at path.
 
-    If several processes write to one path at once, it has the file of one of them in the end. Raises
-    OSError with a sentence that has the path.
+    If several processes write to one path at once, the file of one of them remains. Raises OSError with a
+    sentence that names the path.
 
         with whole_file("a.txt") as file:
             file.write(b"text")
     """
     with named_in_errors(path):
-        path = os.path.realpath(os.fsdecode(path))  # a link stays one
+        path = os.path.realpath(os.fsdecode(path))  # a link stays a link
         if os.path.exists(path) and not os.path.isfile(path):  # a pipe or a device cannot be replaced
             with open(path, "wb") as file:
                 yield file
@@ -42,7 +42,7 @@ def whole_file(path: Any) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def named_in_errors(path: Any) -> Iterator[None]:
-    """Give an OSError inside a sentence that has the path, as the one of a full disk has none."""
+    """Give an OSError raised inside a message with the path, which the error of a full disk lacks."""
     try:
         yield
     except OSError as error:
@@ -57,7 +57,7 @@ def named_in_errors(path: Any) -> Iterator[None]:
 def _remove_abandoned(path: str) -> None:
     """Remove partial files for path that killed processes left: not written to for an hour."""
     for partial in glob.glob(f"{glob.escape(path)}.*.partial"):
-        # Another process may have removed it, or have it open where that forbids this.
+        # Another process may have removed the file, or hold it open: Windows removes no open file.
         with contextlib.suppress(OSError):
             if time.time() - os.path.getmtime(partial) > 3600.0:
                 os.remove(partial)

@@ -1,7 +1,7 @@
-"""functions: what is made of the table's primitives.
+"""functions: compositions of the table's primitives.
 
     autograd.clip(Value(2.5), 0.0, 1.0)  # the minimum of a maximum
-    np.degrees(Value(3.14))  # NumPy's names are known here
+    np.degrees(Value(3.14))  # NumPy's name for rad2deg
 
 Each takes numbers, Values and arrays of them, as the rows of the table do.
 """
@@ -18,11 +18,11 @@ import numpy as np
 from . import ops
 from .node import Node
 from .tracing import BY_FUNCTION, where
-from .tracing import BY_UFUNC as BY_UFUNC  # value.py has the methods that it lists
+from .tracing import BY_UFUNC as BY_UFUNC  # value.py makes methods of its entries
 
 
 def _of_values(function: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """A function of scalars that takes arrays too, those of numbers by NumPy's function."""
+    """Let a function of scalars take arrays too; arrays of numbers go to NumPy's function."""
 
     def decorate(f: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(f)
@@ -72,7 +72,7 @@ def exp2(x: Any) -> Any:
 
 @_of_values(np.sinc)
 def sinc(x: Any) -> Any:
-    """sin(πx) / (πx), and 1 at 0. Up to |x| = 1/2 it is a power series, whose derivatives lose no digits.
+    """sin(πx) / (πx), and 1 at 0; for |x| ≤ 1/2 by a power series, whose derivatives lose no digits.
 
     >>> sinc(Value(0.0)).data, round(grad(sinc)(1.0), 6)
     (1.0, -1.0)
@@ -92,9 +92,9 @@ _SINC = [(-1.0) ** k / math.factorial(2 * k + 1) for k in range(12, -1, -1)]
 
 
 def clip(x: Any, min: Any = None, max: Any = None) -> Any:
-    """x, or min where x is below that, or max where x is above; None is no limit.
+    """x, or min where x is below min, or max where x is above max; None is no limit.
 
-    Numbers, Values or arrays of them. At a limit, half of the gradient is that of x, as maximum has it.
+    Takes numbers, Values or arrays of them. At a limit, x gets half of the gradient, as in maximum.
 
     >>> clip(Value(2.5), 0.0, 1.0).data
     1.0

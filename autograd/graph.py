@@ -4,7 +4,7 @@ operands(v)            the operands of v, with the local derivatives
 parents(v)             the Values among the operands
 topological_order(*vs) vs and all that they were computed from, parents first
 dependents(order, vs)  the part of an order that depends on vs
-collector_off()        Python's garbage collector at rest, for code that makes many objects
+collector_off()        turns Python's garbage collector off, for code that makes many objects
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from typing import Any
 from .locks import in_forked_child
 from .node import Node, V
 
-NUMBERS = {float, tuple, type(None)}  # an operand without a derivative may be a Value, or one of these
+NUMBERS = {float, tuple, type(None)}  # the types of operands that are no Values
 
 
 def operands(v: Node) -> Iterator[tuple[Any, Any]]:
-    """v's operands, each with ∂v/∂operand; that is None for a number, and where no gradient flows back.
+    """v's operands, each with ∂v/∂operand, or with None for a number and where no gradient flows back.
 
     A vector of numbers is one operand.
     """
@@ -60,7 +60,7 @@ def topological_order(*roots: V, gradient_only: bool = False) -> list[V]:
     pop, push = stack.pop, stack.append
     while stack:
         v = pop()
-        if v is None:  # everything below the next one is in the order by now
+        if v is None:  # all that the next item depends on is in the order by now
             order.append(pop())
         elif v not in seen:
             seen.add(v)
@@ -99,9 +99,9 @@ def dependents(order: Iterable[V], sources: Iterable[V]) -> dict[V, None]:
 
 @contextlib.contextmanager
 def collector_off() -> Iterator[None]:
-    """Python's garbage collector off: the search for cycles takes most of the time, and graphs have none."""
+    """Turn Python's garbage collector off: graphs have no cycles, and its search takes most of the time."""
     on = gc.isenabled()
-    if on:  # else another thread in here may have turned it off, and will turn it on
+    if on:  # if off, another thread in this block may have done that, and will turn it on
         _turned_off.append(None)
         gc.disable()
     try:
@@ -114,7 +114,7 @@ def collector_off() -> Iterator[None]:
 
 @in_forked_child
 def _collector_on() -> None:
-    if _turned_off:  # a thread did that, and the child does not have it
+    if _turned_off:  # by a thread of the parent, which the child does not have
         _turned_off.clear()
         gc.enable()
 

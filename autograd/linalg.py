@@ -4,12 +4,12 @@
     x = autograd.linalg.solve(A, [1.0, 2.0])  # an array of Values
     autograd.linalg.det(A)  # Value(data=10.0, grad=0.0)
 
-They take what NumPy's functions of the same names take: arrays or lists of Values and numbers, of two axes.
-In functions that are compiled or differentiated, NumPy's names do the same: np.linalg.solve(A, b). An array
-that is made by hand is no object of ours, and NumPy refuses Values in that: there the names are these.
+Arguments are as for NumPy's functions of the same names: arrays or lists of Values and numbers, of two axes.
+In functions that are compiled or differentiated, NumPy's names work too: np.linalg.solve(A, b). Elsewhere an
+array of Values is a plain NumPy array, and NumPy's functions refuse its Values: use these functions.
 
-An n × n matrix takes about n³ / 3 Values. Rows are exchanged so that each pivot is the largest that its
-column has; in compiled code, by `where`, as it may differ from row to row.
+An n × n matrix takes about n³ / 3 Values. Rows are exchanged so that each pivot is the largest of its
+column. Compiled code exchanges them by `where`, because the pivot may differ between examples.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def det(a: Any) -> Any:
     for k in range(len(a)):
         out = out * _pivoted(a, k)
         pivot = a[k, k]
-        if _holds(pivot == 0.0):  # and so are all below it: Laplace's expansion has their derivatives
+        if _holds(pivot == 0.0):  # so are all below: Laplace's expansion gives their derivatives
             rest = a[k:, k:]
             minors = [det(np.delete(rest, i, 0)[:, 1:]) for i in range(len(rest))]
             return out * sum((-1.0) ** i * rest[i, 0] * minor for i, minor in enumerate(minors))
@@ -85,7 +85,7 @@ def inv(a: Any) -> Any:
 
 
 def cholesky(a: Any) -> Any:
-    """The lower triangular L for which a = L Lᵀ. As NumPy's, it reads the lower triangle of a alone.
+    """The lower triangular L for which a = L Lᵀ. As in NumPy, only the lower triangle of a is read.
 
     Raises MatrixError where a is not positive definite.
 
@@ -123,12 +123,12 @@ def _square(a: Any, name: str) -> np.ndarray:
 
 
 def _holds(condition: Any) -> bool:
-    """Whether a comparison holds; False for one that differs from row to row, where the engine raises."""
+    """Whether a comparison holds; False for one that differs between examples, where the engine raises."""
     return not isinstance(condition, Condition) and bool(condition)
 
 
 def _pivoted(a: np.ndarray, k: int) -> Any:
-    """Exchange rows, from the k-th down, so that the k-th has the pivot; −1 or 1, as det changes sign."""
+    """Exchange rows from the k-th down so that the k-th has the pivot; return det's change of sign, ±1."""
     sign: Any = 1.0
     for i in range(k + 1, len(a)):
         larger = abs(a[i, k]) > abs(a[k, k])
@@ -148,7 +148,7 @@ def _eliminate(a: np.ndarray, k: int) -> None:
 
 
 def _like_values(result: np.ndarray) -> np.ndarray:
-    """The result as a traced function gets its arrays."""
+    """The result as Values, the class of arrays in traced functions, if a thread traces."""
     return result.view(Values) if modes else result
 
 

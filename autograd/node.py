@@ -17,7 +17,7 @@ class Node:
 
     _data: float
     _grad: float  # not set on a fresh node, as a store would take time
-    _label: str  # set where there is one
+    _label: str  # set only if there is a label
     row: Any
     x: Any
     y: Any
@@ -25,7 +25,7 @@ class Node:
     _dy: Any
 
     traced: ClassVar[bool] = False
-    _record: ClassVar[Callable[..., Any]]  # (primitive, *operands) → the Value of that
+    _record: ClassVar[Callable[..., Any]]  # (primitive, *operands) → the Value of the result
     _choice: ClassVar[Callable[..., Any]]  # (condition, a, b) → the Value of `where`
 
 

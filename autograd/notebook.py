@@ -16,7 +16,7 @@ def preformatted(text: str) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """An HTML table, its text on the left as names read."""
+    """An HTML table with its text on the left."""
     lines = [
         "".join(f'<{cell} style="text-align:left">{html.escape(text)}</{cell}>' for text in row)
         for cell, row in [("th", head), *(("td", row) for row in rows)]
@@ -25,7 +25,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def polyline(numbers: Sequence[float], label: str, width: int = 320, height: int = 80) -> str:
-    """A small curve of numbers as SVG; the caption has its range, "" for fewer than two.
+    """A small curve of numbers as SVG, with their range in a caption; "" for fewer than two finite numbers.
 
     The scale is logarithmic where all numbers are above 0 and the largest is more than ten times the least.
     """

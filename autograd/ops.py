@@ -45,7 +45,7 @@ class Primitive:
     dy: Callable[..., Any] | None = None
 
     def __post_init__(self) -> None:
-        if "TABLE" in globals() and not isinstance(self.compute, functools.partial):  # of a user
+        if "TABLE" in globals() and not isinstance(self.compute, functools.partial):  # a user's
             object.__setattr__(self, "compute", functools.partial(_as_float, self.name, self.compute))
 
     def __call__(self, *operands: Any) -> Any:
@@ -79,7 +79,7 @@ def _as_float(name: str, compute: Callable[..., Any], *numbers: float) -> float:
 
 
 def no_gradient(*_: Any) -> None:
-    """The derivative by an operand that no gradient flows back to: None, or 0."""
+    """The derivative by an operand that no gradient flows back to: None, which counts as 0."""
 
 
 def by_hand(name: str) -> Primitive:
@@ -124,14 +124,14 @@ def _step_array(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def _nonzero(x: Any) -> Any:
     """x, or 1 where x is 0."""
-    return x + relu(1.0 - abs(sign(x)))  # relu changes nothing, but (x + 1) − |sign x| would lose a tiny x
+    return x + relu(1.0 - abs(sign(x)))  # relu keeps 1 − |sign x| together: (x + 1) − … would lose a tiny x
 
 
 def _pow_dx(x: Any, y: Any, out: Any) -> Any:
-    """y x^(y − 1). Where y is 0 it is y x⁰ / x: 0 for tiny x too, with the right derivative by y, 1 / x."""
+    """y x^(y − 1); for y = 0, y x⁰ / x, which is 0 for tiny x too, and whose derivative by y is 1 / x."""
     one = abs(sign(y))
     slope = y * x ** (y - one)
-    if type(y) is float:  # there is no derivative by a constant, and its graph can be short
+    if type(y) is float:  # a constant y needs no derivative by y, so the graph can be short
         return slope
     return slope / (one + (1.0 - one) * _nonzero(x))
 
@@ -150,7 +150,7 @@ def _dot_float(xs: Iterable[float], ys: Iterable[float]) -> float:
     return sum(map(times, xs, ys), 0.0)
 
 
-log: Primitive  # rows above these primitives use them
+log: Primitive  # rows use these primitives before they are defined
 cos: Primitive
 cosh: Primitive
 hypot: Primitive
@@ -209,7 +209,7 @@ expm1 = Primitive("expm1", "eˣ−1",  math.expm1, np.expm1,   lambda x, out: ex
 log2  = Primitive("log2",  "log₂",  math.log2,  np.log2,    lambda x, out: LOG2_E / x)
 log10 = Primitive("log10", "log₁₀", math.log10, np.log10,   lambda x, out: LOG10_E / x)
 cbrt  = Primitive("cbrt",  "∛", special.cbrt_float, np.cbrt, lambda x, out: 1.0 / (3.0 * out * out))
-# Its operands are called x and y: the angle of the point (y, x).
+# atan2(x, y) is the angle of the point (y, x): here x and y are the first and the second operand.
 atan2 = Primitive("atan2", "atan2(x, y)", math.atan2, np.arctan2,
                   lambda x, y, out: y / hypot(x, y) / hypot(x, y),
                   lambda x, y, out: -x / hypot(x, y) / hypot(x, y))
@@ -220,7 +220,7 @@ logaddexp = Primitive("logaddexp", "log(eˣ+eʸ)", _logaddexp_float, np.logaddex
 erf    = Primitive("erf",  "erf",  math.erf,  special.erf,  lambda x, out: ERF_SLOPE * exp(-(x * x)))
 erfc   = Primitive("erfc", "erfc", math.erfc, special.erfc, lambda x, out: -ERF_SLOPE * exp(-(x * x)))
 lgamma = Primitive("lgamma", "log|Γ(x)|", math.lgamma, special.lgamma, lambda x, out: polygamma(0.0, x))
-# The x-th derivative of that of lgamma at y, for x = 0, 1, ... 12.
+# The x-th derivative at y of lgamma's derivative, for x = 0, 1, ... 12.
 polygamma = Primitive("polygamma", "polygamma(x, y)", special.polygamma_float, special.polygamma,
                       no_gradient, lambda x, y, out: polygamma(x + 1.0, y))
 floor  = Primitive("floor", "⌊x⌋", lambda x: math.copysign(math.floor(x), x), np.floor, no_gradient)
@@ -248,7 +248,7 @@ total    = Primitive("total",    "Σ",    lambda xs: sum(xs, 0.0), np.sum, lambd
 TABLE: dict[str, Primitive] = {
     row.name: row for row in list(globals().values()) if isinstance(row, Primitive)
 }
-# A row beside the table: compile records the primitives that it consists of.
+# A row outside the table: compile records the primitives that logsumexp consists of instead.
 logsumexp = Primitive(
     "logsumexp",
     "log Σ eˣ",
@@ -256,4 +256,4 @@ logsumexp = Primitive(
     np.logaddexp.reduce,
     lambda xs, out: [exp(x - out) for x in xs],
 )
-CONDITIONS = (less, less_equal, equal, logical_and, logical_or, logical_not)  # 1 or 0; of arrays, bools
+CONDITIONS = (less, less_equal, equal, logical_and, logical_or, logical_not)  # 1 or 0; bools for arrays

@@ -1,11 +1,11 @@
 """special: functions that neither NumPy nor the array API standard has, of arrays and of floats.
 
-Those of arrays call nothing but functions of the standard, of `xp`: here that is NumPy, and programs have
-their text, which runs with other libraries. Where an element takes one branch, the others do not raise.
+The functions of arrays call only functions of the standard, through `xp`. Here xp is NumPy; programs contain
+the text of these functions, so that it runs with other libraries. Branches that are not taken do not raise.
 
 The polynomials interpolate at Chebyshev's nodes. At thousands of arguments, errors were at most 4 units in
-the last place for erf, erfc, cbrt and, above 0, lgamma. Below 0, lgamma was within 2e-14, and polygamma
-within 30 units but for its zeros.
+the last place for erf, erfc, cbrt and, above 0, lgamma. Below 0, lgamma was within 2e-14; polygamma was
+within 30 units except near its zeros.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def erfc_far(x: Any) -> Any:
         1.2530080582697296,
     )
     # fmt: on
-    x = xp.where(x > 28.0, 28.0, x)  # where erfc is 0
+    x = xp.where(x > 28.0, 28.0, x)  # erfc is 0 from there on
     out: Any = 0.0
     t = (x - 3.0) / (x + 3.0)
     for coefficient in coefficients:
@@ -89,7 +89,7 @@ def lgamma(x: Any) -> Any:
 
 
 def lgamma_above(x: Any) -> Any:
-    """log Γ(x) for x ≥ 0: Stirling's series from 8 on, and below, a polynomial and Γ(x + 1) = x Γ(x).
+    """log Γ(x) for x ≥ 0: Stirling's series from 8 on; below 8, a polynomial and Γ(x + 1) = x Γ(x).
 
     (The polynomial has the factors x − 1 and x − 2, so that no digit is lost near these zeros.)
     """
@@ -108,7 +108,7 @@ def lgamma_above(x: Any) -> Any:
     )
     # fmt: on
     large, low = x >= 8.0, x < 1.0
-    above = xp.where(large, 0.5, xp.where(low, x, x - 1.0))  # x − 1; of x + 1, where x is low
+    above = xp.where(large, 0.5, xp.where(low, x, x - 1.0))  # x − 1, or (x + 1) − 1 for a low x
     product = xp.where(low, x, 1.0)
     for _ in range(6):
         more = above >= 1.0
@@ -143,7 +143,7 @@ def polygamma(n: Any, x: Any) -> Any:
 
 
 def polygamma_above(n: Any, x: Any) -> Any:
-    """polygamma(n, x) for x > 0: 1 / (x + k)ⁿ⁺¹ up to 20, and from there an asymptotic series."""
+    """polygamma(n, x) for x > 0: a sum of 1 / (x + k)ⁿ⁺¹ up to 20, then an asymptotic series."""
     n = int(n)
     total: Any = 0.0
     for _ in range(20):
@@ -175,11 +175,11 @@ def polygamma_above(n: Any, x: Any) -> Any:
     return out if n % 2 else -out
 
 
-# Of floats
+# The same functions of floats
 
 
 def cbrt_float(x: float) -> float:
-    return float(xp.cbrt(x))  # Python has one from 3.11 on
+    return float(xp.cbrt(x))  # math.cbrt needs Python 3.11
 
 
 def polygamma_float(n: float, x: float) -> float:

@@ -1,7 +1,7 @@
-"""tracing: reading Values while a function is compiled or differentiated.
+"""tracing: how Values are read while a function is compiled or differentiated.
 
-A number that leaves the graph there is lost: compile would bake it in for every row, and a transform
-would miss its derivative. So each thread has a mode, and a Value that is read asks for the mode:
+A number that then leaves the graph is lost: compile would bake the number in for every row, and a
+transform would miss its derivative. So each thread has a mode, which decides how Values are read:
 
     with tracing(COMPILE):
         f(*inputs)  # comparisons give Conditions, and x.data is x.detach()
@@ -29,27 +29,27 @@ from .node import Node, V
 from .ops import Primitive
 
 TRANSFORM, COMPILE = 1, 2
-modes: dict[int, int] = {}  # of each thread that traces; eager code only asks whether there are any
-branches: dict[int, Any] = {}  # of each thread in a branch of `where`, its condition
+modes: dict[int, int] = {}  # the mode of each thread that traces; eager code only tests whether it is empty
+branches: dict[int, Any] = {}  # the condition of each thread that runs a branch of `where`
 
 
 @contextlib.contextmanager
 def tracing(mode: int) -> Iterator[None]:
-    """This thread in a mode; where compile and a transform are nested, in COMPILE."""
+    """Put this thread in a mode; COMPILE wins where compile and a transform are nested."""
     with _entry(modes, max(mode, modes.get(get_ident(), 0))):
         yield
 
 
 @contextlib.contextmanager
 def untraced() -> Iterator[None]:
-    """This thread in eager mode, for a program that a traced function calls."""
+    """Put this thread in eager mode, for a program that a traced function calls."""
     with _entry(modes, 0), _entry(branches, None):
         yield
 
 
 @contextlib.contextmanager
 def _entry(entries: dict[int, Any], entry: Any) -> Iterator[None]:
-    """This thread's entry, until the block ends."""
+    """Set this thread's entry until the block ends."""
     thread = get_ident()
     before = entries.get(thread)
     entries[thread] = entry
@@ -68,7 +68,7 @@ def mode_of(v: Any) -> int:
 
 
 def refuse(v: Any, use: str, mode: int = TRANSFORM) -> None:
-    """Raise TypeError if v is read in this mode or a stricter one, which do not allow the use."""
+    """Raise TypeError if v is read in this mode or a stricter one, because those forbid this use of v."""
     if modes and (now := mode_of(v)) >= mode:
         raise refusal(v, use, now == COMPILE)
 
@@ -77,8 +77,8 @@ class Condition:
     """A comparison of Values that differs from row to row: `where` takes it, and &, | and ~ combine it.
 
     In arithmetic, a Condition is 1 or 0, as a bool is. `value` is its node in the graph. `inverted` marks
-    a result of ~, which makes −2 and −1 of Python's bools; `masks`, an element of an array of comparisons,
-    which NumPy adds as bools.
+    a result of ~, which turns Python's bools into −2 and −1. `masks` marks an element of an array of
+    comparisons, which NumPy adds as bools.
     """
 
     __slots__ = ("value", "inverted", "masks")
@@ -95,7 +95,7 @@ class Condition:
     __rand__, __ror__ = __and__, __or__
 
     def __invert__(self) -> Condition:
-        inverted = not (self.inverted or self.masks)  # ~ of NumPy's bools is right
+        inverted = not (self.inverted or self.masks)  # ~ of NumPy's bool is a bool
         return Condition(self.value._record(ops.logical_not, self.value), inverted, self.masks)
 
     def _with(self, row: Primitive, other: Any) -> Condition:
@@ -116,7 +116,7 @@ class Condition:
         return array_function(function, args, kwargs)
 
     def choose(self, a: Any, b: Any) -> Any:
-        """a where the condition holds, else b; of arrays, element by element."""
+        """a where the condition holds, else b; for arrays, element by element."""
         a, b = self._branch(a), (~self)._branch(b)
         choice = functools.partial(self.value._choice, self.value)
         if any(isinstance(x, list | tuple | np.ndarray) for x in (a, b)):
@@ -161,7 +161,7 @@ for _group, _of_masks in (
 
 
 def harmless(row: Primitive, operands: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Operands of a primitive in a branch of `where`, replaced by safe numbers in the rows of other branches.
+    """Operands of a primitive in a branch of `where`, with safe numbers in rows that take another branch.
 
     In those rows, the primitive is then finite, raises nothing, and passes back a gradient of 0.
     """
@@ -206,7 +206,7 @@ def _is_regular(row: Primitive, numbers: Any) -> bool:
 
 
 class Values(np.ndarray):
-    """An array of Values, as a traced function gets them: NumPy's functions treat it as they do Values."""
+    """The array of Values that a traced function is given: NumPy's functions take it as they take a Value."""
 
     def __repr__(self) -> str:
         return repr(np.asarray(self))
@@ -219,7 +219,7 @@ class Values(np.ndarray):
 
 
 def array_ufunc(ufunc: Any, method: str, inputs: Any, kwargs: dict[str, Any]) -> Any:
-    """A ufunc of Values and arrays of Values, by rows of the table or by the operators of Values."""
+    """Apply a ufunc to Values and arrays of Values, by rows of the table or by the operators of Values."""
     function = BY_UFUNC.get(ufunc) if method == "__call__" and not kwargs else None
     if function and not any(isinstance(x, np.ndarray | list | tuple) for x in inputs):
         return function(*(x.item() if isinstance(x, np.generic) else x for x in inputs))
@@ -233,7 +233,7 @@ def array_ufunc(ufunc: Any, method: str, inputs: Any, kwargs: dict[str, Any]) ->
                 if isinstance(x, Condition):
                     x.masks = True
         return _viewed(result, *inputs)
-    if ufunc is np.add and method == "reduce":  # of masks, a count
+    if ufunc is np.add and method == "reduce":  # the sum of masks is a count
         arrays = [np.frompyfunc(_as_number, 1, 1)(x) if x.dtype == object else x for x in arrays]
     if any(isinstance(out, Node) for out in kwargs.get("out", ())):
         raise TypeError(f"numpy.{ufunc.__name__} cannot write into a Value")
@@ -251,7 +251,7 @@ def array_ufunc(ufunc: Any, method: str, inputs: Any, kwargs: dict[str, Any]) ->
 
 
 def array_function(function: Any, args: Any, kwargs: Any) -> Any:
-    """A function of NumPy that is no ufunc, called with Values or arrays of Values."""
+    """Apply a NumPy function that is no ufunc to Values or arrays of Values."""
     if function in BY_FUNCTION and (function is not np.where or len(args) == 3):
         return BY_FUNCTION[function](*args, **kwargs)
     return _viewed(function._implementation(*args, **kwargs), *args)
@@ -262,7 +262,7 @@ def _as_array(x: Any) -> np.ndarray:
 
 
 def _viewed(result: Any, *inputs: Any) -> Any:
-    """An array of objects as a Values, if an operand was one or any thread traces."""
+    """An array of objects gets the class Values if an input had that class, or if any thread traces."""
     if isinstance(result, np.ndarray) and result.dtype == object:
         if modes or any(isinstance(x, Values) for x in inputs):
             return result.view(Values)
@@ -278,9 +278,9 @@ def where(condition: Any, a: Any, b: Any) -> Any: ...
 def where(condition: Any, a: Any, b: Any) -> Any:
     """a where a condition holds, else b: numbers, Values, or arrays of them, element by element.
 
-    The condition is a comparison, such as x > 0, or an array of those. In compiled code it may differ from
-    row to row, and both branches are recorded. A branch may be a function of no arguments, for one
-    condition: where it is not taken, it neither raises nor spoils a gradient.
+    The condition is a comparison, such as x > 0, or an array of comparisons. In compiled code it may differ
+    from row to row, and both branches are recorded. With a single condition, a branch may be a function of
+    no arguments: if it is not taken, the branch neither raises nor spoils a gradient.
 
     >>> x = Value(-4.0)
     >>> where(x > 0.0, lambda: x.sqrt(), 0.0)
@@ -291,7 +291,7 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     Raises TypeError for any other condition.
     """
     if isinstance(condition, np.bool_ | int) and -2 <= condition <= 1:
-        taken = condition & 1  # ~True is −2: the last bit is right in all that ~, & and | make of bools
+        taken = condition & 1  # ~True is −2, but after any ~, & and | of bools the last bit is right
         branch = a if taken else b
         if callable(a) or callable(b) or not any(isinstance(x, list | tuple | np.ndarray) for x in (a, b)):
             return branch() if callable(branch) else branch
@@ -302,7 +302,9 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     if not all(isinstance(c, bool | Condition) for c in given.ravel().tolist()) or not given.ndim:
         raise TypeError(f"where takes a condition, such as x > 0, not {condition!r:.80}")
     if callable(a) or callable(b):
-        raise TypeError("a branch that is a function goes with one condition, and not with an array of them")
+        raise TypeError(
+            "a branch that is a function goes with one condition, not with an array of conditions"
+        )
     if given.dtype == bool:
         return np.where(given, _as_array(a), _as_array(b))
     return _viewed(np.frompyfunc(where, 3, 1)(given, _as_array(a), _as_array(b)))
@@ -316,7 +318,7 @@ _COMPARISONS: dict[Any, Any] = {
     np.equal: operator.eq,
     np.not_equal: operator.ne,
 }
-BY_UFUNC: dict[Any, Any] = {  # functions.py and linalg.py add theirs to both
+BY_UFUNC: dict[Any, Any] = {  # functions.py and linalg.py add entries to both dicts
     row.numpy: row
     for row in ops.TABLE.values()
     if isinstance(row.numpy, np.ufunc) and row not in ops.CONDITIONS

@@ -7,11 +7,12 @@
     hessian(f, argnums=(0, 1))(w, x)  # a tuple of tuples of second derivatives
     grad(grad(grad(lambda x: x**4)))(2.0)  # 48.0
 
-The arguments at the places `argnums` are differentiated by: floats, NumPy arrays, and nested lists, tuples
+f is differentiated by its arguments at the places `argnums`: floats, NumPy arrays, and nested lists, tuples
 and dicts of those, as {"w": w, "b": b}. f gets Values in their places, and derivatives come back in the
 arguments' form. Other arguments are passed on unchanged. f may compare its Values and branch: the branch
-taken is differentiated. TypeError says where a derivative would be lost: where f takes float() or bool() of
-a Value, reads its grad, copies it, or looks it up in a dict. `x.data` is the number, and has no derivative.
+taken is differentiated. A TypeError is raised where a derivative would be lost: where f takes float() or
+bool() of a Value, reads its grad, copies it, or looks it up in a dict. `x.data` is a number without a
+derivative.
 
 Results are numbers, unless f depends on Values from outside: on arguments that are Values, or on a model's
 parameters. Then results are Values, which can be differentiated again, drawn and compiled; one that depends
@@ -39,7 +40,7 @@ P = ParamSpec("P")
 
 
 def grad(f: Callable[P, Any], argnums: ArgNums = 0) -> Callable[P, Any]:
-    """The gradient of f, which has one output, by an argument; by several, a tuple of gradients.
+    """The gradient of f, which has one output, by one argument; by several, a tuple of gradients.
 
     For an elementwise function of a large array, compile(grad(f)).per_example(x) is f' at each number of x,
     thousands of times as fast as grad(f) of one number after the other.
@@ -82,8 +83,7 @@ def value_and_grad(f: Callable[P, Any], argnums: ArgNums = 0) -> Callable[P, tup
 def jacobian(f: Callable[P, Any], argnums: ArgNums = 0) -> Callable[P, Any]:
     """The derivatives of the result of f: of a number, an array, or lists, tuples or dicts of those.
 
-    They have the form of the result and, in the place of each number there, the form of the argument: if that
-    is a dict, a dict of the same keys.
+    Each number of the result is replaced by its derivatives, in the form of the argument: a dict for a dict.
     The derivatives of an array by an array are one array, of shape (*result, *argument).
 
     >>> jacobian(lambda v: [v[0] * v[1], v[0] + v[1]])([2.0, 3.0])
@@ -114,8 +114,8 @@ def jvp(
 ) -> tuple[Any, Any]:
     """f(*primals), and its derivative in the direction of tangents: the Jacobian times a vector.
 
-    Each primal, or each of argnums, has a tangent of the same form. The Jacobian is not computed: tangents
-    go forward along the graph, once.
+    Each primal, or each that argnums names, has a tangent of the same form. The Jacobian is not computed:
+    the tangents go forward along the graph once.
 
     >>> jvp(lambda x, y: x * y, (2.0, 3.0), (1.0, 0.0))
     (6.0, 3.0)
@@ -138,7 +138,7 @@ def jvp(
 def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], argnums: ArgNums = 0) -> Any:
     """The Hessian of f times a vector: the derivative of its gradient in the direction of tangents.
 
-    Each of argnums has a tangent. The Hessian is not computed.
+    Each argument that argnums names has a tangent. The Hessian is not computed.
 
     >>> hvp(lambda v: v[0] ** 2 * v[1], ([3.0, 5.0],), ([1.0, 0.0],))
     [10.0, 6.0]
@@ -147,10 +147,10 @@ def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], 
 
 
 class TracedCall:
-    """One call of f on `variables`: its `result`, and the numbers in that as `outputs`.
+    """One call of f on `variables`: the `result`, and the numbers in the result as `outputs`.
 
-    It `gives_values` if f depends on Values from outside. At its end, each variable that stands for an
-    argument's Value becomes part of that Value's graph.
+    `gives_values` is true if f depends on Values from outside. When the call ends, each variable that stands
+    for an argument's Value becomes part of that Value's graph.
     """
 
     def __init__(self, f: Any, places: Sequence[int], args: Sequence[Any], kwargs: dict[str, Any]):
@@ -162,7 +162,7 @@ class TracedCall:
         self.arguments = tuple(args[i] for i in places)
         self.given = list(numbers_in(self.arguments))
         self.settled: list[Value] = []
-        # A leaf stands for each number and each Value: a walk from the outputs then ends at the arguments.
+        # A new leaf stands for each number and Value, so that walks from the outputs end at the arguments.
         try:
             self.variables: list[Value] = [Traced(data_of(x)) for x in self.given]
         except TypeError as error:
@@ -202,7 +202,7 @@ class TracedCall:
         return [v._grad for v in self.variables]
 
     def table(self, rows: list[list[Any]]) -> np.ndarray:
-        """Results as a table, of Values if the call gives those, and else of numbers."""
+        """The results as a table: of Values if the call gives Values, else of numbers."""
         if not self.gives_values:
             return table_of([[data_of(x) for x in row] for row in rows])
         # A leaf belongs to the caller: labels and changes of a result must not reach it.
@@ -242,7 +242,7 @@ def places_of(f: Any, argnums: Any) -> tuple[int, ...]:
         raise TypeError(f"argnums is the place of an argument, or several, not {argnums!r:.80}") from None
 
 
-# Forms: a number or Value; an array of them; a list, tuple or dict of forms.
+# A form is a number or a Value, an array of them, or a list, tuple or dict of forms.
 
 
 def _held_by(form: Any) -> Iterable[Any]:
@@ -250,7 +250,7 @@ def _held_by(form: Any) -> Iterable[Any]:
 
 
 def numbers_in(form: Any, like: Any = None) -> Iterator[Any]:
-    """The numbers and Values in a form; those of dicts in the order of a form `like` it, if one is given."""
+    """The numbers and Values in a form; dicts are read in the key order of those in `like`, if given."""
     if isinstance(form, dict) and like is not None:
         form, like = [form[key] for key in like], like.values()
     if isinstance(form, list | tuple | dict):
@@ -275,7 +275,7 @@ def paths(name: str, form: Any) -> Iterator[str]:
 
 
 def _no_numbers(forms: Iterable[tuple[str, Any]]) -> Iterator[str]:
-    """The names of what is neither a number nor a Value in forms with a name."""
+    """The paths of items that are neither numbers nor Values, in pairs of a name and a form."""
     for name, form in forms:
         for path, x in zip(paths(name, form), numbers_in(form)):
             try:
@@ -294,7 +294,7 @@ def _form_shape(form: Any) -> Any:
 
 
 def formed(table: np.ndarray, outer: Any, inner: Any) -> Any:
-    """A table's numbers: its rows in the outer form and, in each place there, its columns in the inner."""
+    """A table's numbers: its rows arranged in the outer form, the columns of each row in the inner form."""
     for axis, form in enumerate((outer, inner)):
         if isinstance(form, list | tuple | dict):
             ends = np.cumsum([len(list(numbers_in(part))) for part in _held_by(form)], dtype=int)
@@ -302,7 +302,7 @@ def formed(table: np.ndarray, outer: Any, inner: Any) -> Any:
             found = [formed(t, *((outer, part) if axis else (part, inner))) for t, part in pieces]
             if isinstance(form, dict):
                 return dict(zip(form, found))
-            make = list if isinstance(form, list) else getattr(form, "_make", tuple)  # of a named tuple
+            make = list if isinstance(form, list) else getattr(form, "_make", tuple)  # a named tuple's
             return make(found)
     shape = _form_shape(outer) + _form_shape(inner)
     if isinstance(outer, np.ndarray) or isinstance(inner, np.ndarray):

@@ -47,7 +47,7 @@ Result = TypeVar("Result", covariant=True)
 
 
 class Number(Protocol):
-    """A real number, Python's or NumPy's; that it can be hashed tells it from an array."""
+    """A real number, Python's or NumPy's. Numbers can be hashed, which tells them from arrays."""
 
     def __float__(self) -> float: ...
     def __hash__(self) -> int: ...
@@ -67,7 +67,7 @@ Comparison: TypeAlias = Method["Value | Number", bool]
 Equality: TypeAlias = Method[object, bool]
 
 
-_subclasses: list[str] = []  # made by users: without any, a result's class needs no search
+_subclasses: list[str] = []  # users' classes: if there are none, a result's class needs no search
 
 
 def _unary_method(row: Primitive, doc: str = "") -> Callable[[Value], Value]:
@@ -115,7 +115,7 @@ def _not_equal(self: Value, other: Any) -> Any:
 
 
 class Value(Node):
-    """A scalar that remembers how it was computed. `backward()` finds the gradient of what was computed.
+    """A scalar that remembers how it was computed. `backward()` finds its derivative by every leaf.
 
     >>> w, x = Value(-3.0, "w"), Value(2.0, "x")
     >>> loss = (w * x - 1.0) ** 2
@@ -125,10 +125,10 @@ class Value(Node):
 
     Operators of Python, methods such as `exp` and `relu`, and NumPy's functions take Values and numbers, and
     record what they compute. `data` is the number and `grad` the gradient; both may be set, to real numbers.
-    `label` names a Value in drawings, errors and sources. TypeError unless `data` is one real number.
+    `label` names a Value in drawings, errors and sources. Raises TypeError unless `data` is one real number.
 
-    A Value that a primitive computed has that row of the table as `row`, its operands `x` and `y`, and the
-    local derivatives `dx` = ∂self/∂x and `dy` = ∂self/∂y at the values of that moment. An operand is a Value,
+    A computed Value keeps its primitive, a row of the table, as `row`, its operands as `x` and `y`, and the
+    local derivatives `dx` = ∂self/∂x and `dy` = ∂self/∂y, which are not updated later. An operand is a Value,
     a number, or a tuple of either; a local derivative is None for numbers, and where no gradient flows back.
     A leaf has no operands, and row None. `op` is the row's name, "" for a leaf. Other attributes may be set.
     Operators of a subclass return the subclass.
@@ -177,7 +177,7 @@ class Value(Node):
             refuse(self, "reads the grad of")
         try:
             return self._grad
-        except AttributeError:  # as grad_of, in half the time
+        except AttributeError:  # the same as grad_of, in half the time
             return 0.0
 
     @grad.setter
@@ -211,7 +211,7 @@ class Value(Node):
 
     @property
     def op(self) -> str:
-        """The name of the primitive that computed it; "" for a leaf."""
+        """The name of the primitive that computed this Value; "" for a leaf."""
         return self.row.name if self.row else ""
 
     def item(self) -> float:
@@ -221,7 +221,7 @@ class Value(Node):
     detach = _unary_method(ops.detach, "A Value of the same number, through which no gradient flows back.")
 
     # The operators of the innermost loops have their row of the table written out, for speed; a
-    # test holds them to the table. `d - d` is NaN, and so true, exactly where d is not finite.
+    # test proves them equal. `d - d` is NaN, and so true, exactly where d is not finite.
 
     @_as_operator
     def __add__(self, other: Any) -> Value:
@@ -281,7 +281,7 @@ class Value(Node):
             out._dx = y
             out._dy = dy
             return out
-        except SystemError as error:  # NumPy's dot went on after an error: raise that
+        except SystemError as error:  # NumPy's dot went on after an error: raise that error
             raise _original(error) from None
 
     __truediv__: Operator = _binary_method(ops.div)
@@ -389,7 +389,7 @@ class Value(Node):
     _prev = property(lambda self: set(self.parents), doc="`parents`, for code written for micrograd.")
 
     def backward(self) -> None:
-        """Add ∂self/∂leaf to the `grad` of every leaf; set that of the nodes between.
+        """Add ∂self/∂leaf to the `grad` of every leaf; set the `grad` of the nodes between.
 
         The derivatives are those at the values recorded when the graph was built. Raises
         ArithmeticError if this pass finds a gradient that is not finite; the leaves then keep the
@@ -501,7 +501,7 @@ def number(x: Any) -> float:
 
 
 def _number_operand(x: Any) -> float:
-    """A number as an operand; TypeError for an array, also of one element, whose shape NumPy keeps."""
+    """A number as an operand; TypeError for an array, even of one element, as NumPy keeps its shape."""
     if type(x) is not float and isinstance(x, np.ndarray) and x.ndim:
         raise TypeError("an array is no scalar")
     return number(x)
@@ -532,9 +532,9 @@ def accumulate(order: Sequence[Value]) -> None:
 
 
 def slopes(output: Value, seed: float = 1.0, order: Sequence[Value] = ()) -> dict[Value, float]:
-    """The derivatives that backward() would find by each Value of output's graph, or of the part in `order`.
+    """∂output/∂v for each Value v of output's graph, as backward() finds it; `order` is the part to visit.
 
-    Nothing is changed. Raises ArithmeticError as backward() does.
+    No grad is changed. Raises ArithmeticError as backward() does.
     """
     graph = topological_order(output)
     with backward_lock:
@@ -567,9 +567,9 @@ def _as_extreme(function: Any) -> Extreme:
 
 @_as_extreme
 def maximum(*xs: Any) -> Any:
-    """The largest of two or more Values or numbers; of arrays and lists, element by element.
+    """The largest of two or more Values or numbers; for arrays and lists, element by element.
 
-    Equal operands share the gradient, two by two.
+    Operands are compared two at a time, from the left; equal ones get half of the gradient each.
 
     >>> maximum(Value(3.0), 1.0, 2.0).data
     3.0
@@ -579,9 +579,9 @@ def maximum(*xs: Any) -> Any:
 
 @_as_extreme
 def minimum(*xs: Any) -> Any:
-    """The smallest of two or more Values or numbers; of arrays and lists, element by element.
+    """The smallest of two or more Values or numbers; for arrays and lists, element by element.
 
-    Equal operands share the gradient, two by two.
+    Operands are compared two at a time, from the left; equal ones get half of the gradient each.
 
     >>> [v.data for v in minimum([Value(3.0), Value(-1.0)], 0.0)]
     [0.0, -1.0]
@@ -654,9 +654,9 @@ def total(xs: Iterable[Any]) -> Value:
 
 
 def logsumexp(xs: Iterable[Any]) -> Value:
-    """log Σ exp(xᵢ) as one node; xs are Values or numbers, at least one. It overflows for none.
+    """log Σ exp(xᵢ) as one node, which never overflows; xs are Values or numbers, at least one.
 
-    The derivatives are the shares exp(xᵢ) / Σ exp(xⱼ).
+    The derivative by xᵢ is exp(xᵢ) / Σ exp(xⱼ).
 
     >>> logsumexp([Value(1000.0), Value(1000.0)]).data
     1000.6931471805599
@@ -672,7 +672,7 @@ def logsumexp(xs: Iterable[Any]) -> Value:
 
 
 def applied(row: Primitive, *operands: Any) -> Value:
-    """A row of the table, recorded for Values, numbers or, where it takes vectors, sequences of them."""
+    """Record a row of the table for Values and numbers or, where the row takes vectors, sequences of them."""
     functions: dict[Primitive, Any] = {ops.dot: dot, ops.total: total, ops.logsumexp: logsumexp}
     return functions.get(row, row)(*operands)
 
@@ -826,7 +826,7 @@ def _numpy_method(function: Any) -> Callable[..., Any]:
     return lambda self, *other: function(self, *other)
 
 
-# NumPy's ufuncs call an element's method of their name, where an array of Values is no `Values`.
+# On a plain array of Values, NumPy's ufuncs call the elements' methods of these names.
 for _spelled in (
     "tan arcsin arccos arctan arctan2 sinh cosh arcsinh arccosh arctanh exp2 expm1 log1p log2 log10 cbrt"
     " hypot deg2rad rad2deg degrees radians fabs"
@@ -864,17 +864,17 @@ _indices = itertools.count(1)
 class Traced(Value):
     """A Value given to, or computed in, a function that is compiled or differentiated.
 
-    It is traced in threads that the function starts, too. It is no key of a dict, because a look-up by its
-    number would miss.
+    Threads that the function starts trace it, too. A Traced Value is no key of a dict, because a look-up by
+    its number would miss.
     """
 
     __slots__ = ()
 
     traced = True
-    is_index: int  # of data that may be one: 0, or which of all that were taken for one
+    is_index: int  # set for data that may be an index: 0, or the number of its last use as an index
 
     def __index__(self) -> int:
-        """A whole number of the data, as an index: compile finds the elements for all (see lookup.py)."""
+        """The data as an index; compile finds the elements for the data of other rows (see lookup.py)."""
         if not hasattr(self, "is_index") or mode_of(self) == TRANSFORM:
             raise no_number(self)
         if not self._data.is_integer():
@@ -885,7 +885,7 @@ class Traced(Value):
     def __int__(self) -> int:
         return self.x.__index__() if self.row is ops.detach else self.__index__()
 
-    # The fast operators do not make operands harmless, as a branch of `where` needs them.
+    # Unlike the fast operators, these make operands harmless in a branch of `where`.
 
     __add__ = _binary_method(ops.add)
     __sub__ = _binary_method(ops.sub)

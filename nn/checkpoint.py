@@ -1,6 +1,6 @@
 """Checkpoints: the state of a training run, in one .npz file without pickled objects.
 
-It has settings (learning rate, activation, ...) for comparison alone: the caller repeats them.
+The file's settings (learning rate, activation, ...) are only compared with the caller's, who repeats them.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ def save_checkpoint(
 ) -> None:
     """Write the state of a training run: a crash at any moment leaves the old file or the new, whole.
 
-    `loss` is the loss of each epoch so far, `seconds` their time, and `settings` all else that must be the
-    same when training goes on, as JSON can hold it; the settings of the model and the optimizer are added.
+    `loss` is the loss of each epoch so far, `seconds` their time, and `settings` has all else that must be
+    the same when training goes on, in types that JSON can hold; those of model and optimizer are added.
 
-    Raises OSError where the file cannot be written, and ValueError for losses that are not finite.
+    Raises OSError if the file cannot be written, and ValueError for losses that are not finite.
 
     >>> model, rng = nn.MLP(2, [3, 1]), np.random.default_rng(0)
     >>> adam = nn.Adam(model.parameters())
@@ -79,12 +79,12 @@ def load_checkpoint(
 ) -> tuple[list[float], float]:
     """Put model, optimizer and rng into the state saved at path.
 
-    Returns the loss of each epoch so far, and the seconds they took. If settings are given, they and
-    those of the model and the optimizer (activation, lr, ...) must be as they were saved.
+    Returns the loss of each epoch so far, and the seconds that the epochs took. If settings are given, they
+    and those of the model and the optimizer (activation, lr, ...) must equal the saved ones.
 
-    Raises OSError where the file cannot be opened, and ValueError where it is cut short, damaged, or
-    of another architecture, optimizer, order of its parameters, generator or settings; everything is
-    then as it was. Memory stays within a few times the size of the file.
+    Raises OSError if the file cannot be opened, and ValueError if it is cut short, damaged, or of another
+    architecture, optimizer, order of its parameters, generator or settings; everything is then unchanged.
+    Memory stays within a few times the size of the file.
 
     >>> model, rng = nn.MLP(2, [3, 1]), np.random.default_rng(0)
     >>> adam = nn.Adam(model.parameters())
@@ -114,7 +114,7 @@ def load_checkpoint(
         saved = json.loads(_scalar("settings", "U", arrays))
         initial_lr = _scalar("initial_lr", "f", arrays) if "initial_lr" in arrays else None
         if lr == getattr(optimizer, "_initial_lr", None) == initial_lr:
-            # As a schedule had set it.
+            # The caller has not changed the learning rate, so take the one that a schedule had set.
             optimizer.lr = checks.at_least_0("optimizer.lr", saved["optimizer.lr"])
         if settings is not None:
             _check_settings(saved, _settings(model, optimizer, settings))
@@ -161,7 +161,7 @@ def _npy_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
 
 
 def _scalar(name: str, kinds: str, arrays: dict[str, np.ndarray]) -> Any:
-    """The number or text of this name, of one of these kinds of dtype."""
+    """The number or text of this name, whose dtype has one of these kinds."""
     array = arrays[name]
     if array.shape or array.dtype.kind not in kinds:
         raise ValueError(f"{name} has shape {array.shape} and holds {array.dtype}")
@@ -178,7 +178,7 @@ def _settings(model: Any, optimizer: Any, others: Mapping[str, Any]) -> dict[str
     """All settings that must be the same when training goes on, by name."""
     parts = {"model": settings_of(model), "optimizer": settings_of(optimizer)}
     of_parts = {f"{part}.{name}": x for part, found in parts.items() for name, x in found.items()}
-    of_parts.pop("optimizer.steps", None)  # that is state
+    of_parts.pop("optimizer.steps", None)  # steps are state
     return {"model": type(model).__name__, **of_parts, **others}
 
 
@@ -198,7 +198,7 @@ def _check_settings(saved: Any, now: dict[str, Any]) -> None:
 
 
 def _order(model: Any, optimizer: Any) -> list[int]:
-    """The place of each of the optimizer's parameters among the model's by name; −1 if it has none."""
+    """The place of each of the optimizer's parameters among the model's, by name; −1 for other parameters."""
     places = {id(p): i for i, (*_, p) in enumerate(_elements(model))}
     return [places.get(id(p), -1) for p in optimizer.parameters]
 
@@ -214,14 +214,14 @@ def _check_order(saved: Any, now: list[int], model: Any) -> None:
 
 
 def _elements(model: Any) -> Iterator[tuple[str, tuple[int, ...], Any]]:
-    """(name, place there, parameter), the last a Value or an array, in the order of the names."""
+    """(name, place in the array, parameter), in the order of names; a parameter is a Value or an array."""
     for name, array in sorted(getattr(model, "named_parameters", tuple)(), key=itemgetter(0)):
         for at, p in np.ndenumerate(np.array(array, dtype=object)):
             yield name, at, p
 
 
 def _check_finite(state: dict[str, np.ndarray], before: dict[str, np.ndarray]) -> None:
-    """Raise ValueError where a number that was finite before no longer is."""
+    """Raise ValueError if a number that was finite before is no longer finite."""
     for name, array in state.items():
         if (np.isfinite(before[name]) & ~np.isfinite(array)).any():
             raise ValueError(f"{name} is not finite")
@@ -250,9 +250,9 @@ def _set_generator(rng: Generator, text: str) -> None:
 
 
 def _check_positions(state: dict[str, Any]) -> dict[str, Any]:
-    """Raise ValueError for positions outside the buffers of MT19937 and Philox: NumPy would read there."""
+    """Raise ValueError for positions outside the buffers of MT19937 and Philox, where NumPy would read."""
     if not (0 <= state.get("pos", 0) <= 624 and 0 <= state.get("buffer_pos", 0) <= 4):
-        raise ValueError("rng is at a place beside its buffer")
+        raise ValueError("rng has a position outside its buffer")
     return state
 
 

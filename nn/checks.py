@@ -46,7 +46,7 @@ def fraction(name: str, x: Any) -> float:
 
 
 def generator(rng: Any) -> Generator:
-    """The given generator, or where that is None one of fresh entropy; TypeError for anything else."""
+    """The given generator or, for None, one of fresh entropy; TypeError for anything else."""
     if rng is None:
         return np.random.default_rng()
     if isinstance(rng, Generator):
@@ -57,7 +57,7 @@ def generator(rng: Any) -> Generator:
 def numbers(name: str, x: Any) -> np.ndarray:
     """An array of real numbers, as floats; TypeError or ValueError if not.
 
-    An array of objects will do, if those are real numbers: a data frame of several types makes one.
+    An array of objects is allowed if all are real numbers: a data frame of several types gives such an array.
     """
     if isinstance(x, np.ma.MaskedArray):
         for at in np.argwhere(np.ma.getmaskarray(x))[:1].tolist():
@@ -68,7 +68,7 @@ def numbers(name: str, x: Any) -> np.ndarray:
         array = np.asarray(x)
     except ValueError:
         raise ValueError(f"{name} is not an array: its rows differ in length") from None
-    if array.dtype.name == "bfloat16":  # as JAX's arrays have
+    if array.dtype.name == "bfloat16":  # a type of JAX's
         array = array.astype(float)
     if array.dtype == object:
         for place, item in np.ndenumerate(array):
@@ -81,7 +81,7 @@ def numbers(name: str, x: Any) -> np.ndarray:
 
 
 def unknown(**arrays: np.ndarray) -> str:
-    """The first number of the arrays that is not finite, as the beginning of a sentence; "" if none is."""
+    """The first number of the arrays that is not finite, as the start of a message; "" if all are finite."""
     found = first_of(arrays, lambda array: ~np.isfinite(array))
     return f"{found}: " if found else ""
 
@@ -100,7 +100,7 @@ def examples(X: Any, Y: Any) -> tuple[np.ndarray, np.ndarray]:
     X, Y = numbers("X", X), numbers("Y", Y)
     shapes = f"X has shape {X.shape} and Y {Y.shape}"
     if X.ndim != 2 or Y.ndim not in (1, 2) or len(X) != len(Y):
-        raise ValueError(f"{shapes}: they need a row for each example, and as many of them{column('X', X)}")
+        raise ValueError(f"{shapes}: they need a row for each example, and equally many rows{column('X', X)}")
     if len(X) == 0:
         raise ValueError(f"{shapes}: there is no example")
     return X, Y.reshape(len(Y), -1)

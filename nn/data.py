@@ -18,9 +18,9 @@ def linear(n: int = 100, rng: Generator | None = None) -> tuple[np.ndarray, np.n
 
 
 def xor(n: int = 11) -> tuple[np.ndarray, np.ndarray]:
-    """n points (t, t) with label 0 and, but for t = ½, points (t, 1 − t) with label 1; t from 0 to 1.
+    """n points (t, t) with label 0 and, except for t = ½, points (t, 1 − t) with label 1; t from 0 to 1.
 
-    For n = 11, the lab's, these are 21 points.
+    The lab's n = 11 gives 21 points.
 
     >>> X, Y = nn.data.xor(2)
     >>> np.hstack([X, Y]).tolist()
@@ -30,7 +30,7 @@ def xor(n: int = 11) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError("xor needs n of at least 2")
     points = []
     for i in range(n):
-        t = 1.0 / (n - 1) * i  # the lab's 0.1 i, rounded as it is there
+        t = 1.0 / (n - 1) * i  # the lab's 0.1 i, with the same rounding
         points.append((t, t, 0.0))
         if 2 * i != n - 1:
             points.append((t, 1.0 - t, 1.0))

@@ -44,8 +44,8 @@ class History:
     """The course of a training run.
 
     loss: the mean loss of each epoch, as it was before that epoch's updates; accuracy: at the end, None for a
-    loss that decides between no classes; seconds: of training, before a break and after; engine: the one that
-    trained, "" if none did; reason: why it was not a faster one.
+    loss that decides between no classes; seconds: of training, before a break and after; engine: the engine
+    that trained, "" if none did; reason: why no faster engine trained.
 
     >>> history = nn.History([0.5, 0.25], accuracy=1.0, engine="numpy")
     >>> min(history.loss)
@@ -90,7 +90,7 @@ class Training:
     engine: "scalar" records model and loss anew for each example, "numpy" and "native" compile them
     once, as autograd.compile does, and train arrays; "auto" takes the fastest of those that work here, and
     machine code only where the epochs take NumPy longer than making it. A MatrixMLP has an engine of its own.
-    The optimizer keeps what was compiled for the next training of the same model and loss.
+    The optimizer keeps the compiled program for the next training of the same model and loss.
     Compiled training is compared with model, loss and update at the start, now and then, before a save and at
     the end. If they differ, training goes back to the last state where they agreed, but not behind the last
     turn of the loop: "auto" goes on from there with "scalar", and says so in a line on standard error; the
@@ -144,7 +144,7 @@ class Training:
         self._run = Run(X, Y, self.losses, size, self._rng, draws, self.epochs)
         self._trainer: Trainer | None = None
         self._accuracy: float | None = None
-        self._save()  # a file that cannot be written is an error before there is anything to lose
+        self._save()  # if the file cannot be written, raise before training has results to lose
 
     def __len__(self) -> int:
         """How many Epochs a loop gets from the start."""
@@ -213,7 +213,7 @@ class Training:
             self.seconds += time.perf_counter() - start
 
     def _stop(self) -> None:
-        """Verify and save what was trained so far, as at the end."""
+        """Verify and save the training so far, as at its end."""
         if self._trainer:
             self._trainer.stepper.write_back()
             self._trainer.verify()
@@ -329,7 +329,7 @@ def _check_together(model: Any, X: np.ndarray, Y: np.ndarray, loss: Any, optimiz
 
 
 def _progress(done: int, epochs: int, wanted: bool | None) -> tuple[Any, Callable[..., None]]:
-    """The progress bar or None, and the function that prints a line beside it."""
+    """The progress bar or None, and the function that prints a line above the bar."""
     if wanted is False:
         return None, print
     bar = progress_bar(wanted is True)

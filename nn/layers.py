@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     class Output(Value, list[Value]):  # type: ignore[misc]
         """The outputs of a layer: a Value if its width is 1, else a list of Values.
 
-        No type of the width is known before the program runs, so both readings are allowed.
+        A type checker does not know the width, so both uses are allowed.
         """
 
 else:
@@ -51,7 +51,7 @@ class Neuron(Module):
     """activation(w · x + b), over nin inputs.
 
     `w` is a tuple of nin Values and `b` a Value, or None without bias. `init` draws the weights
-    (see nn.init); the bias starts at 0. `nonlin=False` makes any neuron linear.
+    (see nn.init); the bias starts at 0. `nonlin=False` makes the neuron linear.
 
     Raises ValueError for a width below 1, an unknown activation, or another number of inputs.
 
@@ -104,7 +104,7 @@ class Layer(Module):
         **kwargs: Any,
     ):
         weights = _initial(init, nin, nout, rng)
-        # init draws the whole matrix, as it needs the layer's width, and each neuron gets a row.
+        # init needs the layer's width, so it draws the whole matrix, and each neuron gets a row.
         self.neurons = [Neuron(nin, init=lambda *_, row=row: [row], **kwargs) for row in weights]
         self.label_parameters("")
 
@@ -129,7 +129,7 @@ class Layer(Module):
         return _bare(self.outputs(x))
 
     def outputs(self, x: Iterable[Any]) -> list[Value]:
-        """The result of a call, always as a list: autograd.compile(layer) gives a column for each item."""
+        """The outputs of a call, always as a list: autograd.compile(layer) gives a column for each output."""
         return _layer_outputs(self.neurons, x)
 
     def __repr__(self) -> str:
@@ -140,7 +140,7 @@ class MLP(Module):
     """A multilayer perceptron: nin inputs, then a layer for each width in nouts, the last linear.
 
     MLP(2, [4, 4, 1], activation="sigmoid", bias=False) is the lab's network. Called with nin Values
-    or numbers, it returns a list of nouts[-1] Values, or one Value if that is 1. The weights are
+    or numbers, it returns a list of nouts[-1] Values, or one Value if nouts[-1] is 1. The weights are
     drawn by init(fan_in, fan_out, rng), by default from fresh entropy; the biases start at 0.
 
     Raises ValueError for no layer, a width below 1, an unknown activation, or another number of inputs.
@@ -180,14 +180,14 @@ class MLP(Module):
             layer.label_parameters(k)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """As a Module's; or of a torch.nn.Sequential, whose layers have numbers such as 0, 2 and 4."""
+        """As for a Module; takes a torch.nn.Sequential's state too, named 0.weight, 2.weight, ..."""
         super().load_state_dict(_with_our_names(state))
 
     def __call__(self, x: Iterable[Any]) -> Output:
         return _bare(self.outputs(x))
 
     def outputs(self, x: Iterable[Any]) -> list[Value]:
-        """The result of a call, always as a list: autograd.compile(model) gives a column for each item."""
+        """The outputs of a call, always as a list: autograd.compile(model) gives a column for each output."""
         for layer in self.layers:
             x = layer.outputs(x)
         return list(x)
@@ -199,8 +199,8 @@ class MLP(Module):
 class LayerNorm(Module):
     """weight · (x − mean) / √(variance + eps) + bias, over the n numbers of x (Ba, Kiros and Hinton, 2016).
 
-    The variance is the mean of the squared distances. `weight` is a tuple of n Values, 1 at first, and `bias`
-    one of n Values, 0 at first. Called with n Values or numbers, it returns a list of n Values.
+    The variance is the mean of the squared distances. `weight` is a tuple of n Values, 1 at first; `bias` is
+    a tuple of n Values, 0 at first. Called with n Values or numbers, it returns a list of n Values.
 
     >>> [round(y.data, 3) for y in nn.LayerNorm(2)([1.0, 3.0])]
     [-1.0, 1.0]
@@ -227,7 +227,7 @@ class LayerNorm(Module):
 
 
 def _with_our_names(state: Any) -> Any:
-    """A state whose names are as 2.weight, with layers.0, layers.1, ... for the numbers, in their order."""
+    """A state with names such as 2.weight, with layers.0, layers.1, ... for the numbers, in their order."""
     names = [str(name).partition(".") for name in (state if isinstance(state, Mapping) else ())]
     if not names or not all(number.isdecimal() for number, _, _ in names):
         return state

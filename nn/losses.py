@@ -1,10 +1,10 @@
 """Losses of one example: functions of its prediction and its target.
 
 Prediction and target are Values, or sequences of equal length; the losses of several outputs are added. Only
-cross_entropy is of all outputs together, and takes the number of a class as a target, too.
+cross_entropy is one loss of all outputs together, and also takes the number of a class as a target.
 A loss that decides between classes has a `decision`: a prediction above it counts as class 1. A loss that
-takes only some targets has `takes`, a condition on a target. Any other target is a ValueError: a compiled
-loss is infinite for it, and the program then runs the row again with Values, which raises.
+takes only some targets has `takes`, a condition on a target. Other targets raise ValueError: for them a
+compiled loss is infinite, and the program then runs the row again with Values, which raises.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Loss = Callable[[Any, Any], Value]
 def _loss(
     decision: float | None, targets: str = "", takes: Callable[[Any], Any] | None = None
 ) -> Callable[[Callable[[Any, Any], Any]], Loss]:
-    """A loss of any number of outputs from the loss of one; `targets` describes those that it takes."""
+    """A loss of any number of outputs from the loss of one; `targets` describes the targets it takes."""
 
     def decorate(of_one: Callable[[Any, Any], Any]) -> Loss:
         @wraps(of_one)
@@ -51,7 +51,7 @@ def _loss(
 
 
 def _refused(loss: str, targets: str, fine: Any, y: Any) -> Any:
-    """None for a fine target, ValueError for another; while compile records, a Value: 0 or infinite."""
+    """None for an allowed target, else ValueError; while compile records, a Value that is 0 or infinite."""
     if isinstance(fine, Condition):
         with contextlib.suppress(ArithmeticError):  # the recorded row has a wrong target
             return where(fine, 0.0, math.inf)
@@ -74,7 +74,7 @@ def squared_error(p: Any, y: Any) -> Any:
 def binary_cross_entropy(p: Any, y: Any) -> Any:
     """−y log σ(p) − (1 − y) log(1 − σ(p)) of a logit p (a linear output) and y in 0 … 1.
 
-    As y softplus(−p) + (1 − y) softplus(p): it never overflows, and keeps its digits near 0.
+    Computed as y softplus(−p) + (1 − y) softplus(p), which never overflows, and keeps its digits near 0.
 
     >>> round(nn.binary_cross_entropy(Value(0.0), 1.0).data, 4)
     0.6931
@@ -104,10 +104,10 @@ def huber(p: Any, y: Any) -> Any:
 
 
 def cross_entropy(logits: Any, target: Any) -> Any:
-    """−Σ yᵢ log softmax(logits)ᵢ: log Σ exp(logitsⱼ) minus the target's logit. It overflows for none.
+    """−Σ yᵢ log softmax(logits)ᵢ: log Σ exp(logitsⱼ) minus the target's logit. Never overflows.
 
     logits: a Value for each class, two or more. target: the number of the class, from 0, or a vector of
-    probabilities with the sum 1, as a one-hot row. Raises ValueError for any other target.
+    probabilities with the sum 1, such as a one-hot row. Raises ValueError for any other target.
 
     >>> logits = [Value(2.0), Value(0.0)]
     >>> nn.cross_entropy(logits, 0).data == nn.cross_entropy(logits, [1.0, 0.0]).data
@@ -136,14 +136,14 @@ def _takes_rows(Y: np.ndarray, outputs: int) -> np.ndarray:
     return np.isin(Y[:, 0], range(outputs)) if Y.shape[1] == 1 else abs(Y.sum(axis=1) - 1.0) <= 1e-6
 
 
-cross_entropy.decision = 0.5  # type: ignore[attr-defined]  # of a one-hot target
+cross_entropy.decision = 0.5  # type: ignore[attr-defined]  # between the 0 and 1 of one-hot targets
 cross_entropy.takes_rows = _takes_rows  # type: ignore[attr-defined]
 
 
 def _logit(logits: Any, y: Any) -> Any:
     """The logit of class y; ValueError unless y is one of the classes' numbers."""
     if isinstance(y, Value) and modes:
-        return logits[y.__index__()]  # type: ignore[attr-defined]  # compile takes it for an index
+        return logits[y.__index__()]  # type: ignore[attr-defined]  # compile records an index
     number = getattr(y, "_data", y)
     if number not in range(len(logits)):
         last = len(logits) - 1

@@ -1,6 +1,6 @@
 """The network by hand: matrices in NumPy, with the gradients written out.
 
-It shares no code with the autograd engine and its layers, so that each can be checked by the other.
+It shares no code with the autograd engine and its layers, so that each can check the other.
 The formulas are those of back-propagation in column vectors: x is a column of inputs, w_l has a row
 for each unit of layer l, and ⊙ multiplies entry by entry. For the lab's three layers,
 
@@ -94,7 +94,7 @@ class MatrixMLP:
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any], activation: str) -> MatrixMLP:
-        """The network whose state_dict() this is; a state does not say the activation."""
+        """The network with this state_dict(), which does not contain the activation."""
         if not isinstance(state, Mapping):
             raise TypeError(f"a state is a mapping of names to arrays, not {type(state).__name__}")
         layers = range(sum(name.endswith("weight") for name in state))
@@ -126,7 +126,7 @@ class MatrixMLP:
         """The mean loss; adds its gradient to every parameter's grad."""
         _, sigma_prime = SIGMAS[self.activation]
         error, hs = self._error(X, Y)
-        delta = error / error.shape[1]  # of the mean, not of one example
+        delta = error / error.shape[1]  # of the mean loss, not of one example's
         for k in reversed(range(len(self.w))):
             w = self.w[k]
             w.grad = w.grad + delta @ hs[k].T

@@ -17,11 +17,11 @@ from .notebook import model_html
 class Module:
     """A network, or a part of one.
 
-    Its parameters are the leaf Values among the attributes set on it, in lists, tuples, deques, dicts
-    and arrays of objects there, and in the Modules there, in the order in which attributes were set.
-    Each Module and container is searched once, so that a Module may hold its parent, and then has the
-    parent's parameters, too. Arrays of numbers are not searched: large data can be kept there. A set has no
-    order to name parameters by: TypeError for parameters in sets alone.
+    Its parameters are the leaf Values among its attributes, in lists, tuples, deques, dicts and arrays of
+    objects there, and in the Modules there, in the order in which attributes were set. Each Module and
+    container is searched once, so that a Module may hold its parent; it then has the parent's parameters,
+    too. Arrays of numbers are not searched: large data can be kept there. A set has no order to name
+    parameters by: TypeError for parameters that are only in sets.
 
     >>> class Line(nn.Module):
     ...     def __init__(self):
@@ -75,10 +75,10 @@ class Module:
         return model_html(self)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take the values that state_dict() of an equal module gave.
+        """Set the parameters to the values that state_dict() of an equal module gave.
 
         Raises ValueError at the first name that is missing, unknown or of another shape, and
-        TypeError for arrays that are not numeric; the parameters are then as they were.
+        TypeError for arrays that are not numeric; the parameters are then unchanged.
         """
         checked = checks.state(state, self.state_dict())
         for name, array in self.named_parameters():
@@ -89,8 +89,8 @@ class Module:
 def settings(x: Any) -> dict[str, Any]:
     """The settings of a model or an optimizer by name, as JSON can hold them.
 
-    They are its attributes that are numbers, texts, functions (by their names) or tuples of those, and those
-    of the Modules in it. An attribute whose name begins with an underscore may be a cache, and is left out.
+    Settings are attributes that are numbers, texts, functions (by their names) or tuples of those, of x and
+    of the Modules in x. An attribute whose name begins with an underscore may be a cache, and is left out.
     """
     if isinstance(x, Module):
         parts = [(name, part.named_attributes()) for name, part in _walk(x) if isinstance(part, Module)]
@@ -116,8 +116,8 @@ def _plain(x: Any) -> Any:
 
 
 def _walk(root: Any) -> Iterator[tuple[str, Any]]:
-    """(name, x) for each Module, set and array of parameters in root, itself included, outside sets."""
-    entered: dict[int, Any] = {}  # by id; held here, so that no other object gets their ids
+    """(name, x) for each Module, set and array of parameters in root, root included, but not inside sets."""
+    entered: dict[int, Any] = {}  # by id; kept alive here, so that no other object gets the same id
     stack = [("", root)]
     while stack:
         name, x = stack.pop()
@@ -162,7 +162,7 @@ def _names_its_own(x: Module) -> bool:
 
 
 def _items(x: Any) -> list[tuple[Any, Any]]:
-    """(key, item) pairs of x, if it holds more than data."""
+    """(key, item) pairs of x; none if x holds only data."""
     if isinstance(x, Module):
         return x.named_attributes()
     if isinstance(x, set | frozenset):

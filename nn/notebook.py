@@ -16,7 +16,7 @@ def history_line(history: Any) -> str:
     """<History of 10,000 epochs: loss 0.128 to 0.00031, accuracy 100.0%, 1.2 s, engine native>"""
     losses = history.loss
     said = [f"loss {losses[0]:.6g} to {losses[-1]:.6g}"] if losses else []
-    if isinstance(history.accuracy, float) and not math.isnan(history.accuracy):  # else there is none
+    if isinstance(history.accuracy, float) and not math.isnan(history.accuracy):  # not all losses have one
         said.append(f"accuracy {history.accuracy:.1%}")
     said += [f"{history.seconds:.3g} s", *([f"engine {history.engine}"] if history.engine else [])]
     return f"<History of {len(losses):,} epoch{'s' * (len(losses) != 1)}: {', '.join(said)}>"
@@ -32,7 +32,7 @@ def model_html(model: Any) -> str:
     count = sum(np.size(p.data) for p in model.parameters())
     rows = []
     for name, found in model.named_parameters():
-        array = found if isinstance(found, np.ndarray) else found.data  # of a MatrixMLP's Parameter
+        array = found if isinstance(found, np.ndarray) else found.data  # a MatrixMLP has Parameters
         rows.append((name, _shape_text(array.shape), f"{array.size:,}"))
     head = paragraph(f"{type(model).__name__}: {count:,} parameter{'s' * (count != 1)}")
     return head + table(("parameter", "shape", "numbers"), rows)
@@ -65,7 +65,8 @@ def _shape_text(shape: tuple[int, ...]) -> str:
 def progress_bar(wanted: bool = False) -> Any:
     """tqdm's class for this place: a widget in a notebook, text in a terminal; else None, unless wanted.
 
-    Without ipywidgets a notebook gets the text bar. Without tqdm it is None, and a line says so if wanted.
+    Without ipywidgets a notebook gets the text bar. Without tqdm the result is None; if a bar is wanted, a
+    line says how to get it.
     """
     in_notebook = _in_notebook()
     if not (wanted or in_notebook or sys.stderr.isatty()):
@@ -83,7 +84,7 @@ def progress_bar(wanted: bool = False) -> Any:
 
 
 def _in_notebook() -> bool:
-    """Whether this runs in a kernel of Jupyter, as of a notebook, VS Code or Colab."""
+    """Whether this runs in a Jupyter kernel, as in a notebook, VS Code or Colab."""
     if "IPython" not in sys.modules:
         return False
     shell = sys.modules["IPython"].get_ipython()

@@ -66,8 +66,8 @@ class Optimizer:
         self.lr = self._initial_lr = checks.positive("lr", lr)
         self.steps = 0
         self._state: list[tuple[Any, ...]] | None = [(0.0,) * len(self.slots) for _ in self.parameters]
-        self._arrays: tuple[np.ndarray, ...] | None = None  # the state, if that is what was set last
-        self._compiled: Any = None  # by fit, for its next call
+        self._arrays: tuple[np.ndarray, ...] | None = None  # the state as arrays; None if the list is newer
+        self._compiled: Any = None  # kept by Training, for the next training
 
     def __repr__(self) -> str:
         return optimizer_line(self)
@@ -93,7 +93,7 @@ class Optimizer:
             grad = np.fromiter([p._grad for p in parameters], float, n)
         except AttributeError:  # some never had one
             grad = np.fromiter(map(grad_of, parameters), float, n)
-        with np.errstate(all="ignore"):  # the next loss shows what overflows, as with floats
+        with np.errstate(all="ignore"):  # the next loss shows an overflow, as with floats
             moved, self.state_arrays = self.update(data, grad, self.state_arrays)
         for p, number in zip(parameters, moved.tolist()):
             p._data = number
@@ -162,7 +162,7 @@ class Optimizer:
         self.state_arrays = tuple(np.array(checked[name]) for name in self.slots)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_compiled": None}  # programs stay with the optimizer that they are of
+        return {**self.__dict__, "_compiled": None}  # programs stay with the original
 
 
 class SGD(Optimizer):

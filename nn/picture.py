@@ -1,4 +1,4 @@
-"""The graph of a network's loss, with the names and the frames that a drawing of it shows."""
+"""The graph of a network's loss, with names and frames for a drawing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Clusters(dict[str, list[Value]]):
 
 
 def example_graph(model: MLP, x: Any, y: Any, loss: Loss) -> tuple[Value, Clusters]:
-    """The loss of one example, every Value in it named as in the lab, and Clusters for draw() and lesson().
+    """The loss of one example, its Values named as in the lab, and Clusters for draw() and lesson().
 
     >>> model = nn.MLP(2, [2, 1], activation="sigmoid", bias=False)
     >>> L, clusters = nn.picture.example_graph(model, [0.2, 0.7], 1.0, nn.squared_error)
@@ -39,7 +39,7 @@ def example_graph(model: MLP, x: Any, y: Any, loss: Loss) -> tuple[Value, Cluste
     >>> draw(L, clusters=clusters).save("network.svg")
 
     The names are x1, x2 (inputs), h1[0] (hidden layer 1), p and y (prediction and target; p[0] and
-    y[0] where there are several) and L. Parameters have the model's labels, and backward() adds to their
+    y[0] if there are several) and L. Parameters keep the model's labels, and backward() adds to their
     gradients as always. Raises the errors of the model and the loss for x and y.
     """
     inputs = [Value(number, f"x{i}") for i, number in enumerate(np.ravel(x), 1)]
@@ -67,7 +67,7 @@ def _label_all(values: list[Value], name: str) -> None:
 
 
 def _unframed(outputs: list[Value], clusters: dict[str, list[Value]]) -> list[Value]:
-    """The outputs and all that they were computed from, but for the Values that a cluster has."""
+    """The outputs and all that they were computed from, except the Values that are in a cluster."""
     old = {v for values in clusters.values() for v in values}
     found = dict.fromkeys(v for output in outputs for v in topological_order(output))
     return [v for v in found if v not in old]

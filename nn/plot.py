@@ -13,11 +13,11 @@ from autograd.files import whole_file
 from .losses import Loss, squared_error
 from .predict import predict
 
-# Okabe and Ito's blue and vermillion: told apart by everyone, and in grey.
+# Okabe and Ito's blue and vermillion, which differ for the colour-blind too, and in grey.
 CLASSES = ("#0072B2", "#D55E00")
 SHADES = ("#0072B2", "#FFFFFF", "#D55E00")
 STYLE: Any = {"font.size": 14, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "path"}
-# The metadata that a format has no date with, by suffix.
+# Metadata without a date, for each suffix, so that equal figures are equal files.
 DATES: dict[str, dict[str, Any]] = {".svg": {"Date": None}, ".png": {}, ".pdf": {"CreationDate": None}}
 
 
@@ -35,7 +35,7 @@ def loss_figure(losses: Any, title: str = "") -> Any:
         axes = figure.subplots()
         axes.plot(losses, color=CLASSES[0], linewidth=2)
         axes.set(xlabel="epoch", ylabel="mean loss", yscale="log", title=title)
-        axes.set_xlim(0, 1.03 * max(len(losses), 1))  # with room for the last round number of epochs
+        axes.set_xlim(0, 1.03 * max(len(losses), 1))  # leaves room for the last tick's label
         axes.grid(alpha=0.3)
     return figure
 
@@ -43,8 +43,8 @@ def loss_figure(losses: Any, title: str = "") -> Any:
 def save(figure: Any, path: str | Path) -> None:
     """Write a figure as .svg, .png or .pdf; the same figure gives the same bytes, in every run.
 
-    Raises ValueError for another suffix, and OSError where the file cannot be written, which then is as it
-    was.
+    Raises ValueError for another suffix, and OSError if the file cannot be written; an old file is then
+    unchanged.
 
     >>> nn.plot.save(nn.plot.loss_figure([0.5, 0.1, 0.02]), "loss.svg")
     """
@@ -60,8 +60,8 @@ def result_figure(model: Any, X: Any, Y: Any, title: str = "", loss: Loss = squa
     """Ground truth and predicted class side by side, over the model's output as a surface.
 
     X has shape (examples, 2) and Y (examples, 1), of 0 or 1 (-1 or 1 for hinge); returns the matplotlib
-    Figure. The line is the loss's decision: where the output is 0.5 for squared_error, and 0 for
-    binary_cross_entropy and hinge. Points on its wrong side are ringed.
+    Figure. The line is the loss's decision, where the output is 0.5 for squared_error, and 0 for
+    binary_cross_entropy and hinge. Points on the wrong side of the line are ringed.
 
     >>> X, Y = nn.data.xor()
     >>> model = nn.MLP(2, [4, 1], activation="sigmoid")
@@ -114,7 +114,7 @@ def result_figure(model: Any, X: Any, Y: Any, title: str = "", loss: Loss = squa
 
 
 def _figure(**settings: Any) -> Any:
-    """A Figure that notebooks show by themselves; matplotlib's own needs %matplotlib inline there."""
+    """A Figure that notebooks show by themselves; matplotlib's own class needs %matplotlib inline there."""
     return _figure_class()(**settings)
 
 
@@ -130,7 +130,7 @@ def _figure_class() -> Any:
             self.savefig(file, format="png", dpi=144)
             return file.getvalue()
 
-        def _repr_html_(self) -> None:  # else that of a figure for a web page stands before the picture
+        def _repr_html_(self) -> None:  # matplotlib's own, for web pages, would come before the picture
             return None
 
     return ShownFigure

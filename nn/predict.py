@@ -16,14 +16,14 @@ from . import checks
 from .losses import Loss, sequence, squared_error
 from .matrix import MatrixMLP
 
-MANY = 256  # rows, for which recording a model takes about as long as Values do
+MANY = 256  # rows, for which recording and compiling a model takes about as long as Values do
 BLOCK = 1 << 13
 
 
 def predict(model: Any, X: Any) -> np.ndarray:
     """The model's predictions for the rows of X, of shape (examples, outputs).
 
-    Many rows go through the compiled model, if some of them have the same outputs there as by Values.
+    Many rows go through the compiled model, after some of them have given the same outputs as with Values.
 
     >>> model = nn.MLP(2, [3])
     >>> nn.predict(model, [[0.0, 1.0], [1.0, 1.0]]).shape
@@ -40,14 +40,16 @@ def predict(model: Any, X: Any) -> np.ndarray:
             raise FloatingPointError("a prediction is not finite")
         return predictions
     if len(X) >= MANY and (program := program_of(model, X)):
-        with contextlib.suppress(ArithmeticError):  # by Values it names the row
+        with contextlib.suppress(ArithmeticError):  # the Values below raise an error that names the row
             return in_blocks(program, X)
     try:
         rows = [_outputs_of_row(model, x) for x in X.copy()]  # a model may write into its row
     except ArithmeticError as error:
         raise type(error)(f"{checks.unknown(X=X)}{error}") from error
     if len(widths := set(map(len, rows))) > 1:
-        raise ValueError(f"the model gives {' or '.join(map(str, sorted(widths)))} outputs, by the row")
+        raise ValueError(
+            f"the model gives {' or '.join(map(str, sorted(widths)))} outputs, depending on the row"
+        )
     return np.array(rows)
 
 
@@ -57,7 +59,7 @@ def in_blocks(program: Program[..., Any], X: np.ndarray) -> np.ndarray:
 
 
 def program_of(model: Any, X: np.ndarray) -> Program[..., Any] | None:
-    """The compiled model, or None if the model does what no graph shows, by some rows of X."""
+    """The compiled model, or None if some rows of X show that it differs from the model with Values."""
     generators = random_generators(model)
     before = states(generators)
     try:
@@ -67,7 +69,7 @@ def program_of(model: Any, X: np.ndarray) -> Program[..., Any] | None:
         close = np.allclose(program.per_example(sample), rows, rtol=1e-9, atol=0.0)
         if close and states(generators) == before:
             return program
-    except Exception:  # of any class: the Values do it, or say what is wrong
+    except Exception:  # of any class: Values then predict, or raise an error that says what is wrong
         pass
     restore(generators, before)
     return None
@@ -85,9 +87,9 @@ def _outputs_of_row(model: Any, x: np.ndarray) -> list[float]:
 def accuracy(model: Any, X: Any, Y: Any, loss: Loss = squared_error) -> float | None:
     """The share of the rows of X for which the model decides as Y does; None for a loss without a decision.
 
-    A model of one output decides by the side of the loss's decision on which that is. One of several decides
-    for the class of the largest, where Y has a class's number for each row or is one-hot; for any other Y,
-    each output decides by itself.
+    A model of one output decides for 1 if the output is above the loss's decision, else for 0. A model of
+    several outputs decides for the class of the largest if Y has a class's number for each row or is one-hot;
+    for any other Y, each output decides by itself.
 
     >>> nn.accuracy(lambda x: x[0] + 0.0, [[0.2], [0.9], [0.6]], [0, 1, 0])
     0.6666666666666666
@@ -114,7 +116,7 @@ def share_of(predictions: np.ndarray, Y: np.ndarray, loss: Loss) -> float | None
 
 
 def check_model(model: Any) -> None:
-    """Raise TypeError for a model that cannot be called with a row."""
+    """Raise TypeError if the model cannot be called with a row."""
     if not callable(model) or isinstance(model, type | Program):
         said = "a model is a function of one example's inputs, as a Module with __call__ is"
         raise TypeError(f"{said}, not {model!r:.80}")

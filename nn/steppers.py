@@ -1,4 +1,4 @@
-"""Steppers: what takes the steps of training, by Values, by arrays and by machine code.
+"""Steppers: objects that take the steps of training, by Values, by arrays or by machine code.
 
 stepper.state                   the numbers that steps replace; setting an old state undoes steps
 stepper.take(x, y, batch, n)    n steps, each on the next batch of these examples; the loss before each
@@ -24,7 +24,7 @@ from .optim import Optimizer
 
 
 class MeanLoss:
-    """The mean loss of a data set, recorded scalar by scalar; a MatrixMLP has the same method.
+    """The mean loss of a data set, recorded scalar by scalar; a MatrixMLP has the same method backward.
 
     >>> w = Value(2.0)
     >>> nn.MeanLoss(lambda x: w * x[0], nn.squared_error).backward([[1.0], [3.0]], [0.0, 0.0])
@@ -60,7 +60,7 @@ class MeanLoss:
 
 
 def targets(Y: np.ndarray) -> np.ndarray:
-    """Y, of shape (examples, outputs); if there is one output, of shape (examples,), as the prediction is."""
+    """Y of shape (examples, outputs) or, for one output, (examples,), as a prediction is then a scalar."""
     return Y[:, 0] if Y.shape[1] == 1 else Y
 
 
@@ -95,13 +95,13 @@ class ScalarStepper:
             yield loss
 
     def read(self) -> None:
-        """Nothing: the parameters are its state."""
+        """Do nothing: the parameters themselves are the state."""
 
     write_back = read
 
 
 def _batches(n: int, batch: int, steps: int) -> Iterator[slice]:
-    """The rows of each step, from the first again after the last."""
+    """The rows of each step; after the last row, the first one follows again."""
     starts = range(0, n, batch)
     for k in range(steps):
         yield slice(starts[k % len(starts)], starts[k % len(starts)] + batch)
@@ -120,12 +120,13 @@ class NumpyStepper:
         self.optimizer, self.twin = optimizer, copy.copy(optimizer)
         place = {p: i for i, p in enumerate(optimizer.parameters)}
         used = [v for leaves in variant.leaves for v in leaves.flat if v in place]
-        # In the program's order, so that its arrays are slices of this one.
+        # The order is the program's, so that its arrays are slices of one array of all parameters.
         self.values = list(dict.fromkeys([*used, *optimizer.parameters]))
-        self.places = np.array([place[v] for v in self.values])  # among the optimizer's parameters
+        self.places = np.array([place[v] for v in self.values])  # in the optimizer's list
         self.order = np.argsort(self.places)
         self.unused = np.zeros(len(self.values) - len(used))
-        self.arrays: list[tuple[slice, np.ndarray, np.ndarray | None]] = []  # of the program
+        # For each leaf array of the program: its slice, its data, and a mask if only some of it is trained.
+        self.arrays: list[tuple[slice, np.ndarray, np.ndarray | None]] = []
         start = 0
         for leaves, now in zip(variant.leaves, variant.data()):
             moved = np.array([v in place for v in leaves.flat], dtype=bool).reshape(leaves.shape)
@@ -144,7 +145,7 @@ class NumpyStepper:
     def read(self) -> None:
         data = np.array([v._data for v in self.values])
         self.packed = data, tuple(array[self.places] for array in self.optimizer.state_arrays)
-        vars(self.twin).update(vars(copy.copy(self.optimizer)))  # its learning rate, and all else
+        vars(self.twin).update(vars(copy.copy(self.optimizer)))  # the learning rate, and all else
         if any(moved is not None for _, _, moved in self.arrays):
             for array, (_, now, _) in zip(self.variant.data(), self.arrays):
                 now[...] = array
@@ -174,7 +175,7 @@ class NumpyStepper:
             loss = math.nan
         if not math.isfinite(loss):
             self.write_back()
-            loss, grads = self.program.value_and_grad(x, y)  # slower, with errors that say where
+            loss, grads = self.program.value_and_grad(x, y)  # slower; its errors name the row
         parts = [
             grad.ravel() if moved is None else grad[moved] for grad, (_, _, moved) in zip(grads, self.arrays)
         ]
@@ -182,7 +183,7 @@ class NumpyStepper:
         gradient = np.concatenate([*parts, self.unused])
         try:
             self.packed = self.twin.update(numbers, gradient, kept)
-        except FloatingPointError:  # the next step's loss shows it, as with Values
+        except FloatingPointError:  # the next step's loss shows the overflow, as with Values
             with np.errstate(all="ignore"):
                 self.packed = self.twin.update(numbers, gradient, kept)
         return loss
@@ -196,7 +197,7 @@ class NumpyStepper:
 
 
 def _merged(now: np.ndarray, moved: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """The array with the numbers of the part that the optimizer moves."""
+    """A copy of `now` with new numbers where `moved`, in the part that the optimizer trains."""
     array = now.copy()
     array[moved] = numbers
     return array
@@ -230,13 +231,13 @@ class NativeStepper:
             if taken < steps:
                 raise self._error(x, y, losses[taken]) or AssertionError
             return
-        for taken in range(steps):  # some step had a finite loss and made numbers that are not finite
+        for taken in range(steps):  # one by one, as some step made numbers that are not finite
             numbers = self.state.copy()
             if not self.kernel.iterate(columns, len(x), batch, numbers, 1, losses[taken:], taken):
                 raise self._error(x, y, losses[taken]) or AssertionError
             if _spoilt(self.state, numbers) and (error := self._error(x, y)):
                 raise error
-            self.state = numbers  # the update made them: the next step's loss shows it
+            self.state = numbers  # no error in loss or gradient: the next step's loss shows the overflow
             yield losses[taken].item()
 
     def _error(self, x: np.ndarray, y: np.ndarray, loss: float | None = None) -> ArithmeticError | None:
@@ -258,5 +259,5 @@ class NativeStepper:
 
 
 def _spoilt(before: np.ndarray, after: np.ndarray) -> bool:
-    """Whether a number that was finite no longer is."""
+    """Whether a number that was finite is no longer finite."""
     return not bool(np.isfinite(after[np.isfinite(before)]).all())

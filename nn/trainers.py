@@ -1,7 +1,7 @@
-"""Trainer: trains a model by the steps of a stepper (see steppers.py), counts epochs, and goes back.
+"""Trainer: trains a model by the steps of a stepper (see steppers.py), counts epochs, and restores states.
 
-The compiled steppers run what was recorded once, so a verifier checks them. If one is wrong, Values go on
-from its last verified state.
+The compiled steppers repeat one recording, so a verifier checks them. If one is wrong, training goes on with
+Values from the last verified state.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ ADVICE = (
     " a Value's data: engine scalar does it"
 )
 
-# Seconds that NumPy takes for an array of a program and for an element of it, and LLVM for an operation. They
-# need not be exact: they say from how many steps on machine code is ready before NumPy is done.
+# Seconds that NumPy takes for an array of a program and for one element, and LLVM for an operation. Rough
+# values are enough to tell from how many steps on machine code is ready before NumPy is done.
 ARRAY, ELEMENT, LLVM = 3e-6, 5e-10, 5e-4
 
 
@@ -66,8 +66,8 @@ class Compiled:
     """The program of a model's mean loss, and machine code for its training steps.
 
     An optimizer keeps it for the next call with the same model and loss, as recording takes much longer than
-    a step. `epochs` counts those that it trained, `seconds` the time they took, and `looks` that of its
-    verification.
+    a step. `epochs` counts the epochs that it trained, `seconds` is their time, and `looks` the time of its
+    verifications.
     """
 
     def __init__(self, mean: MeanLoss, run: Run, generators: list[Any]):
@@ -76,29 +76,29 @@ class Compiled:
         self.variant: Variant = self.program.variant("gradient", run.X, run.Y)
         self.kernel: Any = None
         self.predictor: Any = None
-        self.constants: dict[str, Any] = {}  # of the optimizer, which are constants in the kernel
+        self.constants: dict[str, Any] = {}  # attributes of the optimizer that are constants in the kernel
         self.epochs, self.seconds, self.looks = 0, 0.0, 0.0
-        self.rows_seen = 0  # one by one, by later calls and turns of the caller's loop
-        self.look = 0.0, 0.0  # the seconds of a Verifier's last look at all, and at the losses
+        self.rows_seen = 0  # rows verified one by one, in later calls and turns of the caller's loop
+        self.look = 0.0, 0.0  # the seconds of a Verifier's last full look, and of its look at the losses
 
     def is_for(self, mean: MeanLoss, run: Run) -> bool:
         same = (self.mean.model, self.mean.loss) == (mean.model, mean.loss)
         return bool(same) and self.shapes == _row_shapes(run)
 
     def differs(self, verifier: Verifier) -> bool:
-        """Whether the next row's loss is another with Values or, more and more seldom, its gradient."""
+        """Whether the next row's loss or, in ever fewer calls, its gradient differs with Values."""
         self.rows_seen += 1
         is_power = self.rows_seen & (self.rows_seen - 1) == 0
         return verifier.differs_in_row(self.rows_seen % len(verifier.X), whole=is_power)
 
     def predictions(self, X: np.ndarray) -> np.ndarray | None:
-        """The model's outputs by a program, made for many rows or the second call; None if none is right."""
+        """The model's outputs by a program, if rows are many or calls repeat; None if no program is right."""
         if self.predictor is None and (len(X) >= MANY or self.rows_seen):
             self.predictor = program_of(self.mean.model, X)
         return in_blocks(self.predictor, X) if self.predictor else None
 
     def stepper(self, engine: str, optimizer: Optimizer, run: Run) -> tuple[Any, str]:
-        """The fastest stepper of that engine, and why "auto" does without machine code that would pay."""
+        """The fastest stepper of that engine, and why "auto" could not use machine code that would pay."""
         constants, reason = _constants(optimizer), ""
         has_kernel = self.kernel is not None and _equal(constants, self.constants)
         if engine == "native" or (engine == "auto" and (has_kernel or _pays(self.variant, run))):
@@ -118,7 +118,7 @@ def _row_shapes(run: Run) -> tuple[Any, ...]:
 
 
 def _constants(optimizer: Optimizer) -> dict[str, Any]:
-    """The attributes that an update may compute with, but for the learning rate and the state."""
+    """The attributes that an update may compute with, except the learning rate and the state."""
     live = ("lr", "_initial_lr", "steps", "_state", "_arrays", "_compiled", "parameters")
     return {"parameters": list(map(id, optimizer.parameters))} | {
         name: x for name, x in vars(optimizer).items() if name not in live
@@ -128,7 +128,7 @@ def _constants(optimizer: Optimizer) -> dict[str, Any]:
 def _equal(a: dict[str, Any], b: dict[str, Any]) -> bool:
     try:
         return bool(a == b)
-    except ValueError:  # of arrays
+    except ValueError:  # arrays have no one truth value
         return False
 
 
@@ -160,9 +160,9 @@ class Trainer:
     for other functions that compile, and Values where neither works: `say` prints why, and `reason` keeps it.
     TypeError if another engine does not work, or turns out to be wrong.
 
-    A verifier looks after 1, 2, 4, 8, ... epochs and after the last, and at losses alone if gradients would
-    take more than a share of the time. Of what an earlier call compiled and verified, it looks at one row
-    at the start and at the end.
+    A verifier looks after 1, 2, 4, 8, ... epochs and after the last, and only at losses if gradients would
+    take more than SHARE of the time. If an earlier call has compiled and verified the program, the verifier
+    looks at one row at the start and at the end.
     """
 
     SHARE = 0.02
@@ -195,13 +195,13 @@ class Trainer:
         self.verified = self.earlier = self.latest = self.state
 
     def _made(self) -> tuple[Any, Verifier | None, str]:
-        """A stepper, its verifier, and why it is not a faster one."""
+        """A stepper, its verifier, and why no faster stepper was made."""
         kept, self.optimizer._compiled, self.compiled = self.optimizer._compiled, None, None
         mean, run, reason = self.by_values, self.run, ""
         if self.wanted == "scalar":
             return ScalarStepper(mean, self.optimizer), None, ""
         if kept and kept.is_for(mean, run):
-            with contextlib.suppress(Exception):  # what is wrong is said when it is recorded anew
+            with contextlib.suppress(Exception):  # recording anew raises the error again
                 stepper, reason = kept.stepper(self.wanted, self.optimizer, run)
                 verifier = self._verifier(kept)
                 if not kept.differs(verifier):
@@ -220,7 +220,7 @@ class Trainer:
         return ScalarStepper(mean, self.optimizer), None, reason
 
     def _compiled_stepper(self, generators: list[Any]) -> tuple[Any, Verifier, str]:
-        """A stepper that is compiled now and verified."""
+        """A stepper, compiled now and verified."""
         optimizer = self.optimizer
         if type(optimizer).step is not Optimizer.step or type(optimizer).zero_grad is not Optimizer.zero_grad:
             said = f"{type(optimizer).__name__} has a step() or zero_grad() of its own"
@@ -259,7 +259,7 @@ class Trainer:
         """Train for one epoch or more, up to that many; ArithmeticError if the loss is not finite."""
         self.mark_epoch()
         start, done = time.perf_counter(), len(self.losses)
-        before = self.compiled.epochs if self.compiled else 0  # of those that count for the looks
+        before = self.compiled.epochs if self.compiled else 0  # epochs that count for the next look
         due = min(self.run.epochs, done - before + (1 << before.bit_length()))
         try:
             self._train(epochs if self.verifier is None else min(epochs, due - done))
@@ -303,7 +303,7 @@ class Trainer:
         self.stepper.write_back()
 
     def mark_epoch(self) -> None:
-        """Make the present state the one to rewind to."""
+        """Let rewind() return to the present state."""
         if self.latest[0] < len(self.losses):
             self.earlier = self.latest
         self.latest = self.state
@@ -324,7 +324,7 @@ class Trainer:
         return self.failed
 
     def verify(self) -> bool:
-        """Whether the present state is right; if not, go back to the last verified one and on with Values."""
+        """Whether the present state is right; if not, go on with Values from the last verified state."""
         if self.verifier is None or self.verified[0] == len(self.losses):
             return True
         difference = self.verifier.difference(self.stepper)
@@ -346,9 +346,9 @@ class Trainer:
         return False
 
     def _look(self, verifier: Verifier, compiled: Compiled) -> None:
-        """Verify after the last epoch, and before it if the share of time is enough.
+        """Verify after the last epoch, and after others if there is time left for a look.
 
-        If that is enough for the losses alone, compare them, and verify all if they are wrong.
+        If the time is only enough for the losses, compare those, and verify all if they are wrong.
         """
         start = time.perf_counter()
         time_left = self.SHARE * compiled.seconds - compiled.looks
@@ -371,12 +371,12 @@ class Trainer:
     def predictions(self) -> np.ndarray:
         """The model's outputs for the data; ArithmeticError if one is not finite, after the last update."""
         found = None
-        with contextlib.suppress(ArithmeticError):  # by Values it names the row
+        with contextlib.suppress(ArithmeticError):  # predict() raises the error that names the row
             found = self.compiled.predictions(self.run.X) if self.compiled else None
         return predict(self.model, self.run.X) if found is None else found
 
     def resume(self) -> None:
-        """Take over what the caller changed since the last epoch."""
+        """Take over the caller's changes to model and optimizer since the last epoch."""
         self.stepper.read()
         is_equal = _equal(_constants(self.optimizer), self.constants)
         if self.compiled and not (is_equal and not self._differs_in_a_row()):

@@ -1,11 +1,11 @@
-"""Verifier: compiled training compared with model and loss on Values, and with the update on floats.
+"""Verifier: compares compiled training with model and loss on Values, and with the update on floats.
 
     verifier = Verifier(MeanLoss(model, loss), program, optimizer, X, Y, generators)
-    verifier.difference(stepper)  # "", or in words: "the loss of row 5 is 9801.0 and with Values 99.5"
+    verifier.difference(stepper)  # "", or a sentence: "the loss of row 5 is 9801.0 and with Values 99.5"
 
 A function may do things that its graph does not show: draw random numbers, look a target up, read a Value's
 data. So some rows are computed with Values, and some steps with floats, at the present parameters, and
-compared up to rounding. No tolerance is absolute, because data may be of any size.
+compared up to rounding. No tolerance is absolute, because data may be of any magnitude.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from autograd.program.reachable import restore, states
 
 from .optim import Optimizer
 
-CLOSE = 1e-9  # relative differences up to this are none, as a closer look would take longer
-OPERATIONS_A_LOOK = 50_000  # with Values, which the rows to look at take together
-STEPS, LATER_STEPS = 10, 3  # one after the other, as an update may differ from step to step
-MOST_TARGETS = 1000  # distinct ones to look at, if targets repeat
+CLOSE = 1e-9  # relative differences up to this count as none, as a closer look would take longer
+OPERATIONS_A_LOOK = 50_000  # operations with Values for all rows of a look together
+STEPS, LATER_STEPS = 10, 3  # steps of the first look and of later ones, as an update may differ by step
+MOST_TARGETS = 1000  # distinct targets to look at, if targets repeat
 
 
 class Verifier:
     """Compares steppers with one model, loss, data set and optimizer.
 
-    It looks at all rows of a small data set. Of a large one, it looks at each distinct target at first, and
-    always at rows spread over targets, inputs and losses, with the largest and the smallest of each.
+    It looks at all rows of a small data set. In a large one, it looks at each distinct target the first time,
+    and every time at rows spread over targets, inputs and losses, with the largest and smallest of each.
     """
 
     def __init__(
@@ -54,18 +54,18 @@ class Verifier:
         self.generators = generators
         used = [v for array in program.leaves for v in array.flat]
         self.leaves = list({*optimizer.parameters, *used})
-        place = {v: k for k, v in enumerate(used)}  # in the gradient; a 0 follows for what is not there
+        place = {v: k for k, v in enumerate(used)}  # in the gradient; a 0 follows for other parameters
         self.places = np.array([place.get(p, len(used)) for p in optimizer.parameters])
-        self.steps = STEPS  # to look at
-        self.seconds = self.losses_seconds = 0.0  # the time that the last look took, and its losses
-        self.most = 0  # rows to look at, beside each distinct target at first
-        self.rows = np.arange(len(X))  # `most` rows, or all, before some are added for their losses
+        self.steps = STEPS  # how many to look at
+        self.seconds = self.losses_seconds = 0.0  # of the last look, and of its part for the losses
+        self.most = 0  # how many rows to look at; distinct targets come on top, the first time
+        self.rows = np.arange(len(X))  # `most` rows, or all; rows chosen by their losses come on top
 
     def difference(self, stepper: Any, whole: bool = True) -> str:
-        """The first difference in words, or "" if there is none; without `whole`, of losses alone.
+        """The first difference as a sentence, or "" if there is none; without `whole`, of losses alone.
 
-        Afterwards the optimizer is in the stepper's state, and all else is as it was. An ArithmeticError that
-        the compiled program raises too is no difference: training reports it.
+        Afterwards the optimizer is in the stepper's state, and all else is unchanged. An ArithmeticError that
+        the compiled program raises too is no difference, because training reports the error.
         """
         start = time.perf_counter()
         state, grads = stepper.state, [v.grad for v in self.leaves]
@@ -94,7 +94,7 @@ class Verifier:
                 self.steps, self.seconds = LATER_STEPS, time.perf_counter() - start
 
     def differs_in_row(self, i: int, whole: bool) -> bool:
-        """Whether the loss of a row is another with Values, at the present parameters, or its gradient."""
+        """Whether a row's loss or, with `whole`, its gradient differs with Values at present parameters."""
         grads: list[float] = []
         try:
             found = self.program.per_example(self.X[i : i + 1], self.Y[i : i + 1])[0]
@@ -104,7 +104,7 @@ class Verifier:
             wanted, slack = self._by_values(i, careful=False, near=self._compiled(i))
             return not (np.abs(self._compiled(i) - wanted) <= slack).all()
         except ArithmeticError:
-            return False  # training reports it
+            return False  # training reports the error
         except Exception:
             return True
         finally:
@@ -112,7 +112,7 @@ class Verifier:
                 v.grad = grad
 
     def _loss(self, i: int) -> Any:
-        """The loss of a row by Values, from copies, as a model may write into its row."""
+        """The loss of a row by Values, computed from copies, because a model may write into its row."""
         y = self.Y[i]
         return self.mean_loss.of_example(self.X[i].copy(), y.copy() if y.ndim else y.item())
 
@@ -129,7 +129,7 @@ class Verifier:
                 inputs = np.unique([row for column in columns for row in spread(column, 8)])
                 targets = spread(self.Y, MOST_TARGETS)
                 self.rows = np.union1d(some(inputs, self.most // 2), some(targets, self.most // 2))
-                if len(targets) > n / 2:  # numbers, and no classes
+                if len(targets) > n / 2:  # targets are numbers, and no classes
                     targets = []
         if n <= self.most:
             return self.rows
@@ -137,7 +137,7 @@ class Verifier:
         return np.unique([*self.rows, *targets, *spread(losses, self.most // 4)]).astype(int)
 
     def _in_losses(self, rows: np.ndarray) -> str:
-        """The first difference in the losses of these rows, which may be rounding."""
+        """The first difference in the losses of these rows; it may be a rounding error."""
         for i, found in zip(rows, self.program.per_example(self.X[rows], self.Y[rows])):
             try:
                 loss = self._loss(i)
@@ -151,7 +151,7 @@ class Verifier:
         return ""
 
     def _in_gradients(self, stepper: Any, rows: np.ndarray, careful: bool) -> str:
-        """The first difference; `careful` computes how much may be rounding, which takes longer."""
+        """The first difference; `careful` computes bounds of the rounding errors, which takes longer."""
         kept = []
         for i in rows:
             found = self._compiled(i)
@@ -165,7 +165,7 @@ class Verifier:
             for k in np.flatnonzero(~(np.abs(found - wanted) <= slack)):
                 which = f"gradient of row {i} by parameter {k - 1}" if k else f"loss of row {i}"
                 return f"the {which} is {found[k]} and with Values {wanted[k]}"
-            if max(slack[1:]) <= 1e-3 * max(abs(wanted[1:])):  # else rounding chooses the side of a kink
+            if max(slack[1:]) <= 1e-3 * max(abs(wanted[1:])):  # else rounding may choose the side of a kink
                 kept.append((i, wanted, slack))
         if not kept:
             return ""
@@ -176,7 +176,7 @@ class Verifier:
     def _by_values(self, i: int, careful: bool, near: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """A row's loss and then its gradient, and the difference that rounding may make to each.
 
-        With `careful`, or if they are not near these numbers, that is computed, which takes longer.
+        The difference is computed, which takes longer, only if `careful`, or if the numbers are not `near`.
         """
         parameters = self.optimizer.parameters
         loss = self._loss(i)
@@ -199,7 +199,7 @@ class Verifier:
         return wanted, np.maximum(slack, CLOSE * np.abs(wanted))
 
     def _compiled(self, i: int) -> np.ndarray:
-        """The loss of a row, and then its gradient, by the compiled program."""
+        """A row's loss and then its gradient, by the compiled program."""
         loss, grads = self.program.value_and_grad(self.X[i : i + 1], self.Y[i : i + 1])
         return np.concatenate([[loss], np.concatenate([*map(np.ravel, grads), [0.0]])[self.places]])
 
@@ -246,7 +246,7 @@ class Verifier:
             got = np.array([(p.data, *state) for p, state in zip(parameters, optimizer.state)])
             slacks = CLOSE * np.abs(wanted - old) + 4.0 * EPSILON * (np.abs(wanted) + np.abs(old))
             for p, number, g in zip(parameters, data, gradient.tolist()):
-                p.data, p.grad = number, g  # an update may read them
+                p.data, p.grad = number, g  # an update may read the parameters
             for i in np.flatnonzero(~_within(got, wanted, slacks).all(axis=1)):
                 for shift in (slack[1 + i], -slack[1 + i]):  # the difference may be the gradient's rounding
                     moved, state = twin.update(data[i], gradient[i] + shift, states[i])
@@ -265,16 +265,16 @@ def _within(got: np.ndarray, wanted: np.ndarray, slacks: np.ndarray) -> np.ndarr
 
 
 def spread(keys: np.ndarray, most: int) -> np.ndarray:
-    """Rows of distinct keys, with the smallest and the largest key: of all keys if they are few."""
+    """At most `most` rows with distinct keys, from the smallest key to the largest."""
     _, first = np.unique(keys, axis=0, return_index=True)
     return some(first, most)
 
 
 def some(rows: np.ndarray, most: int) -> np.ndarray:
-    """At most so many of the rows, with the first and the last."""
+    """At most `most` of the rows, evenly spread, with the first and the last."""
     return rows[np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(int)]
 
 
 def one_line(error: Exception) -> str:
-    """An error's class and text in one line."""
+    """An error's class and message in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -1,4 +1,4 @@
-"""Weights elsewhere: in a torch.nn.Sequential, and in .safetensors files."""
+"""Weights to and from elsewhere: a torch.nn.Sequential, and .safetensors files."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def to_torch(model: MLP) -> Any:
 def save_safetensors(path: Any, model: Any) -> None:
     """Write a model's state_dict as a .safetensors file (the extra `safetensors`).
 
-    Raises OSError where the file cannot be written, which then is as it was.
+    Raises OSError if the file cannot be written; an old file is then unchanged.
 
     >>> nn.save_safetensors("lab.safetensors", nn.MLP(2, [4, 1]))  # doctest: +SKIP
     """
@@ -84,7 +84,7 @@ def load_safetensors(path: Any, model: Any) -> None:
 
 
 def _array_of(dtype: str, data: Any, name: str) -> np.ndarray:
-    """The numbers of a part of a file, flat; bfloat16 is the upper half of float32."""
+    """The numbers of a part of a file as a flat array; bfloat16 is the upper half of float32."""
     if dtype == "BF16":
         return (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4")
     kinds = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}

@@ -4,8 +4,8 @@
     print(derivation(lambda x: (1.0 + x.exp()).log()))  # ... = σ(x)
 
 The function is recorded, each of its operations is a piece with a name, and the chain rule multiplies the
-derivatives that the table has for the pieces. Then the definitions of the pieces are undone or put in, as
-quotients of polynomials in one unknown, and equal terms collected: exactly, in rational numbers.
+derivatives that the table has for the pieces. Then the definitions of the pieces are solved or substituted,
+as quotients of polynomials in one unknown, and equal terms collected: exactly, in rational numbers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..ops import TABLE, Primitive
 from .formula import SIGNS, Formula, LaTeX, MathML, Text, number_text, tex_text
 from .working import Step, Working
 
-DEFINITIONS: dict[Primitive, Callable[[Any], Any]] = {  # of primitives by simpler ones
+DEFINITIONS: dict[Primitive, Callable[[Any], Any]] = {  # primitives as functions of simpler ones
     ops.sigmoid: lambda x: 1.0 / (1.0 + (-x).exp()),
     ops.tanh: lambda x: 2.0 / (1.0 + (-2.0 * x).exp()) - 1.0,
     ops.softplus: lambda x: (1.0 + x.exp()).log(),
@@ -31,9 +31,9 @@ DEFINITIONS: dict[Primitive, Callable[[Any], Any]] = {  # of primitives by simpl
 class Derivation:
     """A derivative step by step: str() as text, latex(), and in a notebook with MathML.
 
-    `result` is the derivative, in a short form if one was found (`is_short`). At so many `points` it differs
-    from differences of the function by at most `largest_difference`, relative to itself or, where that is
-    less, to a thousandth of its largest.
+    `result` is the derivative, in a short form if one was found (`is_short`). At `points` points it differs
+    from differences of the function by at most `largest_difference`, relative to the derivative or, where it
+    is smaller, to a thousandth of the largest derivative.
 
     >>> d = derivation("sigmoid")
     >>> for step in d.steps:
@@ -106,9 +106,9 @@ def derivation(f: str | Callable[[Any], Any], name: str = "") -> Derivation:
     >>> print(derivation(lambda x: (1.0 + x.exp()).log()).result)
     σ(x)
 
-    `name` is what f(x) is called; by default, as f is. f may use numbers, operators and primitives. Raises
-    KeyError for an unknown name, TypeError if f does not give a Value for one, and ValueError if its graph
-    depends on x, as that of code with branches does, or if it has no derivative where it was tried.
+    `name` is the name of f(x), by default that of f. f may use numbers, operators and primitives. Raises
+    KeyError for an unknown name, TypeError if f does not return a Value for a Value, and ValueError if the
+    graph depends on x, as in code with branches, or if f has no derivative where it was tried.
     """
     if isinstance(f, str):
         if f not in TABLE:

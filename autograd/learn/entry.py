@@ -1,4 +1,4 @@
-"""entry: what one entry of an array of a matrix program is made of.
+"""entry: the formula of one entry of an array of a matrix program.
 
 entries = Entries(program.matrices, quantities)
 str(entries.formula("grad_w2", (2, 1)))  # delta2[2] · h1[1], or Σₙ delta2[n,2] · h1[n,1] over rows
@@ -34,10 +34,10 @@ class RowSum:
 
 @dataclass(frozen=True)
 class Entry:
-    """An entry of a matrix program's array: its line, what it is made of, and its number.
+    """An entry of a matrix program's array: its line, its formula, and its value.
 
-    `numbers` is the formula with its numbers, and `meanings` say which scalars its parts are; `rows` has the
-    sum over the rows that it is, if it is one.
+    `numbers` is the formula with numbers in place of names, and `meanings` say which scalars the names are;
+    `rows` has the terms, if the entry is a sum over the rows.
     """
 
     array: str
@@ -56,7 +56,7 @@ class Entry:
 
 
 class Entries:
-    """The entries of a program's arrays as formulas of those arrays that have a line, data and parameters."""
+    """The entries of a program's arrays as formulas in data, parameters, and arrays that have a line."""
 
     def __init__(self, found: Matrices, quantities: Quantities, title: str = "", share: str = ""):
         self.found, self._quantities, self._title, self._share = found, quantities, title, share
@@ -64,11 +64,11 @@ class Entries:
         self._formulas: dict[tuple[str, tuple[int, ...]], Formula] = {}
 
     def is_written(self, array: str) -> bool:
-        """Whether an array has a line of its own, or is given."""
+        """Whether an array has a line of its own, or is data or a parameter."""
         return bool(self._arrays[array].line) or not self.found.element(array, self._first(array)).terms
 
     def _is_named(self, array: str) -> bool:
-        """Whether it is written, and not just called t."""
+        """Whether an array is written, and not just called t."""
         return self.is_written(array) and self._arrays[array].has_role
 
     def _first(self, array: str) -> tuple[int, ...]:
@@ -78,7 +78,7 @@ class Entries:
         """The formula that an entry is computed by."""
         element = self.found.element(array, index)
         terms = [[self._factor(x) for x in term] for term in element.terms]
-        if not terms:  # it is given
+        if not terms:  # data or a parameter
             return name_of(array, index)
         if element.primitive:
             return _of_table_row(element.primitive, terms[0])
@@ -94,7 +94,7 @@ class Entries:
         return Negative(found) if x.sign < 0.0 else found
 
     def _short(self, array: str, index: tuple[int, ...]) -> Formula:
-        """An entry's name, or what it is computed from, where the array has no line or is just called t."""
+        """An entry's name; its formula if the array has no line, or if the array is just called t."""
         a = self._arrays[array]
         name = name_of(array, (*(("n",) if a.by_row else ()), *index))
         if self._is_named(array):
@@ -106,7 +106,7 @@ class Entries:
         return self._formulas[array, index]
 
     def entry(self, place: Place | None, numbers: Mapping[str, np.ndarray]) -> Entry | None:
-        """The entry at a place of an array that is no row's, with its number in a run; None of a negative."""
+        """The entry at a place in an array that does not vary by row; None if the place has the negative."""
         if place is None or place.sign < 0.0:
             return None
         array, formula = self._arrays[place.array], self.formula(place.array, place.index)
@@ -131,7 +131,7 @@ class Entries:
 
     @functools.cached_property
     def _scalars(self) -> dict[str, dict[str, None]]:
-        """By entry: the quantity that it is, the derivative that it is, or both."""
+        """For each entry, its meanings: a quantity, a derivative, or both."""
         found: dict[str, dict[str, None]] = {}
         output = self._title or self._quantities.names[self._quantities.output]
         for v in reversed(self._quantities.order):
@@ -157,9 +157,9 @@ class Entries:
                 yield name, " and ".join(meanings)
 
     def _row_sum(self, place: Place, numbers: Mapping[str, np.ndarray]) -> RowSum | None:
-        """The sum over the rows that this entry is, or the first that the arrays without a name in it are."""
+        """The sum over the rows in this entry's formula, or the first in arrays without a name there."""
         seen, pending = {place}, [place]
-        for each in pending:  # which grows
+        for each in pending:  # the list grows
             element = self.found.element(each.array, each.index)
             if element.over_rows:
                 return self._added_rows(element, numbers)

@@ -1,13 +1,13 @@
 """explain: the chain of partial derivatives of one number, in symbols, rules and numbers.
 
     e = explain(loss, w)
-    print(e)  # a row for each quantity from the loss back to w; then the entry of which matrix this is
+    print(e)  # a row for each quantity from the loss back to w; then the matrix entry with this derivative
     e.value, e.rows, e.entry
     program.explain(w, X, Y)  # over the rows of a data set
 
-A row is a nested delta: ∂L/∂h = Σ ∂L/∂z · ∂z/∂h over the quantities z that h is used in, where ∂L/∂z has a
-row above it. So a graph with 2²⁰ paths has about 20 rows. The local derivatives are the rows of the table,
-applied to Values that are called by their names.
+A row is one step of back-propagation: ∂L/∂h = Σ ∂L/∂z · ∂z/∂h over the quantities z that use h, where ∂L/∂z
+has a row above. So a graph with 2²⁰ paths has about 20 rows. The local derivatives are those of the table,
+applied to Values that stand for the quantities' names.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .explanation import Explanation, Row, Way
 from .formula import Formula, Name, Number, Partial, Quotient, added, formula, names_in
 from .quantities import Quantities, added_up, leaves_by_name, simplified_here
 
-MOST_ROWS = 200  # that anyone reads
+MOST_ROWS = 200  # no one reads more
 MOST_DEFINITIONS = 40
 
 
@@ -48,11 +48,11 @@ def explain(
           = −0.00492082 = grad_w
 
     `leaf` is any Value that output was computed from. `data` has leaves that are no parameters, by the name
-    that their array is to have in the matrix program: {"x": [x1, x2], "y": y}. Factors are shown with so many
-    `digits`, 1 to 17, and results with two more; they are computed with all.
+    of their array in the matrix program: {"x": [x1, x2], "y": y}. Factors are shown with `digits` digits,
+    1 to 17, and results with two more; all are computed in full precision.
 
-    Raises TypeError for what is no Value, and ValueError where output does not depend on the leaf, where data
-    have changed since output was recorded, and where the chain has too many rows to read.
+    Raises TypeError if output or leaf is no Value, and ValueError if output does not depend on the leaf, if
+    data have changed since output was recorded, or if the chain has too many rows to read.
     """
     for v in (output, leaf):
         if not isinstance(v, Value):
@@ -102,14 +102,14 @@ def _explained(
 def _definitions(
     quantities: Quantities, shown: list[Value], rows: list[Row]
 ) -> Iterator[tuple[str, Formula]]:
-    """How the quantities with a row are computed, and those called v1, v2, ... that appear."""
+    """The definitions of the quantities with a row, and of v1, v2, ... if they appear in the text."""
     few = len(shown) <= MOST_DEFINITIONS
     wanted = {v for v in shown if v.row and (few or v in quantities.numbered)}
     found = {v: quantities.definition(v) for v in wanted}
     numbered = {quantities.names[v]: v for v in quantities.numbered}
     used = [name for row in rows for way in row.ways for name in names_in(way.rule)]
     used += [name for definition in found.values() for name in names_in(definition)]
-    for name in used:  # which grows
+    for name in used:  # the list grows
         v = numbered.get(name)
         if v is not None and v.row and v not in found:
             found[v] = quantities.definition(v)
@@ -127,8 +127,8 @@ def _checked_digits(digits: Any) -> int:
 class _Paths:
     """The Values through which a gradient comes from the output to the leaf.
 
-    `between` has them, operands first; `users`, what each is used in; `meetings`, those that are used more
-    than once.
+    `between` has these Values, operands first; `users` has the Values that use each; `meetings` has those
+    with more than one user.
     """
 
     def __init__(self, output: Value, leaf: Value):
@@ -143,7 +143,7 @@ class _Paths:
         self._check_readable({leaf, *self.meetings, *(v for v in self.between if v.label)})
 
     def ways(self, quantities: Quantities) -> dict[Value, dict[Value, tuple[float, Any]]]:
-        """By quantity, from the output back: the next ones that it leads to, each with the partial."""
+        """For each quantity, from the output back: the next quantities on its paths, with the partials."""
         stops = [v for v in reversed(self.between) if v in quantities.names]
         self._check_readable(stops)
         partials = {v: quantities.partials(v, self.users) for v in self.between}
@@ -197,7 +197,7 @@ def _between(output: Value, leaf: Value) -> list[Value]:
 
 
 def check_unchanged(order: Iterable[Value]) -> None:
-    """ValueError if a Value is not what its operands give now."""
+    """ValueError if a Value's number is not the one that its operands give now."""
     for v in order:
         if v.row:
             given = [_data_of(o) for o in (v.x, v.y) if o is not None]
@@ -220,8 +220,8 @@ def explain_over_rows(
 ) -> Explanation:
     """The gradient of a program's result by a leaf, over the rows of these arrays.
 
-    `rows` explain the row of the data that adds most, and in the last of them the rows are added.
-    Raises as explain() does, and what the program raises for the arrays.
+    `rows` explain the row of the data that adds most; the last of them adds the rows of the data.
+    Raises the errors of explain(), and those of the program for these arrays.
     """
     if not isinstance(leaf, Value):
         raise TypeError(f"explain takes a Value, not {type(leaf).__name__} {leaf!r:.80}")
@@ -274,7 +274,7 @@ def explain_over_rows(
     known = dict(one.known)
     for way in ways:
         known |= {way.rule: Number(way.partial), Partial(title, way.through): Number(weight)}
-    rows = [replace(row, place="") for row in one.rows]  # which has a share of it
+    rows = [replace(row, place="") for row in one.rows]  # an entry may have the mean's share of the number
     rows.append(Row(title, name, tuple(ways), value, entry.name if entry else ""))
     return replace(
         one, output=title, value=value, rows=tuple(rows), entry=entry, known=known, example=largest,

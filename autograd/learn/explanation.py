@@ -23,7 +23,7 @@ from .formula import (
 
 @dataclass(frozen=True)
 class Way:
-    """A term of a Row: the next quantity, the derivative arriving there, the rule of the step, its number."""
+    """A term of a Row: the next quantity, the derivative by that, the rule of the step, its number."""
 
     through: str
     arriving: float
@@ -32,13 +32,13 @@ class Way:
 
     @property
     def value(self) -> float:
-        """The product: what comes back along this way."""
+        """The product: the part of the derivative that comes back through the next quantity."""
         return self.arriving * self.partial
 
 
 @dataclass(frozen=True)
 class Row:
-    """The derivative of the output by one quantity: the sum of its ways.
+    """The derivative of the output by one quantity: a sum of `ways`, one for each next quantity.
 
     `place` is the entry of the matrix program that has this number, such as "delta2[2]"; "" if there is none.
     """
@@ -50,12 +50,12 @@ class Row:
     place: str = ""
 
     def lines(self, known: Mapping[Formula, Formula]) -> list[Formula]:
-        """The row in symbols, with the rules, with the numbers, and with these multiplied; none twice."""
+        """The row in symbols, with rules, with numbers, and with the products of the numbers; none twice."""
         own, symbols, rules, factors = Partial(self.output, self.quantity), [], [], []
         for way in self.ways:
             before = None if way.through == self.output else Partial(self.output, way.through)
             step: Formula = Partial(way.through, self.quantity)
-            if step == own and len(self.ways) > 1:  # the partial along this way alone is no ∂L/∂x
+            if step == own and len(self.ways) > 1:  # one of several terms is no ∂L/∂x
                 step = way.rule
             symbols.append(multiplied([before, step]))
             rules.append(multiplied([before, way.rule]))
@@ -71,9 +71,9 @@ class Row:
 class Explanation:
     """∂output/∂quantity, explained: str() as text, latex(), and in a notebook with MathML.
 
-    `value` is the derivative, `rows` lead to it from the output back, and `entry` is the entry of the matrix
+    `value` is the derivative, `rows` lead from the output back to it, and `entry` is the entry of the matrix
     program with this derivative (None if no line computes it). `definitions` say how the quantities are
-    computed. `example` is the row of a data set that `rows` are of: the one that adds most to the value.
+    computed. `example` is the row of the data set that `rows` explain: the one that adds most to the value.
 
     >>> w, x = Value(-3.0, "w"), Value(2.0, "x")
     >>> e = explain((w * x - 1.0) ** 2, w)
@@ -125,11 +125,15 @@ def _of_which_row(e: Explanation) -> str:
 
 
 def _several(e: Explanation, row: Row) -> str:
-    """The sentence before a row with several ways."""
+    """The sentence before a row with several terms."""
     n = len(row.ways)
     if e.example is not None and row.output == e.output:
         return "Each row of the data adds its part."
-    return f"{row.quantity} leads on in {n} ways: what comes back along each is added." if n > 1 else ""
+    return (
+        f"{row.quantity} is used in {n} places: the derivatives that come back through each are added."
+        if n > 1
+        else ""
+    )
 
 
 def _block(left: str, lines: Iterable[Formula | str], writer: Text, indent: str = "") -> list[str]:
@@ -171,11 +175,11 @@ def _in_text(e: Explanation) -> str:
     return "\n".join(out)
 
 
-_PART = "The sum over the rows in this, row by row:"
+_PART = "The sum over the rows in this entry, row by row:"
 
 
 def _is_part(e: Explanation) -> bool:
-    """Whether the sum over the rows is but a part of the entry."""
+    """Whether the sum over the rows is only a part of the entry."""
     assert e.entry and e.entry.rows
     total = float(e.entry.rows.products.sum())
     return abs(total - e.entry.value) > 1e-9 * abs(e.entry.rows.products).sum()

@@ -4,7 +4,7 @@
     str(product)  # ∂L/∂p · w3[0,2]
     LaTeX().write(product)  # \\frac{\\partial L}{\\partial p} \\, w^{(3)}_{0,2}
 
-A graph of Values is such a tree too: `formula(v)` reads it down to the Values that have a label.
+A graph of Values is such a tree too: `formula(v)` reads the graph down to the Values that have a label.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Name(Formula):
 
 @dataclass(frozen=True)
 class Number(Formula):
-    """A number, written with as many digits as the writer is given."""
+    """A number, written with the writer's number of digits."""
 
     value: float
 
@@ -89,7 +89,7 @@ class Power(Formula):
 
 @dataclass(frozen=True)
 class Call(Formula):
-    """A function of its operands, by its sign: σ, tanh, max."""
+    """A function of its operands, named by its sign: σ, tanh, max."""
 
     function: str
     operands: tuple[Formula, ...]
@@ -121,12 +121,12 @@ def of_row(row: ops.Primitive, operands: list[Any]) -> Formula:
 
 
 def applied(row: ops.Primitive, operands: list[Any]) -> Formula:
-    """A row of the table, applied to formulas or, where it takes vectors, to tuples of them."""
+    """A row of the table, applied to formulas or, where the row takes vectors, to tuples of formulas."""
     rule = _APPLIED.get(row)
     if rule:
         return rule(*operands)
     flat = [each for o in operands for each in (o if type(o) is tuple else (o,))]
-    own = TABLE.get(row.name, row) is not row  # a user's, with a name of the table
+    own = TABLE.get(row.name, row) is not row  # a user's row with a name of the table's
     return Call(SIGNS.get(row, f"own_{row.name}" if own else row.name), tuple(flat))
 
 
@@ -167,7 +167,7 @@ ELLIPSIS = Name("…")
 
 
 def added(terms: Sequence[Formula], most: int = 6) -> Formula:
-    """The sum; of more than `most` terms, the first and the last."""
+    """The sum of the terms; if there are more than `most`, of the first and the last, with … between."""
     terms = [*terms[: most // 2], ELLIPSIS, *terms[-(most // 2) :]] if len(terms) > most else terms
     return terms[0] if len(terms) == 1 else Sum(tuple(terms))
 
@@ -180,7 +180,7 @@ def multiplied(factors: Iterable[Formula | None]) -> Formula:
 
 
 def substituted(f: Any, known: Mapping[Formula, Formula]) -> Any:
-    """f with other formulas for those that are known: names become numbers."""
+    """f with each known formula replaced, such as names by numbers."""
     if f in known:
         return known[f]
     if isinstance(f, Name | Number | Partial):
@@ -205,7 +205,7 @@ def names_in(f: Formula) -> list[str]:
 
 
 def number_text(x: float, digits: int = 4) -> str:
-    """x in so many digits: 0.25, −6.61e−4, 2e20."""
+    """x with this number of digits: 0.25, −6.61e−4, 2e20."""
     text = f"{x + 0.0:.{digits}g}"
     if 0.0 < abs(x) < 1e-3:
         text = f"{x:.{digits - 1}e}"
@@ -221,7 +221,7 @@ _INFIX = {"<", "≤", "="}
 
 
 class Text:
-    """A writer of formulas as text; those of other notations override what differs."""
+    """A writer of formulas as text; writers of other notations override the methods that differ."""
 
     times, plus, minus = " · ", " + ", " − "
     has_fractions = False  # a bar that needs no parentheses
@@ -230,7 +230,7 @@ class Text:
         self.digits = digits
 
     def write(self, f: Formula, least: int = 0) -> str:
-        """f, in parentheses if it binds less than that."""
+        """f, in parentheses if it binds less than `least`."""
         text, binds = self._of(f)
         return self.parenthesised(text) if binds < least else text
 
@@ -278,7 +278,7 @@ class Text:
         return texts
 
     def product(self, f: Product) -> str:
-        """The factors; a name and a sum of it stand side by side, h(1 − h), others with a sign between."""
+        """The factors, with a sign between them, except for a name before a sum that has it: h(1 − h)."""
         text = self.write(f.factors[0], FACTOR)
         for before, factor in zip(f.factors, f.factors[1:]):
             name = before.text if isinstance(before, Name) and before.text not in TABLE else ""
@@ -286,7 +286,7 @@ class Text:
             text += ("" if beside else self.times) + self.write(factor, FACTOR)
         return text
 
-    # How each is written
+    # The parts that notations write differently
 
     def name(self, name: str) -> str:
         return name
@@ -343,7 +343,7 @@ def as_xml(text: str) -> str:
 
 
 def _parts(name: str) -> tuple[str, str, str]:
-    """A name's letters, what stands behind them, and its index: ("w", "2", "2,1") of w2[2,1]."""
+    """A name's letters, the digits or letters behind them, and its index: ("w", "2", "2,1") for w2[2,1]."""
     match = re.fullmatch(r"([^\W\d_]+?)_?(\d*|(?<=_)\w{1,3})(?:\[([^\[\]]*)\])?", name)
     if match:
         letters, behind, index = match.groups()

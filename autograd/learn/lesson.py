@@ -3,8 +3,8 @@
     L, clusters = example_graph(model, [0.2, 0.7], 1.0, nn.squared_error)
     lesson(L, clusters=clusters).save("lesson.html")
 
-The page is one file, without network. Python puts into it the drawing, the graph, the formulas and the matrix
-program, as data; page/page.js computes with them, as the learner may change any number.
+The page is one file and needs no network. Python writes the drawing, the graph, the formulas and the matrix
+program into it as data; page/page.js computes with them, because the learner may change any number.
 """
 
 from __future__ import annotations
@@ -107,14 +107,14 @@ def lesson(
     title: str = "",
     language: str = "en",
 ) -> Lesson:
-    """A page that moves both passes over the graph of `output`, and recomputes it as its numbers are changed.
+    """A page that steps through both passes over the graph of `output`, and recomputes changed numbers.
 
     `clusters` frame Values, as in draw(). `data` has the leaves that are no parameters, by the name of their
-    array, {"x": [x1, x2], "y": y}; by default those in `clusters.data`, as of example_graph. Descent
-    moves all other leaves. `language` is "en" or "zh" (Traditional Chinese); the page can change it.
+    array, {"x": [x1, x2], "y": y}; by default those in `clusters.data`, as from example_graph. Descent
+    moves all other leaves. `language` is "en" or "zh" (Traditional Chinese); the page can switch.
 
-    Raises TypeError for what is no Value, ValueError where data have changed since output was recorded, and
-    DrawingError for a graph of more than 250 nodes, or where nothing here renders pictures.
+    Raises TypeError if output is no Value, ValueError if data have changed since output was recorded, and
+    DrawingError for a graph of more than 250 nodes, or if nothing here renders pictures.
 
     >>> model = nn.MLP(2, [2, 1], activation="sigmoid", rng=np.random.default_rng(0))
     >>> L, clusters = nn.picture.example_graph(model, [0.2, 0.7], 1.0, nn.squared_error)
@@ -152,14 +152,14 @@ def _hash(text: str) -> str:
 
 
 def _cleaned(svg: str) -> str:
-    """The drawing without a file's head, and without fonts and titles, which the page has itself."""
+    """The drawing without a file's head, and without fonts and titles, which the page sets itself."""
     svg = re.sub(r"<!--.*?-->\s*|<title>.*?</title>\s*", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(r' (font-family|text-anchor|font-size)="[^"]*"', "", svg)
     return re.sub(r"<svg .*?(?=viewBox)", "<svg ", svg, count=1, flags=re.DOTALL)
 
 
 class _Page:
-    """The data of a page: nodes are called by their places in `order`."""
+    """The data of a page: nodes are given by their places in `order`."""
 
     def __init__(self, output: Value, order: list[Value], given: Mapping[str, np.ndarray]):
         self.output, self.order = output, order
@@ -185,7 +185,7 @@ class _Page:
         return text if re.fullmatch(r"[\w√]+\([^()]*\)|−?[\d.]+(e−?\d+)?", text) else f"({text})"
 
     def data(self) -> dict[str, Any]:
-        """All of it, as JSON takes it."""
+        """All data of the page, as JSON can hold them."""
         lines = [i for i, a in enumerate(self.arrays) if a.line]
         line = {array: n for n, array in enumerate(lines)}
         owner = self._owners()
@@ -193,7 +193,7 @@ class _Page:
         adjoints = {v: self.found.adjoint_place(v) for v in self.order}
 
         def home(place: Place | None) -> list[Any] | None:
-            """The line, or None of what is given, the array and the entry of a place."""
+            """The line (None if the array is given), the array and the entry of a place, and its sign."""
             if place is None or (place.array not in owner and place.array not in self.written):
                 return None
             line_of = line[self.array[owner[place.array]]] if place.array in owner else None
@@ -249,7 +249,7 @@ class _Page:
         return self.number[x] if isinstance(x, Value) else None if x is None else {"c": x}
 
     def _tree(self, f: Formula) -> Any:
-        """A formula as lists, each with what it is at its head; a Name is a node's place."""
+        """A formula as lists with their type at the head, as ["sum", ...]; a Name is a node's place."""
         if isinstance(f, Number):
             return {"c": f.value}
         if isinstance(f, Name):
@@ -267,7 +267,7 @@ class _Page:
         return [self.number[v] for v in sorted(operations, key=lambda v: (height[v], natural(self.names[v])))]
 
     def _backward(self) -> list[int]:
-        """The Values that the gradient reaches, each after those that it comes from."""
+        """The Values that the gradient reaches, each after those that its gradient comes from."""
         distance = {self.output: 0}
         for v in reversed(self.order):
             if v in distance:
@@ -279,7 +279,7 @@ class _Page:
     # The matrix program
 
     def _owners(self) -> dict[str, str]:
-        """The array in whose line an array is written: its own, or that of the first that reads it."""
+        """The array in whose line an array is written: the array itself, or the first that reads it."""
         owner = {a.name: a.name for a in self.arrays if a.line}
         for a in reversed(self.arrays):
             for name in self._direct(a.name):

@@ -1,4 +1,4 @@
-"""quantities: what the Values of a graph are called, and their local derivatives in those names."""
+"""quantities: names for the Values of a graph, and their local derivatives in these names."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ MOST_OPERATIONS = 6  # of an expression that is written out
 class Quantities:
     """The Values of a graph by name, and formulas in these names.
 
-    A label is a name. Without one, what a layer is made of is called after its place in the matrix program,
-    z1[0]; `meetings`, and what would be too long to write out, are v1, v2, ... All others are expressions.
+    A label is a name. Without a label, the Values of a layer are named after their places in the matrix
+    program, z1[0]; `meetings`, and Values whose expression would be too long, are v1, v2, ... All others are
+    expressions.
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class Quantities:
     ):
         self.output, self.order = output, topological_order(output)
         self.names: dict[Value, str] = {}
-        self.numbered: set[Value] = set()  # those that are v1, v2, ...
+        self.numbered: set[Value] = set()  # the Values named v1, v2, ...
         self._taken: set[str] = set()
         self._symbols: dict[Any, Any] = {}
         is_quantity = {array.name: array.quantity for array in found.arrays}
@@ -44,7 +45,7 @@ class Quantities:
         for v in self.order:
             if v.label and v is not output:
                 self._name(v, v.label)
-        for v in reversed(self.order):  # the last of a layer's sums has its place
+        for v in reversed(self.order):  # the last of a layer's sums gets the name
             place = found.place(v) if v not in self.names and v.row else None
             if place and is_quantity[place.array] and place.sign > 0.0:
                 self._name(v, entry_name(place.array, place.index))
@@ -95,7 +96,7 @@ class Quantities:
         return of_row(v.row, self._given(v)) if v.row else self.formula(v)
 
     def partials(self, v: Value, wanted: Collection[Value]) -> dict[Value, tuple[float, Any]]:
-        """By wanted operand: the number ∂v/∂operand, and that as a Value of symbols, or a number."""
+        """For each wanted operand: the number ∂v/∂operand, and its rule, a Value of symbols or a number."""
         given = self._given(v) if v.row else []
         return added_up(partials_of(v, given, self.symbol(v), wanted))
 
@@ -109,7 +110,7 @@ class Quantities:
 
 
 def added_up(partials: Iterable[tuple[Value, float, Any]]) -> dict[Value, tuple[float, Any]]:
-    """Partials by what they are of; of what is there twice, the sum."""
+    """Partials by Value; if there are several for one Value, their sum."""
     found: dict[Value, tuple[float, Any]] = {}
     for v, number, rule in partials:
         before = found.get(v)
@@ -120,7 +121,7 @@ def added_up(partials: Iterable[tuple[Value, float, Any]]) -> dict[Value, tuple[
 def partials_of(
     v: Value, given: list[Any], out: Value, wanted: Collection[Value]
 ) -> Iterator[tuple[Value, float, Any]]:
-    """Each wanted operand of v, the number ∂v/∂operand, and the same by the table, of given operands."""
+    """Each wanted operand of v, the number ∂v/∂operand, and the table's rule at the given operands."""
     for operand, recorded, rule in ((v.x, v._dx, v.row.dx), (v.y, v._dy, v.row.dy)) if v.row else ():
         vector = operand if type(operand) is tuple else (operand,)
         if recorded is None or not any(o in wanted for o in vector if isinstance(o, Value)):
@@ -134,7 +135,7 @@ def partials_of(
 
 
 def leaves_by_name(data: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Leaves that are data, a Value or a nested list of them by the name of each array, as arrays.
+    """Leaves that are data, as arrays by name; each is given as a Value or a nested list of Values.
 
     TypeError for anything else, and ValueError for a Value that is there twice.
     """
@@ -155,12 +156,12 @@ def leaves_by_name(data: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 
 def simplified(x: Any) -> Any:
-    """A Value of symbols, or a number, made shorter."""
+    """A Value of symbols in a shorter form; a number as it is."""
     return simplify([x]).get(x, x) if isinstance(x, Value) else x
 
 
 def simplified_here(x: Any) -> Any:
-    """The same where |sgn y| is 1 here: the table's rules have that for y = 0."""
+    """simplified(), with 1 for |sgn y| if y is not 0 here: the table's rules have this factor for y = 0."""
     if not isinstance(x, Value):
         return x
     here: dict[Any, Any] = {}

@@ -20,7 +20,7 @@ MOST_TERMS, MOST_BITS = 24, 120  # beyond these nothing is short, and much takes
 class Ratio:
     """A quotient of polynomials without a common factor; the denominator's leading coefficient is 1.
 
-    OverflowError is raised for one of a large degree or with large numbers.
+    Raises OverflowError for a quotient of a large degree or with large numbers.
     """
 
     __slots__ = ("above", "below")
@@ -39,7 +39,7 @@ class Ratio:
 
     @classmethod
     def of(cls, number: float | Fraction) -> Ratio:
-        """A number: a float is what its shortest decimal says."""
+        """A number; a float counts as its shortest decimal, 0.1 as 1/10."""
         return cls([number if isinstance(number, Fraction) else Fraction(repr(float(number)))])
 
     @classmethod
@@ -86,16 +86,16 @@ class Ratio:
 
     @property
     def size(self) -> int:
-        """How many terms it has, above and, if it is no polynomial, below."""
+        """How many terms the numerator has and, if this is no polynomial, the denominator."""
         return sum(map(bool, self.above)) + (sum(map(bool, self.below)) if self.below != ONE else 0)
 
     def at(self, u: float) -> float:
-        """Its number, for a number of the unknown."""
+        """The value of the quotient for a value of the unknown."""
         above, below = (sum(float(c) * u**n for n, c in enumerate(p)) for p in (self.above, self.below))
         return above / below
 
     def formula(self, unknown: Formula) -> Formula:
-        """It in an unknown: u − u², (1 − u) / u."""
+        """The quotient as a formula in this unknown: u − u², (1 − u) / u."""
         if self.below == ONE:
             return polynomial_formula(self.above, unknown)
         if all(c <= 0 for c in self.above):
@@ -104,7 +104,7 @@ class Ratio:
 
 
 def polynomial_formula(coefficients: Sequence[Fraction], unknown: Formula) -> Formula:
-    """Σ c uⁿ, without what is 0; a positive term stands first, if there is one."""
+    """Σ c uⁿ, without terms that are 0; a positive term comes first, if there is one."""
     terms = [(c, n) for n, c in enumerate(coefficients) if c]
     terms.sort(key=lambda term: term[0] < 0)
     written: list[Formula] = []
@@ -119,7 +119,7 @@ def polynomial_formula(coefficients: Sequence[Fraction], unknown: Formula) -> Fo
 
 
 def number_formula(c: Fraction) -> Formula:
-    """A number; as a fraction, if its decimals do not end soon."""
+    """A number; as a fraction, if it has more than six decimal digits."""
     if c.denominator == 1 or Fraction(f"{float(c):.6g}") == c:
         return Number(float(c))
     return Quotient(Number(float(c.numerator)), Number(float(c.denominator)))

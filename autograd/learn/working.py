@@ -48,12 +48,12 @@ class Step:
 
 
 class Working:
-    """A function's graph with a name for each piece, and what is found of its derivative."""
+    """A function's graph with a name for each piece, and the steps to its derivative."""
 
     def __init__(self, f: Callable[[Any], Any], name: str):
         self.f, self.name = f, "y" if name in ("e", "u", "x") else name
         self.x, self.y = _graph_of(f)
-        self.same: dict[Value, Value] = {}  # of equal pieces, the first
+        self.same: dict[Value, Value] = {}  # for each piece, the first that is equal to it
         first: dict[Any, Value] = {}
         for v in self._all():
             key = (v.row, self._firsts(v.x), self._firsts(v.y)) if v.row else v
@@ -66,10 +66,10 @@ class Working:
         self.symbols = {v: symbols[self.same.get(v, v)] for v in symbols}
         self.rules = {v: self._rules(v) for v in self.pieces}
         self.steps: list[Step] = []
-        self.in_pieces: Formula | None = None  # the derivative in the pieces' own, if there are many ways
+        self.in_pieces: Formula | None = None  # in the derivatives of pieces, if there are many paths
 
     def _names(self) -> dict[Value, str]:
-        """Names of x, the pieces, and the Values from elsewhere that have a label: each its own."""
+        """Different names for x, the pieces, and the Values from elsewhere that have a label."""
         names = {self.x: "x"} | ({self.y: self.name} if self.y in {*self.pieces} else {})
         taken = {"e", "u", "x", self.name}
         for v in self._all():
@@ -95,7 +95,7 @@ class Working:
         return [self._symbol(o) for o in (v.x, v.y) if o is not None]
 
     def _rules(self, v: Value) -> dict[Value, Any]:
-        """The derivatives of a piece by those that it is computed from, as Values of symbols, or numbers."""
+        """The derivatives of a piece by x and by other pieces, as Values of symbols, or numbers."""
         found: dict[Value, Any] = {}
         for operand, _, rule in partials_of(v, self._given(v), self.symbols[v], {self.x, *self.same}):
             operand = self.same[operand]
@@ -122,7 +122,7 @@ class Working:
         return Name(f"{self._name(v).text}′")
 
     def result(self) -> Result:
-        """The derivative; `steps` say how."""
+        """The derivative; `steps` then has the steps to it."""
         if not self.pieces:
             number = 1.0 if self.y is self.x else 0.0
             self._say("x itself has the derivative 1." if number else "This does not depend on x.",
@@ -134,7 +134,7 @@ class Working:
         return self._undone(chain) or self._put_in(chain) or self._as_it_is(chain)
 
     def _chain(self) -> Any:
-        """The derivative in the names of the pieces, a Value or a number, said in three steps."""
+        """The derivative in the names of the pieces, a Value or a number; adds three steps."""
         if len(self.pieces) == 1:
             (rule,) = self.rules[self.y].values()
             definition = (self._name(self.y), self._definition(self.y))
@@ -184,7 +184,7 @@ class Working:
                     yield [(v, operand), *way]
 
     def _undone(self, chain: Any) -> Result | None:
-        """The derivative in terms of the function itself, where the definitions can be undone."""
+        """The derivative in terms of the function itself, if the definitions can be solved for the pieces."""
         known, lines = {self.name: Ratio.unknown()}, {}
         for v in reversed(self.pieces):
             inverse = _inverse(v, self._symbol, known)
@@ -198,7 +198,7 @@ class Working:
         if found is None or found.size > SHORT:
             return None
         needed = {v.label for v in _leaves_of(chain)} & lines.keys()
-        while True:  # and what is needed to find these
+        while True:  # add the lines that these lines need
             more = {n for name in needed for n in names_in(lines[name][1]) if n in lines} - needed
             if not more:
                 break
@@ -214,7 +214,7 @@ class Working:
         return Result(_factored(found, own), _at(found, self._itself))
 
     def _put_in(self, chain: Any) -> Result | None:
-        """The derivative as a quotient of polynomials in x, √x or an exponential, and what that is."""
+        """The derivative as a quotient of polynomials in x, √x or an exponential, or in σ or tanh."""
         for unknown, ratios, power in self._fields():
             found = _in_ratios(chain, ratios)
             if found is None:
@@ -255,7 +255,7 @@ class Working:
         return None
 
     def _times_itself(self, chain: Any, ratios: Mapping[str, Ratio]) -> Ratio | None:
-        """The derivative by the function, if that is a quotient of polynomials: −2 x of exp(−x²)."""
+        """The derivative divided by the function, if a quotient of polynomials: −2 x for exp(−x²)."""
         one, two, three = (_in_ratios(chain, {**ratios, self.name: Ratio.of(n)}) for n in (1.0, 2.0, 3.0))
         if one is None or two != one * Ratio.of(2.0) or three != one * Ratio.of(3.0) or one.size > SHORT:
             return None
@@ -276,7 +276,7 @@ class Working:
                     yield Call(SIGNS.get(row, row.name), (x,)), ratio, _of_function(row, m)
 
     def _fields(self) -> Iterator[tuple[Formula, dict[str, Ratio], Any]]:
-        """The unknowns to try: it, the pieces in it, and its power of x, or the factor in its exponent."""
+        """The unknowns to try, each with the pieces in it, and its power of x or the factor in its exp."""
         x = Name("x")
         yield x, self._ratios({self.x: Ratio.unknown()}, None, False), 1
         yield Call("√", (x,)), self._ratios({self.x: Ratio.unknown(2)}, None, True), 0.5
@@ -293,7 +293,7 @@ class Working:
             )
 
     def _linear(self) -> dict[Value, Fraction]:
-        """The pieces that are a multiple of x, with the factor."""
+        """The pieces that are multiples of x, with their factors."""
         found = {self.x: Fraction(1)}
         for v in self.pieces:
             a, b = found.get(v.x), found.get(v.y)
@@ -326,13 +326,13 @@ class Working:
         return {x.label: ratio for x, ratio in found.items() if x.label}
 
     def _as_it_is(self, chain: Any) -> Result:
-        """The derivative with the definitions put in where that is not long, and no shorter."""
+        """The derivative with the definitions put in where they are not long, if no short form was found."""
         inlined: dict[Formula, Formula] = {}
         for v in self.pieces:
             definition = substituted(self._definition(v), inlined)
             if len(str(definition)) < LONG:
                 inlined[self._name(v)] = definition
-        size: dict[Value, int] = {}  # of the expression that a Value is
+        size: dict[Value, int] = {}  # the size of each Value's expression
         for v in topological_order(chain) if isinstance(chain, Value) else ():
             size[v] = 1 + sum(size[o] for o in parents(v))
         if self.in_pieces and max(size.values(), default=0) > LONG:
@@ -343,7 +343,7 @@ class Working:
         return Result(whole, _of_graph(chain), is_short=False)
 
     def check(self, result: Result) -> tuple[float, int]:
-        """The largest difference to differences of f, and at how many points; ValueError if one is large."""
+        """The largest error against differences of f, and the number of points; ValueError if it is large."""
         slopes = list(_slopes_of(self.f))
         if not slopes:
             raise ValueError("this cannot be checked: differences say nothing sure about its slope anywhere")
@@ -365,7 +365,7 @@ class Working:
 
 @dataclass
 class Result:
-    """A derivative: its formula, and its number by those of x and the pieces."""
+    """A derivative: its formula, and its number as a function of those of x and the pieces."""
 
     formula: Formula
     value: Callable[[Numbers], float]
@@ -403,7 +403,7 @@ def _without_repeats(parts: tuple[Formula, ...]) -> tuple[Formula, ...]:
 
 
 def _graph_of(f: Callable[[Any], Any]) -> tuple[Value, Value]:
-    """x, and the Value that f gives of it."""
+    """x, and the Value that f returns for x."""
     problem: Exception | None = None
     for start in (0.7, 1.3, -0.7, 0.1, 3.0, -3.0):
         x = Value(start)
@@ -419,7 +419,7 @@ def _graph_of(f: Callable[[Any], Any]) -> tuple[Value, Value]:
 
 
 def _exponential(v: Value, exponents: Mapping[Value, Fraction]) -> Ratio | None:
-    """exp, σ or tanh of a multiple of x, in the unknown whose powers these are."""
+    """exp, σ or tanh of a multiple of x, in an unknown of which these `exponents` give the powers."""
     exponent = exponents.get(v.x)
     if exponent is None or exponent.denominator != 1:
         return None
@@ -432,7 +432,7 @@ def _exponential(v: Value, exponents: Mapping[Value, Fraction]) -> Ratio | None:
 
 
 def _slopes_of(f: Callable[[Any], Any]) -> Iterator[tuple[float, float]]:
-    """x and the slope there, by differences of five points, where two widths agree: no kink is near."""
+    """x and the slope there, by differences of four points, where two widths agree, as no kink is near."""
     found = 0
     for start, stop in ((-4.0, 4.0), (4.0, 12.0), (-12.0, -4.0)):
         for i in range(POINTS):
@@ -456,7 +456,7 @@ def _data(x: Any, data: Mapping[Value, float]) -> Any:
 
 
 def _of_graph(x: Any) -> Callable[[Numbers], float]:
-    """A Value of symbols, as a function of their numbers."""
+    """A Value of symbols, as a function of the symbols' numbers."""
     order = topological_order(x) if isinstance(x, Value) else []
 
     def number(numbers: Numbers) -> float:
@@ -474,7 +474,7 @@ def _leaves_of(x: Any) -> list[Value]:
 
 
 def _in_ratios(x: Any, known: Mapping[str, Ratio]) -> Ratio | None:
-    """A Value of symbols as a quotient of polynomials, if it is one, and no large one."""
+    """A Value of symbols as a quotient of polynomials; None if it is none, or a large one."""
     if not isinstance(x, Value):
         return Ratio.of(x)
     found: dict[Value, Ratio | None] = {}
@@ -492,7 +492,7 @@ def _in_ratios(x: Any, known: Mapping[str, Ratio]) -> Ratio | None:
 def _applied_to_ratios(
     row: Primitive, operands: list[Any], found: Mapping[Value, Ratio | None]
 ) -> Ratio | None:
-    """A row of the table applied to quotients of polynomials; None if that is none."""
+    """A row of the table applied to quotients of polynomials; None if the result is no such quotient."""
 
     def ratio(x: Any) -> Ratio | None:
         return found.get(x) if isinstance(x, Value) else Ratio.of(x)
@@ -519,7 +519,7 @@ _OF_RATIOS: dict[Primitive, Callable[..., Ratio]] = {
 
 
 def _inverse(v: Value, symbol: Callable[[Any], Any], known: Mapping[str, Ratio]) -> Any:
-    """The operand that a known piece gives, how, and in terms of the function: c = 1 / s, of s = 1 / c."""
+    """The operand of a known piece, its formula, and its Ratio in the function: c = 1 / s, from s = 1 / c."""
     if v.row not in (ops.add, ops.sub, ops.mul, ops.div, ops.neg, ops.sqrt):
         return None
     inside = [o for o in (v.x, v.y) if isinstance(o, Value)]
@@ -542,7 +542,7 @@ def _inverse(v: Value, symbol: Callable[[Any], Any], known: Mapping[str, Ratio])
 
 
 def _factored(ratio: Ratio, unknown: Formula) -> Formula:
-    """s(1 − s) of s − s²: a power of the unknown taken out, where more than one term has it."""
+    """s(1 − s) for s − s²: a power of the unknown is taken out, if more than one term has it."""
     lowest = next((n for n, c in enumerate(ratio.above) if c), 0)
     if ratio.below != ONE or not lowest or sum(map(bool, ratio.above)) < 2:
         return ratio.formula(unknown)

@@ -1,8 +1,8 @@
 """compile(): a function of one example, in scalars, as a program over data sets.
 
-Passes lead from the function to its source. Each is a function of what the one before gives, and
-`program.show("lift")` prints what that one gives. A call such as loss.backward(X, Y) takes them once for each
-shape of a row, and runs the source; machine code is made of the scalars before `lift`.
+Passes lead from the function to its source. Each pass takes the result of the one before, and
+`program.show("lift")` prints the result of `lift`. A call such as loss.backward(X, Y) runs the passes once
+for each shape of a row, and then the source; machine code is made from the scalars before `lift`.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,13 +28,13 @@ from .variant import through
 
 PASSES: dict[str, Callable[[Any], Any]] = {
     "record": record,  # f runs on a row: a graph of scalars, of one example
-    "simplify": simplified,  # the same from fewer scalars
+    "simplify": simplified,  # the same outputs from fewer scalars
     "differentiate": differentiate,  # the mean over the rows and its gradient: scalars of all rows
     "simplify again": simplified,
     "lift": Lifted,  # scalars that are computed alike form arrays
-    "simplify arrays": simplified_arrays,  # by rules that depend on numbers, of whole arrays
+    "simplify arrays": simplified_arrays,  # the same outputs from fewer arrays
     "plan": plan,  # the arrays that are needed, in order
-    "roll": rolled,  # alike statements are loops
+    "roll": rolled,  # runs of alike statements become loops
     "name": name,  # w1, h1, delta1
     "print": Source,  # Python source, for any array library
 }
@@ -44,7 +44,7 @@ Program.passes = PASSES
 def matrices(output: Value, data: Mapping[str, Any] = {}) -> Matrices:
     """The matrix program of one example: of a Value's graph as it is, and of its gradient.
 
-    `data` has leaves of the graph that are no parameters, by the name that their array is to have.
+    `data` maps names of arrays to leaves of the graph that are data, and no parameters.
 
     >>> w = [Value(1.0, "w[0]"), Value(2.0, "w[1]")]
     >>> x = [Value(0.5), Value(-1.0)]
@@ -57,7 +57,7 @@ def matrices(output: Value, data: Mapping[str, Any] = {}) -> Matrices:
     delta1 = 2.0 * z1
     grad_w = delta1 * x  # (2,)
 
-    Raises TypeError for what is no Value.
+    Raises TypeError if `output` is no Value.
     """
     if not isinstance(output, Value):
         raise TypeError(f"matrices takes a Value, not {output!r:.80}")

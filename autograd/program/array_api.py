@@ -1,7 +1,7 @@
 """array_api: planned arrays as Python source, for NumPy and every library with the array API standard.
 
-A line for each array that is used again, or that has a name of its own; what is used once stands
-where it is used. The source defines `program(xp)`, which returns the function for array module xp.
+An array that is used again, or that has a name of its own, has a line; others are written where they are
+used. The source defines `program(xp)`, which returns the function for array module xp.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def step(x, y):
     one, nan = xp.asarray(1.0, dtype=xp.float64), xp.asarray(xp.nan, dtype=xp.float64)
     return xp.where(x > y, one, xp.where(x < y, 0.0, xp.where(x == y, 0.5, nan)))
 """,
-    # Of the libraries, those that follow the standard have its take; torch indexes as NumPy does.
+    # Libraries that follow the standard have its take; torch can only index, as NumPy can.
     "take": """
 def take(x, positions):
     return xp.take(x, positions, axis=-1) if hasattr(xp, "__array_api_version__") else x[..., positions]
@@ -118,7 +118,7 @@ def windows(x, axis, starts, length, step):
     taken = [slice(start, start + (length - 1) * step + 1, step) for start in starts]
     return xp.stack([x[(slice(None),) * axis + (each, ...)] for each in taken], axis=axis + 1)
 """,
-    # Where NumPy raises what is invalid, ∞ − ∞ raises; isfinite would take four times as long.
+    # ∞ − ∞ is an invalid operation, for which NumPy raises; isfinite would take four times as long.
     "finite": """
 def finite(z):
     z - z
@@ -132,10 +132,10 @@ def power(x, y, watch_x, watch_y):
     return out + (y - y) if watch_y else out
 """,
 }
-# Those that a program takes from special.py, with the functions that they call.
+# The functions of special.py, whose text a program contains if it uses them.
 SPECIAL = tuple(name for name, function in vars(special).items() if inspect.isfunction(function))
-# For NumPy, fewer calls, and numbers that need not be converted at each; where something overflows on the
-# way, the program runs again with those above.
+# Helpers for NumPy alone, with fewer calls, and numbers that need not be converted at each. Where they
+# overflow on the way, the program runs again with the helpers above.
 FAST = {
     **HELPERS,
     "sigmoid": """
@@ -179,10 +179,10 @@ Text = tuple[str, int]  # an expression and its precedence
 class Source:
     """A Python function of planned arrays, as text: one rule for each kind of array.
 
-    It takes the arguments and then the arrays of the leaves, and returns a tuple of the outputs, or of the
-    arrays `returned`. `constants` has numbers too many to be written out, and functions of primitives that
-    are not the table's. `fast` is for NumPy alone; `watch`, for NumPy where it raises what is invalid, stops
-    at infinities that would be masked.
+    The function takes the arguments and then the arrays of the leaves, and returns a tuple of the outputs, or
+    of the arrays `returned`. `constants` has arrays too large to be written out, and functions of users' own
+    primitives. `fast` is for NumPy alone. `watch` turns infinities that would be masked into invalid
+    operations, for which NumPy can raise.
     """
 
     def __init__(
@@ -201,10 +201,10 @@ class Source:
         self._uses = planned.uses
         self._unnoticed = planned.unnoticed if watch else set()
         self._texts: dict[Array, Text] = {}
-        self._plain: set[Array] = set()  # those whose texts are Python's numbers
+        self._plain: set[Array] = set()  # arrays whose texts are Python's numbers
         self._indent, self._counter = "", ""
         self._lists: dict[Series, str] = {}
-        self._in_list: dict[Array, tuple[Series, int]] = {}  # and the place there
+        self._in_list: dict[Array, tuple[Series, int]] = {}  # its list, and the place there
         self._written = planned.written
         for statement in planned.statements:
             self._state(statement)
@@ -297,7 +297,7 @@ class Source:
                 self._put(series, array, i)
 
     def _put(self, series: Series, array: Array, i: int) -> None:
-        """An array is in a list from now on."""
+        """Read an array from a list from now on."""
         self._in_list[array] = series, i
         self._texts[array] = self._of_list(series, i)
 
@@ -335,11 +335,11 @@ class Source:
             self._setup.append(f"{self._numbers[literal]} = xp.asarray({literal}, dtype=xp.float64)")
         return self._numbers[literal]
 
-    # Expressions by the kind of array. Labels are the axes of its text: "N" for the rows, then numbers.
+    # Expressions, by type of array. Labels are the axes of a text: "N" for the rows, then numbers.
 
     @functools.singledispatchmethod
     def _expression(self, array: Array) -> Text:
-        """An array's expression; of an input or a leaf, its name."""
+        """An array's expression; for an input or a leaf, its name."""
         return self.names.of[array], ATOM
 
     @_expression.register
@@ -391,7 +391,7 @@ class Source:
         if row is ops.detach:
             return texts[0]
         if row is ops.where:
-            if not any(isinstance(x, View) for x in array.operands[1:]):  # one of them has to be an array
+            if not any(isinstance(x, View) for x in array.operands[1:]):  # a branch has to be an array
                 texts[1] = self._number(texts[1][0]), ATOM
             return f"xp.where({', '.join(text for text, _ in texts)})", ATOM
         if row in OPERATORS:
@@ -406,7 +406,7 @@ class Source:
     def _filled(self, array: Map, texts: Sequence[Text]) -> Text | None:
         """x c + k (1 − c) for where(c, x, k) with numbers c and k, as np.where takes several times as long.
 
-        An infinity where c is 0 becomes NaN, which NumPy raises.
+        An infinity where c is 0 becomes NaN, an invalid operation, for which NumPy raises.
         """
         mask, x, number = array.operands
         whole_mask = isinstance(mask, Select) and mask.takes_all and isinstance(mask.array, Constant)
@@ -415,7 +415,7 @@ class Source:
         axes = mask.axes
         lengths = [n if axis in axes else 1 for axis, n in enumerate(array.shape)]
         used = mask.array.numbers.transpose(np.argsort(axes)).reshape(lengths)
-        # Along all axes, as NumPy's inner loops are short otherwise.
+        # Factors have the array's whole shape, as NumPy's inner loops are short otherwise.
         text = _operation(ops.mul, texts[1], self._factor(np.broadcast_to(used, array.shape) * 1.0))
         if number:
             text = _operation(ops.add, text, self._factor(number * ~np.broadcast_to(used, array.shape)))
@@ -457,7 +457,7 @@ class Source:
             texts.append(_operation(ops.mul, numbers[0], text) if numbers else text)
         out = texts[0]
         for text in texts[1:]:
-            if len(out[0]) > 1000:  # Python's parser has its limits
+            if len(out[0]) > 1000:  # longer expressions may be too deep for Python's parser
                 self._line(f"{(name := self.names.unique('t'))} = {out[0]}")
                 out = name, ATOM
             out = _operation(ops.add, out, text)
@@ -476,7 +476,7 @@ class Source:
         return text, ATOM
 
     def _piece(self, array: Stack, i: int, shape: tuple[int, ...]) -> str:
-        """A piece of an array, in that shape."""
+        """A piece of a Stack, in this shape."""
         (view, n), rows = array.pieces[i], ["N"] if array.by_row else []
         same = view.array.shape == shape and view.array.by_row == array.by_row
         if same and view.takes_all_in_order:
@@ -489,7 +489,7 @@ class Source:
         return f"xp.reshape({text}, {_tuple([*rows, *shape])})" if len(shape) > 1 else text
 
     def _blocks(self, array: Stack, order: np.ndarray, starts: np.ndarray) -> str:
-        """Pieces as blocks side by side, of which `order` has their elements; "" if they are none."""
+        """Pieces as blocks side by side, for the elements in `order`; "" if they are no blocks."""
         of = np.searchsorted(starts, order, side="right") - 1  # the piece of each element
         first = int(of.flat[0])
         if (of == first).all():
@@ -626,7 +626,7 @@ class Source:
         return f"take({text}, {self._constant(positions.ravel(), 'int64')[0]})"
 
     def _spread(self, text: str, precedence: int, labels: list[Any], axes: list[Any]) -> Text:
-        """A text whose axes are `labels`, to be broadcast along `axes`, of which they are some."""
+        """A text with the axes `labels`, some of `axes`, in a form that is broadcast along all `axes`."""
         if labels == axes:
             return text, precedence
         text, precedence = self._transposed((text, precedence, labels), [l for l in axes if l in labels])
@@ -657,7 +657,7 @@ class Source:
 
 
 def _with_needs(names: Iterable[str], helpers: Mapping[str, str]) -> dict[str, str]:
-    """The texts of helpers, and before them those of special.py that they call."""
+    """The texts of helpers, each after the functions of special.py that it calls."""
     texts: dict[str, str] = {}
     for name in names:
         if name in helpers:
@@ -696,12 +696,12 @@ def _slice(i: Any, counter: str = "i") -> str:
 
 
 def _index_text(i: int, counter: str) -> str:
-    """An index, that moves perhaps with a loop's steps."""
+    """An index as text; it may move with the steps of a loop."""
     return i.at(counter) if isinstance(i, Moving) else str(i)
 
 
 def _ascending(n: int, i: Any) -> Any:
-    """A slice of n as one with a step that is positive: not every library has others."""
+    """A slice of n with a positive step, as not every library has negative ones; flip() then reverses it."""
     if isinstance(i, int) or not i.step or i.step > 0:
         return i
     taken = range(n)[i][::-1]
@@ -739,5 +739,5 @@ def _operation(op: Any, *texts: Text) -> Text:
 
 
 def _in(text: Text, precedence: int) -> str:
-    """A text as it stands where nothing that binds less may."""
+    """The text, parenthesised if its precedence is too low."""
     return text[0] if text[1] >= precedence else f"({text[0]})"

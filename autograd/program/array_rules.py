@@ -1,14 +1,14 @@
 """array_rules: the same outputs from fewer arrays.
 
-    t = 1.0 * z[1:3]    t is that view of z: whatever computes with t computes with it
-    c2 = c1             equal constants are one
-    Σ z[i] (2.0 * y[i])  a number of a factor is one of the product
+    t = 1.0 * z[1:3]    t becomes that view of z, also where t is used
+    c2 = c1             equal constants become one
+    Σ z[i] (2.0 * y[i])  2.0 Σ z[i] y[i]: the number moves to the front of the product
     max(max(z[0], z[1]), z[2])  the largest along an axis of z
-    (x.T @ y).T         y.T @ x, if nothing else needs the other
-    x and y end to end  x and y along a new first axis, if that is what they are
+    (x.T @ y).T         y.T @ x, if nothing else needs x.T @ y
+    x and y end to end  x and y along a new first axis, if each has one of its places
 
-Here are the rules that depend on a number, for all of an array at once. Before the lift, where simplify
-applies them, 1 x among 2 y and 3 z stays.
+The rules that depend on a number apply here to a whole array. Before the lift, simplify applies them to
+scalars, and keeps 1 x beside 2 y and 3 z.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from .arrays import (
 )
 from .lift import Lifted
 
-MODERATE = 1e-3, 1e3  # numbers that may leave a product: without 1e-200 it might overflow
+MODERATE = 1e-3, 1e3  # numbers between these may move out of a factor: without 1e-200 it might overflow
 # The first and the second operand that leaves the other as it is.
 NEUTRAL = {ops.add: (0.0, 0.0), ops.sub: (None, 0.0), ops.mul: (1.0, 1.0), ops.div: (None, 1.0)}
 
@@ -85,7 +85,7 @@ def _simplified(array: Array, uses: Mapping[Array, int]) -> Array:
 
 
 def _transposed_sum(array: Spread, uses: Mapping[Array, int]) -> Array:
-    """A sum of products, transposed, as the sum that it is."""
+    """A transposed sum of products as the sum of the transposed products."""
     view, inner = array.view, array.view.array
     if not isinstance(inner, Contract) or uses[inner] > 1 or array.by_row != inner.by_row:
         return array
@@ -94,7 +94,7 @@ def _transposed_sum(array: Spread, uses: Mapping[Array, int]) -> Array:
 
 
 def _numbers_first(term: tuple[Any, ...], uses: Mapping[Array, int]) -> tuple[Any, ...]:
-    """A product of a sum, with the numbers of its factors first."""
+    """One product of a sum, with the numbers of its factors moved to the front."""
     number, factors = 1.0, []
     for x in term:
         of = x.array if isinstance(x, View) else None
@@ -111,7 +111,7 @@ def _numbers_first(term: tuple[Any, ...], uses: Mapping[Array, int]) -> tuple[An
 
 
 def _chain_reduced(array: Map, uses: Mapping[Array, int]) -> Array:
-    """max(max(z[0], z[1]), z[2]) as the largest along an axis of z, if these are all that is there."""
+    """max(max(z[0], z[1]), z[2]) as the largest along an axis of z, if the chain has the whole axis."""
     before, last = array.operands
     views = [last]
     while _goes_on(before, array.row, uses):
@@ -138,6 +138,6 @@ def _chain_reduced(array: Map, uses: Mapping[Array, int]) -> Array:
 
 
 def _goes_on(view: Any, row: Primitive, uses: Mapping[Array, int]) -> bool:
-    """Whether a view is of an array of the same primitive, that is used there alone."""
+    """Whether a view is of a whole array of the same primitive that is used only there."""
     known = isinstance(view, View) and view.is_whole
     return known and type(view.array) is Map and view.array.row is row and uses[view.array] == 1

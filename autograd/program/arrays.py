@@ -4,8 +4,8 @@
     h[i] = tanh(z[i] + b[i])     two Maps, of the rows `add` and `tanh`
 
 Axes are numbers: those of an array's shape count from 0, and those that are summed over go on from there.
-A view lays elements of an array along such axes: x[1:] along (1,) is x[1 + j]; of an array of 6, as (2, 3),
-x[:, 1] along (0,) is x[3 i + 1]. An array that varies by row has its shape for each row of the data.
+A view lays elements of an array along such axes: x[1:] along (1,) is x[1 + j]; if x has 6 elements, x as
+(2, 3), x[:, 1] along (0,) is x[3 i + 1]. An array that varies by row has its shape for each row of the data.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from ..ops import Primitive
 
 @dataclass(eq=False, slots=True)
 class Array:
-    """An array of a program: `shape`, for every row of the data if `by_row`."""
+    """An array of a program, with this shape for every row of the data if `by_row`."""
 
     shape: tuple[int, ...]
     by_row: bool
 
     @property
     def terms(self) -> Sequence[tuple[Any, ...]]:
-        """Tuples of views and numbers, that it is computed from."""
+        """Tuples of the views and numbers that the array is computed from."""
         return ()
 
     @property
     def views(self) -> list[View]:
-        """The views that it is computed from."""
+        """The views that the array is computed from."""
         return [x for term in self.terms for x in term if isinstance(x, View)]
 
 
@@ -78,14 +78,14 @@ class Map(Array):
 
 @dataclass(eq=False, slots=True)
 class Reduce(Map):
-    """The same of one view, from each element to the next along all axes beyond the result's."""
+    """A row of the table, from each element of one view to the next, along all axes beyond the result's."""
 
 
 @dataclass(eq=False, slots=True)
 class Contract(Array):
     """A sum of products, summed over all axes beyond the result's and, if `over_rows`, over the rows.
 
-    A product is of one view or two and, if it comes first, a number.
+    A product has one view or two; a number may come before them.
     """
 
     products: Sequence[tuple[Any, ...]]
@@ -98,7 +98,7 @@ class Contract(Array):
 
 @dataclass(eq=False, slots=True)
 class Spread(Array):
-    """A view, the same along those of the result's axes that it lacks."""
+    """A view, repeated along the axes of the result that the view lacks."""
 
     view: View
 
@@ -109,7 +109,7 @@ class Spread(Array):
 
 @dataclass(eq=False, slots=True)
 class Stack(Array):
-    """Views of several arrays end to end, so many elements of each; `order` says which of them come where."""
+    """Views of several arrays end to end, with their sizes; `order` has each result's place among these."""
 
     pieces: Sequence[tuple[View, int]]
     order: np.ndarray
@@ -173,7 +173,7 @@ class Moving(int):
 
 @dataclass(eq=False, slots=True)
 class Loop:
-    """Steps that are computed alike: `body` is any of them, and `series` has what is kept of all of them."""
+    """Steps that are computed alike: `body` is any of them; `series` has the lists of arrays to keep."""
 
     steps: Sequence[Sequence[Array]]
     body: Sequence[Array]
@@ -189,25 +189,25 @@ class View:
 
     @property
     def lengths(self) -> tuple[int, ...]:
-        """How long it is along each of its axes."""
+        """The length of the view along each of its axes."""
         raise NotImplementedError
 
     def entry(self, at: Mapping[int, int]) -> tuple[int, ...]:
-        """The index, into its array, of its element at these coordinates by axis."""
+        """The index, into the array, of the view's element at these coordinates by axis."""
         raise NotImplementedError
 
     def shown(self, name: str, letters: Sequence[str]) -> str:
-        """Its element, in letters for the axes."""
+        """The view's element as text, with letters for the axes."""
         raise NotImplementedError
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is the array as it is, each axis along that of the result."""
+        """Whether the view is the unchanged array, each axis along the same axis of the result."""
         return False
 
     @property
     def takes_all_in_order(self) -> bool:
-        """Whether it is the array as it is, or flat."""
+        """Whether the view is the unchanged array, or the flattened array."""
         return self.is_whole
 
 
@@ -270,7 +270,7 @@ class Select(View):
 
     @property
     def takes_all(self) -> bool:
-        """Whether it has every element of the array, in the array's shape."""
+        """Whether the view has every element of the array, in the array's shape."""
         return self.shape == self.array.shape and all(i == slice(None) for i in self.index)
 
 
@@ -302,7 +302,7 @@ def entry_name(array: str, index: Sequence[Any]) -> str:
 
 
 def coordinates(position: Any, shape: Sequence[int]) -> tuple[Any, ...]:
-    """For each axis of an array of that shape, the coordinate of a position, or of an array of them."""
+    """The coordinates of a position, or of an array of positions, for each axis of an array of that shape."""
     found = []
     for length in reversed(shape):
         position, coordinate = divmod(position, length)
@@ -324,10 +324,10 @@ def reached(outputs: Iterable[Array]) -> dict[Array, list[Array]]:
 
 
 def in_order(outputs: Sequence[Array]) -> list[Array]:
-    """The same arrays: all that the first output takes, then what the last takes besides, and so on.
+    """The same arrays: all that the first output needs, then all else that the last needs, and so on.
 
-    Of operands, the one comes first that would take most if nothing was computed once for several: what else
-    a step of a chain takes is then next to it.
+    The operand that needs most comes first, counted as if it shared nothing: in a chain, the other operands
+    of a step are then next to that step.
     """
     arrays = reached(outputs)
     take: dict[Array, float] = {}  # logarithms, as they double with each step of many chains
@@ -388,7 +388,7 @@ def listing(
     names: Mapping[Array, str] = {},
     written: Mapping[Array, Array] = {},
 ) -> str:
-    """A line for each statement, element by element; what has no name is t0, t1, ..."""
+    """A line for each statement, element by element; arrays without a name are t0, t1, ..."""
     called: dict[Any, str] = {}
     lines: list[str] = []
 

@@ -5,7 +5,7 @@
         return nn.squared_error(model(x), y)
 
     loss(X, Y)  # the mean over the rows
-    loss.backward(X, Y)  # the same; adds its gradient to the parameters' grads
+    loss.backward(X, Y)  # the mean again; adds its gradient to the parameters' grads
     print(loss.source)  # the matrix program that the scalars turned out to be
 
 The function is recorded, and its graph simplified, lifted to arrays and written as NumPy source, or,
@@ -53,7 +53,7 @@ Engine = Literal["auto", "numpy", "native"]
 Reduction = Literal["mean", "sum"]
 P = ParamSpec("P")
 Q = ParamSpec("Q")
-Result = TypeVar("Result", covariant=True)  # what f returns
+Result = TypeVar("Result", covariant=True)  # of f
 
 
 class Decorator(Protocol):
@@ -73,17 +73,17 @@ def compile(f: Any = None, *, reduce: Reduction = "mean", engine: Engine = "auto
 
     f takes an argument for each array that the program is called with, by place or by name: a Value where
     the array has shape (N,), an array of Values of shape (k,) for (N, k), of shape (k, m) for (N, k, m), ...
-    It returns a Value or, if it is only evaluated, lists, tuples, dicts or arrays of them; one output of an
+    f returns a Value or, if no gradient is wanted, lists, tuples, dicts or arrays of Values; one output of an
     object with a method `outputs`, as nn's models have, is a list too. Values that f takes from elsewhere are
-    live: read at every call. A method in a class is compiled for each instance.
+    live: their data are read at every call. A method in a class is compiled for each instance.
 
     f runs twice for each new shape of a row, on the first row and the last, and the graph is the program.
     While it runs, a comparison of Values gives a condition for `where`, and `x.data` is `x.detach()`. Whole
-    numbers of a row are indices, as in table[int(x)]: f then runs for each of their values. TypeError says
-    where f branches on Values, reads their grads, draws random numbers or looks a number up, or where the
-    graphs differ otherwise; IndexError, which row has no element in a table. Overflow is sought in sums and
-    products as they are computed here, which near the largest float may be another than the row's, and is
-    found even where what follows would mask it.
+    numbers of a row can be indices, as in table[int(x)]: f then runs for each of their values. A TypeError
+    says where f branches on Values, reads their grads, draws random numbers or looks a number up, or where
+    the graphs differ otherwise; an IndexError says which row has no element in a table. Overflow is an error
+    even where later operations would mask it. Sums and products are computed in another order than in f, so
+    that numbers near the largest float may overflow in only one of the two.
 
     The derivative of an elementwise function over a large array is a program too, with a row for each number,
     and as fast as NumPy by hand:
@@ -92,7 +92,7 @@ def compile(f: Any = None, *, reduce: Reduction = "mean", engine: Engine = "auto
         slope.per_example(np.linspace(-3.0, 3.0, 1_000_000))  # f'(x) for each x
 
     reduce: "mean" or "sum" of the rows. engine: "numpy", "native" (machine code, with the extra
-    `native`), or "auto", native where that is installed and the graph is small.
+    `native`), or "auto": "native" where the extra is installed and the graph is small.
 
     >>> w = Value(3.0, "w")
     >>> @autograd.compile
@@ -121,10 +121,10 @@ class Recorded(NamedTuple):
 class Program(Generic[P, Result]):
     """A compiled function: see compile().
 
-    Arrays have the examples along the first axis. Where anything on the way to a result or a gradient is
-    not finite, the first row that fails is computed with Values, and their ArithmeticError names the row
-    too, and a NaN among its data. NaN in the data is an error if a result depends on it; an infinity where
-    eager code makes an error of it. Arrays that a call returns are the caller's own.
+    Arrays have the examples along the first axis. If anything on the way to a result or a gradient is not
+    finite, the first row that fails is computed again with Values, and their ArithmeticError then names the
+    row or a NaN among its data. NaN in the data is an error if a result depends on it; an infinity is an
+    error where it is one in eager code. Arrays that a call returns are the caller's own.
 
     >>> square = autograd.compile(lambda x: x**2)
     >>> square(np.array([1.0, 3.0])), square.per_example(np.array([1.0, 3.0]))
@@ -151,8 +151,8 @@ class Program(Generic[P, Result]):
         self._memory = _Memory()
         self._of_instances: dict[int, _Memory] = {}
 
-    # Arrays stand in the places of the Values that f is written for, and no type says so: each method has the
-    # signature of f, which an editor shows, and that of arrays.
+    # Calls take arrays where f takes Values, and no type can say so: each method has the signature of f, for
+    # editors to show, and one of arrays.
 
     @overload
     def __call__(self: Program[P, Sequence[Any] | Array], *arrays: ArrayLike, **named: ArrayLike) -> Any: ...
@@ -161,7 +161,7 @@ class Program(Generic[P, Result]):
     @overload
     def __call__(self: Program[P, Value | float], *arrays: ArrayLike, **named: ArrayLike) -> float: ...
     def __call__(self, *arrays: Any, **named: Any) -> Any:
-        """The mean (or sum) over the rows, a float; of a list of outputs, an array with a row for each."""
+        """The mean (or sum) over the rows, a float; if f returns a list, its outputs for each row."""
         variant, results = self._run("value", arrays, named)
         return formed(variant.scalars.form, iter(results)) if variant.listed else float(results[0])
 
@@ -172,8 +172,8 @@ class Program(Generic[P, Result]):
     def per_example(self, *arrays: Any, **named: Any) -> Any:
         """The result of f for each row: shape (N,) or, if f returns an array or nested lists, (N, ...).
 
-        A list or tuple of parts with several shapes gives one of such arrays, and a dict, a dict of arrays.
-        Without data there is no N.
+        A list or tuple of parts with several shapes gives a list or tuple of such arrays, and a dict gives a
+        dict of arrays. A program without data has no axis N.
         """
         variant, results = self._run("rows", arrays, named)
         return formed(variant.scalars.form, iter(results))
@@ -207,7 +207,7 @@ class Program(Generic[P, Result]):
         self: Program[Concatenate[Any, Q], Result], instance: object, owner: Any = None
     ) -> Program[Q, Result]: ...
     def __get__(self, instance: Any, owner: Any = None) -> Any:
-        """The program of a method, as of its instance: what that has recorded lives as long as it does."""
+        """The program of a method, for its instance; the recordings live as long as the instance."""
         bind = getattr(type(self._f), "__get__", None)
         if instance is None or bind is None:
             return self
@@ -228,7 +228,7 @@ class Program(Generic[P, Result]):
 
     @property
     def leaves(self) -> list[np.ndarray]:
-        """The live leaves, as arrays of Values: those that `source` takes after its data."""
+        """The live leaves, as arrays of Values, which `source` takes after the data."""
         return [array.copy() for array in self._latest().leaves]
 
     @property
@@ -238,13 +238,13 @@ class Program(Generic[P, Result]):
 
     @property
     def source(self) -> str:
-        """The program as Python source: its result and, of a scalar, the gradient by leaf array."""
+        """The program as Python source: the result and, if f has one output, the gradient by leaf array."""
         return str(Source(self._latest().names))
 
     def show(self, stage: str = "print") -> None:
-        """Print what a pass gives for what was recorded last: "record", "simplify", ..., "lift", "print".
+        """Print the result of a pass for the latest recording: "record", "simplify", ..., "lift", "print".
 
-        autograd.program.PASSES has them all. f is recorded anew, with its leaves as they are now.
+        autograd.program.PASSES has all passes. f is recorded anew, with its leaves as they are now.
         """
         if stage not in self.passes:
             raise ValueError(f"unknown pass {stage!r}; there are {', '.join(self.passes)}")
@@ -258,7 +258,7 @@ class Program(Generic[P, Result]):
 
     @property
     def matrices(self) -> Matrices:
-        """The arrays of `source`: where a Value is in them, and what each entry is computed from."""
+        """The arrays of `source`: the place of a Value in them, and how each entry is computed."""
         return Matrices(self._latest().names)
 
     def recorded(self, *arrays: Any, **named: Any) -> Recorded:
@@ -271,7 +271,7 @@ class Program(Generic[P, Result]):
         )
 
     def example(self, row: int, *arrays: Any, **named: Any) -> tuple[Any, dict[str, np.ndarray]]:
-        """f of one row of these arrays, as in eager code: its Value, or list of them, and the row's leaves.
+        """f of one row of these arrays, in eager code: its Value or list of Values, and the row's leaves.
 
         The leaves are arrays of Values by argument, labelled x[0], x[1], ...
         """
@@ -290,9 +290,9 @@ class Program(Generic[P, Result]):
     def function(self, xp: Any) -> Callable[..., tuple[Any, ...]]:
         """The function of `source` for an array module: numpy, torch, jax.numpy, ...
 
-        It takes the data and then an array for each of `leaves`, all of them that module's, and
-        returns the result and the gradient by leaf array, or, of a list of outputs, (outputs,). Indices
-        beyond a table are not noticed there: they give 0.
+        The function takes the data and then an array for each of `leaves`, all of that module. It returns
+        the result and the gradient by leaf array or, if f returns a list, (outputs,). The function does not
+        notice indices beyond a table: they give 0.
         """
         return self._latest().function(xp)
 
@@ -322,26 +322,26 @@ class Program(Generic[P, Result]):
         found: Any = sys.modules.get(getattr(self, "__module__", ""))
         for name in getattr(self, "__qualname__", "?").split("."):
             found = getattr(found, name, None)
-        if isinstance(found, Program) and found is not self:  # the one of the class, and this of an instance
+        if isinstance(found, Program) and found is not self:  # found is of the class, self of an instance
             return getattr, (self._f.__self__, found._f.__name__)
         return self.__qualname__ if found is self else (Program, (self._f, self.reduce, self._engine))
 
     def _latest_key(self) -> Any:
-        """The key of what was recorded last."""
+        """The key of the latest recording."""
         if not self._memory.recordings:
             raise RuntimeError("this program has recorded nothing yet: call it with data first")
         return next(reversed(self._memory.recordings))
 
     def _latest(self) -> Variant:
-        """The variant that `source` shows, of what was recorded last."""
+        """The variant of the latest recording that `source` shows."""
         with self._memory.lock:
             key, variants = self._latest_key(), self._memory.variants
             return variants.get((key, "gradient")) or variants[key, "rows"]
 
     def _checked(self, given: Sequence[Any], named: Mapping[str, Any]) -> tuple[list[np.ndarray], Any]:
-        """The arrays of a call, and a key: the shapes of their rows, and the names of the last if by name."""
+        """The arrays of a call, and a key: the shapes of their rows, and the names of those given by name."""
         if named:
-            with contextlib.suppress(ValueError):  # of builtins, which have no signature
+            with contextlib.suppress(ValueError):  # builtins may have no signature
                 bound = inspect.signature(self._call).bind(*given, **named)
                 given, named = bound.args, bound.kwargs
             given = [*given, *named.values()]
@@ -353,11 +353,11 @@ class Program(Generic[P, Result]):
         if not arrays and _takes_arguments(self._call):
             shapes = [()]
         if not all(shapes) or len({shape[0] for shape in shapes}) > 1 or (shapes and not shapes[0][0]):
-            raise ValueError(f"{_shapes(arrays)}: they need a row for each example, and as many of them")
+            raise ValueError(f"{_shapes(arrays)}: they need a row for each example, and equally many rows")
         return arrays, (*[shape[1:] for shape in shapes], *named)
 
     def _named(self, key: Any, n: int) -> tuple[Callable[..., Any], list[str]]:
-        """f as a function of n rows by place, and their names, where the names in the key are of the last."""
+        """f as a function of n rows by place, and their names; those in the key belong to the last rows."""
         last = [name for name in key if isinstance(name, str)]
         first = n - len(last)
 
@@ -410,7 +410,7 @@ class Program(Generic[P, Result]):
                     each, simplified, self._engine, self.passes, made.get((key, "gradient"))
                 )
             except ArithmeticError as error:
-                if each == kind:  # else it is made again when it is asked for, perhaps of another row
+                if each == kind:  # other kinds are made when they are asked for, perhaps for another row
                     self._replay(kind, arrays, key, [0])
                     raise _of_row(0, error, names, arrays) from error
         if recording.listed:
@@ -425,7 +425,7 @@ class Program(Generic[P, Result]):
         """A variant and its outputs for these arrays."""
         if not tracing.modes:
             return self._evaluated(kind, *self._checked(given, named))
-        # This is within a function that is compiled or differentiated itself: live leaves would lose that.
+        # The caller is compiled or differentiated itself: derivatives by live leaves would be lost.
         with tracing.untraced():
             arrays, key = self._checked(given, named)
             variant = self._variant(kind, arrays, key)
@@ -453,7 +453,7 @@ class Program(Generic[P, Result]):
             self._explain(kind, arrays, key, with_care)
             with np.errstate(all="ignore"):
                 outputs = variant.run_numpy(arrays, data, fast=False)
-            # Infinities in the result of rows that do not fail were among the data.
+            # If no row fails, infinities in the results come from the data.
             if not _finite(outputs) and (kind != "rows" or any(np.isnan(x).any() for x in outputs)):
                 raise OverflowError("the result of each row is finite, but they overflow when added")
         return variant, [_own(output, arrays) for output in outputs] if kind == "rows" else outputs
@@ -466,7 +466,7 @@ class Program(Generic[P, Result]):
         run: Callable[..., Any],
         nan_alone: bool = False,
     ) -> None:
-        """Raise for the first row that fails by NaN among its data or, if that is not all, by anything."""
+        """Raise for the first row that fails because of NaN in its data or, unless nan_alone, at all."""
         if not arrays:
             return self._replay(kind, arrays, key, [0])
         numbers = _with_nan(arrays)
@@ -509,14 +509,14 @@ class _Memory:
 
 
 def _differentiate(output: Value, inputs: set[Value], seed: float) -> None:
-    """Raise what output.backward() would, but for gradients that lead to the inputs alone."""
+    """Raise as output.backward() would, except for gradients that lead to the inputs alone."""
     order = topological_order(output)
     leaves = (v for v in order if v.row is None and v not in inputs)
     value.slopes(output, seed, list(dependents(order, leaves)))
 
 
 def _listing(f: Callable[..., Any]) -> Callable[..., Any]:
-    """f, with one output as a list too."""
+    """f, with a single output put into a list."""
 
     @functools.wraps(f, updated=())
     def listed(*rows: Any, **named: Any) -> Any:
@@ -527,10 +527,10 @@ def _listing(f: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _array(name: str, given: Any) -> np.ndarray:
-    """An argument of a call as floats; TypeError for what is no real number, with its row and column."""
+    """An argument of a call as floats; TypeError, with row and column, if an element is no real number."""
     if any(map(np.ma.is_masked, given if isinstance(given, list | tuple) else [given])):
         raise TypeError(
-            f"{name} has masked elements: a program takes whole rows, so leave out those or fill them"
+            f"{name} has masked elements: a program takes whole rows, so leave such rows out or fill them"
         )
     try:
         array = np.asarray(given)
@@ -542,9 +542,9 @@ def _array(name: str, given: Any) -> np.ndarray:
     if array.dtype.kind in "fiub" and not (foreign and np.isnan(array).any()):
         return array.astype(float)
     labels = list(given.columns) if hasattr(given, "dtypes") and array.ndim == 2 else []
-    if labels and len(set(labels)) == len(labels):  # of a data frame, whose columns have types of their own
+    if labels and len(set(labels)) == len(labels):  # a data frame, whose columns have types of their own
         return np.stack([_array(f"{name}, column {label}", given[label]) for label in labels], axis=1)
-    # One by one, and times as strings: as objects they may be whole numbers.
+    # One by one; times as strings, because they might become whole numbers as objects.
     objects = np.asarray(array.astype(str) if array.dtype.kind in "mM" else given, dtype=object)
     numbers = np.empty(objects.shape)
     for index, x in np.ndenumerate(objects):
@@ -571,7 +571,7 @@ def _shapes(arrays: Sequence[np.ndarray]) -> str:
     return f"arrays of shapes {', '.join(str(array.shape) for array in arrays)}" if arrays else "no arrays"
 
 
-@np.errstate(over="raise", divide="raise", invalid="raise")  # as a decorator it takes a third of the time
+@np.errstate(over="raise", divide="raise", invalid="raise")  # a with statement takes three times as long
 def _raising(
     variant: Variant, data: Sequence[np.ndarray], fast: bool, arrays: Sequence[np.ndarray]
 ) -> Sequence[Any]:
@@ -579,7 +579,7 @@ def _raising(
 
 
 def _tried(run: Callable[..., Any], arrays: Sequence[np.ndarray]) -> Any:
-    """The outputs of a run, None where one of them is not finite or NumPy says that something was not."""
+    """The outputs of a run; None if one of them is not finite, or if NumPy raised on the way."""
     try:
         outputs = run(arrays)
     except FloatingPointError:
@@ -588,7 +588,7 @@ def _tried(run: Callable[..., Any], arrays: Sequence[np.ndarray]) -> Any:
 
 
 def _failing(run: Callable[..., Any], arrays: Sequence[np.ndarray]) -> Iterator[int]:
-    """The rows that fail by themselves, in order, if all together do: by halves, in the time of one run."""
+    """The rows that fail by themselves, in order, if all together fail: by halves, in the time of one run."""
     stack = [(0, len(arrays[0]), True)]
     while stack:
         start, stop, fails = stack.pop()
@@ -613,7 +613,7 @@ def _with_nan(arrays: Sequence[np.ndarray]) -> np.ndarray:
 def _of_row(
     i: int, error: ArithmeticError, names: Sequence[str], arrays: Sequence[np.ndarray]
 ) -> ArithmeticError:
-    """The error of row i, with the place of NaN among its data if that is what was not finite."""
+    """The error of row i, with the place of a NaN among its data if the error is of a number not finite."""
     if not arrays:
         return type(error)(str(error))
     nan = first_of({name: array[i : i + 1] for name, array in zip(names, arrays)}, np.isnan, i)
@@ -637,23 +637,23 @@ def _own(result: np.ndarray, arrays: Sequence[np.ndarray]) -> np.ndarray:
 def _finite(outputs: Sequence[Any]) -> bool:
     numbers = [x.ravel() for x in outputs]
     flat = numbers[0] if len(numbers) == 1 else np.concatenate(numbers)
-    # Looked at first, as it takes a fifth of the time: it is finite unless a number is above 1e154.
+    # The dot product takes a fifth of the time; finite numbers below 1e154 give a finite one.
     return math.isfinite(flat.dot(flat)) or bool(np.isfinite(flat).all())
 
 
 def _takes_arguments(f: Callable[..., Any]) -> bool:
-    """Whether f cannot be called without any."""
+    """Whether f cannot be called without arguments."""
     try:
         inspect.signature(f).bind()
     except TypeError:
         return True
-    except ValueError:  # of builtins, which have no signature
+    except ValueError:  # builtins may have no signature
         return False
     return False
 
 
 def argument_names(f: Callable[..., Any], n: int) -> list[str]:
-    """The names of f's first n arguments; x3 for the fourth of those that it does not name."""
+    """The names of f's first n arguments; x3 for the fourth if f does not name it."""
     try:
         parameters = list(inspect.signature(f).parameters.values())
     except (TypeError, ValueError):

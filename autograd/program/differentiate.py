@@ -1,4 +1,4 @@
-"""differentiate: the mean or the sum over the rows, and its gradient, as scalars of all rows."""
+"""differentiate: the mean or the sum over the rows, and its gradient, as scalars for all rows."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .simplify import ROW_SUM
 
 
 def differentiate(scalars: Scalars) -> Scalars:
-    """The scalars of this `kind`: each Value that does not depend on the data is one number for all rows.
+    """The scalars to compute for scalars.kind: a Value that does not depend on the data is one for all rows.
 
-    The gradient is differentiated row by row down to what is the same for all rows, there summed over the
-    rows, and so down to the leaves.
+    The backward pass goes row by row down to the Values that are the same for all rows, sums their adjoints
+    over the rows, and goes on with these sums to the leaves.
     """
     if scalars.kind == "rows":
         return scalars

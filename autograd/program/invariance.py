@@ -1,12 +1,12 @@
-"""invariance: Values that a result is written with, and does not depend on.
+"""invariance: Values in the formula of a result that the result does not depend on.
 
     m = max(a, b)
     m + log(exp(a - m) + exp(b - m))
 
-The largest is there so that nothing overflows; by any other m the result would be the same. If m grows by
-s, then a − m *shifts* by −s, exp(a − m) *scales* by exp(−s), and so does the sum; its logarithm shifts by −s,
-and m + log(…) is as it was. So are the shares exp(a − m) ÷ Σ. No gradient has to flow through such an m: it
-would be 0, but for rounding.
+The maximum m prevents overflow; any other m would give the same result. If m grows by s, then a − m *shifts*
+by −s, exp(a − m) *scales* by exp(−s), and so does the sum; its logarithm shifts by −s, and m + log(…) is
+unchanged. So is a softmax, exp(a − m) ÷ Σ. No gradient has to flow through such an m: the gradient would be
+0, except for rounding.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from ..graph import parents
 from ..value import Constant, Value
 
 SHIFTS, SCALES = "shifts", "scales"
-Change = tuple[str, Fraction]  # by how many times s, or by exp of how many times s: exactly
+Change = tuple[str, Fraction]  # a shift by k s, or a scaling by exp(k s), with the exact number k
 STILL: Change = (SHIFTS, Fraction())
 
 
 def invariant(order: Sequence[Value], outputs: Collection[Any]) -> set[Value]:
-    """The Values of an order, operands of exp(x − m), by which no output changes."""
+    """The Values m of an order, in exp(x − m), whose changes change no output."""
     candidates = {
         v.x.y: None
         for v in order
@@ -65,7 +65,7 @@ def _changes_nothing(
 
 
 def _change(v: Value, changes: dict[Any, Change]) -> Change | None:
-    """How v changes as its operands do; None if that is neither a shift nor a scaling."""
+    """How v changes when its operands do; None if v neither shifts nor scales."""
     if v.row in (ops.add, ops.total):
         terms = v.x if type(v.x) is tuple else (v.x, v.y)
         return _change_of_sum([changes.get(x, STILL) for x in terms])
@@ -88,7 +88,7 @@ def _change(v: Value, changes: dict[Any, Change]) -> Change | None:
 
 
 def _change_of_sum(found: Sequence[Change | None]) -> Change | None:
-    """Shifts add up; what scales has to do so alike."""
+    """The change of a sum: shifts add up, and terms that scale must all scale alike."""
     if None in found:
         return None
     if all(change[0] == SHIFTS for change in found if change):

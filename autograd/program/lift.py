@@ -1,14 +1,14 @@
 """lift: the arrays in a graph of scalars.
 
 Scalars of one primitive whose operands lie in the same arrays form an array. Its axes are found by
-comparing coordinates: those of the operands' elements are columns of numbers, one for each scalar, and
-equal columns are one axis. Columns that agree make an element-wise operation; columns that run through
-a grid, an outer product; and what the terms of a sum run along is contracted: a matrix product. The
-examples are one more axis, of everything that depends on an input. Operands that do not line up are
-gathered element by element.
+comparing coordinates: a coordinate of the operands' elements is a column of numbers, one for each scalar,
+and equal columns are one axis. Columns that agree make an element-wise operation; columns that run through
+a grid make an outer product; an axis along which the terms of a sum run is contracted, as in a matrix
+product. The examples are one more axis, of everything that depends on an input. Operands that do not line
+up are gathered element by element.
 
-An operand lies along the axes if its positions are affine in them, integers for strides: an axis of its
-array is then a slice, splits into several, x[4 i + j], or is a window along two, x[i + k].
+An operand lies along the axes if its positions are affine in them, with integer strides: an axis of its
+array is then a slice, or splits into several, x[4 i + j], or is a window along two, x[i + k].
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ NUMBER, LEAF = -2, -1  # in a signature, instead of an array's number: a constan
 
 
 class _Kinds(dict[Any, int]):
-    """The number of the array that a scalar is in, or what it is instead."""
+    """The number of the array that a scalar is in, or else NUMBER or LEAF."""
 
     def __missing__(self, x: Any) -> int:
         return NUMBER if isinstance(x, float) else LEAF
@@ -97,17 +97,17 @@ class Lifted:
         values = [v for v in scalars.wanted() if isinstance(v, Value)]
         inputs, leaves, rows = scalars.inputs, scalars.leaves, scalars.rows
         self.arrays: list[Array] = []
-        self._numbers: dict[Array, int] = {}  # their places there
+        self._numbers: dict[Array, int] = {}  # the place of each in `arrays`
         self._kind = _Kinds()  # the number of the array that a scalar is in
-        self._at: dict[Value, int] = {}  # its position there
-        order = topological_order(*values)[::-1]  # in which first operands come before second ones
+        self._at: dict[Value, int] = {}  # a scalar's position in that array
+        order = topological_order(*values)[::-1]  # first operands come before second ones
         known = {rows, *scalars.input_leaves}
         self._rank = {v: i for i, v in enumerate(leaves)}
         self._users: dict[Value, list[Value]] = {v: [] for v in [*known, *order]}
-        self._missing: dict[Value, int] = {}  # how many of its operands are in no array; leaves do not count
+        self._missing: dict[Value, int] = {}  # how many of a Value's operands, but leaves, are in no array
         self._ready: list[Value] = []
-        self._partial: set[Array] = set()  # those with elements that no Value is at
-        self._heights = dict.fromkeys(self._users, 0)  # how many steps it is from each to an output
+        self._partial: set[Array] = set()  # arrays with elements that stand for no Value
+        self._heights = dict.fromkeys(self._users, 0)  # how many steps lead from each to an output
         for v in order:  # here users come before operands
             if v.row:
                 operands = {p for p in parents(v) if p.row or p in known}
@@ -125,21 +125,21 @@ class Lifted:
         self._place_declared()
         self._form_all()
         for v in order:
-            if v not in self._at and not isinstance(v, Number):  # a leaf that is an output, and meets nothing
+            if v not in self._at and not isinstance(v, Number):  # a leaf that is an output, and no operand
                 self._place_leaf_array((), [v])
         self.leaves = [array for array in self.arrays if isinstance(array, Leaf)]
         first = {array: i for i, array in enumerate(_in_use(self.arrays, len(self.leaves)))}
         self.leaves.sort(key=lambda leaf: first.get(leaf, len(first)))
 
     def place(self, v: Any) -> tuple[Array, int] | None:
-        """The array that a scalar is in, and where; None for numbers and what is not computed."""
+        """The array that a scalar is in, and its position; None for numbers and scalars not computed."""
         if not isinstance(v, Value) or v not in self._at:
             return None
         array = self.arrays[self._kind[v]]
         return self._became.get(array, array), self._at[v]
 
     def array_of(self, v: Any) -> Array | None:
-        """The array that a scalar is in; None for numbers and what is not computed."""
+        """The array that a scalar is in; None for numbers and scalars not computed."""
         place = self.place(v)
         return place and place[0]
 
@@ -182,7 +182,7 @@ class Lifted:
         """The elements of an array that lie at these positions, as an array of `shape`."""
         view = _view(array, where.reshape(shape))
         if isinstance(view, Gather):
-            finer = _lengths([where])  # perhaps their axes are one of the shape together
+            finer = _lengths([where])  # perhaps several axes of these are one of the shape
             if finer is not None and finer != shape:
                 array = self._new(Spread(finer, array.by_row, _view(array, where.reshape(finer))))
                 view = _view(array, np.arange(len(where)).reshape(shape))
@@ -209,14 +209,14 @@ class Lifted:
     def _form_all(self) -> None:
         """Form arrays until every Value is in one.
 
-        The group that is farthest from the outputs comes first: others may grow while they wait. Those that
-        meet a live leaf which is in no array yet wait until nothing else is left.
+        The group that is farthest from the outputs comes first: others may grow while they wait. Values with
+        a live leaf that is in no array yet wait until nothing else is left.
         """
         groups: dict[Any, list[Value]] = {}
         heights: dict[Any, int] = {}
-        farthest: list[tuple[int, int, Any]] = []  # a heap of their keys by height, the oldest first
+        farthest: list[tuple[int, int, Any]] = []  # a heap of keys by height, the oldest first
         count = itertools.count()
-        alike: dict[Any, list[Any]] = defaultdict(list)  # their keys by height and primitive
+        alike: dict[Any, list[Any]] = defaultdict(list)  # keys by height and primitive
         families: dict[Any, dict[Any, None]] = defaultdict(dict)  # keys that differ in the number of terms
         tried: set[Any] = set()
         waiting: list[Value] = []
@@ -269,10 +269,10 @@ class Lifted:
                 self._ready, waiting = waiting, []
 
     def _stack_operands(self, groups: list[list[Value]]) -> set[int]:
-        """Put operands of groups that differ in their arrays alone into one array each, if that is regular.
+        """Stack operands of groups that differ only in their operands' arrays, if the result is regular.
 
-        Other operands of theirs have to be in one array, each at places of its own, or the groups to be many.
-        Gives the numbers of the arrays that the stacked ones were in.
+        One operand of all groups has to be in one array, at different places for each group unless there are
+        four groups or more. Returns the numbers of the arrays that the stacked operands were in.
         """
         if sum(map(len, groups)) < SMALLEST:
             return set()
@@ -322,7 +322,7 @@ class Lifted:
         return {tuple(sorted(kind)) if v.row in COMMUTATIVE else kind: 1}
 
     def _parts(self, group: list[Value]) -> list[Columns]:
-        """The operands of a group's Values, of which all have the same kinds: a part for each kind."""
+        """The operands of a group's Values, which all have the same kinds: a part for each kind."""
         row = group[0].row
         if row not in COMMUTATIVE and len(self._kinds(group[0])) == 1:
             return [list(zip(*map(_vectors, group)))]
@@ -361,7 +361,7 @@ class Lifted:
             terms.append(tuple(term) if repeats == 1 else (float(repeats), *term))
         labels = {label for term in terms for x in term if isinstance(x, View) for label in x.axes}
         if shape and labels.isdisjoint(range(len(shape))):
-            array = self._computed(v.row, (), terms)  # they are all the same
+            array = self._computed(v.row, (), terms)  # all Values of the group are equal
             for same in group:
                 self._place(array, [same])
         elif filled:
@@ -398,8 +398,8 @@ class Lifted:
     def _padded(self, operands: Columns) -> Part:
         """Sums of different lengths as one part, as long as the longest; [] if they do not line up.
 
-        The last operand says where there is a term: of queries and the keys before them, each query has a
-        place for every key.
+        A mask is added as the last operand, True where there is a term: for queries and the keys before them,
+        each query has a place for every key.
         """
         rows = operands[0]
         arrays = [self.arrays[self._kind[operand[0][0]]] for operand in operands]
@@ -424,7 +424,7 @@ class Lifted:
         return []
 
     def _masked(self, factors: list[View], mask: Select) -> list[View]:
-        """Factors with 0 where there is no term: the first, and those with elements that no Value is at."""
+        """Factors with 0 where there is no term: in one of them, and in each of an array in `_partial`."""
         best = min(factors, key=lambda x: (x.array not in self._partial, not {*mask.axes} <= {*x.axes}))
         found = []
         for view in factors:
@@ -439,7 +439,7 @@ class Lifted:
         return found
 
     def _ones_elsewhere(self, x: Any, shape: tuple[int, ...], at: np.ndarray) -> Any:
-        """A view with 1 in place of elements that no Value is at: a primitive may not be defined there."""
+        """A view with 1 for elements that stand for no Value, where a primitive may not be defined."""
         if not isinstance(x, View):
             return x
         mask = np.zeros(math.prod(shape), dtype=bool)
@@ -457,7 +457,7 @@ class Lifted:
         return self._new(Map(shape, by_row, row, terms[0]))
 
     def _by_number(self, group: list[Value]) -> list[list[Value]]:
-        """The group itself, or, if some operands are there with several numbers, a group for each number."""
+        """The group itself or, if operands occur with several numbers, a group for each number."""
         numbers: dict[Any, list[Value]] = {}
         others = set()
         for v in group:
@@ -471,7 +471,7 @@ class Lifted:
         return [group] if outer or len(others) == len(group) else list(numbers.values())
 
     def _form_one(self, v: Value) -> None:
-        """Make an array of one Value, as _form would, but for the time that NumPy takes."""
+        """Make an array of one Value, as _form would, without the time that NumPy takes."""
         term: list[Any] = []
         for (x,) in _vectors(v):
             if isinstance(x, float):
@@ -482,7 +482,7 @@ class Lifted:
         self._place(self._computed(v.row, (), [tuple(term)]), [v])
 
     def _located(self, operands: Columns) -> Part:
-        """For each operand of a part's terms, the array it is in and, by Value and term, where."""
+        """For each operand of a part's terms, its array and, by Value and term, its positions there."""
         part: Part = []
         for rows in operands:
             first = rows[0][0]
@@ -520,9 +520,9 @@ class Lifted:
                 self._place_leaf_array(_without_ones(*shape), [grid[index] for index in np.ndindex(*shape)])
 
     def _place_leaves(self, waiting: list[Value]) -> None:
-        """Put the leaves that some of the waiting Values meet into arrays, as those use them.
+        """Put the leaves that some of the waiting Values use into arrays, as those Values use them.
 
-        Best are those that meet them in products with an array, in a dot before all: rows of a matrix.
+        Values that multiply leaves with an array come first, and a dot before others: rows of a matrix.
         """
         groups: dict[Any, list[Value]] = {}
         for v in waiting:
@@ -534,14 +534,15 @@ class Lifted:
             return anchored, op is ops.dot
 
         for terms in self._parts(groups[max(groups, key=rank)]):
-            for leaves, others in zip(terms, terms[::-1]):  # which are the same, if there is one operand
+            for leaves, others in zip(terms, terms[::-1]):  # the same two, if there is one operand
                 if LEAF in (self._kind[x] for row in leaves for x in row):
                     self._place_leaves_of(leaves, others)
 
     def _place_leaves_of(self, leaves: list[list[Value]], others: list[list[Any]]) -> None:
         """Put leaves, a row for each Value and a column for each term, into an array.
 
-        They lie as the others, which they are multiplied with or added to, if those are; else as given.
+        If the others, their partners in products or sums, are in arrays, the leaves lie as these do, and
+        otherwise as given.
         """
         first = [min(self._rank[leaf] for leaf in row) for row in leaves]
         rows: list[Any] = list(dict.fromkeys(tuple(leaves[i]) for i in np.argsort(first, kind="stable")))
@@ -569,17 +570,17 @@ class Lifted:
         self._place(self._new(Leaf(tuple(shape), False, data.reshape(tuple(shape)))), leaves)
 
 
-# Coordinates. Where an operand's elements lie is an array of positions, by Value and term. The Values, and
-# the terms of each, are the points of a grid: its axes are found so that positions are affine in them. Of
-# C[i*n + j] = Σₚ A[i*k + p] B[p*n + j], A's are k i + p: k i by Value and p by term, and B's n p + j.
+# Coordinates. An operand's elements have an array of positions, by Value and term. The Values, and the terms
+# of each, are the points of a grid: its axes are found so that positions are affine in them. For example,
+# C[i*n + j] = Σₚ A[i*k + p] B[p*n + j]: A's positions are k i by Value plus p by term, B's are j plus n p.
 
 Columns = list[Any]  # operands, by Value and term
-# For each operand: its array, or None for numbers; and where it is there, by Value and term.
+# For each operand: its array, or None for numbers; its positions there, or the numbers, by Value and term.
 Part = list[tuple[Any, np.ndarray]]
 
 
 def _vectors(v: Value) -> list[Sequence[Any]]:
-    """The operands of v, each of its terms: a term is one of each."""
+    """The operands of v, each as a sequence of its elements in the terms of v."""
     x, y = v.x, v.y
     if type(x) is tuple:
         return [x] if y is None else [x, y]
@@ -602,7 +603,7 @@ def _family(key: Any) -> Any:
 
 
 def _in_use(arrays: Iterable[Array], n: int) -> dict[Array, None]:
-    """The arrays of leaves as they are used first, until there are n of them."""
+    """The arrays of leaves in the order of their first use, until there are n of them."""
     found: dict[Array, None] = {}
     for array in arrays:
         found.update((view.array, None) for view in array.views if isinstance(view.array, Leaf))
@@ -612,7 +613,7 @@ def _in_use(arrays: Iterable[Array], n: int) -> dict[Array, None]:
 
 
 def _form_of(key: Any) -> Any:
-    """The common part of signatures that differ in the arrays of their operands alone."""
+    """The common part of signatures that differ only in the arrays of their operands."""
     row, *kinds = key
     return (
         (row, *sorted((tuple([x == NUMBER for x in kind]), n) for kind, n in kinds))
@@ -635,7 +636,7 @@ def _runs(places: Iterable[tuple[Array, int]]) -> list[tuple[Array, list[int]]]:
 
 
 def _transposed(rows: list[list[tuple[Any, ...]]]) -> list[Any]:
-    """By operand, Value and term what is by Value, term and operand."""
+    """Rows by Value, term and operand as columns by operand, Value and term."""
     return list(zip(*(zip(*row) for row in rows)))
 
 
@@ -644,7 +645,7 @@ def _without_ones(*lengths: int) -> tuple[int, ...]:
 
 
 def _columns(array: Any, where: np.ndarray) -> list[np.ndarray]:
-    """The coordinates of positions in an array that are the sum of one by Value and one by term."""
+    """The coordinates, or else the positions, that are the sum of a column by Value and one by term."""
     columns = [c for c in coordinates(where, array.shape) if _is_sum(c)]
     return columns if len(columns) == len(array.shape) or not _is_sum(where) else [where]
 
@@ -655,10 +656,10 @@ def _is_sum(column: np.ndarray) -> bool:
 
 
 def _lengths(columns: Sequence[np.ndarray] | np.ndarray) -> tuple[int, ...] | None:
-    """The lengths of a grid along whose axes all columns are affine; they have its points in order.
+    """The lengths of a grid along whose axes all columns are affine; the columns have its points in order.
 
-    An inner axis goes on for as long as all columns go on by the same steps: what remains of the points
-    is one for each of its runs. [0, 1, 2, 0, 1, 2] and [0, 0, 0, 4, 4, 4] are affine in a grid of (2, 3).
+    An inner axis goes on for as long as all columns go on by the same steps; outer axes are then found in
+    the first points of its runs. [0, 1, 2, 0, 1, 2] and [0, 0, 0, 4, 4, 4] are affine in a grid of (2, 3).
     """
     lengths: list[int] = []
     points = np.array(columns)
@@ -674,12 +675,12 @@ def _lengths(columns: Sequence[np.ndarray] | np.ndarray) -> tuple[int, ...] | No
 
 
 def _ranks(columns: Iterable[np.ndarray]) -> list[np.ndarray]:
-    """Columns as numbers 0, 1, ...: their values need not be equally spaced then."""
+    """Columns with ranks 0, 1, ... for their values, which need not be equally spaced."""
     return [np.unique(column, return_inverse=True)[1].ravel() for column in columns]
 
 
 def _as_seen(numbers: np.ndarray) -> np.ndarray:
-    """Which of the distinct rows of numbers each row is, in the order in which they come."""
+    """For each row of numbers, which distinct row it is; these are counted in order of appearance."""
     seen: dict[bytes, int] = {}
     return np.array([seen.setdefault(row.tobytes(), len(seen)) for row in numbers])
 
@@ -687,15 +688,15 @@ def _as_seen(numbers: np.ndarray) -> np.ndarray:
 def _node_axes(
     parts: Sequence[Part], n: int, products: bool = False
 ) -> tuple[tuple[int, ...], np.ndarray, bool]:
-    """The shape of an array of n Values, the order in which they lie there, and if they are evenly spaced.
+    """The shape of an array of n Values, their order there, and whether they are evenly spaced.
 
-    Axes that all operands have come first: of sums of `products` they count the products of matrices.
+    In sums of `products`, axes that all operands have come first: they count the products of matrices.
     """
     kept = []
     for part in parts:
         for array, where in part:
             columns = [c[:, 0] for c in _columns(array, where) if (c[:, 0] != c[0, 0]).any()] if array else []
-            # First is what has an element for each Value: its axes are theirs, in its order.
+            # An operand with an element for each Value comes first: the Values have its axes and order.
             one_each = bool(array) and len(np.unique(where[:, 0])) == n
             kept.append((one_each, len(columns), bool(array) and array.by_row, columns))
     kept.sort(key=lambda entry: entry[:3], reverse=True)
@@ -719,7 +720,7 @@ def _node_axes(
 
 
 def _divided(parts: Iterable[Part], n: int) -> list[np.ndarray]:
-    """The Values of a group in several, if those are few: a regular group each, rather than gathers.
+    """The Values of a group in a few regular groups, rather than with gathers; [] if there are none.
 
     Either their terms lie in different directions, or they have several runs of evenly spaced elements.
     """
@@ -743,9 +744,9 @@ def _divided(parts: Iterable[Part], n: int) -> list[np.ndarray]:
 
 
 def _filled(parts: list[Part], n: int) -> tuple[tuple[int, ...], np.ndarray, list[Part]] | None:
-    """The grid of which a group is at least one half, where its Values are there, and parts of all of it.
+    """A grid of which a group fills at least one half, the places of its Values, and parts for all places.
 
-    Of pairs i < j, or of queries and the keys before them, are products for all of them, and half not used.
+    For pairs i < j, or for queries and the keys before them, all pairs are computed, and half are not used.
     """
     axes: dict[bytes, np.ndarray] = {}
     for part in parts:
@@ -780,7 +781,7 @@ def _filled(parts: list[Part], n: int) -> tuple[tuple[int, ...], np.ndarray, lis
 
 
 def _aligned(part: Part) -> tuple[Part, tuple[int, ...]]:
-    """A part with the terms of each Value in the order of a grid, and the lengths of its axes."""
+    """A part with the terms of each Value in the order of a grid, and the lengths of the grid."""
     (_, where), *_ = part
     n = where.shape[1]
     keys = [where for _, where in part if where.dtype != bool]
@@ -801,9 +802,9 @@ def _aligned(part: Part) -> tuple[Part, tuple[int, ...]]:
 
 
 def _extended(array: Array, columns: Sequence[Any], places: list[np.ndarray]) -> Any:
-    """Positions by Value and place of terms that have these coordinates, and for places without a term.
+    """Positions by Value and place, of terms that have these coordinates, and for places without a term.
 
-    Coordinates go on evenly: None if they are no sum of one by Value and one by place, or leave the array.
+    None if a coordinate is no sum of a column by Value and one by place, or if positions leave the array.
     """
     longest = max(range(len(places)), key=lambda i: len(places[i]))
     where = np.zeros((len(places), len(places[longest])), dtype=int)
@@ -822,7 +823,7 @@ def _extended(array: Array, columns: Sequence[Any], places: list[np.ndarray]) ->
 def _view(array: Array, grid: np.ndarray) -> View:
     """The elements of an array that lie at the positions in a grid, along its axes."""
     for shape in (array.shape, (size(array),)):
-        found: list[tuple[int, Any, tuple[int, ...]]] = []  # axes, an index for each, and its labels
+        found: list[tuple[int, Any, tuple[int, ...]]] = []  # the length, index and labels of each axis
         for length, column in zip(shape, coordinates(grid, shape)):
             affine = _affine(column)
             pieces = affine and _split(length, *affine)
@@ -837,11 +838,11 @@ def _view(array: Array, grid: np.ndarray) -> View:
     return Gather(array, labels, positions)
 
 
-Strides = list[tuple[int, int, int, bool]]  # along labels: the stride, length, label, and if it is reversed
+Strides = list[tuple[int, int, int, bool]]  # the stride, length and label of each, and if it is reversed
 
 
 def _affine(column: np.ndarray) -> tuple[int, Strides] | None:
-    """Where a column over a grid starts and its strides, the longest first; None if it is not affine."""
+    """The start of a column over a grid, and its strides, longest first; None if it is not affine."""
     start = low = int(column.flat[0]) if column.ndim else int(column)
     along, rest = [], column - start
     for label, n in enumerate(column.shape):
@@ -882,7 +883,7 @@ def _split(length: int, start: int, along: Strides) -> list[tuple[int, Any, tupl
 
 
 def _varying(grid: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
-    """A grid without the axes along which nothing varies, and the labels of those that it keeps."""
+    """A grid without the axes along which nothing varies, and the labels of the other axes."""
     labels = []
     for axis in range(grid.ndim):
         first = np.take(grid, [0], axis=axis)

@@ -1,8 +1,8 @@
-"""lookup: numbers of a row as indices, table[x], found by recording a function for each of their values.
+"""lookup: numbers of a row as indices, table[x], found by recording a function for each value of an index.
 
-Python's lists give one element for one number, so that a recording has table[3] where x is 3. The function is
-recorded for every x from 0 on, until there is no such element: where two recordings differ, by elements
-alone, the graph gets Σₖ [x = k] table[k]. Its derivative by table[k] is summed over the rows where x is k.
+A recording has one element of a Python list: table[3] where x is 3. So the function is recorded for every x
+from 0 on, until the table has no such element. Where two recordings differ, and only by elements, the graph
+gets Σₖ [x = k] table[k]. Its derivative by table[k] is summed over the rows where x is k.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from .. import ops
 from ..graph import topological_order
 from ..value import Constant, Value, applied, dot
 
-MOST_VALUES = 1000  # of an index
-MOST_TOGETHER = 100  # choices of several indices that are looked at
+MOST_VALUES = 1000  # values of one index
+MOST_TOGETHER = 100  # combinations of several indices that are tried
 
-Spot = tuple[int, tuple[int, ...]]  # of an index among the inputs: an argument, and where in its row
+Spot = tuple[int, tuple[int, ...]]  # the place of an index in the inputs: an argument, and where in its row
 
 
 def with_lookups(
@@ -33,10 +33,10 @@ def with_lookups(
 ) -> tuple[list[Any], dict[Spot, list[int]]]:
     """The outputs with table[x] for any x at these places, and the values that each place may have.
 
-    record(numbers) gives inputs and outputs for the same row, but for other numbers at some places. Values
-    for which it raises an ArithmeticError may not be. Each index is varied alone; the result is held to
-    recordings of several at once, `together` among them. Raises TypeError where the graphs differ by more
-    than elements, or an index has no end.
+    record(numbers) gives the inputs and outputs of the same row with other numbers at some places; a value
+    for which it raises an ArithmeticError is not allowed. Each index is varied alone; then the result is
+    compared with recordings for several at once, those of `together` among them. Raises TypeError where the
+    graphs differ by more than elements, or if an index has no end.
     """
     graph = _Graphs(inputs)
     base = graph.add(inputs, outputs)
@@ -76,9 +76,9 @@ def with_lookups(
 
 
 class _Graphs:
-    """Several recordings as one graph, in which equal parts are one: numbers stand for its nodes.
+    """Several recordings as one graph, in which equal parts are one node; nodes are known by numbers.
 
-    `made` has a node's row and operands; `values` the Value or number of a leaf, and of nodes of the first.
+    `made` has each node's row and operands; `values` has its Value or number in the first recording.
     """
 
     def __init__(self, inputs: list[np.ndarray]):
@@ -125,7 +125,7 @@ class _Merging:
         self.is_value: dict[Spot, list[Value]] = {}
 
     def merged(self, nodes: tuple[int, ...]) -> Any:
-        """The Value, or number, that these are for the first recording and for the others."""
+        """The Value or number that stands for these nodes, one of each recording, the first one's first."""
         values = self.graph.values
 
         def looked_up(place: Spot, nodes: tuple[int, ...]) -> Value:
@@ -135,7 +135,7 @@ class _Merging:
         return self._folded(nodes, self.done, values.__getitem__, looked_up, _made_of)
 
     def predicted(self, nodes: tuple[int, ...], chosen: dict[Spot, float]) -> int:
-        """The node that merged() stands for where the indices are these; -1 if there is none."""
+        """The node that merged() stands for if the indices have the chosen values; -1 if there is none."""
 
         def looked_up(place: Spot, nodes: tuple[int, ...]) -> int:
             return nodes[1 + self.origin.index((place, int(chosen[place])))]
@@ -153,7 +153,7 @@ class _Merging:
         looked_up: Callable[[Spot, tuple[int, ...]], Any],
         made_of: Callable[..., Any],
     ) -> Any:
-        """The merged form of nodes, operands first: equal ones, elements, and those of one row."""
+        """The merged form of nodes, operands first: of equal ones, of elements, of one row of the table."""
         stack = [nodes]
         while stack:
             nodes = stack[-1]
@@ -174,7 +174,7 @@ class _Merging:
         return done[nodes]
 
     def _looked_up(self, nodes: tuple[int, ...]) -> Spot | None:
-        """The place of the index by which alone these differ, if they are elements, and None if not."""
+        """The place of the only index by which these nodes differ, if they are elements; else None."""
         made = self.graph.made
         if not all(node in self.known or made[node][0] is None for node in nodes):
             return None
@@ -199,7 +199,7 @@ class _Merging:
 
 
 def _together(operands: list[Any]) -> Any:
-    """Operands of the same node in several recordings: for each, a tuple of what it is there."""
+    """Operands of the same node in several recordings: for each operand, a tuple of its forms there."""
     if type(operands[0]) is tuple:
         if len({len(x) if type(x) is tuple else -1 for x in operands}) > 1:
             raise TypeError(_OTHERWISE)
@@ -222,6 +222,6 @@ def _made_of(row: Any, x: Any, y: Any) -> Any:
 
 
 _OTHERWISE = (
-    "this function takes other ways for other values of an index, or two indices together choose an element:"
+    "this function changes its graph with the value of an index, or two indices together choose an element:"
     " compile takes table[i] and table[i][3] for an index i among the data, of numbers or of Values"
 )

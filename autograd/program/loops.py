@@ -7,8 +7,8 @@
     t_5 = tanh(z[:, 4] + t_4 @ w)
 
 In a plan, operands come first, so that the steps of a loop follow each other. Statements are alike if they
-differ only in numbers, in the arrays that they read, and in indices; both have to move on by the same from
-each step to the next. A sum of terms that are alike becomes one sum over arrays that are stacked.
+differ only in numbers, in the arrays that they read, and in indices; arrays and indices have to move by the
+same amount from each step to the next. A sum of terms that are alike becomes one sum over stacked arrays.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ from .arrays import (
 )
 from .plan import Plan
 
-FEWEST_STEPS = 4  # of a loop, and terms of a sum
-FEWEST_SAVED = 16  # statements that a loop has to spare
+FEWEST_STEPS = 4  # of a loop; also the fewest terms of a sum
+FEWEST_SAVED = 16  # statements that a loop has to save
 LONGEST = 256  # statements of a step
 
 
 def rolled(planned: Plan) -> Plan:
-    """The same plan, whose statements have loops."""
+    """The same plan, with loops among its statements."""
     statements = [array for array in planned.arrays if array.terms]
     found = []
     if len(statements) > FEWEST_SAVED:
@@ -58,7 +58,7 @@ def rolled(planned: Plan) -> Plan:
 
 
 class _Alike:
-    """Which statements are alike, and by how much what they read moves from one to another."""
+    """Which statements are alike, and by how much their operands move from one to another."""
 
     def __init__(self, statements: Sequence[Array], outputs: Sequence[Array]):
         self.statements = statements
@@ -80,7 +80,7 @@ class _Alike:
                 self.last_use[self.place[array]] = len(statements)
 
     def carry_on(self, loops: Iterable[tuple[int, int, int]]) -> None:
-        """Let what the first steps of these loops read be in line with what the others do."""
+        """Let operands of the first steps of these loops be in line with those of later steps."""
         for begin, period, _ in loops:
             for p in range(begin, begin + period):
                 for x, y in zip(self.reads[p], self.reads[p + period]):
@@ -93,7 +93,7 @@ class _Alike:
                         self.in_line[x.array] = self.place[y.array] - period
 
     def moves(self, p: int, period: int) -> tuple[Any, ...]:
-        """By how much each of the things that statement p reads moves, to those of the one a period later."""
+        """By how much each operand of statement p moves to that of the statement a period later."""
         q, moves = p + period, list[Any]()
         for x, y, i, j in zip(self.reads[p], self.reads[q], self._indices[p], self._indices[q]):
             if not isinstance(x, View):
@@ -172,7 +172,7 @@ def _loops(alike: _Alike) -> list[tuple[int, int, int]]:
 
 
 def _candidates(alike: _Alike, start: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
-    """Loops in a range of the statements: how many each spares, then its start, period and length."""
+    """Loops in a range of the statements: how many each saves, then its start, period and length."""
     form, most = alike.form[start:stop], FEWEST_SAVED - 1
     runs = []
     for period in range(1, min(LONGEST, len(form) // FEWEST_STEPS) + 1):
@@ -181,7 +181,7 @@ def _candidates(alike: _Alike, start: int, stop: int) -> Iterator[tuple[int, int
                 runs.append((n, period, start + first))
     for n, period, first in sorted(runs, key=lambda run: (-run[0], run[1])):
         if n <= most:
-            return  # a loop spares at most so many
+            return  # a loop saves at most n
         numbers: dict[Any, int] = {}
         moves = [alike.moves(p, period) for p in range(first, first + n)]
         number = np.array([numbers.setdefault(move, len(numbers)) for move in moves])
@@ -214,7 +214,7 @@ def _lists(alike: _Alike, begin: int, period: int, steps: int) -> int:
 
 
 def _begins(alike: _Alike, moves: Any, p: int, first: int, begin: int, period: int) -> bool:
-    """Whether statement p may be of a loop's first step: what it reads of a step before may be anything."""
+    """Whether statement p may be in a loop's first step, where operands of a step before may be any array."""
     reads = alike.reads[p + period]
     for move, after, x in zip(moves[p - first], moves[p - first + period], reads):
         if move != after:
@@ -225,7 +225,7 @@ def _begins(alike: _Alike, moves: Any, p: int, first: int, begin: int, period: i
 
 
 def _stretches(true: np.ndarray) -> list[tuple[int, int]]:
-    """Where what is true in a row starts, and for how long."""
+    """The start and length of each run of True."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], true, [False]]).astype(np.int8)))
     return [(int(a), int(b - a)) for a, b in zip(edges[::2], edges[1::2])]
 
@@ -236,7 +236,7 @@ class _Roll:
     def __init__(self, planned: Plan, alike: _Alike):
         self._planned, self._alike = planned, alike
         self._unnoticed = set(planned.unnoticed)
-        self._series: dict[Array, list[tuple[Series, int]]] = defaultdict(list)  # where an array is in lists
+        self._series: dict[Array, list[tuple[Series, int]]] = defaultdict(list)  # an array's places in lists
         self._lists: dict[tuple[Array, ...], Series] = {}
         self._stacks: dict[tuple[Array, ...], Stacked] = {}
         self._new: list[Any] = [array for array in planned.arrays if not array.terms]
@@ -258,12 +258,13 @@ class _Roll:
         return replace(self._planned, statements=after, written=self._written, unnoticed=self._unnoticed)
 
     def _loop(self, steps: Sequence[Sequence[Array]], end: int) -> None:
-        """Make these steps a loop, if they are one; `end` is the first statement after."""
+        """Add these steps as a loop, if they are one; `end` is the place of the first statement after."""
         place, last_use = self._alike.place, self._alike.last_use
         at = {array: (k, j) for k, step in enumerate(steps) for j, array in enumerate(step)}
         reads = [list(zip(*(self._alike.reads[place[array]] for array in like))) for like in zip(*steps)]
-        carried: dict[tuple[int, int], tuple[int, int]] = {}  # from how many steps ago, and by what
-        before: dict[int, dict[int, Array]] = defaultdict(dict)  # what stands for that before the first step
+        # For operands that a step computes: how many steps ago, and by which statement of the step.
+        carried: dict[tuple[int, int], tuple[int, int]] = {}
+        before: dict[int, dict[int, Array]] = defaultdict(dict)  # arrays for them before the first step
         for j, slots in enumerate(reads):
             for slot, views in enumerate(slots):
                 places = [at.get(x.array) if isinstance(x, View) else None for x in views]
@@ -277,7 +278,7 @@ class _Roll:
                     if places[lag:] != [(k, of) for k in range(len(steps) - lag)] or any(
                         a is not x.array for a, x in zip(given, views)
                     ):
-                        early = places  # it is no loop
+                        early = places  # these steps are no loop
                 if any(early):
                     self._new += itertools.chain(*steps)
                     return
@@ -304,7 +305,7 @@ class _Roll:
         self._new.append(Loop(steps, body, {body[j]: each for j, each in series.items()}))
 
     def _begin(self, series: Series) -> None:
-        """Put in a list, where the last array is computed that it begins with, unless one is in another."""
+        """Add a list where the last of its given arrays is computed, or last if any is in another list."""
         given = [] if any(map(self._series.get, series.members)) else series.members[: series.given]
         places = [i for i, statement in enumerate(self._new) if any(statement is array for array in given)]
         if places and self._new[places[-1]].terms:
@@ -315,7 +316,7 @@ class _Roll:
             self._series[member].append((series, i))
 
     def _operand(self, views: Sequence[Any]) -> Any:
-        """An array for what the steps read, or a number."""
+        """One array or number for those that the steps read."""
         first = views[0]
         if not isinstance(first, View):
             if all(repr(x) == repr(first) for x in views):
@@ -346,7 +347,7 @@ class _Roll:
         return member
 
     def _sum(self, array: Contract, before: list[Any]) -> None:
-        """Write terms that are alike as one, over arrays that are stacked: those come `before` it."""
+        """Write terms that are alike as one term over stacked arrays, which are added to `before`."""
         groups: dict[Any, list[tuple[Any, ...]]] = defaultdict(list)
         for term in array.products:
             groups[tuple(self._group(x) for x in term)].append(term)
@@ -374,11 +375,11 @@ class _Roll:
         return tuple(i for i in x.index if isinstance(i, int))
 
     def _runs_of_terms(self, terms: list[tuple[Any, ...]]) -> list[list[tuple[Any, ...]]]:
-        """Terms in runs, through which each factor moves evenly, if it does."""
+        """Terms in runs, through which each factor moves evenly or not at all."""
         if len(terms) < FEWEST_STEPS:
             return [terms]
         in_series = [isinstance(x, View) and bool(self._series[x.array]) for x in terms[0]]
-        # Indices first: slices with a step that is positive are simpler.
+        # Indices first: slices with a positive step are simpler.
         order = sorted(range(len(terms[0])), key=lambda i: in_series[i])
         places = {term: [self._place(term[i]) for i in order] for term in terms}
         runs: list[list[tuple[Any, ...]]] = []
@@ -398,7 +399,7 @@ class _Roll:
     def _stacked_term(
         self, array: Array, terms: Sequence[tuple[Any, ...]], before: list[Any]
     ) -> tuple[Any, ...]:
-        """One term that is the sum of these, along a new axis."""
+        """One term that sums these terms along a new axis."""
         axes = [axis for x in terms[0] if isinstance(x, View) for axis in x.axes]
         axis, factors = max([len(array.shape) - 1, *axes]) + 1, []
         for factor in zip(*terms):
@@ -418,7 +419,7 @@ class _Roll:
 
 
 def _along(first: Any, second: Any, n: int, axis: int) -> Any:
-    """The views first, second, ..., n of them, of one array, as one along that axis."""
+    """n views of one array, of which the first two are given, as one view with a new axis."""
     if not isinstance(first, Select):
         return first
     index, along, axes = list[Any](), list[int](), iter(first.axes)
@@ -435,7 +436,7 @@ def _along(first: Any, second: Any, n: int, axis: int) -> Any:
 
 
 def _at_step(views: Sequence[Any], array: Any) -> Any:
-    """The view of `array` at any step, where the steps have these views: with indices that move."""
+    """The view of `array` at any step, with moving indices; `views` has the view of each step."""
     first, second = views[:2]
     if not isinstance(array, Array):
         return array

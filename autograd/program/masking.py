@@ -1,8 +1,8 @@
 """masking: which primitives may give a finite result at an operand that is not finite.
 
-1 ÷ ∞, σ(−∞) and max(x, −∞) are numbers. Eager code stops before them, where the infinity came about; a
-program that looks at its results alone would not see it. So programs keep watch on these operands, unless
-they are data: an infinity among data is no error as long as what is computed from it is finite.
+1 ÷ ∞, σ(−∞) and max(x, −∞) are finite. Eager code has raised where the infinity came about; a program that
+only looks at its results would not see the infinity. So programs watch these operands, except for data: an
+infinity among data is no error as long as the results computed from it are finite.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..ops import CONDITIONS, Primitive, dot, logical_and, total, where
 
 @functools.cache
 def masked(row: Primitive) -> tuple[bool, ...]:
-    """By operand, whether a primitive may give a finite result though that operand is not finite."""
+    """For each operand, whether a primitive may give a finite result although the operand is not finite."""
     if row in (dot, total, *CONDITIONS[CONDITIONS.index(logical_and) :]):
         return ()
     if row is where:
@@ -30,6 +30,6 @@ def _hides(row: Primitive, place: int) -> bool:
             try:
                 if math.isfinite(row.compute(*operands[:: -1 if place else 1])):
                     return True
-            except Exception:  # a user's own may raise anything there
+            except Exception:  # a user's primitive may raise anything
                 pass
     return False

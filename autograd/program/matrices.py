@@ -1,4 +1,4 @@
-"""matrices: which entry of which array a scalar is, and what that is computed from."""
+"""matrices: which entry of which array a scalar is, and how each entry is computed."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from .names import Names
 
 
 class NamedArray(NamedTuple):
-    """An array of a program: for each row of the data if `by_row`. `line` is "" where it has none.
+    """An array of a program, one for each row of the data if `by_row`; `line` is its source line, or "".
 
-    A `quantity` is what a layer is made of: affine in parameters, or the activation of that. An array
-    that `has_role` is not just called t.
+    A `quantity` is an array that a layer consists of: affine in parameters, or its activation. An array
+    that `has_role` is named after its role, and not just t.
     """
 
     name: str
@@ -34,7 +34,7 @@ class NamedArray(NamedTuple):
 
 @dataclass(frozen=True)
 class Place:
-    """An entry of an array, by the array's name: `sign` is -1.0 where it holds the negative.
+    """An entry of an array, by the array's name; `sign` is -1.0 if the entry is the Value's negative.
 
     >>> w = [Value(1.0, "w[0]"), Value(2.0, "w[1]")]
     >>> m = autograd.program.matrices((w[0] * 0.5 - w[1]) ** 2)
@@ -62,7 +62,7 @@ class Element:
 
 
 class Matrices:
-    """The arrays of one program, by name, and where Values are in them; each step of a loop has its own.
+    """The arrays of one program, by name, and where Values are in them; a loop's steps have arrays each.
 
     `source` is the program, and `arrays` describes its arrays, in order.
 
@@ -117,7 +117,7 @@ class Matrices:
         if gradient is not None and place and self._is_listed(gradient):
             return Place(self._name[gradient], coordinates(place[1], gradient.shape))
         g = scalars.adjoint(v)
-        # Of a Value that was simplified away, or became one with others, this may be but a part, or more.
+        # If the Value was simplified away or merged with others, g may be a part of its derivative, or more.
         right = self._slopes.get(v, 0.0)
         if not isinstance(g, Value) or abs(g._data - right) > 1e-9 * abs(right):
             return None
@@ -125,7 +125,7 @@ class Matrices:
 
     @functools.cached_property
     def _slopes(self) -> dict[Value, float]:
-        """The derivatives by the Values of the recording, in its row."""
+        """The derivatives by the Values of the recording, in the recorded row."""
         (output,) = self._plan.lifted.scalars.recorded
         return slopes(output) if isinstance(output, Value) else {}
 
@@ -143,7 +143,7 @@ class Matrices:
         return array if array is not None and self._is_listed(array) else None
 
     def _is_listed(self, array: Array) -> bool:
-        """Whether it is one of `arrays`; others have a name too, but were not needed."""
+        """Whether an array is in `arrays`; arrays that are not needed have a name too."""
         return self._name.get(array, "") in self._listed
 
     def element(self, name: str, index: Sequence[int] = ()) -> Element:
@@ -200,7 +200,7 @@ class Matrices:
 
 
 def _numbers(array: Any) -> np.ndarray:
-    """An array as floats, those of Values among them."""
+    """An array of Values and numbers as an array of floats."""
     array = np.asarray(array)
     numbers = [x._data if isinstance(x, Value) else number(x) for x in array.ravel().tolist()]
     return np.array(numbers).reshape(array.shape)

@@ -1,8 +1,8 @@
-"""names: what the arrays of a program are called.
+"""names: the names of a program's arrays.
 
-Leaves take the name that their labels share, or the first and the last: w1_w4. Arrays that are affine in w1
-are z1, and activations of those h1; the adjoint of z1 is delta1, and the gradient by w1 is grad_w1. Where the
-learner has labelled all the entries of an array so, h[0], h[1], ..., that is its name.
+An array of leaves takes the common name of their labels, or the first and the last name: w1_w4. An array that
+is affine in w1 is z1, and its activation h1; the adjoint of z1 is delta1, and the gradient by w1 is grad_w1.
+Where the user's labels name all entries of an array, h[0], h[1], ..., the array is h.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ RESERVED |= set(vars(special))
 
 
 class Names:
-    """The names of a plan, in one namespace: those of arrays that have a role, and any that are asked for.
+    """The names of a plan, in one namespace: those of arrays that have a role, and any that unique() gives.
 
-    `of` has the names of arrays; `proposed` those that arrays have only if they have a line; `quantities` are
-    what a layer is made of, z1 and h1.
+    `of` has the names of arrays; `proposed` has names for arrays that get a line of their own; `quantities`
+    has the arrays that a layer consists of, such as z1 and h1.
     """
 
     def __init__(self, plan: Plan):
         self.plan = plan
         self._taken = set(RESERVED)
         self._stems = {v: plan.lifted.scalars.label(v).partition("[")[0] for v in plan.lifted.scalars.leaves}
-        self._labels = set(self._stems.values())  # learners know leaves by them: no other array has one
+        self._labels = set(self._stems.values())  # users know leaves by them: no other array may have one
         self._repeats: Counter[str] = Counter()
         self.title = ""
         self.arguments: list[str] = []
@@ -56,8 +56,8 @@ class Names:
         return listing(plan.statements, plan.lifted.outputs, {**proposed, **self.of}, plan.written)
 
     def unique(self, name: str, is_label: bool = False) -> str:
-        """The name, or one that begins with it: an identifier that is not taken, and is from now on."""
-        name = unicodedata.normalize("NFKC", name)  # as Python reads it
+        """The name, or one that begins with it: an identifier that is free, and taken from now on."""
+        name = unicodedata.normalize("NFKC", name)  # as Python reads identifiers
         name = "".join(c if f"_{c}".isidentifier() else "_" for c in name)
         name = f"_{name}" if not name.isidentifier() or keyword.iskeyword(name) else name
         unique = name
@@ -68,7 +68,7 @@ class Names:
         return unique
 
     def of_leaf(self, leaf: Leaf, number: int) -> str:
-        """The name of an array of leaves, by their labels; the labels of others are taken."""
+        """The name of an array of leaves, by their labels; labels of other leaves are not free."""
         stems = self.stems(leaf)
         if len(stems) == 1:
             return self.unique(stems[0] or f"w{number}", is_label=bool(stems[0]))
@@ -77,12 +77,12 @@ class Names:
             for stem in self._labels
             if re.fullmatch(rf"{re.escape(stems[0].rstrip('0123456789'))}\d+", stem)
         }
-        if alike == {*stems}:  # x1 and x2, and there is no x3 elsewhere
+        if alike == {*stems}:  # x1 and x2 are x, if there is no x3 elsewhere
             return self.unique(stems[0].rstrip("0123456789"))
         return self.unique(f"{stems[0]}_{stems[-1]}" if all(stems) else f"w{number}")
 
     def of_labelled(self) -> dict[Array, str]:
-        """The arrays whose entries have the labels h[0], h[1], ... in order; all other labels are taken."""
+        """Names of the arrays whose entries have the labels h[0], h[1], ...; other names avoid all labels."""
         lifted, scalars = self.plan.lifted, self.plan.lifted.scalars
         labels: dict[Array, dict[tuple[int, ...], str]] = {}
         for v in scalars.became[0] if scalars.became else ():
@@ -123,10 +123,10 @@ def name(planned: Plan) -> Names:
     names.title = names.unique(title.format(scalars.title))
     names.arguments = [names.unique(argument) for argument in scalars.names]
     of = names.of
-    errors: list[Array] = []  # of predictions
-    activations: dict[str, Any] = {}  # by the name of what they give
+    errors: list[Array] = []  # p − y
+    activations: dict[str, Any] = {}  # the function of each activation, by its name, h1
     parts: set[Array] = set()  # w x, of w x + b
-    layers: dict[Array, str] = {}  # what is affine in a leaf array w1, and what follows: its "1"
+    layers: dict[Array, str] = {}  # "1" for arrays affine in a leaf array w1, and for those that follow
     data = Input if scalars.by_row else Input | Leaf
     for array in planned.arrays:
         if isinstance(array, Input):
@@ -135,7 +135,7 @@ def name(planned: Plan) -> Names:
         of[leaf] = names.of_leaf(leaf, i)
     of |= names.of_labelled()
     recorded = topological_order(*(v for v in scalars.became[0].values() if isinstance(v, Value)))
-    forward = {lifted.array_of(scalars.latest(v)) for v in recorded}  # and not a product of the way back
+    forward = {lifted.array_of(scalars.latest(v)) for v in recorded}  # arrays of the forward pass
     for array in planned.arrays:
         row = array.row if isinstance(array, Map) else None
         operands = [view.array for view in array.views]
@@ -143,7 +143,7 @@ def name(planned: Plan) -> Names:
         before = [layers[p] for p in operands if p in layers]
         if array not in forward:
             continue
-        if not scalars.by_row and len({*by}) > 1:  # of one example, whose data may be leaves too
+        if not scalars.by_row and len({*by}) > 1:  # a program of one example, whose data may be leaves too
             by = sorted(by, key=lambda leaf: -len(leaf.shape))[:1]
         if isinstance(array, Contract) and by and len(by) < len(operands):
             digits = re.search(r"\d+$", of[by[0]]) if len(names.stems(by[0])) == 1 else None
@@ -155,11 +155,11 @@ def name(planned: Plan) -> Names:
             p in layers or p in names.quantities or isinstance(p, data) for p in operands
         ):
             given = sum(isinstance(p, data) for p in operands)
-            if len(before) == 1 or (given == 1 and len(operands) == 2):  # but not 1 − h, as of gates
+            if len(before) == 1 or (given == 1 and len(operands) == 2):  # but not 1 − h, as in gates
                 errors.append(array)
         elif row in NONLINEAR and before:
             h = f"h{before[0]}"
-            is_first = activations.setdefault(h, row) is row  # of others, or steps alike
+            is_first = activations.setdefault(h, row) is row  # no other function has the name h1
             if array not in of:
                 of[array] = names.unique(h if is_first else f"{row.name}{before[0]}")
             names.quantities.add(array)
@@ -168,7 +168,7 @@ def name(planned: Plan) -> Names:
     deltas: dict[Array, str] = {}
     for v, adjoint in scalars.adjoints.items():
         layer, of_adjoint = lifted.array_of(scalars.latest(v)), lifted.array_of(scalars.latest(adjoint))
-        # Neither is a number, or simplified away; and an error p − y is no delta, although it is one's value.
+        # Neither is a number or simplified away; an error p − y is no delta, even where the two are equal.
         if layer in layers and of_adjoint and of_adjoint not in forward:
             deltas.setdefault(of_adjoint, f"delta{layers[layer]}")
     for array, role in [*roles, *deltas.items()]:

@@ -4,9 +4,9 @@
     data, losses = pack([X, Y]), np.empty(1000)
     kernel.iterate(data, len(X), batch=len(X), state=numbers, steps=1000, losses=losses)
 
-What is the same for all rows is computed once; then come the rows, a vector of them at a time; then what
-needs their sums. A graph is one straight piece of code: LLVM takes 35 ms for 200 operations and 0.2 s for
-2,000, and more than proportionally longer for more. Needs llvmlite.
+Scalars that are the same for all rows are computed once; then come the rows, a vector of them at a time; then
+the scalars that need sums over the rows. A graph is one straight piece of code: LLVM takes 35 ms for 200
+operations and 0.2 s for 2,000, and more than proportionally longer for more. Needs llvmlite.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ from .vector_math import DOUBLE, FUNCTIONS, INT64
 
 INT32, POINTER = ir.IntType(32), DOUBLE.as_pointer()
 CACHE_LINE = 8  # numbers
-PADDING = 8  # numbers after each column, which the vector that has the last row may read
-LARGEST_POWER = 16  # of those that are multiplied out: within a relative 4e-15
-INLINED = 16  # calls of exp and so on: they get faster by a tenth, but LLVM slower
-MOST_SUMS = 4096  # LLVM takes long for what follows from them
-SMALL_STACK, MAIN_STACK = 1 << 15, 1 << 20  # bytes for which any thread, and the main one, has room
-ON_STACK = 40  # sums, above which they are in memory that a caller lends: on the stack a step is faster
-MOST_OPERATIONS = 100_000  # LLVM takes time as the square of their number: minutes for these
-DEEPEST = 50  # expression that is computed for several outputs at once
+PADDING = 8  # numbers after each column, which a vector with the last row may read
+LARGEST_POWER = 16  # powers up to this are products: within a relative 4e-15
+INLINED = 16  # up to so many calls of exp, log, ... are inlined: a tenth faster, but LLVM takes longer
+MOST_SUMS = 4096  # sums over rows: LLVM takes long for the code that uses them
+SMALL_STACK, MAIN_STACK = 1 << 15, 1 << 20  # bytes of stack that any thread has, and that the main one has
+ON_STACK = 40  # up to so many sums are on the stack, where a step is faster, others in the caller's memory
+MOST_OPERATIONS = 100_000  # LLVM's time grows with the square of their number: minutes for these
+DEEPEST = 50  # the depth of expressions that are computed for several outputs at once
 
 
 class Kernel:
     """Machine code that computes `outputs`, Values or numbers; threads may share it.
 
-    `columns` are the leaves that stand for one number a row, `rows` is the one that stands for the
-    number of rows, and `state` has the live ones; any other leaf is the number that it holds now.
+    `columns` are the leaves that stand for one number a row, `rows` is the leaf that stands for the
+    number of rows, and `state` has the live leaves; any other leaf is a constant, the number it holds now.
     `by_row` says whether an output differs from row to row.
 
     Raises NotImplementedError for a primitive without machine code, if a row's numbers depend on a sum
@@ -69,7 +69,7 @@ class Kernel:
         self._iterate = self._function("iterate", ctypes.c_int64)
 
     def _function(self, name: str, result: Any) -> Callable[..., int]:
-        """By address: arguments are whole numbers, or pointers as whole numbers."""
+        """The function at its address: arguments are whole numbers, or pointers as whole numbers."""
         function = ctypes.CFUNCTYPE(result)(self._engine.get_function_address(name))
         function.argtypes = [ctypes.c_int64] * {"evaluate": 7, "iterate": 10}[name]
         if self._stack <= SMALL_STACK:
@@ -77,9 +77,9 @@ class Kernel:
         return functools.partial(_with_stack, self._stack, function)
 
     def evaluate(self, columns: np.ndarray, n: int, state: np.ndarray) -> np.ndarray:
-        """The outputs for the first n rows of what pack() made, and the state's numbers.
+        """The outputs for the first n rows of `columns`, made by pack(), and for the state's numbers.
 
-        Of shape (outputs,), or (outputs, n) if any output differs from row to row.
+        The shape is (outputs,), or (outputs, n) if any output differs from row to row.
         """
         self._check(columns, n, state)
         outputs = self._sizes[0]
@@ -110,11 +110,11 @@ class Kernel:
         losses: np.ndarray,
         start: int = 0,
     ) -> int:
-        """Take `steps` steps, of which the k-th writes outputs[0] to losses[k], and the rest to `state`.
+        """Take `steps` steps: the k-th writes outputs[0] to losses[k], and the other outputs to `state`.
 
-        A step takes the next `batch` of the n rows, what is left of them, or, after that, the first; it
-        takes those that it would after `start` steps. Returns how many steps were taken: it stops
-        where a loss is not finite, with that loss written, and the state still that which led to it.
+        A step takes the next `batch` of the n rows, or those that are left; then the first rows follow
+        again. The first step takes the rows that follow after `start` steps. Returns how many steps were
+        taken: at a loss that is not finite they stop, with the loss written and the state that led to it.
         """
         self._check(columns, n, state)
         outputs, _, size = self._sizes
@@ -124,7 +124,7 @@ class Kernel:
             raise ValueError("losses is a writable array of float64")
         if not (len(losses) >= steps >= 0 and batch > 0 and start >= 0):
             raise ValueError(f"{steps} steps from {start} by {batch} rows with {len(losses)} losses")
-        # Each step reads one of these and writes the other, a cache line after the loss.
+        # Each step reads one of two states and writes the other; the loss is right before the state.
         length = CACHE_LINE + -(-size // CACHE_LINE) * CACHE_LINE
         memory, scratch = np.empty(CACHE_LINE + 2 * length), np.empty(self._scratch)
         base = -memory.ctypes.data // 8 % CACHE_LINE + CACHE_LINE
@@ -141,7 +141,7 @@ class Kernel:
         return taken
 
     def _check(self, columns: np.ndarray, n: int, state: np.ndarray) -> None:
-        """ValueError for what the code, which has nothing but addresses, would read beyond."""
+        """ValueError for arrays that the code, which only has addresses, would read beyond."""
         _, inputs, size = self._sizes
         for array, shape in ((columns, (inputs, *columns.shape[1:])), (state, (size,))):
             if array.dtype != np.float64 or array.shape != shape or not array.flags.c_contiguous:
@@ -152,7 +152,7 @@ class Kernel:
 
 
 def _with_stack(size: int, function: Callable[..., int], *arguments: int) -> int:
-    """A call with so many bytes of stack: other threads than the main one may have less, and crash."""
+    """Call a function with `size` bytes of stack: threads except the main one may have less, and crash."""
     if threading.current_thread() is threading.main_thread() and size <= MAIN_STACK:
         return function(*arguments)
     results: list[int] = []
@@ -189,18 +189,18 @@ def pack(arrays: Iterable[Any]) -> np.ndarray:
     for part, size in zip(parts, sizes):
         columns[start : start + size, :n] = part.reshape(n, size).T
         start += size
-    columns[:, n:] = columns[:, :1]  # as good as any: it is computed with, and not counted
+    columns[:, n:] = columns[:, :1]  # padding: computed with, and not counted
     return columns
 
 
 class _Code:
     """A module with two functions, evaluate and iterate.
 
-    A scalar is held as a double where it is the same for all rows, and else as a vector of `lanes`
-    rows. A row_sum is a vector in memory that every turn of the loop adds to: registers would not
-    last. For the same reason what is the same for all rows is not kept as vectors, but read from memory
-    where it is used, which costs nothing. That memory is the caller's, as a thread's stack may be small:
-    `scratch` numbers of it, from where a cache line begins.
+    A scalar is a double if it is the same for all rows, else a vector of `lanes` rows. A row_sum is a
+    vector in memory that every turn of the loop adds to, because registers are few. For the same reason,
+    scalars that are the same for all rows are read from memory where rows use them, which costs nothing.
+    For many sums that memory is the caller's, as a thread's stack may be small: `scratch` numbers, from
+    the start of a cache line.
     """
 
     def __init__(
@@ -215,8 +215,8 @@ class _Code:
                 f"machine code of {size:,} operations would take LLVM too long (the limit is"
                 f' {MOST_OPERATIONS:,}): engine "numpy" has no limit'
             )
-        self.by_row, self.late = set(columns), set[Value]()  # late: after the rows
-        self.sums: dict[Value, int] = {}  # their places
+        self.by_row, self.after_rows = set(columns), set[Value]()  # computed in the loop, and after it
+        self.sums: dict[Value, int] = {}  # the place of each row_sum
         self._sort()
         self.module, self.lanes = ir.Module(), _lanes()
         self.vector = ir.VectorType(DOUBLE, self.lanes)
@@ -224,8 +224,8 @@ class _Code:
         self.stack = self._bytes_alive()
         self.slots: dict[Value, Any] = {}  # where scalars are in memory
         self.scalars: dict[Value, Any] = {}
-        self.vectors: dict[Any, Any] = {}  # and, after the rows, of tuples of scalars
-        self.ways: dict[tuple[Any, ...], Any] = {}
+        self.vectors: dict[Any, Any] = {}  # of scalars and, after the rows, of tuples of scalars
+        self.methods: dict[tuple[Any, ...], Any] = {}  # how to compute a tuple of scalars: see _alike
         self.evaluate = self._function("evaluate", ir.VoidType(), "columns stride n state out width scratch")
         self._emit_evaluate(*self.evaluate.args)
         self.iterate = self._function(
@@ -242,11 +242,11 @@ class _Code:
         for v in self.order:
             if v.row and not has_code(v.row):
                 raise NotImplementedError(f"there is no machine code for {v.op}")
-            if self._summed(v) or not self.late.isdisjoint(parents(v)):
-                self.late.add(v)
+            if self._summed(v) or not self.after_rows.isdisjoint(parents(v)):
+                self.after_rows.add(v)
             if v.row is not ROW_SUM and not self.by_row.isdisjoint(parents(v)):
                 self.by_row.add(v)
-        if not self.late.isdisjoint(self.by_row):
+        if not self.after_rows.isdisjoint(self.by_row):
             raise NotImplementedError("there is no machine code for rows that depend on a sum over rows")
         # Scalars that the rows do not need come after them: computed earlier, they would take registers.
         early = {p for v in self.by_row for p in parents(v)} - self.by_row
@@ -254,12 +254,12 @@ class _Code:
             if v in early:
                 early.update(parents(v))
             elif v.row and v not in self.by_row:
-                self.late.add(v)
-        # In the order of the outputs that follow from them, for _alike, and those of outputs[0] last.
+                self.after_rows.add(v)
+        # Place sums in the order of the outputs that use them, for _alike; those of outputs[0] come last.
         seen, stack = set(), [*self.outputs[:1], *reversed(self.outputs[1:])]
         while stack:
             v = stack.pop()
-            if v in self.late and v not in seen:
+            if v in self.after_rows and v not in seen:
                 seen.add(v)
                 if self._summed(v):
                     self.sums[v] = len(self.sums)
@@ -269,7 +269,7 @@ class _Code:
             raise NotImplementedError(f"there is no machine code for {len(self.sums)} sums over rows")
 
     def _bytes_alive(self) -> int:
-        """The most memory that is needed at once: what finds no register is on the stack."""
+        """The most bytes that are needed at once: numbers that find no register are on the stack."""
         alive, size, most = set[Value](), 0, 0
         for v in reversed(self.order):
             for p in {*parents(v)} - alive:
@@ -288,7 +288,7 @@ class _Code:
         kinds = [POINTER if argument in pointers else INT64 for argument in arguments.split()]
         function = ir.Function(self.module, ir.FunctionType(result, kinds), name)
         if name == "evaluate":
-            function.attributes.add("noinline")  # it is compiled once
+            function.attributes.add("noinline")  # so that it is compiled once
             for argument in function.args:
                 if argument.type == POINTER:
                     argument.add_attribute("noalias")
@@ -302,7 +302,7 @@ class _Code:
         self.state_pointer, self.scratch_pointer = state, scratch
         self.b = b = ir.IRBuilder(once)
         self.count = b.sitofp(n, DOUBLE)
-        self.share = self._in_memory(b.fdiv(DOUBLE(1.0), self.count))
+        self.reciprocal = self._in_memory(b.fdiv(DOUBLE(1.0), self.count))
         self._emit_once()
         totals = [self._in_memory(ir.Constant(self.vector, None)) for _ in self.sums]
         if self.sums or not self.by_row.isdisjoint(self.outputs):
@@ -327,7 +327,7 @@ class _Code:
 
     def _emit_once(self) -> None:
         """Write the scalars that are the same for all rows and depend on no sum over them."""
-        early = [v for v in self.order if v.row and v not in self.by_row and v not in self.late]
+        early = [v for v in self.order if v.row and v not in self.by_row and v not in self.after_rows]
         for v in early:
             self.scalars[v] = self._computed(v, self._scalar)
         for v in self.order:
@@ -337,7 +337,7 @@ class _Code:
                         self.slots[p] = self._in_memory(self.scalars[p])
 
     def _emit_rows(self, columns: Any, stride: Any, n: Any, i: Any, totals: Sequence[Any]) -> None:
-        """The lanes from row i on; those beyond the last row are computed and not added."""
+        """Compute a vector of rows, from row i on; lanes beyond the last row are not added to sums."""
         b = self.b
         places = ir.VectorType(INT64, self.lanes)
         left = _splat(b, b.sub(n, i), self.lanes)
@@ -353,13 +353,13 @@ class _Code:
                 b.store(b.select(inside, _fadd(b, before, self.vectors[v.x]), before), total)
 
     def _added_across(self, totals: list[Any]) -> list[Any]:
-        """The totals' sums, as many in a vector as there are lanes, or where those are in memory."""
+        """The sums over the lanes of totals, as vectors of `lanes` sums, or the addresses of such vectors."""
         b, lanes = self.b, self.lanes
         starts = range(0, len(totals), lanes)
         if len(totals) <= ON_STACK:
             return [_across(b, [b.load(total) for total in totals[k : k + lanes]]) for k in starts]
-        # A loop, as LLVM would keep all of them on the stack. The sums go where totals were read before.
-        self.scratch += lanes * lanes  # which the last of the loop may read
+        # A loop, as LLVM would keep all totals on the stack. The sums overwrite totals that are read already.
+        self.scratch += lanes * lanes  # the last turn of the loop may read these
         before, loop, after = b.block, *(b.append_basic_block(name) for name in ("across", "sums"))
         b.branch(loop)
         b.position_at_end(loop)
@@ -391,9 +391,9 @@ class _Code:
                 singles.append(k)
                 k += 1
         wanted = [self.outputs[k] for k in singles]
-        wanted += [v for group, way in self.ways.items() if not way for v in group]
+        wanted += [v for group, method in self.methods.items() if not method for v in group]
         for v in _as_written([v for v in wanted if isinstance(v, Value) and v not in self.by_row]):
-            if v in self.late and v not in self.sums:
+            if v in self.after_rows and v not in self.sums:
                 self.scalars[v] = self._computed(v, self._scalar)
         for k in singles:
             if self.outputs[k] not in self.by_row:
@@ -405,37 +405,37 @@ class _Code:
     def _alike(self, group: tuple[Any, ...], depth: int = 0) -> Any:
         """How these scalars, as many as there are lanes, can be computed as one vector; "" if not at all."""
         first = group[0]
-        if group not in self.ways:
-            self.ways[group] = ""
+        if group not in self.methods:
+            self.methods[group] = ""
             if _adjacent(group, self.state):
-                self.ways[group] = "state"
+                self.methods[group] = "state"
             elif _adjacent(group, self.sums) and self.sums[first] % self.lanes == 0:
-                self.ways[group] = "sums"
-            elif depth < DEEPEST and all(v in self.late and v.row is first.row for v in group):
+                self.methods[group] = "sums"
+            elif depth < DEEPEST and all(v in self.after_rows and v.row is first.row for v in group):
                 together = first.row in OPERATIONS and first.row not in (ops.pow, *CONDITIONS)
                 if together and any(v is not first for v in group):
-                    self.ways[group] = first.row
+                    self.methods[group] = first.row
                     for operands in _by_operand(group):
                         self._alike(operands, depth + 1)
-        return self.ways[group]
+        return self.methods[group]
 
     def _together(self, group: tuple[Any, ...]) -> Any:
         if group not in self.vectors:
-            self.vectors[group] = self._made_together(group, self.ways[group])
-            if group in self.places:  # at once, as registers are few
+            self.vectors[group] = self._made_together(group, self.methods[group])
+            if group in self.places:  # stored at once, as registers are few
                 self._store(self.vectors[group], *self.places[group])
         return self.vectors[group]
 
-    def _made_together(self, group: tuple[Any, ...], way: Any) -> Any:
+    def _made_together(self, group: tuple[Any, ...], method: Any) -> Any:
         first = group[0]
-        if way == "state":
+        if method == "state":
             return self._load(self.state_pointer, INT64(self.state[first]))
-        if way == "sums":
+        if method == "sums":
             return self._across_group(self.sums[first] // self.lanes)
-        if way:
+        if method:
             operands = _by_operand(group)
             computed = [any(_is_computed(x) for x in xs) for xs in operands]
-            return _applied(self.b, way, list(map(self._together, operands)), computed)
+            return _applied(self.b, method, list(map(self._together, operands)), computed)
         if all(v is first for v in group):
             return _splat(self.b, self._scalar(first), self.lanes)
         out = ir.Constant(self.vector, None)
@@ -445,10 +445,10 @@ class _Code:
 
     def _computed(self, v: Value, get: Callable[[Any], Any]) -> Any:
         b, x, y = self.b, v.x, v.y
-        if v.row is ROW_SUM:  # of what is the same for all
+        if v.row is ROW_SUM:  # of a scalar that is the same for all rows
             return b.fmul(get(x), self.count)
         if v.row is ops.div and y is self.rows and v in self.by_row:
-            return b.fmul(get(x), _splat(b, b.load(self.share), self.lanes), flags=CONTRACT)
+            return b.fmul(get(x), _splat(b, b.load(self.reciprocal), self.lanes), flags=CONTRACT)
         if v.row is ops.pow and type(y) is float and y.is_integer() and 0 < abs(y) <= LARGEST_POWER:
             base = get(x)
             return _power(b, _watched(b, base) if y < 0.0 and _is_computed(x) else base, int(y))
@@ -459,7 +459,7 @@ class _Code:
             return functools.reduce(functools.partial(_fadd, b), map(get, x or [0.0]))
         if v.row is ops.where:
             out = b.select(get(x), *map(get, y))
-            for p in (*_compared(x), *y):  # which it would hide
+            for p in (*_compared(x), *y):  # `where` would hide that these are not finite
                 out = _watched(b, get(p), out) if _is_computed(p) else out
             return out
         operands = (x,) if y is None else (x, y)
@@ -521,7 +521,7 @@ class _Code:
         steps: Any,
         scratch: Any,
     ) -> None:
-        """The state is here, and there after the next step, and so on; the loss goes before it."""
+        """The state is at `here`, at `there` after the next step, and so on; the loss is before the state."""
         start, step, taken, end = (
             self.iterate.append_basic_block(name) for name in ("start", "step", "taken", "end")
         )
@@ -585,7 +585,7 @@ def _adjacent(group: Sequence[Any], places: dict[Value, int]) -> bool:
 
 
 def _by_operand(group: Sequence[Value]) -> list[tuple[Any, ...]]:
-    """Their first operands and, if they have them, their second."""
+    """The first operands of a group and, if there are any, the second."""
     ys = tuple(v.y for v in group)
     return [tuple(v.x for v in group), *([] if ys[0] is None else [ys])]
 
@@ -604,9 +604,9 @@ def _constant(kind: Any, x: float) -> Any:
 
 
 def _across(b: Any, vectors: list[Any]) -> Any:
-    """A vector of the sums of the elements of each of at most as many vectors as there are lanes.
+    """One vector with the sum of the elements of each vector; these are no more than the lanes.
 
-    Two by two: pairs of neighbours first, and then, of the pairs of sums that result, neighbours again.
+    Neighbouring elements are added first, then neighbouring sums of two, and so on.
     """
     lanes = vectors[0].type.count
     for size in [1] + [2] * (lanes.bit_length() - 2):
@@ -624,7 +624,7 @@ def _fadd(b: Any, x: Any, y: Any) -> Any:
 
 
 def _is_computed(x: Any) -> bool:
-    """Whether x is no data: there, infinity is an anomaly."""
+    """Whether x is computed, and no data: an infinity in x is then an error."""
     return isinstance(x, Value) and x.row is not None
 
 
@@ -647,14 +647,14 @@ def _applied(b: Any, op: Primitive, operands: Sequence[Any], computed: Sequence[
     watch = [masks and watched for masks, watched in zip(masked(op), computed)]
     if op is not ops.pow:
         return OPERATIONS[op](b, *(_watched(b, x) if w else x for x, w in zip(operands, watch)))
-    out = OPERATIONS[op](b, *operands)  # which may mask NaN too
+    out = OPERATIONS[op](b, *operands)  # pow may mask NaN too
     for x, w in zip(operands, watch):
         out = _watched(b, x, out) if w else out
     return out
 
 
 def _watched(b: Any, x: Any, out: Any = None) -> Any:
-    """x, or what is given, but NaN where x is not finite: 0 x is added, in one instruction."""
+    """`out`, by default x, but NaN where x is not finite: 0 x is added, in one instruction."""
     return _fadd(b, b.fmul(x, _constant(x.type, 0.0), flags=CONTRACT), x if out is None else out)
 
 
@@ -690,7 +690,7 @@ def _function(name: str) -> Callable[[Any, Any], Any]:
 
 
 def _of_libm(name: str) -> Callable[..., Any]:
-    """A function of the C library, of one lane after the other."""
+    """A function of the C library, called for one lane after the other."""
 
     def call(b: Any, *operands: Any) -> Any:
         kind = operands[0].type
@@ -712,7 +712,7 @@ def _logaddexp(b: Any, x: Any, y: Any) -> Any:
 
 
 def _rest(b: Any, x: Any, y: Any) -> tuple[Any, Any, Any]:
-    """The rest of x / y with the sign of x, whether it has to turn to that of y, and a zero."""
+    """The rest of x / y with the sign of x, whether y has the other sign, and a zero."""
     rest, zero = b.frem(x, y), _constant(x.type, 0.0)
     sign = _intrinsic("copysign")(b, _constant(x.type, 1.0), y)
     return rest, b.fcmp_ordered("<", b.fmul(rest, sign), zero), zero
@@ -726,7 +726,7 @@ def _remainder(b: Any, x: Any, y: Any) -> Any:
 
 
 def _floor_divide(b: Any, x: Any, y: Any) -> Any:
-    """The whole number next to (x − rest) / y, less 1 where the rest turns, as Python has it."""
+    """The whole number next to (x − rest) / y, less 1 where the rest changes its sign, as Python has it."""
     rest, turned, zero = _rest(b, x, y)
     one = _constant(x.type, 1.0)
     quotient = b.fdiv(b.fsub(x, rest), y)
@@ -773,8 +773,8 @@ def _extreme(comparison: str) -> Callable[[Any, Any, Any], Any]:
     return choose
 
 
-# A product may be added before it is rounded. No other liberty is taken: LLVM's others either give up NaN
-# and infinities, by which what went wrong is noticed, or gain nothing here.
+# A product may be added before it is rounded. LLVM's other fast-math flags are not set: they give up NaN and
+# infinities, by which errors are noticed, or gain nothing here.
 CONTRACT = ("contract",)
 _libm = ctypes.CDLL("ucrtbase" if os.name == "nt" else None)
 _FUNCTIONS = "tan asin acos atan atan2 sinh cosh asinh acosh atanh log1p expm1 log2 log10 cbrt hypot erf erfc"
@@ -830,8 +830,8 @@ def _lanes() -> int:
 def _compiled(text: str) -> Any:
     """LLVM's engine that holds the code.
 
-    LLVM's other optimisations would take as long again and make it slower: the graph is simplified
-    already, and what they would move out of the loop has no registers to stay in.
+    LLVM's other optimisations would take as long again and make the code slower: the graph is simplified
+    already, and numbers that are moved out of the loop find no registers.
     """
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
@@ -851,7 +851,7 @@ def _compiled(text: str) -> Any:
 
 
 _stack_lock = new_lock()
-# A fork waits until no thread is in LLVM, which llvmlite's lock says: LLVM's locks cannot be renewed.
+# A fork waits for llvmlite's lock, until no thread is in LLVM: LLVM's own locks cannot be renewed.
 _llvm_lock = getattr(llvm.ffi.lib, "_lock", None)
 if _llvm_lock and hasattr(os, "register_at_fork"):
     _leave = functools.partial(_llvm_lock.__exit__, None, None, None)

@@ -1,4 +1,4 @@
-"""plan: the arrays that outputs need, operands first, and what a printer has to know of each."""
+"""plan: the arrays that outputs need, operands first, and the facts about each that a printer needs."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ from .masking import masked
 class Plan:
     """The `arrays` that the outputs of `lifted` need, operands first.
 
-    `statements` are the same, until some become Loops, with the Series that these need; `written` says as
-    what else an array is computed. `unnoticed` has the arrays that may be infinite without a flag of the
-    processor.
+    `statements` are the same arrays, until some become Loops, with the Series that the loops need. `written`
+    maps arrays to the ones that are computed in their place. `unnoticed` has the arrays that may be infinite
+    without a flag of the processor.
     """
 
     lifted: Lifted
@@ -49,7 +49,7 @@ class Plan:
 
     @functools.cached_property
     def uses(self) -> Counter[Array]:
-        """How many views there are of each array; what a loop reads, it reads more than once."""
+        """How many views there are of each array; those in a loop count twice, as it runs more than once."""
         uses: Counter[Array] = Counter()
         stated = {statement for statement in self.statements if isinstance(statement, Array)}
         for statement in self.statements:
@@ -65,7 +65,7 @@ class Plan:
         return uses
 
     def unrolled(self) -> Plan:
-        """The same without loops."""
+        """The same plan without loops."""
         return replace(self, statements=self.arrays, written={})
 
     def __str__(self) -> str:
@@ -73,16 +73,16 @@ class Plan:
 
 
 def plan(lifted: Lifted) -> Plan:
-    """Plan the outputs; a product that is only summed over the rows becomes a part of that sum."""
+    """Plan the outputs; a product whose only use is a sum over the rows becomes a part of the sum."""
     arrays = reached(lifted.outputs)
     uses = Counter(itertools.chain(*arrays.values()))
     for array in arrays:
         if isinstance(array, Contract) and array.over_rows and len(array.products) == 1:
             (*number, view) = array.products[0]
             if not number and uses[view.array] == 1 and _is_inner(view.array):
-                # A product of matrices, with the rows summed over too.
+                # The product of matrices then sums over the rows too.
                 array.products = terms_through(view) or array.products
-    of_rows: dict[Array, bool] = {}  # whether it depends on the data
+    of_rows: dict[Array, bool] = {}  # whether an array depends on the data
     for array in in_order(lifted.outputs):
         of_rows[array] = array.by_row or any(of_rows[view.array] for view in array.views)
     ordered = sorted(of_rows, key=of_rows.__getitem__)
@@ -96,7 +96,7 @@ def _is_inner(array: Array) -> bool:
 
 
 def watched(array: Array, unnoticed: set[Array]) -> list[int]:
-    """Which of a Map's operands may have infinities that it would mask."""
+    """Which of a Map's operands may have infinities that the Map would mask."""
     if not isinstance(array, Map):
         return []
     pairs = enumerate(zip(masked(array.row), array.operands))
@@ -104,7 +104,7 @@ def watched(array: Array, unnoticed: set[Array]) -> list[int]:
 
 
 def _unnoticed(arrays: Iterable[Array]) -> set[Array]:
-    """The arrays of results that may be infinite without a flag: in BLAS, or by what the data were."""
+    """The arrays of results that may be infinite without a flag: by BLAS, or by infinities in the data."""
     found, data = set[Array](), set[Array]()
     for array in arrays:  # operands come first
         if isinstance(array, Map) and array.row in CONDITIONS:

@@ -1,4 +1,4 @@
-"""reachable: objects that a function can reach: random generators, and Modules that name parameters."""
+"""reachable: the objects that a function can reach, for its random generators and its parameters' names."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from numpy.random import BitGenerator
 
 from ..value import Value
 
-MOST_OBJECTS = 100_000  # to go through
+MOST_OBJECTS = 100_000  # a search ends after these
 PLAIN = {bool, float, int, str, type(None), Value}
-LIBRARIES = {"autograd", "nn", "numpy", *sys.stdlib_module_names}  # with none of their own
+LIBRARIES = {"autograd", "nn", "numpy", *sys.stdlib_module_names}  # they hold none of the user's objects
 
 
 def random_generators(*users: Any) -> list[Any]:
@@ -31,7 +31,7 @@ def random_generators(*users: Any) -> list[Any]:
 def parameter_names(*users: Any) -> dict[Value, str]:
     """Labels for the parameters of the Modules that functions can reach: "norm_bias[2]".
 
-    They are the ends of the names that the nearest Module has for them: of layers.1.norm.bias, "norm_bias".
+    A label is the end of the name that the nearest Module has: "norm_bias" for layers.1.norm.bias.
     """
     labels: dict[Value, str] = {}
     for x in reachable(*users):
@@ -47,7 +47,7 @@ def parameter_names(*users: Any) -> dict[Value, str]:
 def reachable(*users: Any) -> list[Any]:
     """The objects that functions and objects lead to, by closures, attributes and globals, the nearest first.
 
-    Not gc.get_objects(): another thread's half-made tuple, found by that, breaks.
+    gc.get_objects() would be shorter, but may find another thread's half-made tuple, which crashes Python.
     """
     stack: deque[Any] = deque(users)
     seen: dict[int, Any] = {}
@@ -65,17 +65,17 @@ def reachable(*users: Any) -> list[Any]:
             if type(x) in (tuple, list) and x and type(x[0]) is type(x[-1]) is Value:
                 continue  # a vector
             seen[id(x)] = x
-            if isinstance(x, FunctionType):  # its globals are all of a module, of which it uses some
+            if isinstance(x, FunctionType):  # its globals are those of the whole module, and it uses some
                 names = _names(x.__code__)
                 used = [x.__globals__[name] for name in names if name in x.__globals__]
                 modules = [vars(module) for module in used if isinstance(module, ModuleType)]
                 stack += [*used, *(module[name] for module in modules for name in names if name in module)]
                 stack += [x.__closure__, x.__defaults__, x.__kwdefaults__, x.__dict__]
-            elif callable(x) and hasattr(x, "__self__"):  # of others, NumPy's lead to all of a module
+            elif callable(x) and hasattr(x, "__self__"):  # NumPy's builtins would lead to the whole module
                 stack += [x.__self__, getattr(x, "__func__", None)]
             elif not hasattr(x, "__code__"):
                 stack += gc.get_referents(x)
-        except Exception:  # of an object that loads itself when it is looked at, and cannot
+        except Exception:  # a lazy object, which fails to load when its attributes are read
             continue
     return list(seen.values())
 
@@ -86,7 +86,7 @@ def _names(code: CodeType) -> set[str]:
 
 
 def states(generators: Sequence[Any]) -> list[bytes]:
-    """The states of generators, to be compared, or restored."""
+    """The states of generators, for comparing and restoring them."""
     return [pickle.dumps(g.getstate() if isinstance(g, random.Random) else g.state) for g in generators]
 
 

@@ -18,7 +18,7 @@ from .scalars import Nest, Scalars
 
 @dataclass
 class Call:
-    """A function of one example, and arrays for its arguments, whose leading axis is the examples."""
+    """A function of one example, and arrays for its arguments, with the examples along the first axis."""
 
     f: Callable[..., Any]
     names: Sequence[str]
@@ -34,9 +34,9 @@ class Call:
 def record(call: Call) -> Scalars:
     """f's graph for one example, the first row.
 
-    f runs twice, for the first row and for the last, as whatever the graph does not show may differ there.
-    Raises TypeError where it does, where f branches on Values, reads their grads or draws random numbers, and
-    where it returns something else than a Value or a list of Values (numbers will do).
+    f runs twice, for the first row and for the last, to notice if it depends on things that are in no graph.
+    Raises TypeError if the two graphs differ, where f branches on Values, reads their grads or draws random
+    numbers, and where it returns anything but Values and numbers, or lists, dicts or arrays of them.
     """
     generators = random_generators(call.f)
     before = states(generators)
@@ -44,12 +44,12 @@ def record(call: Call) -> Scalars:
     for row in (0, -1):
         try:
             recorded.append(_recorded(call, row, indices))
-        except ArithmeticError as error:  # of this row: another may do
+        except ArithmeticError as error:  # in this row: the other one may do
             errors.append(error)
             continue
         inputs: Any = recorded[0][0]
         places = [(a, i) for a, array in enumerate(inputs) for i, v in np.ndenumerate(array) if is_index(v)]
-        indices = {(a, i): inputs[a][i]._data for a, i in places}  # the same in the other row
+        indices = {(a, i): inputs[a][i]._data for a, i in places}  # the other row has the same indices
     if not recorded:
         raise errors[0]
     inputs, outputs, form = recorded[0]
@@ -84,12 +84,12 @@ def record(call: Call) -> Scalars:
 
 
 def example(name: str, row: Any, kind: type[Value] = Value) -> np.ndarray:
-    """A leaf for each number of an example, labelled after the argument that it is of."""
+    """A leaf for each number of an example, labelled after its argument: x[0], x[1], ..."""
     array = np.empty(np.shape(row), dtype=object)
     for index, x in np.ndenumerate(row):
         array[index] = v = kind(x, label=name + (f"[{','.join(map(str, index))}]" if index else ""))
         if isinstance(v, Traced):
-            v.is_index = 0  # but it may be one
+            v.is_index = 0  # it may be used as an index, and has not been
     return array
 
 
@@ -146,12 +146,12 @@ def _recorded(call: Call, row: int, numbers: Mapping[Spot, float]) -> tuple[list
 
 
 def is_index(v: Value) -> int:
-    """Whether, and when, a leaf was taken for an index."""
+    """0 for a leaf that was not used as an index, else a number that is larger for a later use."""
     return getattr(v, "is_index", 0)
 
 
 def _check_own(v: Value) -> None:
-    """Hold a primitive that is not the table's, and so not tested, to be the same of floats and of arrays."""
+    """Raise ValueError if a user's primitive gives one result for floats and another for arrays."""
     operands = [x._data if isinstance(x, Value) else x for x in (v.x, v.y) if x is not None]
     of_arrays = v.row.numpy(*(np.array([x]) for x in operands))
     if not np.allclose(of_arrays, v._data, rtol=1e-9, atol=1e-300, equal_nan=True):
@@ -163,7 +163,7 @@ def _check_own(v: Value) -> None:
 def _compare(inputs: Any, outputs: list[Any], other_inputs: Any, other_outputs: list[Any]) -> None:
     """Raise TypeError if two recordings of a function, of two rows, are not the same graph.
 
-    One recording is compared with itself, for the sake of its primitives.
+    A single recording is compared with itself, which checks its primitives.
     """
     leaves = {v: w for a, b in zip(inputs, other_inputs) for v, w in zip(a.flat, b.flat)}
     stack: list[tuple[Any, Any]] = [(outputs, other_outputs)]
@@ -187,12 +187,12 @@ def _compare(inputs: Any, outputs: list[Any], other_inputs: Any, other_outputs: 
             if v.row is w.row is not None:
                 stack += ((v.x, w.x), (v.y, w.y))
                 continue
-            # Leaves that f makes itself, of equal numbers, are the same too.
+            # Leaves that f itself makes of equal numbers are the same too.
             if v.row is w.row and (leaves.get(v, v) is w or (v not in leaves and v._data == w._data)):
                 continue
         raise TypeError(
             "compile records a function for all examples, and for two of them this one gave two programs,"
-            f" with {_described(v)} in one and {_described(w)} in the other: it depends on what is in no"
+            f" with {_described(v)} in one and {_described(w)} in the other: it depends on something in no"
             " graph, such as a look-up by number or a count of its calls"
         )
 

@@ -1,4 +1,4 @@
-"""scalars: the graph of Values that the first passes work on, up to the arrays that lift finds in it."""
+"""scalars: the graph of Values that the passes before lift work on."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Nest(NamedTuple):
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
-        """The shapes of its parts, and of theirs, in order."""
+        """The shapes of all parts, those in inner Nests too, in order."""
         return [shape for form in self.forms for shape in shapes_of(form)]
 
 
@@ -44,13 +44,13 @@ def formed(form: Any, arrays: Iterator[np.ndarray]) -> Any:
 class Scalars:
     """Outputs as a graph of scalars: of one example, until they are differentiated.
 
-    `inputs` has an array of leaves for each argument, called by one of `names`; they stand for one number a
-    row if `by_row`, and `rows` for the number of rows. The other leaves are live: `leaves`, in the order in
-    which f uses them. `form` is the shape of f's result or, if that has parts of several shapes, their Nest.
+    `inputs` has an array of leaves for each argument, named by `names`; a leaf stands for one number a row if
+    `by_row`, and `rows` for the number of rows. The other leaves are live: `leaves`, in the order in which
+    f uses them. `form` is the shape of f's result or, if the result has parts of several shapes, their Nest.
 
     `kind` says what is computed: "rows", f's outputs for each row; "value", their mean or sum (`reduce`); or
-    "gradient", that and its `gradient` by leaf, a Value or number. `adjoints` has the derivatives by other
-    Values too. `became` has, for each time that the graph was simplified, what its Values were turned into.
+    "gradient", the mean or sum and its `gradient` by leaf, a Value or number. `adjoints` has the derivatives
+    by other Values too. `became` has a dict for each simplification: Values, and their simpler forms.
     """
 
     title: str
@@ -66,9 +66,9 @@ class Scalars:
     adjoints: dict[Value, Any] = field(default_factory=dict)
     became: list[dict[Value, Any]] = field(default_factory=list)
     leaves: list[Value] = field(default_factory=list)
-    recorded: list[Any] = field(default_factory=list)  # the outputs, before all else
-    indices: dict[Any, list[int]] = field(default_factory=dict)  # their values, by place in the inputs
-    labels: dict[Value, str] = field(default_factory=dict)  # of leaves without one
+    recorded: list[Any] = field(default_factory=list)  # the outputs as f returned them
+    indices: dict[Any, list[int]] = field(default_factory=dict)  # an index's values, by its place in inputs
+    labels: dict[Value, str] = field(default_factory=dict)  # for leaves without a label of their own
 
     @property
     def listed(self) -> bool:
@@ -81,13 +81,13 @@ class Scalars:
         return [v for array in self.inputs for v in array.flat]
 
     def wanted(self, leaves: Iterable[Value] | None = None) -> list[Any]:
-        """The outputs, and if it is wanted the gradient by each of the leaves: Values and numbers."""
+        """The outputs and, for the kind "gradient", the gradient by each leaf: Values and numbers."""
         leaves = (self.leaves if leaves is None else leaves) if self.kind == "gradient" else ()
         return [*self.outputs, *(self.gradient.get(v, 0.0) for v in leaves)]
 
     @functools.cached_property
     def order(self) -> list[Value]:
-        """Every Value that is wanted or needed for that, operands first."""
+        """The wanted Values and all that they are computed from, operands first."""
         return topological_order(*(v for v in self.wanted() if isinstance(v, Value)))
 
     def live_leaves(self) -> list[Value]:
@@ -97,7 +97,7 @@ class Scalars:
         return [v for v in leaves if v not in known]
 
     def without_gradient(self, kind: str) -> Scalars:
-        """The same for f's outputs, or for their mean, alone."""
+        """The same scalars for f's outputs alone, or for their mean alone."""
         outputs = [self.latest(v) for v in self.recorded] if kind == "rows" else self.outputs
         return replace(self, kind=kind, outputs=outputs, gradient={}, adjoints={})
 
@@ -108,11 +108,11 @@ class Scalars:
         return v
 
     def adjoint(self, v: Value) -> Any:
-        """The derivative by a Value of the recording, a Value or a number; None where it is not computed."""
+        """The derivative by a Value of the recording, a Value or a number; None if there is none."""
         return self.latest(self.adjoints.get(self.became[0].get(v, v)))
 
     def label(self, v: Value) -> str:
-        """The label of a leaf, its own or that of the Module that holds it; "" if it has none."""
+        """The label of a leaf, its own or one by the Module that holds it; "" if there is none."""
         return v.label or self.labels.get(v, "")
 
     def __str__(self) -> str:
@@ -141,7 +141,7 @@ class Scalars:
 
 def simplified(scalars: Scalars) -> Scalars:
     """The same outputs, gradient and adjoints from fewer Values."""
-    differentiated = bool(scalars.became)  # or else equal Values are one from here on
+    differentiated = bool(scalars.became)  # the first simplification comes before, the second after
     if differentiated and scalars.kind == "rows" and not any(v.row in AFTERWARDS for v in scalars.order):
         return scalars  # there is nothing new to simplify
     wanted = [*scalars.outputs, *scalars.gradient.values()]

@@ -1,11 +1,12 @@
 """simplify: the same results from fewer Values.
 
-Each rule is a row of RULES, and holds exactly or but for the rounding of a sum, product or quotient
-that is computed in another order. Equal Values become one, and chains of additions become one sum:
-`total` of its terms, `dot` of those that are products.
+Each rule is a row of RULES. It holds exactly, or except for the rounding of a sum, product or quotient that
+is computed in another order. Equal Values become one Value, and chains of additions become one sum: `total`
+of single terms, `dot` of products.
 
-Rules for 0, 1 or −1 apply where all that is computed alike has that number. Among 2 y and 3 z, 1 x stays a
-product, and a sum of such multiples is the `dot` of their numbers: lift finds arrays in what is alike.
+Rules for 0, 1 or −1 apply where all Values that are computed alike have that number. Beside 2 y and 3 z, 1 x
+stays a product, and the sum of these is a `dot` with their numbers: lift makes arrays of Values that are
+computed alike.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ ROW_SUM = Primitive("row_sum", "Σₙ", lambda x: x, np.sum, lambda x, out: 1.0)
 PRIMITIVES = {**TABLE, ROW_SUM.name: ROW_SUM}
 SUMS = (ops.add, ops.sub, ops.neg, ops.total, ops.dot)
 NEG, DIV = ops.neg, ops.div
-LINEAR = (ops.neg, ops.mul, ops.div)  # what a row_sum moves into
-AFTERWARDS = (ops.pow, ops.detach)  # have rules that apply once differentiated
-FACTORS = (*LINEAR, ROW_SUM)  # where a number is a factor of the result if it is one of an operand
+LINEAR = (ops.neg, ops.mul, ops.div)  # a row_sum moves inside these
+AFTERWARDS = (ops.pow, ops.detach)  # they have rules that apply only after differentiation
+FACTORS = (*LINEAR, ROW_SUM)  # a number that is a factor of an operand is a factor of the result
 
 
 def simplify(
@@ -46,17 +47,17 @@ def simplify(
     has the Values of the forward pass, if there is a backward pass.
     """
     outputs = [v for v in outputs if isinstance(v, Value)]
-    once = _Rewriting(by_row, rows, forward).run(outputs, gather=False)
-    wanted = [once[v] for v in outputs]
-    forward = forward and {w for v, w in once.items() if v in forward and isinstance(w, Value)}
-    twice = _Rewriting(by_row, rows, forward).run([v for v in wanted if isinstance(v, Value)], gather=True)
-    return {v: twice.get(w, w) for v, w in once.items() if _number(w) or w in twice}
+    first = _Rewriting(by_row, rows, forward).run(outputs, gather=False)
+    wanted = [first[v] for v in outputs]
+    forward = forward and {w for v, w in first.items() if v in forward and isinstance(w, Value)}
+    second = _Rewriting(by_row, rows, forward).run([v for v in wanted if isinstance(v, Value)], gather=True)
+    return {v: second.get(w, w) for v, w in first.items() if _number(w) or w in second}
 
 
-# (the rule, the primitive that it rewrites, what it gives: False where it does not apply). c and d are
-# numbers, u is the same for all rows, and N the number of rows. `to` makes Values: see _Rewriting.
-# "Afterwards" is once differentiated: the derivative of a power is shorter than that of its product, which
-# replaces a power as far as it is within four units in the last place.
+# (the rule, the primitive that it rewrites, the result: False where the rule does not apply). c and d are
+# numbers, u is the same for all rows, and N is the number of rows. `to` makes Values: see _Rewriting.
+# "Afterwards" is after differentiation, because the derivative of a power is shorter than that of a product.
+# A product replaces a power if it is within four units in the last place.
 # fmt: off
 Rewrite = Callable[["_Rewriting", Any, Any], Any]
 RULES: list[tuple[str, str, Rewrite]] = [
@@ -87,9 +88,9 @@ RULES: list[tuple[str, str, Rewrite]] = [
                                         and to("mul", y.x, to("mul", x, y.y))),
     ("(c x) (d y) = x y, if c d = 1", "mul", lambda to, x, y: _scaled(x) and _scaled(y)
                                         and to.is_all(x.x * y.x, 1.0) and to("mul", x.y, y.y)),
-    ("x (c / N) = c x / N", "mul", lambda to, x, y: to.share(y) and to("div", to("mul", y.x, x), to.rows)),
-    ("(c / N) x = c x / N", "mul", lambda to, x, y: to.share(x) and to("div", to("mul", x.x, y), to.rows)),
-    ("(x / N) y = x y / N", "mul", lambda to, x, y: to.once(x, "div") and x.y is to.rows
+    ("x (c / N) = c x / N", "mul", lambda to, x, y: to.is_per_n(y) and to("div", to("mul", y.x, x), to.rows)),
+    ("(c / N) x = c x / N", "mul", lambda to, x, y: to.is_per_n(x) and to("div", to("mul", x.x, y), to.rows)),
+    ("(x / N) y = x y / N", "mul", lambda to, x, y: to.has_single_use(x, "div") and x.y is to.rows
                                         and to("div", to("mul", x.x, y), to.rows)),
     ("x / 1 = x",           "div", lambda to, x, y: to.is_all(y, 1.0) and x),
     ("(−x) / y = −(x / y)", "div", lambda to, x, y: _op(x, "neg") and to("neg", to("div", x.x, y))),
@@ -117,22 +118,23 @@ RULES: list[tuple[str, str, Rewrite]] = [
     ("x or 0 = x",          "logical_or",  lambda to, x, y: _number(y) and (1.0 if y else x)),
     ("1 ? x : y = x",       "where", lambda to, x, ys: _number(x) and ys[0 if x else 1]),
     ("detach x = x, afterwards", "detach", lambda to, x, _: to.rows is not None and x),
-    ("Σₙ u / N = u",        "row_sum", lambda to, x, _: to.shared(x) and _op(x, "div")
+    ("Σₙ u / N = u",        "row_sum", lambda to, x, _: to.is_uniform(x) and _op(x, "div")
                                         and x.y is to.rows and x.x),
-    ("Σₙ u = u N",          "row_sum", lambda to, x, _: to.shared(x) and to("mul", x, to.rows)),
-    ("Σₙ −x = −Σₙ x",       "row_sum", lambda to, x, _: to.once(x, "neg") and to("neg", to("row_sum", x.x))),
-    ("Σₙ u x = u Σₙ x",     "row_sum", lambda to, x, _: to.once(x, "mul") and to.shared(x.x)
+    ("Σₙ u = u N",          "row_sum", lambda to, x, _: to.is_uniform(x) and to("mul", x, to.rows)),
+    ("Σₙ −x = −Σₙ x",       "row_sum", lambda to, x, _: to.has_single_use(x, "neg")
+                                        and to("neg", to("row_sum", x.x))),
+    ("Σₙ u x = u Σₙ x",     "row_sum", lambda to, x, _: to.has_single_use(x, "mul") and to.is_uniform(x.x)
                                         and to("mul", x.x, to("row_sum", x.y))),
-    ("Σₙ x u = u Σₙ x",     "row_sum", lambda to, x, _: to.once(x, "mul") and to.shared(x.y)
+    ("Σₙ x u = u Σₙ x",     "row_sum", lambda to, x, _: to.has_single_use(x, "mul") and to.is_uniform(x.y)
                                         and to("mul", x.y, to("row_sum", x.x))),
-    ("Σₙ x / u = Σₙ x / u", "row_sum", lambda to, x, _: to.once(x, "div") and to.shared(x.y)
+    ("Σₙ x / u = Σₙ x / u", "row_sum", lambda to, x, _: to.has_single_use(x, "div") and to.is_uniform(x.y)
                                         and to("div", to("row_sum", x.x), x.y)),
 ]
 # fmt: on
 
 
 class _Operands:
-    """Operands of a dot or a total, and what there is among them."""
+    """Operands of a dot or a total, and facts about them."""
 
     def __init__(self, elements: tuple[Any, ...]):
         self.elements = elements
@@ -143,7 +145,7 @@ class _Operands:
 
 
 class _Rewriting:
-    """One pass over a graph, parents first. Called with a primitive and operands, it gives their Value."""
+    """One pass over a graph, parents first; a call with a primitive and operands gives its simpler form."""
 
     def __init__(
         self,
@@ -153,23 +155,23 @@ class _Rewriting:
     ):
         self.rows: Any = rows
         self.forward = forward
-        self.forth: set[Value] = set()  # what that became
+        self.new_forward: set[Value] = set()  # the rewritten Values of `forward`
         self.by_row = set(by_row)
-        self.vectors: dict[Any, _Operands] = {}  # of a dot or a total, by their elements
-        self.known: dict[int, _Operands] = {}  # the same by the identity of a tuple
+        self.vectors: dict[Any, _Operands] = {}  # by their elements
+        self.known: dict[int, _Operands] = {}  # the same, by the identity of a tuple of elements
         self.made: dict[Any, Value] = {}
-        self.mapped: dict[int, tuple[Any, ...]] = {}  # what a tuple of operands became, by its identity
-        self.current: Value | None = None  # what is being rewritten: it stays if nothing about it changes
-        self.is_part = False  # of one sum with varied numbers: shared with others, those would not be alike
+        self.mapped: dict[int, tuple[Any, ...]] = {}  # rewritten tuples of operands, by the old identity
+        self.current: Value | None = None  # the Value being rewritten, which stays if nothing in it changes
+        self.is_part = False  # whether that is part of a sum with varied numbers, and not merged with others
         self.used_once: set[Value] = set()
         self.inner: set[Value] = set()  # sums that are used once, by another sum
-        self.summed: dict[Value, Any] = {}  # what the row_sum of a Value is
-        self.varied: set[Value] = set()  # those with other numbers than their likes: see _varied
+        self.summed: dict[Value, Any] = {}  # the row_sum of a Value
+        self.varied: set[Value] = set()  # Values computed like others, with other numbers: see _varied
 
     def run(self, outputs: list[Value], gather: bool) -> dict[Any, Any]:
         """The simpler form of each Value of the outputs' graph; with `gather`, chains of sums become one."""
         order = topological_order(*outputs)
-        uses = Counter(outputs)  # whoever asked for them is a user: they stay
+        uses = Counter(outputs)  # the caller uses them too, so they stay
         user: dict[Value, Any] = dict.fromkeys(outputs)  # the primitive of a Value's last user
         for v in order:
             operands = {*parents(v)}
@@ -197,7 +199,7 @@ class _Rewriting:
                 if v in self.varied:
                     self.varied.add(w)
                 if self.forward and v in self.forward:
-                    self.forth.add(w)
+                    self.new_forward.add(w)
             if gather and isinstance(w, Value):
                 if w in self.used_once or not user[v]:
                     self.used_once.discard(w)
@@ -223,7 +225,7 @@ class _Rewriting:
         return found
 
     def _vector(self, xs: tuple[Any, ...]) -> _Operands:
-        """Operands of a dot or a total, one for all that have the same."""
+        """Operands of a dot or a total, one object for equal ones."""
         vector = self.known.get(id(xs))
         if vector is None:
             vector = _Operands(xs)
@@ -260,7 +262,7 @@ class _Rewriting:
             old = self.current
             if old is not None and old.row is row and _same(old.x, x) and _same(old.y, y):
                 out = old
-                old.x, old.y = x, y  # equal tuples are one from here on
+                old.x, old.y = x, y  # equal tuples are one object from here on
             else:
                 out = applied(row, *((x,) if y is None else (x, y)))
             self.made[key] = out
@@ -274,7 +276,7 @@ class _Rewriting:
         found, stack = [], [x]
         while stack:
             v = stack.pop()
-            divides = _op(v, "div") and v.y in self.by_row  # by what no sum moves past
+            divides = _op(v, "div") and v.y in self.by_row  # no row_sum moves past that
             if v in self.used_once and v.row in LINEAR and not divides:
                 inside = [p for p in parents(v) if p in self.by_row and p not in self.summed]
                 if v.row is not ops.mul or len(inside) == 1:
@@ -283,23 +285,23 @@ class _Rewriting:
         return reversed(found)
 
     def is_all(self, x: Any, number: float) -> bool:
-        """Whether x is that number, and all likes of the Value that is being rewritten have it too."""
+        """Whether x is that number, in the Value being rewritten and in all that are computed like it."""
         return _is(x, number) and self.current not in self.varied
 
     def is_varied(self, x: Any) -> bool:
-        """Whether x is a multiple, and its likes are other multiples."""
+        """Whether x is a multiple c y, and Values computed like it are other multiples."""
         return x in self.varied and _scaled(x)
 
-    def shared(self, x: Any) -> bool:
+    def is_uniform(self, x: Any) -> bool:
         """Whether x is the same for all rows."""
         return x not in self.by_row
 
     def may_turn(self, x: Any) -> bool:
-        """Whether −x may be computed beside x: not on the way back, where each step would turn the next."""
-        return self.forward is None or x in self.forth or x in self.used_once
+        """Whether −x may replace x: not in a backward pass, where each step would negate the next."""
+        return self.forward is None or x in self.new_forward or x in self.used_once
 
-    def share(self, x: Any) -> bool:
-        """Whether x is a number divided by the number of rows."""
+    def is_per_n(self, x: Any) -> bool:
+        """Whether x is c / N: a number divided by the number of rows."""
         return _op(x, "div") and _number(x.x) and x.y is self.rows
 
     def _is_plain(self, xs: tuple[Any, ...], ys: tuple[Any, ...] | None) -> bool:
@@ -310,18 +312,18 @@ class _Rewriting:
         y = self._vector(ys)
         if y.has_numbers or (x.has_numbers and not x.all_numbers) or NEG in y.rows or NEG in x.rows:
             return False
-        if not x.all_numbers and any(DIV in v.rows and any(map(self.share, v.elements)) for v in (x, y)):
+        if not x.all_numbers and any(DIV in v.rows and any(map(self.is_per_n, v.elements)) for v in (x, y)):
             return False
         if not x.rows.isdisjoint(y.rows) and not x.members.isdisjoint(ys):  # perhaps: x y, and y x
             return len({*map(frozenset, zip(xs, ys))}) == len(xs)
         return len(x.members) == len(xs) or len(y.members) == len(ys) or len({*zip(xs, ys)}) == len(xs)
 
-    def once(self, x: Any, op: str) -> bool:
-        """Whether x is of that primitive, and nothing else needs it."""
+    def has_single_use(self, x: Any, op: str) -> bool:
+        """Whether x is of that primitive and has one user, which is being rewritten."""
         return _op(x, op) and x in self.used_once
 
     def _sum(self, op: Any, x: Any, y: Any) -> Any:
-        """A sum, of all the terms of the sums that only it uses."""
+        """A sum, with all the terms of the sums that only this one uses."""
         if op is ops.dot and x and self._is_plain(x, y):
             return self(op, x, y)
         plus: list[tuple[Any, ...]] = []
@@ -347,7 +349,7 @@ class _Rewriting:
                     x = (x, y) if plain else self("mul", x, y)
                 if _op(x, "neg"):
                     x, negative = x.x, not negative
-                if self.is_varied(x) or (self.once(x, "mul") and not _number(x.x)):
+                if self.is_varied(x) or (self.has_single_use(x, "mul") and not _number(x.x)):
                     x = (x.x, x.y)
                 if type(x) is tuple:
                     x = self._linear(*x)
@@ -359,7 +361,7 @@ class _Rewriting:
         return self._difference(plus, minus)
 
     def _linear(self, x: Any, y: Any) -> Any:
-        """A product as a term: with a number, that comes first and is the only one."""
+        """A product as a term; if it has a number, there is only one, and it comes first."""
         if _number(y):
             x, y = y, x
         while _number(x) and (_op(y, "neg") or (_scaled(y) and _is_normal(x, y.x))):
@@ -418,14 +420,14 @@ class _Rewriting:
 
 
 def _varied(order: Iterable[Value], by_row: Iterable[Value]) -> set[Value]:
-    """Values that are computed alike but for their leaves and numbers, where those numbers differ."""
-    forms: dict[Any, int] = {}  # a number for each way to compute, and below for each choice of numbers
-    choices: dict[Any, int] = {}
+    """Values that are computed alike except for leaves and numbers, and whose numbers differ."""
+    forms: dict[Any, int] = {}  # a number for each way to compute
+    choices: dict[Any, int] = {}  # a number for each choice of numbers
     form_of: dict[Any, Any] = dict.fromkeys(by_row, "by row")
     choice_of: dict[Value, Any] = {}
     alike: dict[int, tuple[list[Value], set[int]]] = {}
     get = form_of.get
-    vectors: dict[int, Any] = {}  # a number for the forms of a tuple's elements, by its identity
+    vectors: dict[int, Any] = {}  # the form of a tuple's elements, by the identity of the tuple
     for v in order:
         row, chosen = v.row, list[Any]()
         if row is None:
@@ -461,7 +463,7 @@ def _factors(x: Any) -> tuple[Any, ...]:
 
 
 def _same(x: Any, y: Any) -> bool:
-    """Whether two operands are the same: Values are by identity, whatever their data."""
+    """Whether two operands are the same: Values by identity, numbers by value."""
     if type(x) is tuple and type(y) is tuple:
         return len(x) == len(y) and (all(map(is_, x, y)) or all(map(_same, x, y)))
     return x is y or (_number(x) and _number(y) and x == y)
@@ -484,7 +486,7 @@ def _scaled(x: Any) -> bool:
 
 
 def _is_normal(c: float, d: float) -> bool:
-    """Whether c d has all its digits."""
+    """Whether c d is neither subnormal nor infinite, and so keeps all its digits."""
     return sys.float_info.min <= abs(c * d) < math.inf or (c * d == 0.0 and 0.0 in (c, d))
 
 

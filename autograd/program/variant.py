@@ -1,4 +1,4 @@
-"""variant: one thing to compute from a recording, in NumPy and in machine code."""
+"""variant: a recording's results for rows, their mean, or mean and gradient, in NumPy and machine code."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ try:
 except ImportError:  # there is no llvmlite
     Kernel = has_code = pack = None  # type: ignore[assignment, misc]
 
-SMALL = 2000  # scalar operations, for which LLVM is fast enough and machine code is faster than NumPy
+SMALL = 2000  # scalar operations: up to these LLVM is quick, and machine code faster than NumPy
 
 
 Passes = dict[str, Callable[[Any], Any]]  # see the package
 
 
 class Variant:
-    """One program: f for each row ("rows"), the mean or sum of that ("value"), or that and its "gradient".
+    """One program: f for each row ("rows"), its mean or sum ("value"), or the mean and its "gradient".
 
-    It is a part of the `whole`, that with the gradient, if that is given. Raises ArithmeticError where the
-    gradient is not finite in the row that was recorded.
+    If `whole`, the variant with the gradient, is given, this one is a part of it. Raises ArithmeticError if
+    the gradient is not finite in the row that was recorded.
     """
 
     def __init__(
         self, kind: str, recorded: Scalars, engine: str, passes: Passes, whole: Variant | None = None
     ):
         self.kind, self.listed, self._engine, self._passes = kind, recorded.listed, engine, passes
-        # All that computes with the Values is done here, while they have the data of the recording.
+        # Do all arithmetic with Values now, while they have the data of the recording: it may change later.
         self.scalars: Scalars = (
             whole.scalars.without_gradient(kind)
             if whole
@@ -71,7 +71,7 @@ class Variant:
 
     @computed_once
     def native(self) -> bool:
-        """Whether it is to run as machine code: not with primitives of a user's own, which have none."""
+        """Whether this variant runs as machine code, which a user's own primitives do not have."""
         if self._engine == "numpy" or not self.has_code():
             return False
         if self._engine == "auto" and self.is_small():
@@ -91,14 +91,14 @@ class Variant:
     def run_numpy(
         self, arrays: Sequence[np.ndarray], data: Sequence[np.ndarray], fast: bool
     ) -> Sequence[Any]:
-        """The outputs for these rows and these data of the leaves; NumPy is to raise what is invalid."""
+        """The outputs for these rows and these data of the leaves; call it where NumPy raises for invalid."""
         function = self._functions.get(fast)
         if function is None:
             function = self._functions[fast] = self.function(np, fast=fast, watch=True)
         return function(*arrays, *data)
 
     def run_native(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """The outputs for these rows and what the leaves hold now, by machine code."""
+        """The outputs for these rows and the leaves' present data, by machine code."""
         n = len(arrays[0]) if arrays else 1
         state = np.array([v._data for leaves in self.leaves for v in leaves.flat], dtype=float)
         out = self.kernel.evaluate(pack(arrays), n, state)
@@ -113,7 +113,7 @@ class Variant:
 
     @computed_once
     def kernel(self) -> Any:
-        """The machine code; NotImplementedError if there is none for a primitive."""
+        """The machine code; NotImplementedError if there is none (see native.Kernel)."""
         state = [v for leaves in self.leaves for v in leaves.flat]
         scalars = self.scalars
         return Kernel(scalars.wanted(state), scalars.input_leaves, state, scalars.rows)
@@ -121,7 +121,7 @@ class Variant:
     def training_kernel(
         self, parameters: Sequence[Value], slots: int, update: Callable[..., Any], lr: float, steps: int
     ) -> Any:
-        """Machine code for whole training steps, the optimizer's update among it.
+        """Machine code for whole training steps, with the optimizer's update.
 
         update(data, grad, state, lr, step) gives a parameter's next data and state, of `slots` numbers. The
         kernel's state holds the parameters' data, then their first slots, and so on, then the learning rate
@@ -147,7 +147,7 @@ class Variant:
         return self.operations() <= SMALL
 
     def operations(self) -> int:
-        """How many scalar operations it has."""
+        """How many scalar operations this variant has."""
         return sum(len(v.x) if type(v.x) is tuple else 1 for v in self.scalars.order)
 
     def has_code(self) -> bool:
@@ -156,7 +156,7 @@ class Variant:
 
 
 def through(passes: Passes, stage: Any, *names: str) -> Any:
-    """The result of these passes, one after the other, from a stage."""
+    """The result of these passes, one after the other, applied to a stage."""
     for name in names:
         stage = passes[name](stage)
     return stage

@@ -57,7 +57,7 @@ def _operator(instruction: Callable[[Any], Callable[..., Any]]) -> Callable[...,
 
 
 class _Vector:
-    """A vector of doubles (or integers, or truth values); a number beside it counts for every element."""
+    """A vector of doubles (or integers, or truth values); a number as operand counts for every element."""
 
     def __init__(self, builder: Any, value: Any) -> None:
         self.builder, self.value = builder, value
@@ -116,11 +116,11 @@ def _polynomial(x: _Vector, coefficients: Sequence[Any]) -> _Vector:
 def _exp_parts(x: _Vector, zero: Any) -> tuple[_Vector, _Vector]:
     """p and s, where eˣ = 2ⁿ(1 + p) and s = 2ⁿ · 2^(zero − BIASED), which must be a normal number.
 
-    It is for the caller to round ps + (s + …), once, rather than 1 + p.
+    The caller rounds ps + (s + …), once; to round 1 + p before would lose digits.
     """
     rounded = _fma(x, LOG2_E, zero)
     n = rounded - zero
-    r = _fma(n, -LN2_REST, _fma(n, -LN2, x))  # the inner one is exact
+    r = _fma(n, -LN2_REST, _fma(n, -LN2, x))  # the inner fma is exact
     p = _fma(r * r, _polynomial(r, EXP), r)
     return p, rounded.to(INT64).apply(x.builder.shl, 52).to(DOUBLE)
 
@@ -135,7 +135,7 @@ def _log_of_parts(k: _Vector, f: _Vector) -> _Vector:
 
 
 def _inline(function: Callable[[_Vector], _Vector]) -> Callable[[Any, Any], Any]:
-    """For llvmlite's own values: (builder, x) → y."""
+    """The function for llvmlite's own values: (builder, x) → y."""
     return functools.wraps(function)(lambda builder, x: function(_Vector(builder, x)).value)
 
 
@@ -148,12 +148,12 @@ def exp(x: _Vector) -> _Vector:
 
 @_inline
 def log(x: _Vector) -> _Vector:
-    low = x < 2.0**-1022  # subnormal, or for the last line
+    low = x < 2.0**-1022  # subnormal, or not positive: see the last line
     bits = _where(low, x * 2.0**54, x).to(INT64)
     k = bits.apply(x.builder.sub, SQRT_HALF).apply(x.builder.ashr, 52)
     f = bits.apply(x.builder.sub, k.apply(x.builder.shl, 52)).to(DOUBLE) - 1.0
     finite = _log_of_parts(k.to(DOUBLE, "sitofp") - _where(low, 54.0, 0.0), f)
-    positive = _where(x < math.inf, finite, x)  # or else ∞, or NaN
+    positive = _where(x < math.inf, finite, x)  # x itself if that is ∞ or NaN
     return _where(x <= 0.0, _where(x < 0.0, math.nan, -math.inf), positive)
 
 
@@ -170,7 +170,7 @@ def tanh(x: _Vector) -> _Vector:
 
 @_inline
 def sigmoid(x: _Vector) -> _Vector:
-    """1 / (1 + e⁻ˣ), above and below times 2⁻⁶⁰, with which s is normal for every x that matters."""
+    """1 / (1 + e⁻ˣ), both sides of the fraction times 2⁻⁶⁰, so that s is normal for every x that matters."""
     p, s = _exp_parts(-_clamp(x, -746.0, 40.0), BIASED - 60.0)
     lost = s.equals(2.0**-7)  # n = 53: the sum below loses the 1, half a unit in the last place
     return _where(lost, 2.0**-60 - 2.0**-113, 2.0**-60) / _fma(p, s, s + 2.0**-60)
@@ -178,7 +178,7 @@ def sigmoid(x: _Vector) -> _Vector:
 
 @_inline
 def softplus(x: _Vector) -> _Vector:
-    """max(x, 0) + log(1 + u), u = e^−|x|; where 1 + u > √2 it is 2(1 + (u − 1)/2)."""
+    """max(x, 0) + log(1 + u), u = e^−|x|; where 1 + u > √2, it is written as 2(1 + (u − 1)/2)."""
     size = x.intrinsic("fabs")
     p, s = _exp_parts(_where(size > 746.0, -746.0, -size), BIASED + 512.0)
     u = _fma(p, s, s) * 2.0**-512

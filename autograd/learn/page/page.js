@@ -1,17 +1,17 @@
 "use strict";
 // The page of a lesson. Its data are the graph, formulas and the matrix program, as lesson.py writes them:
-// a node is called by its place, an entry of an array is [array, place, sign], and a tree is a number
-// {c: 0.5}, a node's place, or a list with what it is at its head: ["product", 3, ["negative", 4]].
+// a node is given by its place, an entry of an array is [array, place, sign], and a tree is a number
+// {c: 0.5}, a node's place, or a list with its type at the head: ["product", 3, ["negative", 4]].
 
 const $ = (id) => document.getElementById(id);
 const D = JSON.parse($("data").textContent);
 const N = D.nodes, ARRAYS = D.arrays, LINES = D.lines, ROOT = D.root;
 
-// The primitives, on numbers. Derivatives are not here: each node has its own, from the engine's table.
+// The primitives, on numbers. Derivatives are not here: each node has them as formulas from the engine's table.
 const sum = (xs) => xs.reduce((s, x) => s + x, 0);
-// A remainder has the sign of y, as Python's.
+// The remainder has the sign of y, as in Python.
 const rest = (x, y) => (x % y && x % y < 0 !== y < 0 ? (x % y) + y : x % y);
-// erf by a series of positive terms; erfc, where that is small, by a continued fraction.
+// erf by a series of positive terms; erfc, for large x, by a continued fraction.
 function erf(x) {
   if (Math.abs(x) > 6) return Math.sign(x);
   let term = x, out = x;
@@ -114,7 +114,7 @@ function compute() {
   }
   ARRAYS.forEach((a, k) => a.e.forEach((e, j) => { entries[k][j] = compute_entry(e, entry); }));
 }
-// An entry: a node's number, a row of the table, or a sum of products. `of` gives the numbers that it is made of.
+// An entry: a node's number, a row of the table, or a sum of products. `of` gives the numbers of its factors.
 function compute_entry(e, of) {
   if (typeof e === "number") return value[e];
   const [row, terms] = e;
@@ -135,7 +135,7 @@ function num(x, digits = 4) {
   return text.replace(/-/g, "−");
 }
 const SUM = 10, TERM = 20, FACTOR = 30, POWER = 40, ATOM = 50;
-// A tree as text, in names or in numbers, and how strongly it binds.
+// A tree as text, in names or in numbers, and the precedence of that text.
 function written(tree, numbers) {
   const write = (t, least) => {
     const [text, binds] = written(t, numbers);
@@ -175,7 +175,7 @@ function factor(tree, numbers) {
 const bracketed = (x) => (x < 0 ? `(${num(x)})` : num(x));
 const derivative = (i) => `∂${N[ROOT].n}/∂${N[i].n}`;
 
-// An element, with its children: text is never markup.
+// A DOM element with its children: text is never markup.
 function el(tag, attributes, ...children) {
   const node = tag.startsWith("svg:")
     ? document.createElementNS("http://www.w3.org/2000/svg", tag.slice(4)) : document.createElement(tag);
@@ -194,24 +194,24 @@ const WORDS = {
   en: {
     predict: "Predict first", language: "Language", first: "To the start (Home)", back: "One step back (←)",
     play: "Play (space)", next: "One step on (→)", last: "To the end (End)", timeline: "Step", controls: "Steps",
-    mode: "What one step is", element: "Element", elementNote: "one number at a time",
+    mode: "Size of a step", element: "Element", elementNote: "one number at a time",
     matrix: "Matrix", matrixNote: "one line at a time", graph: "The graph of the computation", zoom: "Larger",
     program: "The matrix program found in these scalars", change: "Change a number",
     leaf: "Which number", slide: "Its value", reset: "Reset it", chain: (l, n, k) => `The chain from ${l} back to ${n}: ${k} derivatives`,
     descend: "Descend: steps against the gradient", rate: "Rate", once: "One step", hundred: "100 steps", restart: "Reset all",
-    current: "computed now", use: "what it is made of", positive: "gradient above 0", negative: "below 0", value: "value", gradient: "gradient",
+    current: "computed now", use: "computed from these", positive: "gradient above 0", negative: "below 0", value: "value", gradient: "gradient",
     start: (l) => `The boxes with a value are given. Step forward: first every value up to ${l} is computed, then every derivative on the way back.`,
     startKeys: "→ steps on, E and M switch between element and matrix, space plays. Click a number in the graph to change it.",
     forward: (n) => `Forward: ${n} is computed.`,
     seed: (l) => `Backward begins: the derivative of ${l} with respect to itself is 1.`,
-    backRoot: (n, l) => `Backward: ${n} is used in ${l} itself, so the local derivative is all.`,
-    back1: (n, u) => `Backward: ${n} is used in ${u}. Take what has arrived there, times the local derivative.`,
-    backMany: (n, k) => `Backward: ${n} leads on in ${k} ways. What comes back along each is added.`,
+    backRoot: (n, l) => `Backward: ${n} is used in ${l} itself, so its derivative is the local derivative.`,
+    back1: (n, u) => `Backward: ${n} is used in ${u}. Multiply the derivative that has arrived there by the local derivative.`,
+    backMany: (n, k) => `Backward: ${n} is used in ${k} places. The derivatives that come back through each are added.`,
     line: (back, a, k) => `${back ? "Backward" : "Forward"}: this line computes ${k > 1 ? `all entries of ${a}, ${k} at once` : a}.`,
     oneEntry: "One of its entries:", kinds: ["number", "vector", "matrix", "array"],
     isEntry: (kind, a) => (kind ? `In the program, an entry of a ${WORDS.en.kinds[Math.min(kind, 3)]}: ${a}` : `In the program: ${a}`),
     inside: (a) => ` (inside the line of ${a})`, also: (a, list) => `${a} is also ${list.join(" and ")}`,
-    part: (a) => `An intermediate number, on the way to ${a}`, noLine: "The program does not compute this by itself.", from: "from",
+    part: (a) => `An intermediate number, on the way to ${a}`, noLine: "No line of the program computes this number.", from: "from",
     unknown: (n) => `${n}: its derivative is not known yet.`,
     untouched: (d, g, l, m) => `${d} = ${g}: if it moves by 0.01, ${l} moves by about ${m}.`,
     moved: (n, dx, l, dl, said) => `${n} moved by ${dx}: ${l} moved by ${dl}; the gradient had said ${said}.`,
@@ -223,9 +223,9 @@ const WORDS = {
     badRate: "The rate is a number above 0.", broke: "The numbers are no longer finite: reset, and take a smaller rate.",
     ask: (n) => `What is ${n}?`, check: "Check", reveal: "Reveal", right: "Right.", wrong: "Not yet.",
     slipSign: "The sign is wrong.", slipFactor: (f) => `The factor ${f} is missing.`, slipWay: (u) => `The way through ${u} is missing.`,
-    slipValue: (n) => `That is the value of ${n}, not its gradient.`, slipLocal: "That is the local derivative alone: multiply it by what has arrived.",
-    slipArrived: "That is what has arrived: multiply it by the local derivative.", slipTerm: (t) => `The term ${t} is missing.`,
-    slipInside: (f) => `That is what is inside ${f}: apply it.`, slipTransposed: "That is the entry with row and column exchanged.",
+    slipValue: (n) => `That is the value of ${n}, not its gradient.`, slipLocal: "That is the local derivative alone: multiply it by the derivative that has arrived.",
+    slipArrived: "That is the derivative that has arrived: multiply it by the local derivative.", slipTerm: (t) => `The term ${t} is missing.`,
+    slipInside: (f) => `That is the number inside ${f}: apply ${f} to it.`, slipTransposed: "That is the entry with row and column exchanged.",
     slipRows: (a) => `Rows and columns of ${a} are exchanged.`, slipProduct: "The operands are added where they should be multiplied.", notNumber: "That is no number.",
     titles: {},
   },
@@ -279,7 +279,7 @@ const lines = [{ kind: "start", ids: [] }, ...LINES.map((_, k) => {
   const kind = isBackward[k] ? "g" : "v";
   return { kind, line: k, ids: N.map((_, i) => i).filter((i) => N[i][kind] && N[i][kind][0] === k && (kind === "g" || N[i].op)) };
 })];
-const cells = ARRAYS.map((a) => a.e.map(() => []));  // the numbers of the graph that are an entry
+const cells = ARRAYS.map((a) => a.e.map(() => []));  // the numbers of the graph that each entry holds
 N.forEach((n, i) => {
   for (const kind of ["v", "g"]) if (n[kind] && n[kind][1] !== null) cells[n[kind][1]][n[kind][2]].push([kind, i]);
 });
@@ -299,7 +299,7 @@ function done() {
   N.forEach((n, i) => { if (!n.op) v.add(i); });
   for (const step of steps().slice(0, at + 1)) step.ids.forEach((i) => (step.kind === "v" ? v : g).add(i));
   if (now.kind === "g") N.forEach((_, i) => v.add(i));
-  if (mode === "matrix") {  // and what has no line of its own, but is needed for what has
+  if (mode === "matrix") {  // also numbers without a line that the lines so far need
     for (let i = N.length - 1; i >= 0; i--) if (v.has(i)) operandsOf(N[i]).forEach((x) => v.add(x));
     if (now.kind === "g") {
       N.forEach((n, i) => { if (n.g && n.g[0] !== null && !isBackward[n.g[0]]) g.add(i); });
@@ -308,7 +308,7 @@ function done() {
   }
   return { v, g };
 }
-// The home of a number in the program, its own or that of the first number which it leads to: [line, array, place].
+// The home of a number in the program, or of the first number computed from it that has one: [line, array, place].
 function home_of(kind, i) {
   const seen = new Set(), queue = [i];
   let line_alone = null;
@@ -347,7 +347,7 @@ function backward_lines(i) {
   const join = (...parts) => parts.filter((x) => x !== "").join(" · ");
   const along = (first, last) => ways.map(([c, rule]) => join(c === ROOT ? "" : first(c), last(c, rule))).join(" + ");
   const local = (rule, c, write) => (plain(rule) && c !== ROOT ? "" : write(rule));
-  // (Of several ways, that to the output itself is no ∂L/∂x: its rule stands for it.)
+  // (If x is used in several places, the output itself among them, ∂L/∂x is no local derivative: show its rule.)
   const symbols = along((c) => derivative(c), (c, rule) => (c === ROOT && ways.length > 1 ? factor(rule, false) : `∂${N[c].n}/∂${N[i].n}`));
   const rules = along((c) => derivative(c), (c, rule) => local(rule, c, (r) => (ways.length > 1 || c !== ROOT ? factor(r, false) : text(r, false))));
   const numbers = along((c) => bracketed(gradient[c]), (c, rule) => local(rule, c, (r) => bracketed(number_of(r))));
@@ -379,7 +379,7 @@ function entry_name(array, place) {
 }
 const name_of = ([kind, i]) => (kind === "v" ? N[i].n : derivative(i));
 const chip = (words) => el("div", { class: "chip" }, words);
-// What the program calls this number, and what else it is.
+// The name of this number in the program, and its other names.
 function chips(step) {
   const [i] = step.ids, found = home_of(step.kind, i);
   if (!found) return [chip(W.noLine)];
@@ -419,7 +419,7 @@ function focused(step) {
   return focus[0] === array ? focus[1] : 0;
 }
 
-// The matrices of the current line: the current entry, and what it is made of.
+// The matrices of the current line: the current entry, and the entries that it is computed from.
 function show_program(step, known) {
   const line = line_of(step), reached = steps().slice(0, at + 1).reduce((m, s) => Math.max(m, line_in(s)), -1);
   $("lines").replaceChildren(...LINES.map(([words], k) => {
@@ -436,7 +436,7 @@ function show_program(step, known) {
   else {
     const [i] = step.ids, found = home_of(step.kind, i);
     if (found.own && found.home[1] !== null) [, array, place] = found.home;
-    else uses = sources(step.kind, i);  // of an intermediate number
+    else uses = sources(step.kind, i);  // for an intermediate number
   }
   if (uses === null) uses = place === null ? [] : ARRAYS[array].u[place];
   const text_of = LINES[line][0].replace(/^.*? = /, "");
@@ -453,7 +453,7 @@ function line_in(step) {
   const home = N[step.ids[0]][step.kind];
   return home ? home[0] ?? -1 : -1;
 }
-// The entries that a number without a place is made of: its operands, or the derivatives that reach it and the rules' names.
+// The entries that a number without a place is computed from: its operands, or the derivatives and the names in the rules.
 function sources(kind, i) {
   const found = [], add = (k, j) => { if (N[j][k] && N[j][k][1] !== null) found.push([N[j][k][1], N[j][k][2]]); };
   if (kind === "v") operandsOf(N[i]).forEach((x) => add("v", x));
@@ -463,11 +463,11 @@ function sources(kind, i) {
   }
   return found;
 }
-// The vectors to draw as rows: of an outer product the second, and of δ w, where columns of w are taken, all.
+// The vectors to draw as rows: the second one of an outer product, and all in δ w, which takes columns of w.
 function as_rows(array, reads) {
   const a = ARRAYS[array], vectors = [array, ...reads].filter((k) => ARRAYS[k].shape.length === 1), rows = new Set();
   if (a.shape.length === 2 && a.shape[1] > 1) {
-    const uses = a.u[1];  // of entry [0,1]
+    const uses = a.u[1];  // those of entry [0,1]
     for (const k of vectors) if (uses.some(([b, j]) => b === k && j === 1) && !uses.some(([b, j]) => b === k && j === 0)) rows.add(k);
   } else if (a.shape.length === 1) {
     const by_column = reads.some((k) => {
@@ -575,7 +575,7 @@ function tip(e, words) {
   box.style.left = `${Math.max(4, Math.min(innerWidth - box.offsetWidth - 8, e.clientX + 14))}px`;
   box.style.top = `${Math.max(4, Math.min(innerHeight - box.offsetHeight - 8, e.clientY + 14))}px`;
 }
-// Scroll a box, and nothing else, so that its marked part is in view.
+// Scroll a box, and nothing around it, so that its marked part is in view.
 function follow(box, part) {
   if (!part) return;
   const outer = box.getBoundingClientRect(), inner = part.getBoundingClientRect();
@@ -674,7 +674,7 @@ function question(name) {
   check.addEventListener("click", judge);
   input.addEventListener("keydown", (e) => {
     if (e.key !== "Enter") return;
-    e.preventDefault();  // or the button that gets the focus would take it too
+    e.preventDefault();  // or the button that gets the focus would take the key too
     judge();
   });
   reveal.addEventListener("click", () => answered(""));
@@ -688,7 +688,7 @@ function wanted() {
   if (mode === "matrix") return entries[LINES[step.line][1]][focused(step)];
   return (step.kind === "v" ? value : gradient)[step.ids[0]];
 }
-// What was forgotten, if an answer is what comes out without it.
+// The mistake that explains a wrong answer, if one of the usual mistakes gives this number.
 function slip(x) {
   const step = steps()[at], right = wanted();
   const [kind, i] = mode === "element" ? [step.kind, step.ids[0]] : cells[LINES[step.line][1]][focused(step)][0] || [];
@@ -725,7 +725,7 @@ function gradient_slips(i) {
   out.push([sum(ways.map(([c]) => gradient[c])), W.slipArrived], [value[i], W.slipValue(N[i].n)]);
   return out;
 }
-// Rows for columns: of the entry itself, or of a matrix that it is made of.
+// Rows and columns exchanged: in the entry itself, or in a matrix that it is computed from.
 function matrix_slips(step) {
   const home = mode === "matrix" ? [step.line, LINES[step.line][1], focused(step)] : N[step.ids[0]][step.kind];
   if (!home || home[1] === null) return [];
@@ -747,7 +747,7 @@ function matrix_slips(step) {
 // Changing numbers
 
 const started = new Float64Array(N.length);
-let base = null;  // the values and the gradient where the picked number was picked, or last moved with others
+let base = null;  // values and gradient when the number was picked, or when others last moved
 function pick(i) {
   picked = i;
   remember();
@@ -794,7 +794,7 @@ function restore(which) {
 
 // Descending
 
-let history = [], taken = null;  // L before, and after each step; what the last press did
+let history = [], taken = null;  // L before, and after each step; the result of the last press
 function descend(count) {
   const rate = Number($("rate").value);
   taken = null;
@@ -838,7 +838,7 @@ function curve() {
     el("svg:line", { x1: 66, x2: w - 10, y1: y(0), y2: y(0) }), el("svg:path", { d: path }), dots, ticks, label(w - 10, h - 3, "end", W.steps(history.length - 1)));
 }
 
-// The address has the state, so that a link leads to a moment: #step=40&mode=matrix&pick=w2[2,1]
+// The address has the state, so that a link leads to this step: #step=40&mode=matrix&pick=w2[2,1]
 
 let reading = false;
 function write_address() {

@@ -12,7 +12,7 @@ from . import ops
 from .graph import dependents, operands, topological_order
 from .node import Node, data_of
 from .program.compiled import argument_names
-from .transforms import ArgNums, TracedCall, formed, jacobian, numbers_in, paths, places_of, table_of
+from .transforms import ArgNums, P, TracedCall, formed, jacobian, numbers_in, paths, places_of, table_of
 from .value import Value
 
 FEWEST_STEPS, MOST_STEPS, RATIO = 10, 26, 4.0  # a ladder's fewest and most steps, and their ratio
@@ -22,9 +22,7 @@ UNITS = 64.0  # rounding errors that the difference of two programs may have
 SHOWN = 20  # rows of the table in the message
 
 
-def check_gradients(
-    f: Callable[..., Any], *args: Any, order: int = 1, argnums: ArgNums | None = None
-) -> None:
+def check_gradients(f: Callable[P, Any], *args: Any, order: int = 1, argnums: ArgNums | None = None) -> None:
     """Compare the derivatives of f at args with central differences; AssertionError if one is wrong.
 
     f, args and argnums are as for jacobian; argnums are by default all args. Derivatives up to `order` are

@@ -175,7 +175,7 @@ def _value_html(v: Value) -> str:
     return shown if nodes == 1 else shown + _picture_html(draw(v))
 
 
-Value._repr_html_ = _value_html  # type: ignore[attr-defined]  # set here, as value.py cannot import this
+Value._repr_html_ = _value_html  # set here, as value.py cannot import this
 
 
 class _Sketch:

@@ -110,7 +110,7 @@ def hessian(f: Callable[P, Any], argnums: ArgNums = 0) -> Callable[P, Any]:
 
 
 def jvp(
-    f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], argnums: ArgNums | None = None
+    f: Callable[P, Any], primals: Sequence[Any], tangents: Sequence[Any], argnums: ArgNums | None = None
 ) -> tuple[Any, Any]:
     """f(*primals), and its derivative in the direction of tangents: the Jacobian times a vector.
 
@@ -135,7 +135,7 @@ def jvp(
     return result, slope
 
 
-def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], argnums: ArgNums = 0) -> Any:
+def hvp(f: Callable[P, Any], primals: Sequence[Any], tangents: Sequence[Any], argnums: ArgNums = 0) -> Any:
     """The Hessian of f times a vector: the derivative of its gradient in the direction of tangents.
 
     Each argument that argnums names has a tangent. The Hessian is not computed.

@@ -140,6 +140,7 @@ class Value(Node):
 
     __slots__ = ()
     shape: ClassVar[tuple[()]] = ()
+    _repr_html_: ClassVar[Callable[[Value], str]]  # draw.py sets it
 
     def __init__(
         self, data: SupportsFloat, children: Iterable[Value] | str = (), op: str = "", label: str = ""

@@ -10,11 +10,14 @@ exp, tanh and so on (NumPy for Values and floats), then the parameters, then a r
 
 import functools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 import autograd
 from autograd import Value
+from autograd.program.compiled import Engine, Program
 
 try:
     import jax
@@ -22,7 +25,8 @@ try:
 except ImportError:  # then only the versions by hand cannot run
     jax = jnp = None
 
-GALLERY = {}
+GALLERY: dict[str, Callable[..., "Problem"]] = {}
+Column = Callable[[np.random.Generator, int], np.ndarray]
 
 
 class Problem:
@@ -33,7 +37,13 @@ class Problem:
     its value, or by a shape to be drawn.
     """
 
-    def __init__(self, loss, by_hand, *columns, **parameters):
+    def __init__(
+        self,
+        loss: Callable[..., Any],
+        by_hand: Callable[..., Any] | None,
+        *columns: Column,
+        **parameters: Any,
+    ):
         rng = np.random.default_rng(0)
         self.loss, self.columns = loss, columns
         self.by_hand = by_hand or functools.partial(loss, jnp)
@@ -42,23 +52,23 @@ class Problem:
             for name, given in parameters.items()
         }
 
-    def leaves(self):
+    def leaves(self) -> list[Any]:
         """The parameters as Values, in nested lists."""
         return [leaves(array, name) for name, array in self.parameters.items()]
 
-    def rows(self, n):
+    def rows(self, n: int) -> list[np.ndarray]:
         """Arrays of data, an example along the first axis."""
         rng = np.random.default_rng(7)
         return [column(rng, n) for column in self.columns]
 
-    def program(self, engine="auto", leaves=None):
+    def program(self, engine: Engine = "auto", leaves: list[Any] | None = None) -> Program[..., Value]:
         """The loss, compiled over these leaves, or new ones."""
-        loss = functools.partial(self.loss, np, *(leaves or self.leaves()))
+        loss: Any = functools.partial(self.loss, np, *(leaves or self.leaves()))
         loss.__name__ = "loss"  # the source's functions are called by it
         return autograd.compile(loss, engine=engine)
 
 
-def leaves(array, name):
+def leaves(array: np.ndarray, name: str) -> Any:
     """An array's numbers as Values in nested lists, labelled by their places."""
     if array.ndim == 0:
         return Value(float(array), label=name)
@@ -66,7 +76,7 @@ def leaves(array, name):
     return [leaves(part, f"{inner}{i}]") for i, part in enumerate(array)]
 
 
-def of_source(program, rows):
+def of_source(program: Program[..., Value], rows: list[np.ndarray]) -> dict[str, int]:
     """Scalar operations of a compiled loss and its gradient; lines and gathers of its NumPy function."""
     order = program.variant("gradient", *rows).scalars.order
     operations = sum(len(v.x) if type(v.x) is tuple else 1 for v in order if v.op)
@@ -75,43 +85,43 @@ def of_source(program, rows):
     return {"operations": operations, "lines": len(lines) - 1, "gathers": function.count("take(")}
 
 
-def flat(nested):
+def flat(nested: Any) -> list[Any]:
     """The items of nested lists."""
     return [v for part in nested for v in flat(part)] if isinstance(nested, list) else [nested]
 
 
-def listed(array):
+def listed(array: Any) -> Any:
     """An array of any library as nested lists of its scalars."""
     return [listed(part) for part in array] if array.ndim else array
 
 
-def in_scalars(problem):
+def in_scalars(problem: Problem) -> Callable[..., Any]:
     """The losses of all rows in JAX as by_hand gives them, but in scalars."""
     n = len(problem.parameters)
 
-    def losses(*operands):
+    def losses(*operands: Any) -> Any:
         return jax.vmap(lambda *row: problem.loss(jnp, *map(listed, (*operands[:n], *row))))(*operands[n:])
 
     return losses
 
 
-def entry(kind):
+def entry(kind: Callable[..., Problem]) -> Callable[..., Problem]:
     """Add to the gallery a function of sizes that gives a Problem."""
     GALLERY[kind.__name__] = kind
     return kind
 
 
-def normal(*shape):
+def normal(*shape: int) -> Column:
     """A column of normally distributed numbers."""
     return lambda rng, n: rng.normal(size=(n, *shape))
 
 
-def uniform(low, high, *shape):
+def uniform(low: float, high: float, *shape: int) -> Column:
     """A column of evenly distributed numbers."""
     return lambda rng, n: rng.uniform(low, high, size=(n, *shape))
 
 
-def signs(rng, n):
+def signs(rng: np.random.Generator, n: int) -> np.ndarray:
     """A column of −1 and 1."""
     return rng.choice([-1.0, 1.0], size=n)
 

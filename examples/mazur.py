@@ -69,7 +69,7 @@ def descend(numbers: dict[str, float], steps: int) -> dict[str, float]:
             (w[a] * hidden[0] + w[b] * hidden[1] + given["b2"]).sigmoid()
             for a, b in (("w5", "w6"), ("w7", "w8"))
         ]
-        return sum(0.5 * (t - o) ** 2 for t, o in zip((given["t1"], given["t2"]), outputs))
+        return autograd.total(0.5 * (t - o) ** 2 for t, o in zip((given["t1"], given["t2"]), outputs))
 
     for _ in range(steps):
         for p in parameters.values():

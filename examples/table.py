@@ -88,7 +88,7 @@ def _target(name: str, cells: list[str], train: int) -> tuple[np.ndarray, list[s
     """Y, the classes, mean and spread, and the note on a target."""
     numbers = _numbers(cells)
     distinct = set(cells) if numbers is None else set(numbers.tolist())
-    whole = numbers is None or all(x.is_integer() for x in distinct)
+    whole = numbers is None or all(x.is_integer() for x in numbers.tolist())
     if whole and len(distinct) <= (MOST_TEXTS if numbers is None else MOST_CLASSES):
         classes = sorted(distinct)
         of_rows = np.array([classes.index(x) for x in (cells if numbers is None else numbers.tolist())])

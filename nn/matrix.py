@@ -53,7 +53,7 @@ class Parameter:
     """
 
     def __init__(self, data: np.ndarray):
-        self.data: Any = data
+        self.data: np.ndarray = data
         self.grad: Any = 0.0
 
 

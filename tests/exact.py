@@ -142,7 +142,7 @@ class Bounded(Number):
 
     __slots__ = ("value", "error", "exact")
 
-    def __init__(self, value: Any, error: float = 0.0, exact: bool = True):
+    def __init__(self, value: Any, error: float = 0.0, exact: bool = True) -> None:
         self.value, self.error, self.exact = mpf(value), error, exact
 
     constant = classmethod(lambda cls, number: cls(number))
@@ -150,7 +150,7 @@ class Bounded(Number):
     def side(self) -> int:
         if not self.exact and abs(self.value) <= self.radius:
             raise Undecided
-        return (self.value > 0) - (self.value < 0)
+        return int(self.value > 0) - int(self.value < 0)
 
     def detach(self) -> Bounded:
         return self
@@ -284,14 +284,14 @@ class Dual(Number):
 
     __slots__ = ("value", "slopes")
 
-    def __init__(self, value: Any, slopes: dict[Any, Any] | None = None):
+    def __init__(self, value: Any, slopes: dict[Any, Any] | None = None) -> None:
         self.value, self.slopes = value, slopes or {}
 
     def constant(self, number: float) -> Dual:
         return Dual(self.value.constant(number))
 
     def side(self) -> int:
-        return self.value.side()
+        return int(self.value.side())
 
     def detach(self) -> Dual:
         return Dual(self.value.detach())
@@ -399,6 +399,20 @@ def _inside(x: Any) -> Any:
 
 
 SQRT_PI = mp.sqrt(mp.pi)
+
+
+@functools.cache
+def polygamma(n: int) -> Smooth:
+    """The (n + 1)-th derivative of log Γ."""
+    return Smooth(
+        lambda x: mp.psi(n, x),
+        lambda x: mp.psi(n + 1, x),
+        lambda x, out: x.smooth(polygamma(n + 1)),
+        units=4.0,
+        besides=1.0,
+    )
+
+
 # fmt: off
 SMOOTH = {
     "tan": Smooth(mp.tan, lambda x: 1 / mp.cos(x) ** 2, lambda x, out: 1.0 + out * out),
@@ -420,18 +434,6 @@ SMOOTH = {
     "lgamma": Smooth(mp.loggamma, lambda x: mp.psi(0, x), lambda x, out: x.smooth(polygamma(0)), 1.0, 1.0),
 }
 # fmt: on
-
-
-@functools.cache
-def polygamma(n: int) -> Smooth:
-    """The (n + 1)-th derivative of log Γ."""
-    return Smooth(
-        lambda x: mp.psi(n, x),
-        lambda x: mp.psi(n + 1, x),
-        lambda x, out: x.smooth(polygamma(n + 1)),
-        units=4.0,
-        besides=1.0,
-    )
 
 
 def copysign(x: Any, y: Any) -> Any:

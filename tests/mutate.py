@@ -15,7 +15,9 @@ import resource
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import numpy as np  # noqa: F401, for the forks
@@ -35,7 +37,7 @@ TESTS = {  # by file, those that notice most first
 }
 
 
-def mutants(file, first, last):
+def mutants(file: str, first: int, last: int) -> Iterator[tuple[int, str]]:
     """(line, mutated source) of the mutants of these lines, but those that differ in annotations alone."""
     code = (ROOT / file).read_text()
     tree = get_ast(code)
@@ -50,7 +52,7 @@ def mutants(file, first, last):
                 yield line, mutated
 
 
-def meaning(code):
+def meaning(code: str) -> str:
     """The code's syntax tree, without annotations where Python does not evaluate them."""
     try:
         tree = ast.parse(code)
@@ -64,7 +66,7 @@ def meaning(code):
     return ast.dump(tree)
 
 
-def test_mutant(tree, file, mutated):
+def test_mutant(tree: Path, file: str, mutated: str) -> int:
     """The tests' exit code, 0 if they notice nothing, in a copy of the tree with this mutant."""
     resource.setrlimit(resource.RLIMIT_CPU, (40, 40))  # endless loops
     resource.setrlimit(resource.RLIMIT_DATA, (4 << 30, 4 << 30))
@@ -77,7 +79,7 @@ def test_mutant(tree, file, mutated):
         return test(file)
 
 
-def test(file):
+def test(file: str) -> int:
     """The exit code of the file's tests in the working directory."""
     sys.stdout = sys.stderr = open(os.devnull, "w")
     names = [f"tests/test_{name}.py" for name in TESTS[file].split()]
@@ -88,7 +90,7 @@ def test(file):
     )
 
 
-def fork(work, *arguments):
+def fork(work: Callable[..., int], *arguments: Any) -> int:
     """Start work(*arguments) in a child, which exits with its result."""
     pid = os.fork()
     if pid:
@@ -100,7 +102,7 @@ def fork(work, *arguments):
         os._exit(code)
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("files", nargs="*", help=f"of {', '.join(TESTS)}; all if none")
     parser.add_argument("--lines", help="only mutants of the lines FIRST-LAST")
@@ -124,7 +126,7 @@ def main():
             if os.waitpid(fork(test, file), 0)[1]:
                 raise SystemExit(f"the tests of {file} fail before anything is changed")
             waiting = list(mutants(file, int(first), int(last or first)))
-            number, survivors, running = len(waiting), 0, {}
+            number, survivors, running = len(waiting), 0, dict[int, tuple[int, str]]()
             while waiting or running:
                 if waiting and len(running) < arguments.workers:
                     mutant = waiting.pop(0)
@@ -139,7 +141,7 @@ def main():
             print(f"{file}: {number - survivors} of {number} mutants killed, {share:.1%}", flush=True)
 
 
-def difference(file, line, mutated):
+def difference(file: str, line: int, mutated: str) -> str:
     lines = difflib.unified_diff(
         (ROOT / file).read_text().splitlines(), mutated.splitlines(), n=0, lineterm=""
     )

@@ -21,6 +21,7 @@ from programs import ARRAYS, PLAIN, VALUES, Program, folded
 
 import autograd
 from autograd import Value, derive, dot, total
+from autograd.program.compiled import Engine
 from autograd.program.variant import Kernel
 
 # "outputs" (rows, outputs); "loss" (1,); its "gradient" by leaf; its "slope" (1,) in the program's
@@ -105,7 +106,7 @@ def _recorded(program: Program) -> tuple[list[Value], list[list[float]], Value]:
     return leaves, [[v.data for v in row] for row in outputs], total(map(_loss, outputs)) / len(outputs)
 
 
-def compiled(program: Program, engine: str) -> Results:
+def compiled(program: Program, engine: Engine) -> Results:
     """By autograd.compile: the program, its loss, and the slope, which derive gives, each as a program."""
     f, leaves = program.function(VALUES), [Value(w, f"w{i}") for i, w in enumerate(program.leaves)]
     rows = np.array(program.rows)
@@ -201,7 +202,7 @@ def _torch_polygamma() -> Any:
     """lgamma for n = −1, and the derivatives of it: torch.polygamma(1, x) is accurate to 1e-12 alone."""
     import torch
 
-    class Polygamma(torch.autograd.Function):
+    class Polygamma(torch.autograd.Function):  # type: ignore[misc]
         @staticmethod
         def forward(ctx: Any, n: int, x: Any) -> Any:
             ctx.n = n

@@ -20,12 +20,15 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import autograd
 from autograd import ops
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
 
 FUNCTIONS = (
     "exp log sqrt sin cos tanh sigmoid relu softplus abs sign step maximum minimum dot matvec total "
@@ -237,7 +240,8 @@ class Program:
         """The program on numbers of a kind: that on which these functions compute."""
         namespace = dict(functions)
         exec(self.source, namespace)
-        return namespace["program"]
+        program: Callable[..., list[Any]] = namespace["program"]
+        return program
 
     def __call__(self, *inputs: Any) -> Any:
         """The total of the outputs, of Values."""
@@ -267,7 +271,9 @@ class Program:
         return [program for program in found if program.rows and program.outputs]
 
 
-def programs(max_depth: int = 6, max_width: int = 4, smooth: bool = False, wide: bool = False) -> Any:
+def programs(
+    max_depth: int = 6, max_width: int = 4, smooth: bool = False, wide: bool = False
+) -> "SearchStrategy[Program]":
     """A Hypothesis strategy of Programs of at most `max_depth` layers of at most `max_width` steps.
 
     If `smooth`, they have no kinks. If `wide`, half of the numbers in half of the programs are of a size from
@@ -278,10 +284,10 @@ def programs(max_depth: int = 6, max_width: int = 4, smooth: bool = False, wide:
     @st.composite
     def drawn(draw: Any) -> Program:
         def below(n: int) -> int:
-            return draw(st.integers(0, n - 1))
+            return int(draw(st.integers(0, n - 1)))
 
         def real() -> float:
-            return draw(st.floats(-2.0, 2.0, allow_subnormal=False))
+            return float(draw(st.floats(-2.0, 2.0, allow_subnormal=False)))
 
         return _program(below, real, max_depth, max_width, smooth, wide)
 
@@ -330,7 +336,7 @@ class _Writer:
 
     def __init__(
         self, below: Callable[[int], int], real: Callable[[], float], names: list[str], smooth: bool
-    ):
+    ) -> None:
         self.below, self.real, self.names = below, real, list(names)
         self.texts, self.activations = (
             [text for text in texts if _is_smooth(text) or not smooth] for texts in (STEPS, ACTIVATIONS)
@@ -377,7 +383,7 @@ class _Writer:
         first, stride = self.below(len(self.names)), self.below(4) - 1
         spaced = [self.names[(first + stride * i) % len(self.names)] for i in range(width)]
         drawn = [self.any(self.names) for _ in range(width)]
-        return self.any((self.layer[:width], self.layer[:width], spaced, drawn))
+        return list(self.any((self.layer[:width], self.layer[:width], spaced, drawn)))
 
     def alike(self, width: int) -> None:
         """One step for each pair of two vectors, sometimes with its own numbers or its operands exchanged."""

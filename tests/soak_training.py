@@ -17,6 +17,7 @@ import random
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ ENGINES = (
     "auto without native",
     "numpy",
     "numpy",
-    "native" if Kernel else "auto",
+    "native" if Kernel is not None else "auto",
 )
 SHIFT = 2.0**-45
 
@@ -46,21 +47,21 @@ class Stepped(nn.SGD):
 
     at = 3
 
-    def update(self, data, grad, state):
+    def update(self, data: Any, grad: Any, state: Any) -> Any:
         return data - self.lr * (1.0 if self.steps < self.at else 0.1) * grad, (state[0],)
 
 
 class LookedUp(Stepped):
     """Its rate falls at some steps, by a look-up."""
 
-    def update(self, data, grad, state):
+    def update(self, data: Any, grad: Any, state: Any) -> Any:
         return data - self.lr * {s: 0.1 for s in range(self.at, 999)}.get(self.steps, 1.0) * grad, (state[0],)
 
 
 class Decaying(nn.SGD):
     """Its rate falls with each update of a parameter."""
 
-    def update(self, data, grad, state):
+    def update(self, data: float, grad: Any, state: Any) -> Any:
         self.lr *= 0.999
         return data - self.lr * grad, (state[0],)
 
@@ -68,21 +69,21 @@ class Decaying(nn.SGD):
 class Normed(nn.SGD):
     """Its update looks at all gradients."""
 
-    def update(self, data, grad, state):
+    def update(self, data: Any, grad: Any, state: Any) -> Any:
         return data - self.lr * grad / (1.0 + sum(p.grad**2 for p in self.parameters)), (state[0],)
 
 
 class Signed(nn.SGD):
     """Its update branches."""
 
-    def update(self, data, grad, state):
+    def update(self, data: Any, grad: Any, state: Any) -> Any:
         return data - self.lr * (1.0 if grad > 0.0 else -1.0), (state[0],)
 
 
 class InPlace(nn.SGD):
     """Its update changes what it is given, if that can be changed."""
 
-    def update(self, data, grad, state):
+    def update(self, data: Any, grad: Any, state: Any) -> Any:
         velocity = state[0]
         velocity *= 0.9
         velocity += grad
@@ -95,7 +96,7 @@ class RMSProp(nn.Optimizer):
 
     slots = ("mean",)
 
-    def update(self, data, grad, state):
+    def update(self, data: Any, grad: Any, state: Any) -> Any:
         mean = 0.9 * state[0] + 0.1 * grad * grad
         return data - self.lr * grad / (mean + 1e-12) ** 0.5, (mean,)
 
@@ -116,12 +117,12 @@ class Training:
     name: str
 
 
-def make(seed):
+def make(seed: int) -> Training:
     rng = np.random.default_rng(seed)
-    pick = lambda *options: options[rng.integers(len(options))]  # noqa: E731
+    pick: Callable[..., Any] = lambda *options: options[rng.integers(len(options))]  # noqa: E731
     n, inputs = int(rng.integers(1, 40)), int(rng.integers(1, 4))
     kind = pick("continuous", "tiny", "huge", "classes", "binary", "signs")
-    targets = {
+    targets: dict[str, Callable[[], np.ndarray]] = {
         "continuous": lambda: rng.normal(size=n),
         "tiny": lambda: 1e-5 * rng.normal(size=n),
         "huge": lambda: 1e4 * rng.normal(size=n),
@@ -141,7 +142,7 @@ def make(seed):
     structure = pick("MLP", "MLP", "MLP", "loop", "formula")
     if structure == "MLP":
         widths = [int(rng.integers(1, 5)) for _ in range(rng.integers(0, 3))]
-        network = nn.MLP(
+        network: Any = nn.MLP(
             inputs,
             [*widths, 1],
             activation=pick("relu", "tanh", "sigmoid", "softplus"),
@@ -153,7 +154,7 @@ def make(seed):
         parameters = [Value(x) for x in rng.normal(size=4)]
         a, b, c, d = parameters
 
-        def loop(x):
+        def loop(x: Any) -> Any:
             h = 0.0
             for _ in range(2):
                 for each in x:
@@ -169,7 +170,7 @@ def make(seed):
     tally = [0]
     when = int(rng.integers(2, 30))
 
-    def model(x):
+    def model(x: Any) -> Any:
         p = plain(x)
         if oddity == "branch":
             return p if p.data < 0.3 else 0.5 * p
@@ -189,17 +190,17 @@ def make(seed):
     forgetful = oddity != "counter"
 
     # The loss
-    def huber(p, y):
+    def huber(p: Any, y: Any) -> Any:
         e = p - y
         return 0.5 * e * e if abs(e.data) < 1.0 else abs(e) - 0.5
 
-    def smooth_huber(p, y):
+    def smooth_huber(p: Any, y: Any) -> Any:
         e = abs(p - y)
         return 0.5 * (e - maximum(e - 1.0, 0.0)) ** 2 + maximum(e - 1.0, 0.0)
 
     rare = float(Y[-1])
     scale = 10.0 ** rng.integers(-6, 7)
-    losses = {
+    losses: dict[str, Callable[..., Value]] = {
         "squared": nn.squared_error,
         "scaled": lambda p, y: scale * (p - y) ** 2,
         "huber": huber,
@@ -218,7 +219,7 @@ def make(seed):
 
     # The optimizer
     lr = 10.0 ** rng.uniform(-4, -0.5) / max(1.0, np.abs(Y).max() if called != "scaled" else 1e3)
-    optimizers = {
+    optimizers: dict[str, Callable[..., nn.Optimizer]] = {
         "SGD": lambda: nn.SGD(parameters, lr=lr),
         "momentum": lambda: nn.SGD(parameters, lr=lr, momentum=0.9),
         "Adam": lambda: nn.Adam(parameters, lr=lr),
@@ -250,7 +251,7 @@ def make(seed):
     )
 
 
-def run(seed, engine, shift=0.0):
+def run(seed: int, engine: Any, shift: float = 0.0) -> Any:
     """The history of a training, its losses and last parameters, and what was said; or the error."""
     t = make(seed)
     signs = np.random.default_rng(seed).choice([-1.0, 1.0], len(t.parameters))
@@ -279,7 +280,7 @@ def run(seed, engine, shift=0.0):
     return history, np.array([*history.loss, *(p.data for p in t.parameters)]), said.getvalue()
 
 
-def tried(seed, engine):
+def tried(seed: int, engine: Any) -> tuple[str, str]:
     """How an engine's training went: "alike", "refused", ..., and what was silently different."""
     history, reference, _ = run(seed, "scalar")
     other, found, said = run(seed, engine)

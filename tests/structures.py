@@ -13,7 +13,9 @@ import argparse
 import secrets
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,15 +24,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a plain check
 import autograd
 from autograd import Value, dot, maximum, total, where
 
-STEPS = {}
+STEPS: dict[str, Callable[..., np.ndarray]] = {}
 
 
-def step(f):
+def step(f: Callable[..., Any]) -> Callable[..., Any]:
     STEPS[f.__name__] = f
     return f
 
 
-def added(rng, terms):
+def added(rng: np.random.Generator, terms: Any) -> Any:
     """The sum of terms, in one of the ways to write it."""
     way = rng.integers(4)
     if way == 0:
@@ -43,7 +45,7 @@ def added(rng, terms):
     return out
 
 
-def tensor(shape, element):
+def tensor(shape: Any, element: Callable[..., Any]) -> np.ndarray:
     out = np.empty(shape, dtype=object)
     for index in np.ndindex(*out.shape):
         out[index] = element(*index)
@@ -54,7 +56,7 @@ def tensor(shape, element):
 
 
 @step
-def product(rng, a, pick):
+def product(rng: np.random.Generator, a: np.ndarray, pick: Callable[..., Any]) -> np.ndarray:
     """Σₖ a[i,k] b[k,j], with either or both transposed, also in the result."""
     a = a.reshape(a.shape[0], -1) if a.ndim > 1 else a.reshape(1, -1)
     a = a.T if rng.random() < 0.5 else a
@@ -62,7 +64,7 @@ def product(rng, a, pick):
     b = pick((None, a.shape[1])) if flip else pick((a.shape[1], None)).T
     rows, columns = len(a), len(b)
 
-    def element(i, j):
+    def element(i: int, j: int) -> Any:
         pairs = list(zip(a[i], b[j]))
         return dot(*zip(*pairs)) if by_dot else added(rng_of(seed), [x * y for x, y in pairs])
 
@@ -71,11 +73,11 @@ def product(rng, a, pick):
     return tensor((columns, rows), lambda i, j: out[j, i]) if swap else out
 
 
-def rng_of(seed):
+def rng_of(seed: Any) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-FUNCTIONS = [
+FUNCTIONS: list[Callable[..., Any]] = [
     np.tanh,
     np.sin,
     abs,
@@ -90,17 +92,22 @@ FUNCTIONS = [
 
 
 @step
-def unary(rng, a, _):
+def unary(rng: np.random.Generator, a: np.ndarray, _: Callable[..., Any]) -> np.ndarray:
     f = FUNCTIONS[rng.integers(len(FUNCTIONS))]
     return tensor(a.shape, lambda *i: f(a[i]))
 
 
 @step
-def along(rng, a, pick):
+def along(rng: np.random.Generator, a: np.ndarray, pick: Callable[..., Any]) -> np.ndarray:
     """An operation with a vector along one axis, or with a tensor of the same shape."""
-    f = [lambda x, y: x + y, lambda x, y: x * y, lambda x, y: x - y, maximum, lambda x, y: y - x * 0.5][
-        rng.integers(5)
+    ways: list[Callable[..., Any]] = [
+        lambda x, y: x + y,
+        lambda x, y: x * y,
+        lambda x, y: x - y,
+        maximum,
+        lambda x, y: y - x * 0.5,
     ]
+    f = ways[rng.integers(len(ways))]
     axis = rng.integers(a.ndim)
     if rng.random() < 0.3:
         b = pick(a.shape)
@@ -110,7 +117,7 @@ def along(rng, a, pick):
 
 
 @step
-def window(rng, a, pick):
+def window(rng: np.random.Generator, a: np.ndarray, pick: Callable[..., Any]) -> np.ndarray:
     """A convolution along the last axis, with a stride, perhaps of several filters."""
     n = a.shape[-1]
     if n < 2:
@@ -120,7 +127,7 @@ def window(rng, a, pick):
     w, seed = pick((filters, k)), rng.integers(2**32)
     long = (n - k) // stride + 1
 
-    def element(c, *i):
+    def element(c: int, *i: Any) -> Any:
         *rest, t = i
         return added(rng_of(seed), [w[c, j] * a[(*rest, t * stride + j)] for j in range(k)])
 
@@ -130,7 +137,7 @@ def window(rng, a, pick):
 
 
 @step
-def heads(rng, a, pick):
+def heads(rng: np.random.Generator, a: np.ndarray, pick: Callable[..., Any]) -> np.ndarray:
     """Attention within parts of the last axis, perhaps causal."""
     if a.ndim != 2 or a.shape[1] % 2:
         return a
@@ -149,7 +156,7 @@ def heads(rng, a, pick):
 
 
 @step
-def recurrence(rng, a, pick):
+def recurrence(rng: np.random.Generator, a: np.ndarray, pick: Callable[..., Any]) -> np.ndarray:
     """h ← tanh(W x + U h + b) along the first axis; perhaps all h, or the last."""
     if a.ndim != 2:
         return a
@@ -173,7 +180,7 @@ ONE_STEP = [
 
 
 @step
-def scan(rng, a, pick):
+def scan(rng: np.random.Generator, a: np.ndarray, pick: Callable[..., Any]) -> np.ndarray:
     """A state that alike steps carry on, with data and numbers of their own; perhaps the sum of all."""
     a = a.ravel()
     k, steps = int(rng.integers(1, 4)), int(rng.integers(3, 9))
@@ -181,7 +188,7 @@ def scan(rng, a, pick):
     state = before = [a[j % len(a)] for j in range(k)]
     ways, reverse, states = rng.integers(len(ONE_STEP), size=k), rng.random() < 0.5, []
     for t in range(steps):
-        x, after = a[(steps - 1 - t if reverse else t) % len(a)], []
+        x, after = a[(steps - 1 - t if reverse else t) % len(a)], list[Any]()
         for j in range(k):
             u, v = state[j], (state + after)[-1 - j]
             after.append(ONE_STEP[ways[j]](w[j], c[t], x, u, v, before[j]))
@@ -192,7 +199,7 @@ def scan(rng, a, pick):
 
 
 @step
-def shifted(rng, a, _):
+def shifted(rng: np.random.Generator, a: np.ndarray, _: Callable[..., Any]) -> np.ndarray:
     """Differences of neighbours along the last axis, or sums up to each."""
     n = a.shape[-1]
     if rng.random() < 0.5 and n > 1:
@@ -204,7 +211,7 @@ def shifted(rng, a, _):
 
 
 @step
-def pairs(rng, a, pick):
+def pairs(rng: np.random.Generator, a: np.ndarray, pick: Callable[..., Any]) -> np.ndarray:
     """Products of pairs i < j, weighted by a packed vector."""
     a = a.ravel()[:5]
     n = len(a)
@@ -216,7 +223,7 @@ def pairs(rng, a, pick):
 
 
 @step
-def triangle(rng, a, pick):
+def triangle(rng: np.random.Generator, a: np.ndarray, pick: Callable[..., Any]) -> np.ndarray:
     """Sums over j up to i, or from i on."""
     a = a.ravel()[:5]
     w, up, seed = pick((len(a), len(a))), rng.random() < 0.5, rng.integers(2**32)
@@ -227,7 +234,7 @@ def triangle(rng, a, pick):
 
 
 @step
-def softmax(rng, a, _):
+def softmax(rng: np.random.Generator, a: np.ndarray, _: Callable[..., Any]) -> np.ndarray:
     axis = int(rng.integers(a.ndim))
     e = tensor(a.shape, lambda *i: (0.5 * a[i]).exp())
     sums = e.sum(axis=axis, keepdims=True)
@@ -235,7 +242,7 @@ def softmax(rng, a, _):
 
 
 @step
-def normal(rng, a, _):
+def normal(rng: np.random.Generator, a: np.ndarray, _: Callable[..., Any]) -> np.ndarray:
     """Less its mean along the last axis, and divided by its deviation."""
     n = a.shape[-1]
     mean = a.sum(axis=-1, keepdims=True) / n
@@ -245,7 +252,7 @@ def normal(rng, a, _):
 
 
 @step
-def moved(rng, a, _):
+def moved(rng: np.random.Generator, a: np.ndarray, _: Callable[..., Any]) -> np.ndarray:
     """The same elements elsewhere: transposed, reversed, flat, every second, repeated, or in any order."""
     way = rng.integers(6)
     if way == 0:
@@ -262,7 +269,7 @@ def moved(rng, a, _):
 
 
 @step
-def numbers(rng, a, _):
+def numbers(rng: np.random.Generator, a: np.ndarray, _: Callable[..., Any]) -> np.ndarray:
     """With numbers that differ along an axis, 0 and 1 among them, as in a Fourier transform."""
     c = np.round(rng.normal(size=a.shape[-1]), 1)
     c[rng.integers(len(c))] = rng.integers(2)
@@ -275,11 +282,11 @@ def numbers(rng, a, _):
     )
 
 
-def structured(seed):
+def structured(seed: int) -> tuple[Callable[..., Any], list[Value], list[np.ndarray]]:
     """A function of one example, its leaves, and arrays of data for it, of which the last are indices."""
     rng = np.random.default_rng(seed)
     leaves, arrays = (
-        [],
+        list[Value](),
         [rng.normal(size=(3, *rng.integers(1, 5, size=rng.integers(1, 3)))), rng.integers(3, size=(3, 2))],
     )
     lengths, flat = rng.integers(1, 5, size=100), rng.random() < 0.3
@@ -288,10 +295,10 @@ def structured(seed):
     made: list[np.ndarray] = []
     labelled, indexed = rng.random() < 0.5, rng.random() < 0.3
 
-    def f(x, symbols):
+    def f(x: Any, symbols: Any) -> Any:
         used = iter(range(100))
 
-        def pick(shape):
+        def pick(shape: Any) -> np.ndarray:
             k = next(used)
             if k == len(made):  # at the first call alone
                 shape = tuple(int(lengths[k]) if n is None else int(n) for n in shape)
@@ -319,7 +326,7 @@ def structured(seed):
     return f, leaves, arrays
 
 
-def difference(seed, engine="numpy"):
+def difference(seed: int, engine: Any = "numpy") -> float:
     """How far the compiled mean and gradient are from those of Values, relative to the largest of them."""
     f, leaves, (x, symbols) = structured(seed)
     try:
@@ -337,7 +344,7 @@ def difference(seed, engine="numpy"):
     found = {v: g for vs, gs in zip(program.leaves, grads) for v, g in zip(vs.flat, gs.ravel().tolist())}
     size = max([abs(mean.data), *map(abs, gradient.values()), 1.0])
     errors = [abs(found.get(v, 0.0) - g) for v, g in gradient.items()]
-    return max([abs(value - mean.data), *errors]) / size
+    return float(max([abs(value - mean.data), *errors]) / size)
 
 
 def main() -> int:

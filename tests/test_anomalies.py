@@ -6,8 +6,10 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +27,7 @@ CALLS = ["__call__", "per_example", "value_and_grad", "backward"]
 a, b, c = Value(1.0, "a"), Value(-1.0, "b"), Value(1e-200, "c")
 
 
-def product(x):
+def product(x: Any) -> Any:
     """A product of matrices, in which NumPy raises no flag: here are two rows of it, added."""
     return autograd.matvec([[a, b], [b, a]], x)
 
@@ -59,7 +61,7 @@ MASKED = {
 }
 
 
-def recorded(f, rows, gradient=False):
+def recorded(f: Callable[..., Any], rows: np.ndarray, gradient: bool = False) -> Any:
     """What eager code raises in the first row where it does: the row, and the error."""
     for i, row in enumerate(rows):
         try:
@@ -71,16 +73,18 @@ def recorded(f, rows, gradient=False):
     return None
 
 
-def without_line(error):
+def without_line(error: Any) -> str:
     """The message, which ends with a line of this file, without that line."""
-    said, file, line = re.fullmatch(r"(.*), at (\w+\.py):\d+: (.*)", str(error)).groups()
+    match = re.fullmatch(r"(.*), at (\w+\.py):\d+: (.*)", str(error))
+    assert match
+    said, file, line = match.groups()
     assert file == "test_anomalies.py" and line
     return said
 
 
 @pytest.mark.parametrize("engine", COMPILED)
 @pytest.mark.parametrize("name", MASKED)
-def test_compiled_code_stops_where_eager_code_does(name, engine):
+def test_compiled_code_stops_where_eager_code_does(name: str, engine: Any) -> None:
     f, bad = MASKED[name]
     rows = np.array([[1.5, 2.0], [2.5, 1.0], bad, bad])
     with np.errstate(all="ignore"):
@@ -94,7 +98,7 @@ def test_compiled_code_stops_where_eager_code_does(name, engine):
 
 
 # A program whose results are finite though data are not, and such data.
-DATA = {
+DATA: dict[str, tuple[Callable[..., Any], float]] = {
     "maximum": (lambda x: maximum(a * x[1], x[0]), -inf),
     "minimum": (lambda x: minimum(x[0], a * x[1]), inf),
     "exp": (lambda x: a * x[1] + x[0].exp(), -inf),
@@ -106,7 +110,7 @@ DATA = {
 
 @pytest.mark.parametrize("engine", COMPILED)
 @pytest.mark.parametrize("name", DATA)
-def test_infinities_are_data(name, engine):
+def test_infinities_are_data(name: str, engine: Any) -> None:
     f, infinity = DATA[name]
     rows = np.array([[1.5, 2.0], [infinity, 2.0], [0.5, 3.0]])
     expected = [f(row).data for row in rows.tolist() for row in [[Value(v) for v in row]]]
@@ -130,7 +134,7 @@ STEEP = {
 
 @pytest.mark.parametrize("engine", COMPILED)
 @pytest.mark.parametrize("name", STEEP)
-def test_a_derivative_that_is_not_finite_is_named_as_by_backward(name, engine):
+def test_a_derivative_that_is_not_finite_is_named_as_by_backward(name: str, engine: Any) -> None:
     f, bad = STEEP[name]
     rows = np.array([[1.5, 2.0], [2.5, 1.0], bad])
     i, error = recorded(f, rows, gradient=True)
@@ -146,20 +150,27 @@ def test_a_derivative_that_is_not_finite_is_named_as_by_backward(name, engine):
         assert a.grad == c.grad == 5.0
 
 
-def test_derive_names_the_line_that_calls_it():
+def test_derive_names_the_line_that_calls_it() -> None:
     with pytest.raises(FloatingPointError) as found:
         derive((a - 1.0).sqrt(), [a])
     assert "sqrt(0.0)" in without_line(found.value)
 
 
-def test_an_infinite_derivative_by_data_is_no_anomaly():
+def test_an_infinite_derivative_by_data_is_no_anomaly() -> None:
     rows = np.array([[4.0, -1.0], [0.0, -1.0], [1.0, 1.0]])
     program = autograd.compile(lambda x: a * x[0].sqrt() + (b * x[1]).log())
     with pytest.raises(FloatingPointError, match=r"row 2: log\(-1.0\)"):
         program.backward(rows)
 
 
-def trained(engine, model, rows, lr=1.0, start=1.0, **settings):
+def trained(
+    engine: Any,
+    model: Callable[..., Any],
+    rows: np.ndarray,
+    lr: Any = 1.0,
+    start: float = 1.0,
+    **settings: Any,
+) -> Any:
     """The error that ends a training, and the parameters then."""
     leaves = [Value(1.0, "a"), Value(start, "b")]
     settings.update(engine=engine, optimizer=nn.SGD(leaves, lr=lr), loss=lambda p, y: p + y)
@@ -169,14 +180,14 @@ def trained(engine, model, rows, lr=1.0, start=1.0, **settings):
     return said, [v.data for v in leaves]
 
 
-def grown(x, a, b):
+def grown(x: Any, a: Value, b: Value) -> Any:
     """A finite loss by which b grows by a half a step, until the product with 1e170 is infinite."""
     return dot([a, b], x).sigmoid() - 0.25 * b * b
 
 
 @pytest.mark.parametrize("engine", COMPILED)
 @pytest.mark.parametrize("batch_size", [None, 2])
-def test_training_ends_in_the_epoch_where_that_of_values_does(engine, batch_size):
+def test_training_ends_in_the_epoch_where_that_of_values_does(engine: Any, batch_size: int | None) -> None:
     rows = np.array([[1.0, 1e170], [1.0, 1e170]])
     said, parameters = trained("scalar", grown, rows, start=1e130, batch_size=batch_size)
     assert re.search(r"in epoch 47: dot\(\[a=1.0, b=1.8\d+e\+138\], \[.*1e\+170\]\) overflows, at", said)
@@ -187,7 +198,9 @@ def test_training_ends_in_the_epoch_where_that_of_values_does(engine, batch_size
 
 @pytest.mark.parametrize("engine", COMPILED)
 @pytest.mark.parametrize("batch_size", [None, 1])
-def test_an_update_that_overflows_is_noticed_where_its_parameter_is_used(engine, batch_size):
+def test_an_update_that_overflows_is_noticed_where_its_parameter_is_used(
+    engine: Any, batch_size: Any
+) -> None:
     rows, model = np.array([[1.0, 1.0]]), lambda x, a, b: dot([a], x[:1]).sigmoid() + b
     settings = {"lr": 1e307, "batch_size": batch_size}
     said, parameters = trained("scalar", model, rows, **settings)
@@ -195,9 +208,10 @@ def test_an_update_that_overflows_is_noticed_where_its_parameter_is_used(engine,
     assert trained(engine, model, rows, **settings) == (said, parameters)
 
 
-def test_training_goes_on_where_infinities_are_data():
+def test_training_goes_on_where_infinities_are_data() -> None:
     losses = []
-    for engine in ("scalar", *(["numpy", "native"] if Kernel else ["numpy"])):
+    engines: list[Any] = ["scalar", "numpy", *(["native"] if Kernel is not None else [])]
+    for engine in engines:
         w = Value(1.0)
         model = lambda x, w=w: maximum(np.multiply(w, x[1]), x[0])  # noqa: E731
         rows, sgd = np.array([[-inf, 2.0], [1.0, 3.0]]), nn.SGD([w], lr=0.01)
@@ -212,8 +226,8 @@ def test_training_goes_on_where_infinities_are_data():
 # The user's line
 
 
-def test_lines_of_python_and_numpy_are_not_the_users():
-    values = [Value(1e308), Value(1e308)]
+def test_lines_of_python_and_numpy_are_not_the_users() -> None:
+    values: list[Any] = [Value(1e308), Value(1e308)]
     for add in (sum, np.sum, lambda vs: np.array(vs) @ np.ones(2), lambda vs: functools.reduce(np.add, vs)):
         with pytest.raises(OverflowError) as found:
             add(values)
@@ -222,7 +236,7 @@ def test_lines_of_python_and_numpy_are_not_the_users():
         assert str(pool.submit(Value(-1.0).log).exception()) == "log(-1.0) is undefined"
 
 
-def test_lines_of_the_user_wherever_they_are(tmp_path):
+def test_lines_of_the_user_wherever_they_are(tmp_path: Path) -> None:
     """A module whose name begins as one of ours does, a program on the command line, one with no source."""
     (tmp_path / "nnets.py").write_text("def model(x):\n    return x.log()\n")
     environment = {
@@ -230,7 +244,7 @@ def test_lines_of_the_user_wherever_they_are(tmp_path):
         "PYTHONPATH": f"{Path(autograd.__file__).parent.parent}{os.pathsep}{tmp_path}",
     }
 
-    def said(code):
+    def said(code: str) -> Any:
         program = [sys.executable, "-c", f"import nnets; from autograd import Value; {code}"]
         run = subprocess.run(program, env=environment, capture_output=True, text=True)
         return run.stderr.splitlines()[-1]
@@ -239,8 +253,9 @@ def test_lines_of_the_user_wherever_they_are(tmp_path):
     assert re.search(r"is undefined, at <string>:1(: .*)?$", said("Value(-1.0).log()"))
 
 
-def test_random_programs():
-    hypothesis = pytest.importorskip("hypothesis", reason="hypothesis is not installed")
+def test_random_programs() -> None:
+    pytest.importorskip("hypothesis", reason="hypothesis is not installed")
+    import hypothesis
     from hypothesis import strategies as st
     from programs import programs
 
@@ -248,15 +263,16 @@ def test_random_programs():
 
     @hypothesis.settings(max_examples=15, deadline=None)
     @hypothesis.given(programs(), st.lists(scales, min_size=1, max_size=3))
-    def check(program, scales):
+    def check(program: Any, scales: list[list[float]]) -> None:
         inputs, w, whole = np.array(program.inputs), Value(1.0, "w"), program.whole()
         rows = np.array([inputs, *(inputs * np.resize(scale, len(inputs)) for scale in scales)])
 
-        def f(x):
+        def f(x: Any) -> Any:
             return whole(*(w * v for v in x))
 
         found = recorded(f, rows)
-        for engine in ["numpy", "native"] if Kernel else ["numpy"]:
+        engines: list[Any] = ["numpy", "native"] if Kernel is not None else ["numpy"]
+        for engine in engines:
             compiled = autograd.compile(f, engine=engine)
             for call in (compiled, compiled.per_example):
                 if not found:

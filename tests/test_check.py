@@ -1,6 +1,8 @@
 """check_gradients: it passes what is right, and finds what is wrong."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,16 +16,16 @@ from autograd.graph import topological_order
 from autograd.ops import TABLE, no_gradient
 
 
-def wrong(partial):
+def wrong(partial: Callable[..., Any]) -> Callable[..., Any]:
     """A local derivative that is a little off, even where the right one is 0."""
     return lambda *operands: partial(*operands) * (1.0 + 1e-6) + 2e-6
 
 
-def wrong_vector(partial):
+def wrong_vector(partial: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *operands: [p * (1.0 + 1e-6) for p in partial(*operands)]
 
 
-def broken(row, side, monkeypatch):
+def broken(row: Any, side: str, monkeypatch: pytest.MonkeyPatch) -> None:
     partial = getattr(row, side)
     bad = wrong_vector if row in (TABLE["dot"], TABLE["total"]) else wrong
     monkeypatch.setitem(row.__dict__, side, bad(partial))
@@ -41,7 +43,11 @@ SIDES = [(row, side) for row in TABLE.values() for side in ("dx", "dy")]
     ],
     ids=lambda x: getattr(x, "name", x),
 )
-def test_it_finds_a_wrong_derivative_in_any_row_of_the_table(row, side, monkeypatch):
+def test_it_finds_a_wrong_derivative_in_any_row_of_the_table(
+    row: Any, side: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    f: Any
+    at: tuple[Any, ...]
     f, at = row, (0.7, 1.3)[: 2 if row.dy else 1]
     if row.name in ("acosh", "polygamma"):  # which are defined elsewhere
         f, at = (lambda x: row(1.0, x) if row.dy else row(x)), (1.3,)
@@ -55,11 +61,11 @@ def test_it_finds_a_wrong_derivative_in_any_row_of_the_table(row, side, monkeypa
 
 @settings(deadline=None, max_examples=15)
 @given(programs(max_depth=2, max_width=3, smooth=True))
-def test_it_passes_random_programs_to_second_order(program):
+def test_it_passes_random_programs_to_second_order(program: Any) -> None:
     check_gradients(program, *program.inputs, order=2)
 
 
-def test_it_passes_arrays_networks_and_functions_near_the_edge_of_their_domain():
+def test_it_passes_arrays_networks_and_functions_near_the_edge_of_their_domain() -> None:
     rng = np.random.default_rng(0)
     model = nn.MLP(2, [4, 4, 1], activation="sigmoid", rng=rng)
     check_gradients(model, [0.3, -0.2], order=2)
@@ -87,24 +93,24 @@ def test_it_passes_arrays_networks_and_functions_near_the_edge_of_their_domain()
         (lambda x: x * math.sqrt(1.0 + 1e-4 - x.data), 1.0),
     ],
 )
-def test_it_finds_small_errors_narrow_features_and_jumps(f, x):
+def test_it_finds_small_errors_narrow_features_and_jumps(f: Callable[..., Any], x: float) -> None:
     with pytest.raises(AssertionError):
         check_gradients(f, x)
 
 
-def least_squares(v):
+def least_squares(v: list[Any]) -> Any:
     return np.sum((np.array([[2.0, 1.0], [1.0, -3.0], [0.5, 4.0]]) @ v - np.array([4.0, -5.0, 8.5])) ** 2)
 
 
-def horner(x):
+def horner(x: Any) -> Any:
     y = 0.0 * x
     for k in (3e-4, -20.0, 5e3, 1e-6, 7.0, -2.0, 1e2):
         y = y * x + k
     return y
 
 
-def iterated(n, r):
-    def f(x):
+def iterated(n: int, r: float) -> Callable[..., Any]:
+    def f(x: Any) -> Any:
         for _ in range(n):
             x = r * x * (1.0 - x)
         return x
@@ -112,12 +118,12 @@ def iterated(n, r):
     return f
 
 
-def with_residual_at_rounding(x):
+def with_residual_at_rounding(x: Any) -> Any:
     return 0.5 * (np.tanh(0.3 * x) * 1.7 - math.tanh(0.3 * 0.8) * 1.7) ** 2
 
 
 # Minima, saddles, scales from 1e-12 to 1e12, ends of domains, poles and ties that are further than 1e-6.
-RIGHT = [
+RIGHT: list[Any] = [
     (lambda x: (x - 0.3) ** 2, 0.3),
     (lambda x: (x - 0.3) ** 2, 0.3 + 1e-9),
     (lambda x: 1e12 * (x - 0.3) ** 2 + 1e12, 0.3),
@@ -178,20 +184,23 @@ RIGHT = [
 
 
 @pytest.mark.parametrize(("f", "args"), [(f, args) for f, *args in RIGHT])
-def test_right_derivatives_pass_at_minima_at_awkward_scales_and_near_edges(f, args):
+def test_right_derivatives_pass_at_minima_at_awkward_scales_and_near_edges(
+    f: Callable[..., Any], args: Any
+) -> None:
     check_gradients(f, *args, order=2)
 
 
-def test_rounding_within_a_primitive_is_no_alarm(monkeypatch):
+def test_rounding_within_a_primitive_is_no_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TABLE["cos"].__dict__, "compute", lambda x: (math.cos(x) + 100.0) - 100.0)
     for x in np.linspace(-3.0, 3.0, 20):
         check_gradients(lambda x: x.cos(), x)
 
 
 @pytest.mark.parametrize(("f", "x"), [(f, args[0]) for f, *args in RIGHT if np.shape(args) == (1,)])
-def test_an_error_above_the_stated_bound_is_found(f, x):
-    def lost(size):  # adds a linear part that the graph does not see, to one output of several
-        def g(x):
+def test_an_error_above_the_stated_bound_is_found(f: Callable[..., Any], x: float) -> None:
+    # adds a linear part that the graph does not see, to one output of several
+    def lost(size: float) -> Callable[..., Any]:
+        def g(x: Any) -> list[Any]:
             *others, y = np.atleast_1d(f(x))
             return [*others, y + size * (x.data - at)]
 
@@ -210,7 +219,9 @@ def test_an_error_above_the_stated_bound_is_found(f, x):
 
 
 @pytest.mark.parametrize("error", [1.0, 1e-3, 1e-6, 1e-9])
-def test_small_errors_are_found_at_all_scales_and_places(error, monkeypatch):
+def test_small_errors_are_found_at_all_scales_and_places(
+    error: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     wrong = [
         (lambda x: np.sin(x) + error * math.sin(x.data), 0.7),
         (lambda x: np.sin(x) + error * math.sin(x.data), 1.23e8),
@@ -230,8 +241,8 @@ def test_small_errors_are_found_at_all_scales_and_places(error, monkeypatch):
         check_gradients(lambda x: x.sin(), 0.7, order=2)
 
 
-def test_a_local_derivative_that_was_set_by_hand_is_checked():
-    def f(x):
+def test_a_local_derivative_that_was_set_by_hand_is_checked() -> None:
+    def f(x: Any) -> Any:
         y = x.sin()
         y._dx *= 1.0 + 1e-9
         return y
@@ -240,8 +251,8 @@ def test_a_local_derivative_that_was_set_by_hand_is_checked():
         check_gradients(f, 0.7)
 
 
-def test_the_message_says_which_by_how_much_and_of_how_many():
-    def f(w, x):
+def test_the_message_says_which_by_how_much_and_of_how_many() -> None:
+    def f(w: Any, x: dict[str, float]) -> Any:
         return [w[0] * x["a"] + math.sin(w[1].data), w[1] ** 2]  # a number, of which there is no derivative
 
     with pytest.raises(AssertionError) as caught:
@@ -255,7 +266,7 @@ def test_the_message_says_which_by_how_much_and_of_how_many():
     assert float(off) == pytest.approx(math.cos(0.5) / float(bound), rel=0.1) and row.endswith("bounds")
 
 
-def test_the_message_names_second_derivatives_and_is_not_endless(monkeypatch):
+def test_the_message_names_second_derivatives_and_is_not_endless(monkeypatch: pytest.MonkeyPatch) -> None:
     broken(TABLE["tanh"], "dx", monkeypatch)
     with pytest.raises(AssertionError, match=r"\n∂f/∂v\[0\] (.|\n)*and 10 more$") as caught:
         check_gradients(lambda v: np.sum(np.tanh(v)) ** 2, np.ones(30) / 9)
@@ -278,28 +289,28 @@ def test_the_message_names_second_derivatives_and_is_not_endless(monkeypatch):
         (lambda x: x**1.5 + (-x) ** 1.5, 0.0, "not defined around here: on its left and on its right$"),
     ],
 )
-def test_without_a_derivative_or_neighbours_it_says_so(f, x, message):
+def test_without_a_derivative_or_neighbours_it_says_so(f: Callable[..., Any], x: float, message: str) -> None:
     with pytest.raises(AssertionError, match=message):
         check_gradients(f, x)
 
 
-def test_where_f_is_not_defined_it_is_f_that_says_so():
+def test_where_f_is_not_defined_it_is_f_that_says_so() -> None:
     with pytest.raises(ArithmeticError, match="log"):
         check_gradients(np.log, -1.0)
 
 
 @pytest.mark.parametrize(("arguments", "order"), [((), 1), (([],), 1), ((1.0,), 0)])
-def test_nothing_to_check_is_no_success(arguments, order):
+def test_nothing_to_check_is_no_success(arguments: Any, order: int) -> None:
     with pytest.raises(ValueError, match="no derivative to check"):
         check_gradients(lambda *x: Value(1.0), *arguments, order=order)
 
 
-def test_arguments_that_are_not_finite_are_named():
+def test_arguments_that_are_not_finite_are_named() -> None:
     with pytest.raises(ValueError, match=r"v\[1\] is nan"):
         check_gradients(lambda v: v[0], [1.0, math.nan])
 
 
-def test_rounding_may_choose_the_side_of_a_relu():
+def test_rounding_may_choose_the_side_of_a_relu() -> None:
     x, y = Value(0.1), Value(0.2)
     near, far = 0.3 - x - y, 0.2 - x - y
     for rearranged in (False, True):
@@ -309,7 +320,7 @@ def test_rounding_may_choose_the_side_of_a_relu():
         assert by_value[near] == error[near] if rearranged else by_value[near] < 1e-300
 
 
-def test_rounding_of_a_rearranged_sum_is_that_of_its_terms():
+def test_rounding_of_a_rearranged_sum_is_that_of_its_terms() -> None:
     x, y = Value(1e8), Value(-1e8)
     v = x + y
     assert rounding_errors([x, y, v])[v] < 1e-300 and rounding_errors([x, y, v], rearranged=True)[v] > 1e-8

@@ -16,7 +16,10 @@ import threading
 import time
 import tracemalloc
 import zipfile
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,18 +30,18 @@ from autograd import Value
 
 
 @pytest.fixture
-def checkpoint(tmp_path):
+def checkpoint(tmp_path: Path) -> Path:
     path = tmp_path / "run.npz"
     model, _ = training()
     nn.save_checkpoint(path, model, model.optimizer, np.random.default_rng(1), [0.3, 0.2, 0.1], 1.5)
     return path
 
 
-def test_a_checkpoint_holds_what_was_saved(checkpoint):
+def test_a_checkpoint_holds_what_was_saved(checkpoint: Path) -> None:
     assert load(checkpoint) == ([0.3, 0.2, 0.1], 1.5)
 
 
-def test_training_resumes_on_the_same_data_alone(tmp_path):
+def test_training_resumes_on_the_same_data_alone(tmp_path: Path) -> None:
     training()[1](3, checkpoint=tmp_path / "run.npz")
     model, train = training()
     with pytest.raises(ValueError, match=r"run\.npz: data \(SHA-256\) was '\w+ and is '"):
@@ -50,23 +53,33 @@ def test_training_resumes_on_the_same_data_alone(tmp_path):
 class Scaled(nn.Module):
     """A model of one's own, with settings of its own."""
 
-    def __init__(self, first, second, slope=0.1, squash=Value.tanh):
+    def __init__(
+        self, first: str, second: str, slope: float = 0.1, squash: Callable[..., Any] = Value.tanh
+    ) -> None:
         setattr(self, first, Value(0.3))
         setattr(self, second, nn.Layer(2, 1, activation="tanh", nonlin=False, rng=np.random.default_rng(0)))
         self.slope, self.squash, self._calls = slope, squash, 0
 
-    def __call__(self, x):
+    def __call__(self, x: Any) -> Any:
         self._calls += 1
+        scale: Any
+        layer: Any
         scale, layer = (x for x in vars(self).values() if isinstance(x, Value | nn.Layer))
         return scale * self.squash(layer(x)) * self.slope
 
 
 def resumable(
-    names=("scale", "layer"), optimizer=nn.SGD, order=1, batch_size=4, loss=nn.squared_error, model=(), **rest
-):
+    names: tuple[str, str] = ("scale", "layer"),
+    optimizer: Any = nn.SGD,
+    order: int = 1,
+    batch_size: int | None = 4,
+    loss: Callable[..., Any] = nn.squared_error,
+    model: Any = (),
+    **rest: Any,
+) -> Any:
     """A training that knows each setting by a name."""
     if model:
-        made = nn.MLP(2, [3, 1], **dict(model), rng=np.random.default_rng(0))
+        made: Any = nn.MLP(2, [3, 1], **dict(model), rng=np.random.default_rng(0))
     else:
         made = Scaled(*names, **{k: rest.pop(k) for k in ("slope", "squash") if k in rest})
     opt = optimizer(made.parameters()[::order], **{"lr": 0.1, **rest})
@@ -99,7 +112,9 @@ TANH, RELU = {"activation": "tanh"}.items(), {"activation": "relu"}.items()
         ({"model": TANH}, {"model": RELU}, r"model\.layers\.0\.activation was 'tanh' and is 'relu'"),
     ],
 )
-def test_resuming_with_other_settings_says_which_and_changes_nothing(tmp_path, before, after, said):
+def test_resuming_with_other_settings_says_which_and_changes_nothing(
+    tmp_path: Path, before: Any, after: Any, said: str
+) -> None:
     resumable(**before)[2](3, checkpoint=tmp_path / "run.npz")
     model, optimizer, train = resumable(**after)
     with pytest.raises(ValueError, match=rf"run\.npz: .*{said}"):
@@ -108,7 +123,7 @@ def test_resuming_with_other_settings_says_which_and_changes_nothing(tmp_path, b
     assert same(model, untouched) and same(optimizer, its_optimizer)
 
 
-def test_settings_may_be_changed_by_loading_by_hand(tmp_path):
+def test_settings_may_be_changed_by_loading_by_hand(tmp_path: Path) -> None:
     trained, _, train = resumable()
     whole = train(3, checkpoint=tmp_path / "run.npz")
     model, optimizer, _ = resumable(lr=0.2, slope=0.3)
@@ -116,7 +131,7 @@ def test_settings_may_be_changed_by_loading_by_hand(tmp_path):
     assert losses == whole.loss and same(model, trained) and optimizer.lr == 0.2
 
 
-def load(path, **settings):
+def load(path: Any, **settings: Any) -> Any:
     """Loads into a fresh training, and says what changed if it is refused."""
     model, _ = training(seed=5, **settings)
     before = training(seed=5, **settings)[0]
@@ -129,8 +144,8 @@ def load(path, **settings):
         raise
 
 
-def test_ctrl_c_while_loading_leaves_all_as_it_was(checkpoint, monkeypatch):
-    def interrupt(*_, **__):
+def test_ctrl_c_while_loading_leaves_all_as_it_was(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("json.loads", interrupt)
@@ -143,7 +158,7 @@ def test_ctrl_c_while_loading_leaves_all_as_it_was(checkpoint, monkeypatch):
 PCG64 = '{"bit_generator": "PCG64", "state": {"state": 1, "inc": 1}, "has_uint32": 0, "uinteger": %s}'
 
 
-def rewrite(path, **changes):
+def rewrite(path: Path, **changes: Any) -> None:
     with np.load(path) as archive:
         arrays = {**archive, **changes}
     np.savez(path, **{name: a for name, a in arrays.items() if a is not None})
@@ -160,7 +175,7 @@ def rewrite(path, **changes):
         ({"optimizer": nn.Adam}, "trained by SGD, not Adam"),
     ],
 )
-def test_a_checkpoint_of_another_training_is_refused(checkpoint, settings, said):
+def test_a_checkpoint_of_another_training_is_refused(checkpoint: Path, settings: Any, said: str) -> None:
     with pytest.raises(ValueError, match=rf"run\.npz: .*({said})"):
         load(checkpoint, **settings)
 
@@ -200,7 +215,7 @@ def test_a_checkpoint_of_another_training_is_refused(checkpoint, settings, said)
         ),
     ],
 )
-def test_checkpoints_with_wrong_contents_are_refused(checkpoint, changes, said):
+def test_checkpoints_with_wrong_contents_are_refused(checkpoint: Path, changes: Any, said: str) -> None:
     rewrite(checkpoint, **changes)
     with pytest.raises(ValueError, match=said):
         load(checkpoint)
@@ -213,17 +228,21 @@ def test_checkpoints_with_wrong_contents_are_refused(checkpoint, changes, said):
         ("loss", zipfile.ZIP_STORED, "it has two members of one name"),
     ],
 )
-def test_archives_that_are_not_as_saved_are_refused(checkpoint, name, method, said):
+def test_archives_that_are_not_as_saved_are_refused(
+    checkpoint: Path, name: str, method: int, said: str
+) -> None:
     with zipfile.ZipFile(checkpoint, "a", method) as z:
         z.writestr(name, npy([0.5]))
     with pytest.raises(ValueError, match=said):
         load(checkpoint)
 
 
-def test_a_crash_while_writing_leaves_the_old_checkpoint(checkpoint, monkeypatch):
+def test_a_crash_while_writing_leaves_the_old_checkpoint(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = checkpoint.read_bytes()
 
-    def crash(*_):
+    def crash(*_: Any) -> None:
         raise OSError("disk full")
 
     for step in ("fsync", "replace"):
@@ -234,7 +253,7 @@ def test_a_crash_while_writing_leaves_the_old_checkpoint(checkpoint, monkeypatch
         assert checkpoint.read_bytes() == before and list(checkpoint.parent.iterdir()) == [checkpoint]
 
 
-def test_training_that_overflows_leaves_a_checkpoint_of_what_was_finite(checkpoint):
+def test_training_that_overflows_leaves_a_checkpoint_of_what_was_finite(checkpoint: Path) -> None:
     for engine in ("scalar", "numpy"):
         model, train = training(lr=1e308)
         with pytest.raises(ArithmeticError, match="those before epoch 0"):
@@ -245,7 +264,7 @@ def test_training_that_overflows_leaves_a_checkpoint_of_what_was_finite(checkpoi
 
 
 @pytest.fixture
-def memory(tmp_path):
+def memory(tmp_path: Path) -> Iterator[Any]:
     """A directory in memory, where there is one: a disk would take most of the time."""
     if not os.access("/dev/shm", os.W_OK):
         yield tmp_path
@@ -257,31 +276,31 @@ def memory(tmp_path):
 # Damage
 
 
-def state(model, optimizer, rng):
+def state(model: nn.MLP, optimizer: nn.SGD, rng: np.random.Generator) -> Any:
     """Everything that loading sets, to the last bit."""
     arrays = [*model.state_dict().items(), *optimizer.state_dict().items()]
     return [(name, a.tobytes()) for name, a in arrays], repr(rng.bit_generator.state)
 
 
-def tiny(seed):
+def tiny(seed: int) -> tuple[nn.MLP, nn.SGD, np.random.Generator]:
     """The least there is to load into."""
     model = nn.MLP(1, [1], bias=False, rng=np.random.default_rng(seed))
     return model, nn.SGD(model.parameters(), lr=1.0), np.random.default_rng(seed)
 
 
-def npy(array):
+def npy(array: Any) -> bytes:
     file = io.BytesIO()
     np.lib.format.write_array(file, np.asarray(array))
     return file.getvalue()
 
 
-def npy_saying(dtype, shape, content=bytes(8)):
+def npy_saying(dtype: str, shape: str, content: bytes = bytes(8)) -> bytes:
     """An .npy file that says of itself what need not be so."""
     text = f"{{'descr': {dtype}, 'fortran_order': False, 'shape': {shape}, }}\n".encode()
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + content
 
 
-def archive(members, method=zipfile.ZIP_STORED):
+def archive(members: Any, method: int = zipfile.ZIP_STORED) -> bytes:
     """A zip file of (name, content) pairs, with the right checksums."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", method) as z:
@@ -290,12 +309,12 @@ def archive(members, method=zipfile.ZIP_STORED):
     return file.getvalue()
 
 
-def members(path):
+def members(path: Path) -> dict[str, bytes]:
     with zipfile.ZipFile(path) as z:
         return {name: z.read(name) for name in z.namelist()}
 
 
-def damaged(data, rng):
+def damaged(data: Any, rng: Any) -> Any:
     """Bytes cut off, flipped, inserted, removed, overwritten or copied elsewhere: at one place, or three."""
     data = bytearray(data)
     for _ in range(rng.choice([1, 3])):
@@ -338,7 +357,7 @@ STRANGE = [
 ]
 
 
-def rebuilt(content, rng):
+def rebuilt(content: dict[str, bytes], rng: np.random.Generator) -> bytes:
     """An archive with the right checksums: a member is missing, renamed, twice, damaged or another."""
     content = dict(content)
     name = rng.choice(list(content))
@@ -356,7 +375,9 @@ def rebuilt(content, rng):
     return archive(content.items())
 
 
-def test_10000_damaged_checkpoints_are_refused_in_one_sentence_or_load_just_what_they_hold(memory, recwarn):
+def test_10000_damaged_checkpoints_are_refused_in_one_sentence_or_load_just_what_they_hold(
+    memory: Path, recwarn: pytest.WarningsRecorder
+) -> None:
     path = memory / "run.npz"
     nn.save_checkpoint(path, *tiny(0), [0.3, 0.2, 0.1], 1.5, {"data": "data"})
     whole, content = path.read_bytes(), members(path)
@@ -390,9 +411,9 @@ def test_10000_damaged_checkpoints_are_refused_in_one_sentence_or_load_just_what
     assert 8000 < refused < 9900  # the others are damaged where nobody reads, or hold other numbers
 
 
-def nested(content, depth):
+def nested(content: dict[str, bytes], depth: int) -> bytes:
     """An archive that is small for the sizes of its members: each of the added ones has the next inside."""
-    inside, entries = bytes(10**5), []
+    inside, entries = bytes(10**5), list[Any]()
     for k in range(depth):
         file = io.BytesIO()
         with zipfile.ZipFile(file, "w") as z:
@@ -410,7 +431,7 @@ def nested(content, depth):
     return file.getvalue()
 
 
-def shared(content, times):
+def shared(content: dict[str, bytes], times: int) -> bytes:
     """An archive whose directory has an entry many times."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as z:
@@ -421,7 +442,7 @@ def shared(content, times):
     return file.getvalue()
 
 
-def test_what_a_file_promises_takes_no_memory(checkpoint):
+def test_what_a_file_promises_takes_no_memory(checkpoint: Path) -> None:
     content = members(checkpoint)
     promises = [
         npy_saying("'<f8'", "(1000000000000000,)"),
@@ -448,7 +469,7 @@ def test_what_a_file_promises_takes_no_memory(checkpoint):
 
 
 @pytest.mark.parametrize("kind", [np.random.MT19937, np.random.Philox, np.random.SFC64, np.random.PCG64DXSM])
-def test_generators_of_every_kind_resume(tmp_path, kind):
+def test_generators_of_every_kind_resume(tmp_path: Path, kind: Any) -> None:
     model, optimizer, _ = tiny(0)
     rng, other = np.random.Generator(kind(0)), np.random.Generator(kind(1))
     rng.random(3)
@@ -458,7 +479,7 @@ def test_generators_of_every_kind_resume(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", [np.random.MT19937, np.random.Philox])
-def test_positions_beside_a_generators_buffer_are_refused(tmp_path, kind):
+def test_positions_beside_a_generators_buffer_are_refused(tmp_path: Path, kind: Any) -> None:
     model, optimizer, _ = tiny(0)
     rng = np.random.Generator(kind(0))
     nn.save_checkpoint(tmp_path / "run.npz", model, optimizer, rng, [], 0.0)
@@ -470,8 +491,8 @@ def test_positions_beside_a_generators_buffer_are_refused(tmp_path, kind):
             nn.load_checkpoint(tmp_path / "run.npz", model, optimizer, rng)
 
 
-def test_what_is_no_file_is_refused_at_once(tmp_path):
-    special = [tmp_path]
+def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
+    special: list[Any] = [tmp_path]
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe")
         special += [tmp_path / "pipe", "/dev/zero", "/dev/null"]
@@ -488,7 +509,7 @@ def test_what_is_no_file_is_refused_at_once(tmp_path):
 # Kills, and others who write
 
 
-def test_files_that_kills_have_left_are_removed_after_an_hour(checkpoint):
+def test_files_that_kills_have_left_are_removed_after_an_hour(checkpoint: Path) -> None:
     abandoned, others, young = (
         checkpoint.with_name(name)
         for name in ("run.npz.01.partial", "run2.npz.01.partial", "run.npz.02.partial")
@@ -503,10 +524,10 @@ def test_files_that_kills_have_left_are_removed_after_an_hour(checkpoint):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows replaces no file that is being read")
-def test_threads_may_save_to_one_path_and_load_from_it(tmp_path):
+def test_threads_may_save_to_one_path_and_load_from_it(tmp_path: Path) -> None:
     errors = []
 
-    def work(k):
+    def work(k: int) -> None:
         try:
             model, optimizer, rng = tiny(k)
             for path in [tmp_path / f"{k}.npz", tmp_path / "all.npz"] * 10:
@@ -528,12 +549,12 @@ def test_threads_may_save_to_one_path_and_load_from_it(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [*(f"{k}.npz" for k in range(4)), "all.npz"]
 
 
-def kill(directory):
+def kill(directory: Any) -> None:
     """Kill training at 100 moments, and resume from what each leaves; says what it found there."""
     path = os.path.join(directory, "run.npz")
-    epochs, settings, data = 30, {"optimizer": nn.Adam, "batch_size": 2, "nouts": (2, 1)}, (X[:4], Y[:4])
+    epochs, settings, data = 30, dict[str, Any](optimizer=nn.Adam, batch_size=2, nouts=(2, 1)), (X[:4], Y[:4])
 
-    def start(engine):
+    def start(engine: Any) -> Any:
         """The process that trains, and when it started."""
         began = time.perf_counter()
         if not (child := os.fork()):
@@ -581,7 +602,7 @@ def kill(directory):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_training_killed_at_100_moments_resumes_to_the_same_bits(memory):
+def test_training_killed_at_100_moments_resumes_to_the_same_bits(memory: Path) -> None:
     here = os.path.dirname(__file__)
     program = (
         "import sys; sys.path[:0] = sys.argv[2:]; import test_checkpoint; test_checkpoint.kill(sys.argv[1])"

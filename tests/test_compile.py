@@ -11,9 +11,11 @@ import re
 import sys
 import weakref
 from collections import namedtuple
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,10 +23,10 @@ import pytest
 import autograd
 import nn
 from autograd import Value, derive, dot, draw, hessian, matvec, total, where
+from autograd.node import data_of
 from autograd.ops import TABLE
 from autograd.program.arrays import Gather, Rows, Select
 from autograd.program.variant import Kernel
-from autograd.transforms import data_of
 
 ENGINES = [
     "numpy",
@@ -33,13 +35,13 @@ ENGINES = [
 RNG = np.random.default_rng(0)
 
 
-def leaves(*shape):
-    array = np.empty(shape, dtype=object)
+def leaves(*shape: Any) -> Any:
+    array: Any = np.empty(shape, dtype=object)
     array.flat = [Value(x) for x in RNG.normal(size=array.size)]
     return array.tolist()
 
 
-def eager(f, arrays, live, reduce="mean"):
+def eager(f: Callable[..., Any], arrays: list[np.ndarray], live: Any, reduce: str = "mean") -> Any:
     """f's value for each row, their mean or sum, and its gradient, computed with Values, row by row."""
     values = np.frompyfunc(Value, 1, 1)
     rows = [f(*(values(a)[i] if a.ndim > 1 else Value(a[i]) for a in arrays)) for i in range(len(arrays[0]))]
@@ -51,11 +53,11 @@ def eager(f, arrays, live, reduce="mean"):
     return [data_of(row) for row in rows], result.data, grads
 
 
-def check(f, arrays, live, engine="numpy", reduce="mean"):
+def check(f: Any, arrays: list[np.ndarray], live: Any, engine: Any = "numpy", reduce: Any = "mean") -> Any:
     """Compile f, and hold everything that it computes to eager."""
     rows, result, grads = eager(f, arrays, live, reduce)
     p = autograd.compile(f, engine=engine, reduce=reduce)
-    close = {"rel": 1e-12, "abs": 1e-13 * len(rows)}
+    close: dict[str, Any] = {"rel": 1e-12, "abs": 1e-13 * len(rows)}
     assert p.per_example(*arrays) == pytest.approx(np.array(rows), **close)
     assert p(*arrays) == pytest.approx(result, **close)
     assert p.backward(*arrays) == pytest.approx(result, **close)
@@ -69,14 +71,14 @@ def check(f, arrays, live, engine="numpy", reduce="mean"):
     return p
 
 
-def gathers(source):
+def gathers(source: str) -> list[Any]:
     return re.findall("int64|reshape|concat|moveaxis", source)
 
 
 # The matrices
 
 
-def lab(n=9):
+def lab(n: int = 9) -> Any:
     model = nn.MLP(2, [4, 4, 1], activation="sigmoid", bias=False, rng=np.random.default_rng(0))
     x, y = nn.data.linear(n, np.random.default_rng(1))
     p = autograd.compile(lambda x, y: nn.squared_error(model(x), y), engine="numpy")
@@ -84,7 +86,7 @@ def lab(n=9):
     return model, x, y, p
 
 
-def test_the_labs_network_comes_out_as_the_labs_matrix_program():
+def test_the_labs_network_comes_out_as_the_labs_matrix_program() -> None:
     model, x, y, p = lab()
     body = p.source.partition("_gradient(")[2]
     lines = body.splitlines()
@@ -100,11 +102,13 @@ def test_the_labs_network_comes_out_as_the_labs_matrix_program():
         assert mine == pytest.approx(by_hand.grad, rel=1e-12, abs=1e-16)
 
 
-def test_every_line_of_the_source_says_the_shape_that_it_has():
+def test_every_line_of_the_source_says_the_shape_that_it_has() -> None:
     _, x, y, p = lab(7)
     seen = {}
     source = re.sub(r"^( +)(\w+) = (.*?)  # (\(.*\))$", r"\1\2 = look('\2', \3, '\4')", p.source, flags=re.M)
-    namespace = {"look": lambda name, array, shape: seen.update({name: (array.shape, shape)}) or array}
+    namespace: dict[str, Any] = {
+        "look": lambda name, array, shape: seen.update({name: (array.shape, shape)}) or array
+    }
     exec(source, namespace)
     namespace["program"](np)(x, y, *p.numbers)
     assert len(seen) >= 8 and all(shape == eval(text, {"N": 7}) for shape, text in seen.values())
@@ -120,7 +124,9 @@ def test_every_line_of_the_source_says_the_shape_that_it_has():
         ([2], False, nn.squared_error),
     ],
 )
-def test_networks_lift_without_gathers(engine, activation, nouts, bias, loss):
+def test_networks_lift_without_gathers(
+    engine: Any, activation: str, nouts: list[int], bias: bool, loss: Callable[..., Any]
+) -> None:
     model = nn.MLP(3, nouts, activation=activation, bias=bias, rng=np.random.default_rng(0))
     arrays = [RNG.normal(size=(6, 3)), RNG.uniform(size=(6, nouts[-1]))]
     p = check(lambda x, y: loss(model(x), y), arrays, model.parameters(), engine)
@@ -129,7 +135,7 @@ def test_networks_lift_without_gathers(engine, activation, nouts, bias, loss):
     assert sorted(a.size for a in p.leaves) == sorted(int(np.prod(shape)) for shape in shapes.values())
 
 
-def test_a_wide_network_is_no_different():
+def test_a_wide_network_is_no_different() -> None:
     model = nn.MLP(2, [96, 96, 1], activation="tanh", rng=np.random.default_rng(0))
     x, y = nn.data.linear(5, np.random.default_rng(1))
     p = check(lambda x, y: nn.squared_error(model(x), y), [x, y], model.parameters())
@@ -137,11 +143,11 @@ def test_a_wide_network_is_no_different():
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_the_demo_of_micrograd_in_its_own_operators(engine):
+def test_the_demo_of_micrograd_in_its_own_operators(engine: Any) -> None:
     w1, b1, w2, b2, w3 = leaves(6, 2), leaves(6), leaves(5, 6), leaves(5), leaves(5)
     parameters = [p for row in (*w1, b1, *w2, b2, w3) for p in row]
 
-    def f(x, y):
+    def f(x: Any, y: Any) -> Any:
         for w, b in ((w1, b1), (w2, b2)):
             x = [sum((wi * xi for wi, xi in zip(row, x)), bi).relu() for row, bi in zip(w, b)]
         score = sum(wi * xi for wi, xi in zip(w3, x))
@@ -151,92 +157,102 @@ def test_the_demo_of_micrograd_in_its_own_operators(engine):
     assert not gathers(p.source) and p.source.count("@") <= 12
 
 
-def recurrent(sequence, w=leaves(4, 3), u=leaves(4, 4), v=leaves(4)):  # noqa: B008
+def recurrent(
+    sequence: Any,
+    w: list[list[Value]] = leaves(4, 3),  # noqa: B008
+    u: list[list[Value]] = leaves(4, 4),  # noqa: B008
+    v: list[Value] = leaves(4),  # noqa: B008
+) -> Any:
     h = [Value(0.0)] * 4
     for x in sequence:
         h = [(dot(wi, x) + dot(ui, h)).tanh() for wi, ui in zip(w, u)]
     return dot(h, v)
 
 
-def pooled(points, w=leaves(4, 3), v=leaves(4)):  # noqa: B008
+def pooled(points: Any, w: list[list[Value]] = leaves(4, 3), v: list[Value] = leaves(4)) -> Any:  # noqa: B008
     hs = [[z.tanh() for z in matvec(w, point)] for point in points]
     return dot([total(h) for h in zip(*hs)], v) ** 2
 
 
-def residual(x, w=leaves(3, 3), b=leaves(3), v=leaves(3)):  # noqa: B008
+def residual(
+    x: Any,
+    w: list[list[Value]] = leaves(3, 3),  # noqa: B008
+    b: list[Value] = leaves(3),  # noqa: B008
+    v: list[Value] = leaves(3),  # noqa: B008
+) -> Any:
     h = [a + (z + c).sigmoid() for a, z, c in zip(x, matvec(w, x), b)]
     return dot(h, v).exp()
 
 
-def gram(points):
+def gram(points: Any) -> Any:
     return total([dot(p, q) ** 2 for p in points for q in points])
 
 
-def cross_entropy(x, w=leaves(4, 3)):  # noqa: B008
+def cross_entropy(x: Any, w: list[list[Value]] = leaves(4, 3)) -> Any:  # noqa: B008
     z = matvec(w, x)
     return total([v.exp() for v in z]).log() - z[2]
 
 
-def scaled(x, v=leaves(3)):  # noqa: B008
+def scaled(x: Any, v: list[Value] = leaves(3)) -> Any:  # noqa: B008
     return dot(v, [(a - m) / s for a, m, s in zip(x, (0.1, 0.2, 0.3), (1.5, 2.0, 3.0))]) ** 2
 
 
-def convolution(x, k=leaves(2)):  # noqa: B008
+def convolution(x: Any, k: list[Value] = leaves(2)) -> Any:  # noqa: B008
     return total([dot(k, x[i : i + 2]).tanh() for i in range(2)])
 
 
-def diagonal(matrix, v=leaves(3)):  # noqa: B008
+def diagonal(matrix: Any, v: list[Value] = leaves(3)) -> Any:  # noqa: B008
     return dot(v, [(matrix[i][i] * matrix[i][0]).tanh() for i in range(3)])
 
 
-def gelu(x, w=leaves(4, 3), v=leaves(4)):  # noqa: B008
+def gelu(x: Any, w: list[list[Value]] = leaves(4, 3), v: list[Value] = leaves(4)) -> Any:  # noqa: B008
     return dot(v, [0.5 * z * (1.0 + (0.8 * (z + 0.045 * z**3)).tanh()) for z in matvec(w, x)])
 
 
-def quadratic_form(matrix, v=leaves(3)):  # noqa: B008
+def quadratic_form(matrix: Any, v: list[Value] = leaves(3)) -> Any:  # noqa: B008
     return dot(v, matvec(matrix, v))
 
 
-def patches(x, k=leaves(2)):  # noqa: B008
+def patches(x: Any, k: list[Value] = leaves(2)) -> Any:  # noqa: B008
     return total([dot(k, x[2 * i : 2 * i + 2]).tanh() for i in range(2)])
 
 
-def window(x, w=leaves(3)):  # noqa: B008
+def window(x: Any, w: list[Value] = leaves(3)) -> Any:  # noqa: B008
     return dot(w, x[1:4]) ** 2
 
 
-def every_other(x, w=leaves(3)):  # noqa: B008
+def every_other(x: Any, w: list[Value] = leaves(3)) -> Any:  # noqa: B008
     return dot(w, x[1:6:2]) ** 2
 
 
-def elements(m):
+def elements(m: Any) -> Any:
     return m[0][2].sin() + m[1][0].exp()
 
 
-def columns(m, w=leaves(2)):  # noqa: B008
+def columns(m: Any, w: list[Value] = leaves(2)) -> Any:  # noqa: B008
     return total([dot(w, row[1:3]).tanh() for row in m])
 
 
-def in_pairs(x, w=leaves(4), v=leaves(2)):  # noqa: B008
+def in_pairs(x: Any, w: list[Value] = leaves(4), v: list[Value] = leaves(2)) -> Any:  # noqa: B008
     fourfold = [x[0], x[0], x[1], x[1]]
     sums = total([(a * b).tanh() for a, b in zip(w, fourfold)])
     return dot(w, fourfold).tanh() + sums + total([(v[i // 2] * x[i]).tanh() for i in range(4)])
 
 
-def uneven(x, w=leaves(3), v=leaves(3)):  # noqa: B008
+def uneven(x: Any, w: list[Value] = leaves(3), v: list[Value] = leaves(3)) -> Any:  # noqa: B008
     return dot(w, [x[0], x[1], x[3]]).tanh() * dot(v, [x[0], x[2], x[3]]).sin()
 
 
-def circulant(x, w=leaves(3)):  # noqa: B008
+def circulant(x: Any, w: list[Value] = leaves(3)) -> Any:  # noqa: B008
     w = w[: len(x)]
     return total([dot(w[i:] + w[:i], x).tanh() for i in range(len(x))])
 
 
-def triangular(x, w=leaves(3)):  # noqa: B008
+def triangular(x: Any, w: list[Value] = leaves(3)) -> Any:  # noqa: B008
     return total([dot(w[:n], x[:n]).tanh() for n in (1, 2, 3)])
 
 
-def off_the_grid(m, w=leaves(4)):  # noqa: B008
+def off_the_grid(m: Any, w: list[Value] = leaves(4)) -> Any:  # noqa: B008
     return total([(m[i][j] * w[k]).tanh() for k, (i, j) in enumerate([(0, 0), (1, 0), (1, 0), (1, 1)])])
 
 
@@ -266,7 +282,7 @@ def off_the_grid(m, w=leaves(4)):  # noqa: B008
         (off_the_grid, (2, 2), False),
     ],
 )
-def test_other_structures(f, shape, whole, engine):
+def test_other_structures(f: Callable[..., Any], shape: Any, whole: bool, engine: Any) -> None:
     live = np.array([], dtype=object)
     for default in f.__defaults__ or ():
         live = np.append(live, np.array(default, dtype=object).ravel())
@@ -275,7 +291,7 @@ def test_other_structures(f, shape, whole, engine):
     assert not (whole and gathers(p.source))
 
 
-def test_slices_and_products_are_written_as_one_writes_them():
+def test_slices_and_products_are_written_as_one_writes_them() -> None:
     for f, shape, text in (
         (window, (5,), "x[:, 1:4]"),
         (every_other, (7,), "x[:, 1:6:2]"),
@@ -288,7 +304,7 @@ def test_slices_and_products_are_written_as_one_writes_them():
         assert text in p.source
 
 
-def spectrum(x, w=leaves(8)):  # noqa: B008
+def spectrum(x: Any, w: list[Value] = leaves(8)) -> Any:  # noqa: B008
     sums = []
     for k in range(5):
         for wave in (math.cos, math.sin):
@@ -296,34 +312,36 @@ def spectrum(x, w=leaves(8)):  # noqa: B008
     return total([z.tanh() for z in sums])
 
 
-def waves(x, w=leaves(1), v=leaves(6)):  # noqa: B008
+def waves(x: Any, w: list[Value] = leaves(1), v: list[Value] = leaves(6)) -> Any:  # noqa: B008
     return sum(v[k] * (k * w[0] * x[0]).sin() for k in range(6))
 
 
-def identity(x, w=leaves(3, 3)):  # noqa: B008
+def identity(x: Any, w: list[list[Value]] = leaves(3, 3)) -> Any:  # noqa: B008
     a = [[(1.0 if i == j else 0.0) - w[i][j] for j in range(3)] for i in range(3)]
-    return total([sum((a[i][j] * x[j] for j in range(3)), 0.0).tanh() for i in range(3)])
+    sums: list[Any] = [sum((a[i][j] * x[j] for j in range(3)), 0.0) for i in range(3)]
+    return total([z.tanh() for z in sums])
 
 
-def constant_matrix(x, w=leaves(3, 3)):  # noqa: B008
+def constant_matrix(x: Any, w: list[list[Value]] = leaves(3, 3)) -> Any:  # noqa: B008
     a = [[1.0, 0.0, -1.0], [0.0, 1.0, 0.5], [2.0, 1.0, 1.0]]
     h = [z.tanh() for z in matvec(w, x)]
-    return total([sum(a[i][j] * h[j] for j in range(3)).exp() for i in range(3)])
+    sums: list[Any] = [sum(a[i][j] * h[j] for j in range(3)) for i in range(3)]
+    return total([z.exp() for z in sums])
 
 
-def oscillators(x, w=leaves(1)):  # noqa: B008
+def oscillators(x: Any, w: list[Value] = leaves(1)) -> Any:  # noqa: B008
     a, z = [[0.0, 1.0, 0.0], [-1.0, 0.0, 1.0], [1.0, 0.0, -1.0]], list(x)
     for _ in range(3):
         z = [z[i] + w[0] * sum(a[i][j] * z[j] for j in range(3)) for i in range(3)]
     return total([t * t for t in z])
 
 
-def centres(x, v=leaves(6)):  # noqa: B008
+def centres(x: Any, v: list[Value] = leaves(6)) -> Any:  # noqa: B008
     offsets = (0.0, 1.0, -1.0, 0.0, 2.0, 0.5)
     return dot(v, [(-((a - c) ** 2)).exp() for a, c in zip(x, offsets)])
 
 
-def weights(x, v=leaves(5)):  # noqa: B008
+def weights(x: Any, v: list[Value] = leaves(5)) -> Any:  # noqa: B008
     return total([c * (a * b).exp() / d for a, b, c, d in zip(v, x, (0.5, 1, 1, 0, -1), (1, 2, 2, 1, 3))])
 
 
@@ -340,7 +358,9 @@ def weights(x, v=leaves(5)):  # noqa: B008
         (weights, 5, 6),
     ],
 )
-def test_numbers_that_do_nothing_at_some_places_leave_arrays_whole(f, n, lines, engine):
+def test_numbers_that_do_nothing_at_some_places_leave_arrays_whole(
+    f: Any, n: Any, lines: Any, engine: Any
+) -> None:
     live = list(np.array(f.__defaults__[0], dtype=object).ravel())
     live += [v for default in f.__defaults__[1:] for v in default]
     p = check(lambda x: f(x), [RNG.normal(size=(4, n))], live, engine)
@@ -348,8 +368,8 @@ def test_numbers_that_do_nothing_at_some_places_leave_arrays_whole(f, n, lines, 
     assert len(body) <= lines + 2 and not re.search("int64|concat", p.source), p.source
 
 
-def test_a_number_that_does_nothing_to_a_whole_array_is_not_written():
-    def f(x, y):
+def test_a_number_that_does_nothing_to_a_whole_array_is_not_written() -> None:
+    def f(x: Any, y: Any) -> Any:
         pairs = [
             (1.0 * x, 2.0 * y),
             (x + 0.0, y + 1.0),
@@ -367,8 +387,8 @@ def test_a_number_that_does_nothing_to_a_whole_array_is_not_written():
 
 
 @pytest.mark.parametrize("first", [0, 1])
-def test_operands_that_commute_may_be_in_any_order(first):
-    def f(x):
+def test_operands_that_commute_may_be_in_any_order(first: int) -> None:
+    def f(x: Any) -> Any:
         pairs = enumerate(zip(x, x[::-1]), first)
         return total([(a.sin() * b.cos() if i % 2 else b.cos() * a.sin()).tanh() for i, (a, b) in pairs])
 
@@ -377,7 +397,7 @@ def test_operands_that_commute_may_be_in_any_order(first):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_small_whole_powers_and_their_derivatives_are_products(engine):
+def test_small_whole_powers_and_their_derivatives_are_products(engine: Any) -> None:
     w = leaves(3)
     for n in (2, 3, 4, 5, 6, 7, 8, -1, -2, -3):
         f = lambda x, n=n: total([(wi * xi) ** n for wi, xi in zip(w, x)])  # noqa: E731
@@ -390,7 +410,7 @@ def test_small_whole_powers_and_their_derivatives_are_products(engine):
     assert huge(np.array([1e-100, 1e103, -1e103])) == pytest.approx(1e300 / 3)
 
 
-def test_long_vectors_and_long_sums():
+def test_long_vectors_and_long_sums() -> None:
     p = check(
         lambda x: total([(0.01 * (i + 0.5) * a).tanh() for i, a in enumerate(x)]),
         [RNG.normal(size=(2, 260))],
@@ -398,7 +418,7 @@ def test_long_vectors_and_long_sums():
     )
     assert p.source.count("tanh(") == 1 and "x[" not in p.source
 
-    def terms_of_all_kinds(x):
+    def terms_of_all_kinds(x: Any) -> Any:
         chain = [x]
         for _ in range(150):
             chain.append(chain[-1].sin())
@@ -407,7 +427,7 @@ def test_long_vectors_and_long_sums():
     check(terms_of_all_kinds, [RNG.normal(size=2)], [])
 
 
-def test_leaves_lie_as_what_they_are_multiplied_with():
+def test_leaves_lie_as_what_they_are_multiplied_with() -> None:
     w = leaves(2, 3)
     for f, shape in (
         (lambda m: total([(a * b).tanh() for xs, ws in zip(m, w) for a, b in zip(xs, ws)]), (2, 3)),
@@ -420,14 +440,14 @@ def test_leaves_lie_as_what_they_are_multiplied_with():
         assert [array.tolist() for array in p.leaves] == [w]
 
 
-def test_leaves_that_meet_no_array_lie_as_given():
+def test_leaves_that_meet_no_array_lie_as_given() -> None:
     w = leaves(3)
     for f, shape in ((lambda x: dot(w, w) * x, (3,)), (lambda x: w[0] * w[0] * x, ())):
         p = check(f, [RNG.normal(size=2)], w)
         assert [array.shape for array in p.leaves] == [shape]
 
 
-def test_a_view_is_whole_if_it_is_the_array_as_it_is():
+def test_a_view_is_whole_if_it_is_the_array_as_it_is() -> None:
     array, every = Rows((2, 2), False), slice(None)
     assert Select(array, (0, 1), (every, every), (2, 2)).is_whole
     assert not Select(array, (1, 0), (every, every), (2, 2)).is_whole
@@ -435,14 +455,14 @@ def test_a_view_is_whole_if_it_is_the_array_as_it_is():
     assert not Gather(array, (0, 1), np.array([[1, 0], [2, 3]])).is_whole
 
 
-def test_gradients_lie_as_their_leaves_do():
+def test_gradients_lie_as_their_leaves_do() -> None:
     p = autograd.compile(lambda x: convolution(x), engine="numpy")
     p.value_and_grad(np.ones((2, 3)))
     assert "windows(x" in p.source and "take(" not in p.source
     assert not re.search(r"= \w+  #", p.source)  # nor has any array two names
 
 
-def test_equal_numbers_are_one_number():
+def test_equal_numbers_are_one_number() -> None:
     p = autograd.compile(lambda x: gelu(x), engine="numpy")
     p.backward(RNG.normal(size=(4, 3)))
     constant = autograd.compile(lambda x: 2.5, engine="numpy")
@@ -453,14 +473,14 @@ def test_equal_numbers_are_one_number():
 # Arrays that the program does not name: flat ones, heads, gates, windows
 
 
-def labelled(name, *shape):
+def labelled(name: str, *shape: Any) -> np.ndarray:
     array = np.array(leaves(*shape), dtype=object)
     for index, v in np.ndenumerate(array):
         v.label = f"{name}{list(index)}"
     return array
 
 
-def check_structure(f, shapes, live, lines, rows=3):
+def check_structure(f: Callable[..., Any], shapes: Any, live: Any, lines: int, rows: int = 3) -> Any:
     """Hold f to eager; its source has at most so many lines, and no element is picked by its position."""
     arrays = [RNG.normal(size=(rows, *shape)) for shape in shapes]
     p = check(f, arrays, [v for array in live for v in np.ravel(array)])
@@ -469,7 +489,9 @@ def check_structure(f, shapes, live, lines, rows=3):
     return p
 
 
-def flat_product(a, b, c, by_column, n=4, m=3, k=5):
+def flat_product(
+    a: Any, b: Any, c: Any, by_column: tuple[bool, bool, bool], n: int = 4, m: int = 3, k: int = 5
+) -> Any:
     """c + 0.7 a b of matrices in flat lists, in each of which columns may come before rows."""
     of_a, of_b, of_c = by_column
     for i in range(n):
@@ -481,8 +503,8 @@ def flat_product(a, b, c, by_column, n=4, m=3, k=5):
 
 
 @pytest.mark.parametrize("by_column", list(itertools.product([False, True], repeat=3)))
-def test_products_of_matrices_in_flat_lists(by_column):
-    def of_data(a, b, y):
+def test_products_of_matrices_in_flat_lists(by_column: tuple[bool, bool, bool]) -> None:
+    def of_data(a: Any, b: Any, y: Any) -> Any:
         return total([(u - v) ** 2 for u, v in zip(flat_product(a, b, [0.0] * 12, by_column), y)])
 
     p = check_structure(of_data, [(20,), (15,), (12,)], [], 5)
@@ -490,7 +512,7 @@ def test_products_of_matrices_in_flat_lists(by_column):
     for name in "w", "":
         a, b, c = (labelled(name + each if name else "", n) for each, n in (("a", 20), ("b", 15), ("c", 12)))
 
-        def of_leaves(x, y, a=a, b=b, c=c):
+        def of_leaves(x: Any, y: Any, a: np.ndarray = a, b: np.ndarray = b, c: np.ndarray = c) -> Any:
             return total([(u - v) ** 2 for u, v in zip(flat_product(a, b, list(c * x), by_column), y)])
 
         p = check_structure(of_leaves, [(), (12,)], [a, b, c], 12)
@@ -502,9 +524,9 @@ def test_products_of_matrices_in_flat_lists(by_column):
     assert "take(" not in listed.source
 
 
-def test_axes_split_and_merge_as_they_are_used():
+def test_axes_split_and_merge_as_they_are_used() -> None:
     b, c, d = labelled("b", 4, 3, 5), labelled("c", 5), labelled("d", 3)
-    square = lambda vs: total([v * v for v in vs])  # noqa: E731
+    square: Callable[..., Any] = lambda vs: total([v * v for v in vs])  # noqa: E731
     for f, shapes, live, lines in (
         (lambda x, y: square(x[4 * i + j] * y[j] for i in range(4) for j in range(4)), [(16,), (4,)], [], 4),
         (lambda x, y: square(x[i] - y[3 * i + j] for i in range(4) for j in range(3)), [(4,), (12,)], [], 4),
@@ -543,14 +565,14 @@ def test_axes_split_and_merge_as_they_are_used():
     ).all()
 
 
-def attention(heads, causal=False, labels=True, width=8):
+def attention(heads: int, causal: bool = False, labels: bool = True, width: int = 8) -> Any:
     named = labelled if labels else lambda _, *shape: np.array(leaves(*shape), dtype=object)
     w = {name: named(name, width, width) for name in ("wq", "wk", "wv", "wo")}
     for v in np.ravel(list(w.values())):
         v.data /= 2.0
     size = width // heads
 
-    def f(x, y):
+    def f(x: Any, y: Any) -> Any:
         q, k, v = ([matvec(w[name].tolist(), token) for token in x] for name in ("wq", "wk", "wv"))
         out = []
         for t in range(len(x)):
@@ -566,18 +588,18 @@ def attention(heads, causal=False, labels=True, width=8):
 
 
 @pytest.mark.parametrize(("heads", "causal"), [(1, False), (2, False), (4, False), (1, True), (4, True)])
-def test_heads_of_attention_are_an_axis(heads, causal):
+def test_heads_of_attention_are_an_axis(heads: int, causal: bool) -> None:
     f, live = attention(heads, causal)
     p = check_structure(f, [(6, 8), (6, 8)], live, 60 if causal else 26)
     assert [array.shape for array in p.leaves] == [(8, 8)] * 4
 
 
-def test_queries_and_keys_without_labels_meet_the_scores_in_two_directions():
+def test_queries_and_keys_without_labels_meet_the_scores_in_two_directions() -> None:
     f, live = attention(1, labels=False)
     check_structure(f, [(6, 8), (6, 8)], live, 26)
 
 
-def test_multiples_of_one_element_are_a_vector():
+def test_multiples_of_one_element_are_a_vector() -> None:
     a, w = labelled("a", 8), Value(1.3)
     p = check_structure(
         lambda x: total([v * (k * w * x).cos() for k, v in enumerate(a, 2)]), [()], [a, [w]], 16
@@ -585,10 +607,11 @@ def test_multiples_of_one_element_are_a_vector():
     assert p.source.count("cos(") == 1
 
 
-def test_gates_are_slices_of_one_product():
+def test_gates_are_slices_of_one_product() -> None:
     w, u, b, v = labelled("w", 16, 3), labelled("u", 16, 4), labelled("b", 16), labelled("v", 4)
 
-    def lstm(x):
+    def lstm(x: Any) -> Any:
+        c: list[Any]
         h, c = x[0][:1].tolist() * 4, [0.5] * 4
         for token in x:
             z = [dot(wi, token) + dot(ui, h) + bi for wi, ui, bi in zip(w.tolist(), u.tolist(), b)]
@@ -601,16 +624,16 @@ def test_gates_are_slices_of_one_product():
     assert p.source.count("@ u.T") == 1
 
 
-def test_windows_of_convolutions():
+def test_windows_of_convolutions() -> None:
     f1, v1 = labelled("f", 4, 5), labelled("v", 4, 6)
     f2, v2 = labelled("f", 3, 3, 3), labelled("v", 3, 3, 3)
 
-    def one(x):
+    def one(x: Any) -> Any:
         z = [[dot(f, x[i : i + 5]).relu() for i in range(12)] for f in f1.tolist()]
         return total([v * autograd.maximum(*z[c][2 * p : 2 * p + 2]) for (c, p), v in np.ndenumerate(v1)])
 
-    def two(at):
-        def f(x):
+    def two(at: Callable[..., Any]) -> Callable[..., Any]:
+        def f(x: Any) -> Any:
             out = []
             for c in range(3):
                 z = [
@@ -632,10 +655,10 @@ def test_windows_of_convolutions():
     check_structure(two(lambda x, i, j: x[8 * i + j]), [(64,)], [f2, v2], 20)
 
 
-def test_pairs_are_half_of_a_grid_and_the_other_half_is_never_at_fault():
+def test_pairs_are_half_of_a_grid_and_the_other_half_is_never_at_fault() -> None:
     w = labelled("w", 6)
 
-    def near(x):  # for i = j, these would be 1 / 0 and log 0
+    def near(x: Any) -> Any:  # for i = j, these would be 1 / 0 and log 0
         pairs = [(x[i] - x[j], w[i] * w[j]) for i in range(6) for j in range(i + 1, 6)]
         return total([m / (d * d) + (d * d).log() for d, m in pairs])
 
@@ -643,8 +666,8 @@ def test_pairs_are_half_of_a_grid_and_the_other_half_is_never_at_fault():
     assert "xp.where(" in p.source and p.source.count("/ ") < 20
 
 
-def test_comparisons_of_pairs_stay_conditions():
-    def f(x):
+def test_comparisons_of_pairs_stay_conditions() -> None:
+    def f(x: Any) -> Any:
         pairs = [(i, j) for i in range(5) for j in range(i, 5)]
         return total([where(~(x[i] >= x[j]), x[i] * x[j], 0.5) for i, j in pairs])
 
@@ -653,10 +676,10 @@ def test_comparisons_of_pairs_stay_conditions():
     assert found == pytest.approx([f([Value(v) for v in row]).data for row in rows], rel=1e-12)
 
 
-def test_ends_of_a_rod_join_its_inner_cells():
+def test_ends_of_a_rod_join_its_inner_cells() -> None:
     k = labelled("k", 15)
 
-    def heat(u):
+    def heat(u: Any) -> Any:
         for _ in range(3):
             flow = [0.0, *(a * (right - left) for a, left, right in zip(k, u, u[1:])), 0.0]
             u = [cell + 0.1 * (b - a) for cell, a, b in zip(u, flow, flow[1:])]
@@ -668,13 +691,13 @@ def test_ends_of_a_rod_join_its_inner_cells():
 # Everything else
 
 
-def test_the_derivative_by_an_exponent_of_a_tiny_base():
+def test_the_derivative_by_an_exponent_of_a_tiny_base() -> None:
     w = Value(2.0)
     (slope,) = autograd.compile(lambda x: x**w).value_and_grad(np.array([1e-20]))[1]
     assert slope == pytest.approx(1e-40 * math.log(1e-20), rel=1e-14, abs=0.0)
 
 
-def test_equal_sums_and_products_of_leaves_and_data():
+def test_equal_sums_and_products_of_leaves_and_data() -> None:
     a, b, c, d = live = leaves(4)
     x = [RNG.normal(size=4) for _ in range(3)]
     check(lambda x, y, z: (x + y + z).tanh() + (z + y + x).tanh() + a, x, [a])
@@ -689,7 +712,7 @@ def test_equal_sums_and_products_of_leaves_and_data():
     check(lambda x: x * a + a / np.inf + TABLE["step"](x, -np.inf) * b, x[:1], [a, b])
 
 
-def test_a_logistic_regression_comes_out_as_one_writes_it():
+def test_a_logistic_regression_comes_out_as_one_writes_it() -> None:
     *w, b = live = leaves(4)
     x, y = RNG.normal(size=(6, 3)), RNG.integers(0, 2, 6).astype(float)
     p = check(lambda x, y: (dot(w, x) + b).softplus() - y * (dot(w, x) + b), [x, y], live)
@@ -699,7 +722,7 @@ def test_a_logistic_regression_comes_out_as_one_writes_it():
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_difference_is_not_torn_into_sums_that_cancel(engine):
+def test_a_difference_is_not_torn_into_sums_that_cancel(engine: Any) -> None:
     w = Value(0.3)
     y = 1.7e9 + RNG.uniform(0.0, 1e6, 1000)
     x = y + RNG.normal(0.0, 1e-3, 1000)
@@ -716,17 +739,17 @@ def test_a_difference_is_not_torn_into_sums_that_cancel(engine):
     assert loss == np.mean(np.logaddexp(logits, 0.0) - logits)
 
 
-def test_second_derivatives_are_compiled_like_all_else():
+def test_second_derivatives_are_compiled_like_all_else() -> None:
     w = leaves(4)
 
-    def f(x):
+    def f(x: Any) -> Any:
         (slope,) = derive(dot(w, [x, x.sin(), x.tanh(), x * x]), [x])
         return slope**2
 
     check(f, [RNG.normal(size=5)], w)
 
 
-def test_lists_of_outputs_and_models():
+def test_lists_of_outputs_and_models() -> None:
     for nouts in ([4, 3], [4, 1]):
         model = nn.MLP(2, nouts, rng=np.random.default_rng(0))
         x = RNG.normal(size=(5, 2))
@@ -747,7 +770,7 @@ def test_lists_of_outputs_and_models():
 class Classifier(nn.MLP):
     """A probability from a network's output."""
 
-    def __call__(self, x):
+    def __call__(self, x: Any) -> Any:
         return super().__call__(x).sigmoid()
 
 
@@ -758,26 +781,26 @@ class Deeper(Classifier):
 class Around:
     """A wrapper that has all that its model has."""
 
-    def __init__(self, model):
+    def __init__(self, model: nn.MLP) -> None:
         self.model = model
 
-    def __call__(self, x):
+    def __call__(self, x: Any) -> Any:
         return self.model(x).tanh()
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(vars(self)["model"], name)
 
 
-def test_of_a_model_its_call_is_compiled():
+def test_of_a_model_its_call_is_compiled() -> None:
     x = RNG.normal(size=(5, 2))
-    doubled = nn.MLP(2, [1])
+    doubled: Any = nn.MLP(2, [1])
     doubled.outputs = lambda x: [2.0 * doubled.layers[0](x)]
     for model in (Classifier(2, [3, 1]), Deeper(2, [3, 1]), Around(nn.MLP(2, [1])), doubled):
         expected = [[model(row).data] for row in x]
         assert autograd.compile(model)(x) == pytest.approx(np.array(expected), rel=1e-13)
 
 
-def test_results_that_depend_on_no_input_or_no_leaf():
+def test_results_that_depend_on_no_input_or_no_leaf() -> None:
     w = Value(3.0)
     x = np.zeros(4)
     assert check(lambda x: w * w, [x], [w], reduce="sum").per_example(x).tolist() == [9.0] * 4
@@ -786,7 +809,7 @@ def test_results_that_depend_on_no_input_or_no_leaf():
     assert autograd.compile(lambda x: x, reduce="sum").backward(np.arange(4.0)) == 6.0
 
 
-def test_rows_are_arrays_as_in_eager_code():
+def test_rows_are_arrays_as_in_eager_code() -> None:
     x, w = np.array([[1.0, 2.0], [3.0, 4.0]]), leaves(2)
     assert autograd.compile(lambda x: np.mean(x * 2)).per_example(x).tolist() == [3.0, 7.0]
     sources = []
@@ -813,8 +836,8 @@ def test_rows_are_arrays_as_in_eager_code():
         assert autograd.compile(f).per_example(x) == pytest.approx([row.data for row in rows], rel=1e-14)
 
 
-def test_what_a_function_writes_into_a_row_is_its_own():
-    def f(x):
+def test_what_a_function_writes_into_a_row_is_its_own() -> None:
+    def f(x: Any) -> Any:
         x *= 3.0
         x[0] = x[0] * w
         return x[0] + x[1]
@@ -827,7 +850,7 @@ def test_what_a_function_writes_into_a_row_is_its_own():
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_results_are_the_callers_own(engine):
+def test_results_are_the_callers_own(engine: Any) -> None:
     a, b = Value(2.0), Value(3.0)
     for f in (
         lambda x: x[:1],
@@ -860,7 +883,9 @@ def test_results_are_the_callers_own(engine):
 @pytest.mark.parametrize(
     "within", [lambda f: autograd.grad(f)(3.0), lambda f: autograd.compile(f)(np.ones(2))]
 )
-def test_within_a_transform_or_a_recording_a_cold_program_is_as_a_warm_one(within):
+def test_within_a_transform_or_a_recording_a_cold_program_is_as_a_warm_one(
+    within: Callable[..., Any],
+) -> None:
     x, w = np.array([[1.0, 2.0], [3.0, 4.0]]), Value(2.0, "w")
     for f in (
         lambda x: x[0] * x[1] + x[0] ** 2 + 0.0 * x[1],
@@ -885,7 +910,7 @@ def test_within_a_transform_or_a_recording_a_cold_program_is_as_a_warm_one(withi
     assert "w=2.0" in _said(within, lambda z: z * autograd.compile(lambda x: x[0] * w)(x))
 
 
-def _said(within, f):
+def _said(within: Callable[..., Any], f: Callable[..., Any]) -> str:
     with pytest.raises(TypeError) as found:
         within(f)
     return str(found.value)
@@ -894,25 +919,25 @@ def _said(within, f):
 class Line:
     """A model with a loss and a prediction that are compiled."""
 
-    def __init__(self, slope):
+    def __init__(self, slope: float) -> None:
         self.slope = Value(slope)
         self.recorded = 0
 
     @autograd.compile
-    def loss(self, x, y):
+    def loss(self, x: Any, y: Any) -> Any:
         """½ (slope · x − y)²."""
         self.recorded += 1
         return 0.5 * (self.slope * x - y) ** 2
 
     @autograd.compile
     @staticmethod
-    def double(x):
+    def double(x: Any) -> Any:
         return 2.0 * x
 
     network = autograd.compile(nn.MLP(1, [1]))
 
 
-def test_methods_are_compiled_for_each_instance():
+def test_methods_are_compiled_for_each_instance() -> None:
     x, y = np.array([1.0, 2.0]), np.zeros(2)
     one, two = Line(1.0), Line(2.0)
     assert (one.loss(x, y), two.loss(x, y)) == (1.25, 5.0)
@@ -934,9 +959,9 @@ def test_methods_are_compiled_for_each_instance():
     assert gone() is None and len(Line.loss._of_instances) == 1
 
 
-def test_arrays_may_be_given_by_name():
+def test_arrays_may_be_given_by_name() -> None:
     x, y = np.array([1.0, 2.0]), np.array([10.0, 20.0])
-    p = autograd.compile(lambda x, y: y - 2.0 * x)
+    p: Any = autograd.compile(lambda x, y: y - 2.0 * x)
     assert p(x, y) == p(x, y=y) == p(y=y, x=x) == 12.0
     assert p.per_example(y=y, x=x).tolist() == [8.0, 16.0] and p.value_and_grad(y=y, x=x) == (12.0, [])
     p = autograd.compile(lambda x, scale=1.0, *, shift=0.5, last: scale * x + shift - last)
@@ -947,6 +972,7 @@ def test_arrays_may_be_given_by_name():
     assert (
         p.per_example(x, x, last=y).tolist() == p.per_example(scale=x, x=x, last=y).tolist() == [-8.5, -15.5]
     )
+    call: Callable[[], Any]
     for call, said in (
         (lambda: p(x), "last"),
         (lambda: p(x, last=y, other=y), "other"),
@@ -960,7 +986,7 @@ def test_arrays_may_be_given_by_name():
 # Data
 
 
-def test_data_of_any_real_type():
+def test_data_of_any_real_type() -> None:
     p = autograd.compile(lambda x: x[0] + 2.0 * x[1])
     for kind in (bool, np.uint8, int, np.float16, np.longdouble, object):
         assert p.per_example(np.array([[1, 0], [0, 1]], dtype=kind)).tolist() == [1.0, 2.0]
@@ -971,8 +997,8 @@ def test_data_of_any_real_type():
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (np.ma.array([[1.0, 2.0]], mask=[[0, 1]]), "masked"),
-        ([np.ma.array([1.0, 2.0], mask=[1, 0])], "masked"),
+        (np.ma.array([[1.0, 2.0]], mask=[[False, True]]), "masked"),
+        ([np.ma.array([1.0, 2.0], mask=[True, False])], "masked"),
         ([[1.0, None]], "^x, row 0, column 1 is None, and no real number"),
         ([[1.0, 2.0], ["3", 4.0]], "^x, row 1, column 0 is '3'"),
         ([[1.0, 2.0j]], r"^x, row 0, column 0 is 1.0, and|^x, row 0, column 1 is 2j"),
@@ -982,7 +1008,7 @@ def test_data_of_any_real_type():
         ([[Value(1.0), 2.0]], "^x, row 0, column 0 is Value"),
     ],
 )
-def test_what_is_no_real_number_is_named(data, said):
+def test_what_is_no_real_number_is_named(data: Any, said: str) -> None:
     with pytest.raises(TypeError, match=said):
         autograd.compile(lambda x: x[0] + x[1])(data)
 
@@ -990,17 +1016,17 @@ def test_what_is_no_real_number_is_named(data, said):
 class Frame:
     """As much of a data frame as compile looks at; of pandas, see the next test."""
 
-    def __init__(self, **columns):
+    def __init__(self, **columns: Any) -> None:
         self.data, self.columns, self.dtypes = columns, list(columns), None
 
-    def __getitem__(self, label):
+    def __getitem__(self, label: str) -> Any:
         return self.data[label]
 
-    def __array__(self, dtype=None, copy=None):
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
         return np.array(list(zip(*self.data.values())), dtype=dtype)
 
 
-def test_data_frames():
+def test_data_frames() -> None:
     p = autograd.compile(lambda x: x[0] + 2.0 * x[1])
     objects = np.array([True, False], dtype=object)
     assert p.per_example(Frame(a=objects, b=[0.5, 1])).tolist() == [2.0, 2.0]
@@ -1009,7 +1035,7 @@ def test_data_frames():
             p(Frame(a=[1.0, 2.0], city=column))
 
 
-def test_data_frames_of_pandas():
+def test_data_frames_of_pandas() -> None:
     pd = pytest.importorskip("pandas")
     p = autograd.compile(lambda x: x[0] + 2.0 * x[1])
     whole, real = (pd.array([1, 0], dtype=kind) for kind in ("Int64", "Float64"))
@@ -1025,11 +1051,11 @@ def test_data_frames_of_pandas():
 # Live leaves, shapes, and what is not recorded twice
 
 
-def test_it_records_once_for_a_shape_of_rows_and_reads_the_leaves_at_every_call():
+def test_it_records_once_for_a_shape_of_rows_and_reads_the_leaves_at_every_call() -> None:
     recorded = []
     w = [Value(2.0), Value(3.0)]
 
-    def f(x):
+    def f(x: Any) -> Any:
         recorded.append(len(x))
         return dot(w, x) if len(x) == 2 else total(x)
 
@@ -1043,7 +1069,7 @@ def test_it_records_once_for_a_shape_of_rows_and_reads_the_leaves_at_every_call(
     assert recorded == [2, 2, 3, 3]
 
 
-def test_an_optimizer_and_a_loaded_state_are_seen():
+def test_an_optimizer_and_a_loaded_state_are_seen() -> None:
     model, x, y, p = lab()
     sgd = nn.SGD(model.parameters(), lr=1.0)
     twin = copy.deepcopy(model)
@@ -1059,7 +1085,7 @@ def test_an_optimizer_and_a_loaded_state_are_seen():
     assert p(x, y) == pytest.approx(0.5 * np.mean(y**2))
 
 
-def test_data_may_change_before_the_gradient_is_first_asked_for():
+def test_data_may_change_before_the_gradient_is_first_asked_for() -> None:
     w = Value(1.0)
     p = autograd.compile(lambda x: (w * x).sqrt() * w)
     assert p(np.array([0.0, 4.0])) == 1.0
@@ -1068,7 +1094,7 @@ def test_data_may_change_before_the_gradient_is_first_asked_for():
     assert w.grad == pytest.approx(np.mean([3.0, 6.0]))
 
 
-def test_backward_adds_to_the_grads_and_value_and_grad_writes_nothing():
+def test_backward_adds_to_the_grads_and_value_and_grad_writes_nothing() -> None:
     model, x, y, p = lab()
     p.value_and_grad(x, y)
     assert all(v.grad == 0.0 for v in model.parameters())
@@ -1099,24 +1125,24 @@ def test_backward_adds_to_the_grads_and_value_and_grad_writes_nothing():
         (lambda x: x if ThreadPoolExecutor().submit(lambda: x > 0 or x).result() else -x, "branches"),
     ],
 )
-def test_a_branch_is_refused_with_its_line_and_an_alternative(f, use):
+def test_a_branch_is_refused_with_its_line_and_an_alternative(f: Callable[..., Any], use: str) -> None:
     with pytest.raises(TypeError, match=rf"this {use}.*, at test_compile\.py:\d+.*Instead, ") as error:
         autograd.compile(f)(np.array([1.5]))
     assert "baked in" in str(error.value)
     assert round(Value(1.5)) == 2 and Value(1.0) < 2 and Value(0.0)  # it is over with the recording
 
 
-def test_a_function_that_does_not_name_its_arguments_has_them_numbered():
+def test_a_function_that_does_not_name_its_arguments_has_them_numbered() -> None:
     with pytest.raises(TypeError, match=r"branches on .*x0\[1\]=2\.0"):
-        autograd.compile(max)(np.array([[1.0, 2.0]]))
+        autograd.compile(max)(np.array([[1.0, 2.0]]))  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("reduce", ["mean", "sum"])
-def test_a_row_without_a_finite_result_is_named_as_by_eager(engine, reduce):
+def test_a_row_without_a_finite_result_is_named_as_by_eager(engine: Any, reduce: Any) -> None:
     w = Value(2.0, "w")
 
-    def f(x, y):
+    def f(x: Any, y: Any) -> Any:
         return (w * x[1]).log() * y
 
     x = np.array([[0.0, 1.0], [0.0, 3.0], [0.0, -1.0], [0.0, -2.0]])
@@ -1136,7 +1162,7 @@ def test_a_row_without_a_finite_result_is_named_as_by_eager(engine, reduce):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_nan_is_an_error_where_a_result_depends_on_it_and_an_infinity_is_none(engine):
+def test_nan_is_an_error_where_a_result_depends_on_it_and_an_infinity_is_none(engine: Any) -> None:
     data = np.array([[1.0, 2.0], [np.nan, 3.0], [np.inf, 4.0]])
     p = autograd.compile(lambda x: [x[0], x[1] * 2.0], engine=engine)
     with pytest.raises(
@@ -1158,10 +1184,10 @@ def test_nan_is_an_error_where_a_result_depends_on_it_and_an_infinity_is_none(en
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_the_row_that_fails_among_many_is_found_without_computing_all_with_values(engine):
-    w, x, calls = Value(1.0), np.ones((100_000, 2)), []
+def test_the_row_that_fails_among_many_is_found_without_computing_all_with_values(engine: Any) -> None:
+    w, x, calls = Value(1.0), np.ones((100_000, 2)), list[Any]()
 
-    def f(x):
+    def f(x: Any) -> Any:
         calls.append(None)
         return (w * x[0]).log() * x[1]
 
@@ -1184,7 +1210,7 @@ def test_the_row_that_fails_among_many_is_found_without_computing_all_with_value
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_gradient_that_is_not_finite_is_named_and_nothing_is_written(engine):
+def test_a_gradient_that_is_not_finite_is_named_and_nothing_is_written(engine: Any) -> None:
     w = Value(1.0, "w")
     p = autograd.compile(lambda x: (w * x).sqrt(), engine=engine)
     assert p(np.array([1.0, 0.0])) == 0.5
@@ -1193,20 +1219,20 @@ def test_a_gradient_that_is_not_finite_is_named_and_nothing_is_written(engine):
     assert w.grad == 0.0
 
 
-def test_what_overflows_only_in_the_sum_is_said():
+def test_what_overflows_only_in_the_sum_is_said() -> None:
     large = np.array([1e308, 1e308])
     assert autograd.compile(lambda x: x, engine="numpy").per_example(large).tolist() == large.tolist()
     with pytest.raises(OverflowError, match="when added"):
         autograd.compile(lambda x: x, reduce="sum", engine="numpy")(np.array([1e308, 1e308]))
 
 
-def test_what_overflows_on_the_way_in_the_arrays_alone_is_no_error():
+def test_what_overflows_on_the_way_in_the_arrays_alone_is_no_error() -> None:
     x = np.zeros((1, 16))
     x[0, [0, 1, 8]] = 1e308, -1e308, 1e308  # NumPy adds the first to the ninth
     assert autograd.compile(lambda x: total(x).tanh(), engine="numpy")(x) == 1.0
 
 
-def test_saturated_activations_are_no_error():
+def test_saturated_activations_are_no_error() -> None:
     w = Value(1.0)
     x = np.array([-1000.0, -720.0, 0.0, 720.0, 1000.0])
     for f in (lambda x: (w * x).sigmoid(), lambda x: (w * x).softplus(), lambda x: (w * x).tanh()):
@@ -1226,16 +1252,16 @@ def test_saturated_activations_are_no_error():
         ((), ValueError, "no arrays"),
     ],
 )
-def test_data_that_does_not_fit_is_refused_with_all_shapes(arrays, error, said):
+def test_data_that_does_not_fit_is_refused_with_all_shapes(arrays: Any, error: Any, said: str) -> None:
     model = nn.MLP(2, [1])
     with pytest.raises(error, match=said):
         autograd.compile(lambda x, y: nn.squared_error(model(x), y))(*arrays)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_functions_without_data_and_data_of_many_axes(engine):
+def test_functions_without_data_and_data_of_many_axes(engine: Any) -> None:
     w = leaves(2)
-    p = autograd.compile(lambda: (w[0] * w[1]).exp() + w[0] ** 2, engine=engine)
+    p: Any = autograd.compile(lambda: (w[0] * w[1]).exp() + w[0] ** 2, engine=engine)
     x, y = (v.data for v in w)
     value, slopes = math.exp(x * y) + x * x, [y * math.exp(x * y) + 2.0 * x, x * math.exp(x * y)]
     assert p() == p.per_example() == pytest.approx(value)
@@ -1253,10 +1279,10 @@ def test_functions_without_data_and_data_of_many_axes(engine):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_outputs_of_any_form(engine):
+def test_outputs_of_any_form(engine: Any) -> None:
     w, data = leaves(2), RNG.normal(size=(3, 2))
     of_rows = [[Value(a), Value(b)] for a, b in data]
-    f = lambda x: hessian(lambda z: (z[0] * z[1] * w[0]).sin())(x)  # noqa: E731
+    f: Callable[..., Any] = lambda x: hessian(lambda z: (z[0] * z[1] * w[0]).sin())(x)  # noqa: E731
     found = autograd.compile(f, engine=engine).per_example(data)
     assert found.shape == (3, 2, 2)
     for x, matrix in zip(data, found):
@@ -1279,18 +1305,18 @@ def test_outputs_of_any_form(engine):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_numbers_of_a_row_as_indices(engine):
+def test_numbers_of_a_row_as_indices(engine: Any) -> None:
     E = [[Value(RNG.normal(), f"E[{i},{j}]") for j in range(3)] for i in range(5)]
     W = [[Value(RNG.normal(), f"W[{i},{j}]") for j in range(3)] for i in range(4)]
     shift = [0.0, -0.5, 0.0, 2.0]
 
-    def f(symbols, x, target):  # tables of leaves, of numbers and of results
+    def f(symbols: Any, x: Any, target: Any) -> Any:  # tables of leaves, of numbers and of results
         e = [a + x * b for a, b in zip(E[int(symbols[0])], E[int(symbols[1])])]
         exps = [sum(w * a for w, a in zip(row, e)).exp() for row in W]
         return (exps[int(target)] / sum(exps)).log() + shift[int(target)] * E[0][0]
 
     symbols, x, target = RNG.integers(5, size=(7, 2)), RNG.normal(size=7), RNG.integers(4, size=7)
-    p = autograd.compile(f, engine=engine)
+    p: Any = autograd.compile(f, engine=engine)
     expected = total([f(*row) for row in zip(symbols, x, target)]) / 7.0
     expected.backward()
     value, gradient = p.value_and_grad(symbols, x, target)
@@ -1315,7 +1341,7 @@ def test_numbers_of_a_row_as_indices(engine):
         p([0, 3])
 
 
-def test_indices_that_decide_more_than_an_element_are_refused():
+def test_indices_that_decide_more_than_an_element_are_refused() -> None:
     w = leaves(3)
     for f, said in (
         (
@@ -1332,13 +1358,14 @@ def test_indices_that_decide_more_than_an_element_are_refused():
         with pytest.raises(TypeError, match=said):
             autograd.compile(f)(np.array([0.0, 1.0, 2.0]))
     product = [0.0, 1.0, 2.0]
-    for f in (
+    g: Callable[..., Any]
+    for g in (
         lambda i, j: [[0.0, 0.0], [0.0, 1.0], [0.0, 0.0]][int(i)][int(j)] * w[0],
         lambda i, j: product[int(i)] * product[int(j)] * w[0],  # in the first row, 0 by each alone
         lambda i, j: w[int(i)] + w[int(j)] + w[int(i) * int(j)],
     ):
         with pytest.raises(TypeError, match="two indices together"):
-            autograd.compile(f)(np.array([0.0, 1.0]), np.array([0.0, 1.0]))
+            autograd.compile(g)(np.array([0.0, 1.0]), np.array([0.0, 1.0]))
     with pytest.raises(TypeError, match="a Value is no float"):  # the transform's own argument
         autograd.compile(lambda x: autograd.grad(lambda z: z * product[int(z)])(x))(np.array([1.0, 2.0]))
     with pytest.raises(TypeError, match=r"shape \(1,\) for one index, and \(2,\) for another"):
@@ -1354,13 +1381,13 @@ def test_indices_that_decide_more_than_an_element_are_refused():
         autograd.grad(lambda x: w[int(x)] * x)(1.0)
 
 
-def test_wrong_arguments_are_refused():
+def test_wrong_arguments_are_refused() -> None:
     for call, said in (
-        (lambda: autograd.compile(3), "takes a function"),
-        (lambda: autograd.compile(abs, reduce="max"), "mean"),
-        (lambda: autograd.compile(abs, engine="gpu"), "auto, numpy, native"),
+        (lambda: autograd.compile(3), "takes a function"),  # type: ignore[call-overload]
+        (lambda: autograd.compile(abs, reduce="max"), "mean"),  # type: ignore[call-overload]
+        (lambda: autograd.compile(abs, engine="gpu"), "auto, numpy, native"),  # type: ignore[call-overload]
         (lambda: autograd.compile(abs).source, "call it with data first"),
-        (lambda: autograd.compile(lambda x: {0: "x"})(np.ones(2)), r"not {0: 'x'"),
+        (lambda: autograd.compile(lambda x: {0: "x"})(np.ones(2)), r"not {0: 'x'"),  # type: ignore[misc]
         (lambda: autograd.compile(lambda x, y: x)(), "no arrays"),
         (lambda: autograd.compile(lambda x: (x, [x, x])).value_and_grad(np.ones(2)), "list of outputs"),
         (lambda: autograd.compile(lambda x: [])(np.ones(2)), r"not \[\]"),
@@ -1369,7 +1396,9 @@ def test_wrong_arguments_are_refused():
             call()
 
 
-def test_without_llvmlite_programs_run_in_numpy_and_without_fork_there_is_nothing_to_renew(monkeypatch):
+def test_without_llvmlite_programs_run_in_numpy_and_without_fork_there_is_nothing_to_renew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for module in [name for name in sys.modules if name.partition(".")[0] == "autograd"]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "llvmlite", None)
@@ -1384,12 +1413,12 @@ def test_without_llvmlite_programs_run_in_numpy_and_without_fork_there_is_nothin
 
 
 @autograd.compile(reduce="sum")
-def square(x):
+def square(x: Any) -> Any:
     """The square."""
     return x * x
 
 
-def test_programs_survive_pickle_where_their_functions_do():
+def test_programs_survive_pickle_where_their_functions_do() -> None:
     assert square.__doc__ == "The square." and square(np.array([1.0, 2.0])) == 5.0
     assert pickle.loads(pickle.dumps(square)) is square and copy.deepcopy(square) is square
     model = nn.MLP(2, [3, 2])
@@ -1400,29 +1429,29 @@ def test_programs_survive_pickle_where_their_functions_do():
     assert np.array_equal(again(x), expected) and again is not program
 
 
-def test_the_graph_can_be_drawn():
+def test_the_graph_can_be_drawn() -> None:
     _, _, _, p = lab()
     assert "x[0]" in draw(p.graph).source and repr(p).startswith(
         "<Program of lab.<locals>.<lambda>: x (N, 2), "
     )
 
 
-def test_names_that_the_source_needs_are_left_to_it():
+def test_names_that_the_source_needs_are_left_to_it() -> None:
     w = Value(2.0, "sigmoid")
 
-    def f(xp, N, lambda_, c, t):
+    def f(xp: Any, N: Any, lambda_: Any, c: Any, t: Any) -> Any:
         return (w * xp[0]).sigmoid() * N + total([lambda_, c, t]) * dot(xp, [1.0, 2.0])
 
     check(f, [RNG.normal(size=(3, 2)), *RNG.normal(size=(4, 3))], [w])
 
 
 @pytest.mark.parametrize("label", ["ℕ", "w²", "σ", "__debug__", "a-b", "7", "def", "𝐱𝐩", "", "ſ", "xp"])
-def test_any_label_will_do(label):
+def test_any_label_will_do(label: str) -> None:
     w = Value(10.0, label)
     assert autograd.compile(lambda x, s: x * w * s, engine="numpy")(np.ones(3), np.ones(3)) == 10.0
 
 
-def every_primitive(x, w):
+def every_primitive(x: Any, w: list[Value]) -> Any:
     a, b = dot(w, x), x[0] + 2.5
     parts = [
         a.sigmoid(),
@@ -1437,6 +1466,7 @@ def every_primitive(x, w):
         abs(a),
     ]
     c = 0.9 * a.tanh()
+    f: Callable[..., Any]
     for f in (autograd.tan, autograd.asin, autograd.acos, autograd.atanh, autograd.log1p, autograd.expm1):
         parts.append(f(c))
     for f in (autograd.atan, autograd.asinh, autograd.sinh, autograd.cosh, autograd.erf, autograd.erfc):
@@ -1461,7 +1491,7 @@ def every_primitive(x, w):
     "name",
     ["array_api_strict", *(pytest.param(name, marks=pytest.mark.oracles) for name in ("torch", "jax"))],
 )
-def test_the_source_runs_on_other_libraries(name):
+def test_the_source_runs_on_other_libraries(name: str) -> None:
     library = pytest.importorskip(name)
     if name == "jax":
         library.config.update("jax_enable_x64", True)
@@ -1493,10 +1523,10 @@ def test_the_source_runs_on_other_libraries(name):
             assert np.asarray(b) == pytest.approx(np.asarray(a), rel=1e-10, abs=1e-12)
 
 
-def test_a_sum_that_overflows_in_the_order_of_the_program_alone_is_an_error_too():
+def test_a_sum_that_overflows_in_the_order_of_the_program_alone_is_an_error_too() -> None:
     a, large = Value(1e308, "a"), np.array([1e308])
     assert autograd.compile(lambda x: (a - x) + a)(large) == 1e308  # a difference stays one
-    program = autograd.compile(lambda x: total([a, -x, a]))  # which is 2 a − x
+    program: Any = autograd.compile(lambda x: total([a, -x, a]))  # which is 2 a − x
     with pytest.raises(OverflowError, match=r"^row 0: mul\(2.0, a=1e\+308\) overflows"):
         program(large)
     a.data = 1e-300
@@ -1506,6 +1536,6 @@ def test_a_sum_that_overflows_in_the_order_of_the_program_alone_is_an_error_too(
         program.backward(large, large, large)
 
 
-def test_a_copy_of_what_is_recorded_is_refused():
+def test_a_copy_of_what_is_recorded_is_refused() -> None:
     with pytest.raises(TypeError, match=r"copies x=1.0.*Instead, use the Value itself"):
         autograd.compile(lambda x: copy.deepcopy(x) * 2.0)(np.ones(1))

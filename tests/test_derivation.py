@@ -1,6 +1,8 @@
 """Derivations: the short forms of textbooks come out, and what is shown is the derivative."""
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,7 +38,7 @@ from autograd.learn.formula import Name, Number, names_in, substituted
         (lambda x: x, "1"),
     ],
 )
-def test_short_forms(f, result):
+def test_short_forms(f: Any, result: str) -> None:
     d = derivation(f)
     assert str(d.result) == result and d.is_short and d.largest_difference < 1e-6
 
@@ -44,7 +46,7 @@ def test_short_forms(f, result):
 @pytest.mark.parametrize(
     "f", [lambda x: x * x.sigmoid(), lambda x: x * x.softplus().tanh(), lambda x: 3.0 * maximum(x, 1.0)]
 )
-def test_what_has_no_short_form_is_shown_as_it_is(f):
+def test_what_has_no_short_form_is_shown_as_it_is(f: Callable[..., Any]) -> None:
     d = derivation(f)
     assert not d.is_short and "No shorter form was found" in str(d)
     for x in (-1.5, 0.3, 2.5):
@@ -53,7 +55,7 @@ def test_what_has_no_short_form_is_shown_as_it_is(f):
         )
 
 
-def test_each_step_of_sigmoid_is_said():
+def test_each_step_of_sigmoid_is_said() -> None:
     d = derivation("sigmoid")
     assert [step.rule.split()[0] for step in d.steps] == ["Name", "Differentiate", "The", "Solve", "Put"]
     text = str(d)
@@ -71,7 +73,7 @@ def test_each_step_of_sigmoid_is_said():
 
 
 @pytest.mark.parametrize("row", DEFINITIONS, ids=lambda row: row.name)
-def test_definitions_are_the_rows_of_the_table(row):
+def test_definitions_are_the_rows_of_the_table(row: Any) -> None:
     for x in np.linspace(-5.0, 5.0, 11):
         f = DEFINITIONS[row]
         assert f(Value(x)).data == pytest.approx(row.compute(float(x)), rel=1e-12)
@@ -79,17 +81,17 @@ def test_definitions_are_the_rows_of_the_table(row):
 
 
 # {x} is what stands there before; the results stay of moderate size
-STEPS = """
+TEXT = """
 {x} + 1.5|2.0 - {x}|0.5 * {x}|-{x}|{x} / 4.0|1.0 / (1.0 + {x} * {x})|({x}).sigmoid()|({x}).tanh()
 ({x}).softplus()|(-({x}) * ({x})).exp()|(1.0 + (-({x})).tanh().exp())|({x}).sin()|({x}) * x
 ({x}) + x.exp() / 50.0|({x}) ** 2 / 9.0
 """
-STEPS = STEPS.strip().replace("\n", "|").split("|")
+STEPS = TEXT.strip().replace("\n", "|").split("|")
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.sampled_from(STEPS), min_size=1, max_size=5))
-def test_results_of_random_functions_are_their_derivatives(steps):
+def test_results_of_random_functions_are_their_derivatives(steps: list[str]) -> None:
     text = "x"
     for step in steps:
         text = step.format(x=text)
@@ -101,12 +103,12 @@ def test_results_of_random_functions_are_their_derivatives(steps):
         assert not d.is_short  # it would be too long, and is in the pieces
         return
     for x in (-2.3, 0.4, 1.9):
-        numbers = {Name("x"): Number(x), Name(d.function): Number(f(Value(x)).data)}
+        numbers: dict[Any, Any] = {Name("x"): Number(x), Name(d.function): Number(f(Value(x)).data)}
         found = evaluated(substituted(d.result, numbers))
         assert found == pytest.approx(grad(f)(x), rel=1e-9, abs=1e-12), text
 
 
-def test_names_do_not_meet():
+def test_names_do_not_meet() -> None:
     a, w1, w2 = Value(3.0, "a"), Value(2.0, "w"), Value(5.0, "w")
     assert str(derivation(lambda x: a * x + 1.0).result) == "a"
     assert str(derivation(lambda x: (w1 * x).sin() + w2).result) == "cos(w#2 · x) · w#2"
@@ -126,12 +128,12 @@ def test_names_do_not_meet():
         lambda x: 2.0 ** (x / 1.4) * x,
     ],
 )
-def test_what_has_no_short_form_ends_soon(f):
+def test_what_has_no_short_form_ends_soon(f: Callable[..., Any]) -> None:
     d = derivation(f)
     assert d.largest_difference < 1e-5 and len(str(d)) < 20_000
 
 
-def test_what_cannot_be_derived_says_why():
+def test_what_cannot_be_derived_says_why() -> None:
     with pytest.raises(ValueError, match="differences say nothing sure"):
         derivation(lambda x: (1000.0 * x).sin())
     with pytest.raises(ValueError, match=r"a detach\(\)"):
@@ -141,7 +143,7 @@ def test_what_cannot_be_derived_says_why():
     with pytest.raises(TypeError, match="mul takes more"):
         derivation("mul")
     with pytest.raises(TypeError, match=r"not 3$"):
-        derivation(3)
+        derivation(3)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"gives a Value for a Value, not 3\.0"):
         derivation(lambda x: 3.0)
     with pytest.raises(

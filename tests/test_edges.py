@@ -8,6 +8,8 @@ import itertools
 import math
 import operator
 import re
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +26,7 @@ from autograd.ops import CONDITIONS, TABLE, no_gradient  # noqa: E402
 try:
     from autograd.program.native import Kernel, has_code, pack
 except ImportError:
-    Kernel = None
+    Kernel = None  # type: ignore[assignment, misc]
 from autograd.program.simplify import simplify  # noqa: E402
 
 COMPILED = ["numpy", pytest.param("native", marks=pytest.mark.skipif(Kernel is None, reason="no llvmlite"))]
@@ -53,11 +55,11 @@ ONE, TWO = (
 )
 
 
-def _sigmoid(x):
+def _sigmoid(x: mpf) -> mpf:
     return 1 / (1 + mp.exp(-x))
 
 
-def _pow(x, y):
+def _pow(x: mpf, y: mpf) -> mpf | None:
     """x^y for real numbers; None where there is none."""
     if x < 0:
         return (-1) ** (int(y) % 2) * _pow(-x, y) if y == int(y) else None
@@ -67,34 +69,34 @@ def _pow(x, y):
     return mp.exp(size) if abs(size) < 2000 else mpf(0) if size < 0 else mp.inf
 
 
-def _inside(f, low, high):
+def _inside(f: Callable[..., Any], low: int, high: Any) -> Callable[..., Any]:
     """f where low < x < high, and None elsewhere."""
     return lambda x: f(x) if low < x < high else None
 
 
-def _whole(f):
+def _whole(f: Callable[..., Any]) -> Callable[..., Any]:
     """A function of x / y; None where y is 0."""
     return lambda x, y: f(x, y) if y else None
 
 
-def _bell(x):
+def _bell(x: mpf) -> mpf:
     return 2 / mp.sqrt(mp.pi) * mp.exp(-x * x)
 
 
-def _moderate(f):
+def _moderate(f: Callable[..., Any]) -> Callable[..., Any]:
     """f, and infinity where it is too large for mpmath."""
     return lambda x: f(x) if abs(x) < 1e4 else mp.inf
 
 
-def _asinh(x):
+def _asinh(x: mpf) -> mpf:
     return mp.asinh(x) if abs(x) < 1e20 else mp.sign(x) * mp.log(2 * abs(x))
 
 
-def _lgamma(x):
+def _lgamma(x: mpf) -> mpf | None:
     return None if x <= 0 and x == mp.floor(x) else mp.re(mp.loggamma(x))
 
 
-def _polygamma(n, x):
+def _polygamma(n: Any, x: mpf) -> mpf | None:
     known = n in range(13) and not (x <= 0 and x == mp.floor(x))
     if not known:
         return None
@@ -103,11 +105,11 @@ def _polygamma(n, x):
     return mp.psi(int(n), x)
 
 
-def _angle(x, y):
+def _angle(x: float, y: float) -> mpf | None:
     return mpf(x) / (mpf(x) ** 2 + mpf(y) ** 2) if x or y else None
 
 
-def _side(x, y):
+def _side(x: mpf, y: mpf) -> mpf:
     """Which share of a maximum's derivative is x's: ties share it, as in PyTorch."""
     return mpf(x > y) + mpf(x == y) / 2
 
@@ -181,9 +183,9 @@ EXACT = {
 SIGNS_COUNT = ("atan2", "copysign")  # of zeros, which mpf does not have
 
 
-def exactly(name, operands):
+def exactly(name: str, operands: Any) -> Any:
     """The value and the derivatives as mpmath has them, None where none is a float."""
-    found = []
+    found: list[Any] = []
     with mp.workdps(50):
         for f in EXACT[name]:
             numbers = operands if name in SIGNS_COUNT else map(mpf, operands)
@@ -193,14 +195,14 @@ def exactly(name, operands):
 
 
 @functools.cache
-def cases(name):
+def cases(name: str) -> list[Any]:
     """[(operands, exactly what there is to find)]"""
     return [
         (operands, exactly(name, operands)) for operands in (PAIRS if name in TWO else [(x,) for x in POINTS])
     ]
 
 
-def _lost(exact, x, y):
+def _lost(exact: float, x: float, y: float) -> float:
     """Units that a quotient by hypot(x, y) may lose where that overflows or is subnormal."""
     size = math.hypot(x, y)
     lost = abs(exact) if math.isinf(size) else (1.0 + abs(exact)) * TINY / size
@@ -210,7 +212,8 @@ def _lost(exact, x, y):
 # What is looser than a float's best, and why. The units are those of the last place of the exact result.
 # fmt: off
 UNITS = 2.7
-LOOSER = {  # (primitive, 0 for its value, 1 and 2 for its derivatives): (why, units allowed in a case)
+# By (primitive, 0 for its value, 1 and 2 for its derivatives): (why, units allowed in a case)
+LOOSER: dict[tuple[str, int], tuple[str, Callable[..., float]]] = {
     ("tanh", 1): ("1 − out² cancels near 1, as PyTorch's does: absolute accuracy",
                   lambda exact, x: EPSILON / math.ulp(exact)),
     ("sigmoid", 1): ("out (1 − out) cancels near 1, as PyTorch's does: absolute accuracy",
@@ -237,9 +240,12 @@ LOOSER |= {
                        lambda exact, n, x: 10.0 + 16.0 * EPSILON / math.ulp(exact)),
     ("polygamma", 2): ("the same", lambda exact, n, x: 10.0 + 16.0 * EPSILON / math.ulp(exact)),
 }
-ODD = ("pow", 1, "(−1)^(y−1) has the other sign where y − 1 is y: from 2⁵³ on, as PyTorch's has",
-       lambda x, y: x == -1.0 and abs(y) > 2.0**53)
-OVERFLOWS = {  # where an ArithmeticError is raised though the result is a float
+ODD: tuple[str, int, str, Callable[..., bool]] = (
+    "pow", 1, "(−1)^(y−1) has the other sign where y − 1 is y: from 2⁵³ on, as PyTorch's has",
+    lambda x, y: x == -1.0 and abs(y) > 2.0**53,
+)
+# Where an ArithmeticError is raised though the result is a float
+OVERFLOWS: dict[tuple[str, int], tuple[str, Callable[..., bool]]] = {
     ("pow", 1): ("x^(y−1) overflows before it is multiplied by y",
                  lambda x, y: abs(x) == TINY and abs(y) < 1e-299),
     **{(name, 1): ("x² overflows", lambda x: abs(x) > 1e154) for name in ("atan", "erf", "erfc")},
@@ -252,7 +258,7 @@ OVERFLOWS = {  # where an ArithmeticError is raised though the result is a float
 # The engines: what each finds in a case, in the order of EXACT; NaN where it raises.
 
 
-def found_by(compute):
+def found_by(compute: Callable[..., Any]) -> Any:
     """A number, or NaN where there is an ArithmeticError."""
     try:
         return compute()
@@ -260,11 +266,11 @@ def found_by(compute):
         return math.nan
 
 
-def by_eager(name):
+def by_eager(name: str) -> list[list[float]]:
     return [list(_eager(TABLE[name], operands)) for operands, _ in cases(name)]
 
 
-def _eager(row, operands):
+def _eager(row: Any, operands: Any) -> Iterator[Any]:
     yield found_by(lambda: row(*map(Value, operands)).data)
     for i, x in enumerate(operands):  # the other operand is a number, or the same with a derivative too
         leaf = Value(x)
@@ -275,11 +281,11 @@ def _eager(row, operands):
         )
 
 
-def by_derive(name):
+def by_derive(name: str) -> list[list[float]]:
     return [list(_derive(TABLE[name], operands)) for operands, _ in cases(name)]
 
 
-def _derive(row, operands):
+def _derive(row: Any, operands: Any) -> Iterator[Any]:
     leaves = [Value(x) for x in operands]
     out = found_by(lambda: row(*leaves))
     yield out.data if isinstance(out, Value) else math.nan
@@ -287,7 +293,7 @@ def _derive(row, operands):
         yield found_by(lambda leaf=leaf: derive(out, [leaf])[0].data) if isinstance(out, Value) else math.nan
 
 
-def by_arrays(name):
+def by_arrays(name: str) -> Any:
     """Of the table's functions of arrays."""
     row, columns = TABLE[name], list(np.transpose([operands for operands, _ in cases(name)]))
     with np.errstate(all="ignore"):
@@ -298,12 +304,12 @@ def by_arrays(name):
     return _finite(value, partials)
 
 
-def _finite(value, partials):
+def _finite(value: np.ndarray, partials: Any) -> Any:
     """[[value, *partials] of a case]: where a value is not finite, derivatives are of no interest."""
     return np.transpose([value, *(np.where(np.isfinite(value), d, math.nan) for d in partials)]).tolist()
 
 
-def by_numpy(name):
+def by_numpy(name: str) -> list[list[float]]:
     """A program for each operand: that is a leaf, and the other, if there is one, is data."""
     row, leaf = TABLE[name], Value(0.5)
     fs = [lambda x, y: row(leaf, y), lambda x, y: row(x, leaf)] if name in TWO else [lambda x: row(leaf)]
@@ -311,7 +317,7 @@ def by_numpy(name):
     return [list(_program(programs, leaf, operands)) for operands, _ in cases(name)]
 
 
-def _program(programs, leaf, operands):
+def _program(programs: list[Any], leaf: Value, operands: Any) -> list[float]:
     data, gradient = [np.array([x]) for x in operands], []
     for program, leaf.data in zip(programs, operands):
         value = found_by(lambda program=program: program.per_example(*data).item())
@@ -320,7 +326,7 @@ def _program(programs, leaf, operands):
     return [value, *gradient]
 
 
-def by_native(name, by_row):
+def by_native(name: str, by_row: bool) -> list[list[float]]:
     """Of machine code for all primitives and their derivatives, with operands by row or as leaves."""
     if Kernel is None:
         pytest.skip("llvmlite is not installed")
@@ -330,7 +336,7 @@ def by_native(name, by_row):
 
 
 @functools.cache
-def _kernel(by_row):
+def _kernel(by_row: bool) -> dict[str, list[Any]]:
     leaves = [Value(0.5), Value(0.75)]
     outputs, coded = [], []
     for name in EXACT:
@@ -356,7 +362,7 @@ def _kernel(by_row):
     return results
 
 
-ENGINES = {
+ENGINES: dict[str, Callable[[str], Any]] = {
     "eager": by_eager,
     "derive": by_derive,
     "arrays": by_arrays,
@@ -366,7 +372,9 @@ ENGINES = {
 }
 
 
-def fault(name, result, operands, exact, found, units=UNITS):
+def fault(
+    name: str, result: int, operands: Any, exact: mpf | None, found: float, units: float = UNITS
+) -> str:
     """What is wrong with a number found for a result; "" if nothing is."""
     if exact is None:
         return "is no float, and no error" if math.isfinite(found) else ""
@@ -385,7 +393,7 @@ def fault(name, result, operands, exact, found, units=UNITS):
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", EXACT)
-def test_values_and_derivatives_are_those_of_mathematics_or_errors(name, engine):
+def test_values_and_derivatives_are_those_of_mathematics_or_errors(name: str, engine: Any) -> None:
     faults = []
     for (operands, exact), found in zip(cases(name), ENGINES[engine](name), strict=True):
         for result, (expected, number) in enumerate(zip(exact, found, strict=True)):
@@ -396,7 +404,7 @@ def test_values_and_derivatives_are_those_of_mathematics_or_errors(name, engine)
     assert not faults
 
 
-def test_every_primitive_and_no_exception_too_many_is_here():
+def test_every_primitive_and_no_exception_too_many_is_here() -> None:
     assert set(EXACT) | {"dot", "total", "where"} | {row.name for row in CONDITIONS} == set(TABLE)
     excused = {(name, result): 0 for name, result in [*LOOSER, *OVERFLOWS]}
     for name, result in excused:
@@ -412,7 +420,7 @@ EXPONENTS = [0.0, 1.0, 2.0, 3.0, -1.0, -2.0, 0.5, -0.5, 1.5, 16.0, -16.0, 17.0, 
 
 @pytest.mark.parametrize("engine", COMPILED)
 @pytest.mark.parametrize("y", [0.0, 1.0, 2.0, 3.0, -1.0, -2.0, 0.5, -0.5, 1.5, 16.0, -16.0, 17.0, 1e-8])
-def test_numbers_as_exponents(y, engine):
+def test_numbers_as_exponents(y: float, engine: Any) -> None:
     """Programs write x² as x x and x^½ as √x; machine code multiplies others out, within 18 units."""
     leaf, faults = Value(0.5), []
     program = autograd.compile(lambda x: leaf**y, engine=engine)
@@ -443,7 +451,7 @@ NUMPYS = [("sign", -0.0), ("pow", -0.0, 0.5)]  # which have NumPy's signs, thoug
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", SIGNED)
-def test_signs_of_zeros(name, engine):
+def test_signs_of_zeros(name: str, engine: Any) -> None:
     for (operands, _), (value, *_) in zip(cases(name), ENGINES[engine](name)):
         if value == 0.0 and not (engine in ("arrays", "numpy") and (name, *operands) in NUMPYS):
             assert math.copysign(1.0, value) == math.copysign(1.0, SIGNED[name](*operands)), operands
@@ -470,7 +478,7 @@ UNLIMITED = {  # what has finite results of operands that are not: NaN where it 
 }
 
 
-def leaf_program(name, engine):
+def leaf_program(name: str, engine: Any) -> Any:
     """A leaf, and a program of as many operands as the primitive has, for the first of which it stands."""
     row, leaf = TABLE[name], Value(0.5, "w")
     f = (lambda x, y: row(leaf, y)) if name in TWO else (lambda x: row(leaf))
@@ -479,7 +487,7 @@ def leaf_program(name, engine):
 
 @pytest.mark.parametrize("engine", ["eager", *COMPILED])
 @pytest.mark.parametrize("name", EXACT)
-def test_leaves_that_are_not_finite_are_reported_where_they_make_a_result_so(name, engine):
+def test_leaves_that_are_not_finite_are_reported_where_they_make_a_result_so(name: str, engine: Any) -> None:
     leaf, program = leaf_program(name, engine)
     some = [math.inf, -math.inf, math.nan, 0.0, 1.0, -1.0, 0.5, 2.0]
     for operands in itertools.product(some, repeat=2 if name in TWO else 1):
@@ -498,7 +506,7 @@ def test_leaves_that_are_not_finite_are_reported_where_they_make_a_result_so(nam
 
 @pytest.mark.parametrize("engine", ["eager", *COMPILED])
 @pytest.mark.parametrize("name", EXACT)
-def test_errors_name_the_primitive_and_its_operands(name, engine):
+def test_errors_name_the_primitive_and_its_operands(name: str, engine: Any) -> None:
     """Once for each way in which it can fail: no value, too large, no derivative."""
     seen = set()
     leaf, program = leaf_program(name, engine)
@@ -512,7 +520,7 @@ def test_errors_name_the_primitive_and_its_operands(name, engine):
                     program.backward(*([x] for x in operands))
             said = str(raised.value)
             assert engine == "eager" or said.startswith("row 0: ")
-            kind = re.search("is undefined|overflows|derivative|is not finite", said)[0]
+            kind = re.findall("is undefined|overflows|derivative|is not finite", said)[0]
             assert f"{name}(w={operands[0]!r}" in said and leaf.grad == 7.0
             assert (value is None) == (kind in ("is undefined", "overflows"))
             seen.add(kind)
@@ -520,9 +528,10 @@ def test_errors_name_the_primitive_and_its_operands(name, engine):
                 break
 
 
-def test_sums_that_overflow_on_the_way_raise():
+def test_sums_that_overflow_on_the_way_raise() -> None:
     """Though the whole would be a float: they are computed in the order of their terms."""
     terms = [1e308, 1e308, -1e308]
+    f: Callable[[list[Value]], Value]
     for f in (lambda v: total(v), lambda v: dot(v, [1.0] * 3)):
         with pytest.raises(OverflowError, match=r"(total|dot)\(\[1e\+308"):
             f([Value(x) for x in terms])

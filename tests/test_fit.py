@@ -4,6 +4,9 @@ import functools
 import itertools
 import math
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,15 +18,22 @@ from autograd import Value, compile
 X, Y = nn.data.xor()
 
 
-def training(seed=0, optimizer=nn.SGD, lr=0.5, batch_size=None, matrix=False, nouts=(4, 1)):
+def training(
+    seed: int = 0,
+    optimizer: Any = nn.SGD,
+    lr: float = 0.5,
+    batch_size: int | None = None,
+    matrix: bool = False,
+    nouts: Any = (4, 1),
+) -> Any:
     """A model, and a function that trains it up to some number of epochs."""
     rng = np.random.default_rng(seed)
-    model = nn.MLP(2, list(nouts), activation="sigmoid", rng=rng)
+    model: Any = nn.MLP(2, list(nouts), activation="sigmoid", rng=rng)
     if matrix:
         model = nn.MatrixMLP.from_state_dict(model.state_dict(), "sigmoid")
     opt = optimizer(model.parameters(), lr=lr)
 
-    def train(epochs, x=X, y=Y, loss=nn.squared_error, **kwargs):
+    def train(epochs: Any, x: Any = X, y: Any = Y, loss: Any = nn.squared_error, **kwargs: Any) -> nn.History:
         options = {"batch_size": batch_size, "rng": rng, "engine": "scalar", **kwargs}
         return nn.fit(model, x, y, loss=loss, optimizer=opt, epochs=epochs, **options)
 
@@ -31,12 +41,12 @@ def training(seed=0, optimizer=nn.SGD, lr=0.5, batch_size=None, matrix=False, no
     return model, train
 
 
-def failing(error, call):
+def failing(error: Any, call: int) -> Callable[..., Any]:
     """A squared error that raises the error instead at one of its calls."""
     calls = itertools.count(1)
 
     @functools.wraps(nn.squared_error)  # as which it is known to a checkpoint
-    def loss(p, y):
+    def loss(p: Value, y: Any) -> Value:
         if next(calls) == call:
             raise error
         return nn.squared_error(p, y)
@@ -44,16 +54,16 @@ def failing(error, call):
     return loss
 
 
-def same(a, b):
+def same(a: Any, b: Any) -> bool:
     a, b = a.state_dict(), b.state_dict()
     return list(a) == list(b) and all(np.array_equal(a[name], b[name]) for name in a)
 
 
-def test_a_full_batch_epoch_is_one_step_along_the_mean_gradient():
+def test_a_full_batch_epoch_is_one_step_along_the_mean_gradient() -> None:
     model, train = training()
     twin, _ = training()
     history = train(1)
-    total = sum(nn.squared_error(twin(x), y) for x, y in zip(X, Y)) / len(X)
+    total: Any = sum(nn.squared_error(twin(x), y) for x, y in zip(X, Y)) / len(X)
     total.backward()
     assert history.loss == [pytest.approx(total.data, rel=1e-14)]
     for p, q in zip(model.parameters(), twin.parameters()):
@@ -61,10 +71,10 @@ def test_a_full_batch_epoch_is_one_step_along_the_mean_gradient():
     assert history.accuracy == nn.accuracy(model, X, Y) and history.seconds > 0
 
 
-def test_batches_hold_every_example_once_in_an_order_of_the_generator():
+def test_batches_hold_every_example_once_in_an_order_of_the_generator() -> None:
     seen = []
 
-    def loss(p, y):
+    def loss(p: Value, y: float) -> Value:
         seen.append(p.data)
         return nn.squared_error(p, y)
 
@@ -78,7 +88,9 @@ def test_batches_hold_every_example_once_in_an_order_of_the_generator():
     assert batched == pytest.approx(full, rel=1e-9)  # though the last batch has 5 examples
 
 
-def test_it_prints_in_the_labs_form_and_draws_no_bar_where_no_terminal_is(capsys):
+def test_it_prints_in_the_labs_form_and_draws_no_bar_where_no_terminal_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     _, train = training()
     history = train(21, log_every=10)
     out, err = capsys.readouterr()
@@ -87,21 +99,25 @@ def test_it_prints_in_the_labs_form_and_draws_no_bar_where_no_terminal_is(capsys
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_bar_where_it_is_asked_for(capsys):
+def test_a_bar_where_it_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("tqdm", reason="tqdm is not installed")
     _, train = training()
     train(5, progress=True)
     assert "5/5" in capsys.readouterr().err
 
 
-def test_asking_for_a_bar_without_tqdm_is_one_line(capsys, monkeypatch):
+def test_asking_for_a_bar_without_tqdm_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "tqdm", None)
     _, train = training()
     train(5, progress=True)
     assert "extra `progress`" in capsys.readouterr().err
 
 
-def test_a_bar_that_nobody_asked_for_is_left_out_without_a_word(capsys, monkeypatch):
+def test_a_bar_that_nobody_asked_for_is_left_out_without_a_word(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "tqdm", None)
     _, train = training()
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
@@ -112,7 +128,9 @@ def test_a_bar_that_nobody_asked_for_is_left_out_without_a_word(capsys, monkeypa
 @pytest.mark.parametrize("matrix", [False, True])
 @pytest.mark.parametrize("batch_size", [None, 8])
 @pytest.mark.parametrize("optimizer", [nn.SGD, nn.Adam])
-def test_resumed_training_is_bit_for_bit_the_uninterrupted_one(tmp_path, optimizer, batch_size, matrix):
+def test_resumed_training_is_bit_for_bit_the_uninterrupted_one(
+    tmp_path: Path, optimizer: Any, batch_size: int | None, matrix: bool
+) -> None:
     settings = {"optimizer": optimizer, "batch_size": batch_size, "matrix": matrix}
     whole, train = training(**settings)
     expected = train(20).loss
@@ -127,7 +145,7 @@ def test_resumed_training_is_bit_for_bit_the_uninterrupted_one(tmp_path, optimiz
     assert again.loss == expected and same(resumed, whole)
 
 
-def test_ctrl_c_keeps_whole_epochs_and_resumes(tmp_path):
+def test_ctrl_c_keeps_whole_epochs_and_resumes(tmp_path: Path) -> None:
     whole, train = training(batch_size=8, optimizer=nn.Adam)
     expected = train(10).loss
     loss = failing(KeyboardInterrupt, 4 * 21 + 11)
@@ -138,25 +156,25 @@ def test_ctrl_c_keeps_whole_epochs_and_resumes(tmp_path):
     assert train(10, resume=tmp_path / "run.npz").loss == expected and same(model, whole)
 
 
-def test_ctrl_c_before_the_first_epoch_changes_nothing():
+def test_ctrl_c_before_the_first_epoch_changes_nothing() -> None:
     model, train = training()
     history = train(10, loss=failing(KeyboardInterrupt, 1), engine="auto")
     assert (history.loss, history.engine) == ([], "") and same(model, training()[0])
 
 
-class Interrupting(list):
+class Interrupting(list[Any]):
     """Parameters that raise KeyboardInterrupt when they are gone through for the n-th time."""
 
     uses_left = math.inf
 
-    def __iter__(self):
+    def __iter__(self) -> Any:
         self.uses_left -= 1
         if self.uses_left == 0:
             raise KeyboardInterrupt
         return super().__iter__()
 
 
-def test_ctrl_c_at_any_moment_leaves_parameters_and_history_in_step():
+def test_ctrl_c_at_any_moment_leaves_parameters_and_history_in_step() -> None:
     expected = training()[1](9).loss
     for uses in range(3, 15):
         model, train = training()
@@ -168,7 +186,7 @@ def test_ctrl_c_at_any_moment_leaves_parameters_and_history_in_step():
         assert train(1).loss == [expected[done]]
 
 
-def test_a_loss_and_a_model_of_ones_own():
+def test_a_loss_and_a_model_of_ones_own() -> None:
     """Any function of one example does; a single output and its target arrive bare."""
     w = [Value(0.1), Value(0.2)]
     for output in (lambda p: p, lambda p: [p], lambda p: (p,), lambda p: np.array([p])):
@@ -183,15 +201,15 @@ def test_a_loss_and_a_model_of_ones_own():
         assert history.loss[2] < history.loss[0]
 
 
-def test_rows_are_arrays_that_a_model_may_write_into():
+def test_rows_are_arrays_that_a_model_may_write_into() -> None:
     w = [Value(0.5), Value(-0.3)]
 
-    def model(x):
+    def model(x: np.ndarray) -> Any:
         assert type(x) is np.ndarray and x.dtype == float
         x *= 2.0
         return np.array([w[0] * np.mean(x), w[1] * x[0]])
 
-    def loss(p, y):
+    def loss(p: np.ndarray, y: np.ndarray) -> Value:
         assert type(y) is np.ndarray and type(y[0]) is np.float64
         y += 1.0
         return nn.squared_error(p, y)
@@ -206,7 +224,7 @@ def test_rows_are_arrays_that_a_model_may_write_into():
 
 @pytest.mark.parametrize("matrix", [False, True])
 @pytest.mark.filterwarnings("error")
-def test_a_loss_that_is_not_finite_names_the_epoch_and_keeps_the_last_finite_parameters(matrix):
+def test_a_loss_that_is_not_finite_names_the_epoch_and_keeps_the_last_finite_parameters(matrix: bool) -> None:
     model, train = training(lr=1e200, matrix=matrix)
     with pytest.raises(ArithmeticError, match="in epoch 1: "):
         train(5)
@@ -214,13 +232,13 @@ def test_a_loss_that_is_not_finite_names_the_epoch_and_keeps_the_last_finite_par
     assert all(np.isfinite(a).all() for a in model.state_dict().values())
 
 
-def test_it_names_the_line_of_the_program_that_trains():
+def test_it_names_the_line_of_the_program_that_trains() -> None:
     _, train = training()
     with pytest.raises(ArithmeticError, match=r"nan.* is not finite, at test_fit.py:\d+: return nn.fit"):
         train(1, x=np.where(X > 0.95, np.nan, X))
 
 
-def test_parameters_that_overflow_in_the_last_epoch_are_noticed():
+def test_parameters_that_overflow_in_the_last_epoch_are_noticed() -> None:
     model, train = training(lr=1e308)
     with pytest.raises(ArithmeticError, match="in epoch 1: "):
         train(1, y=1e3 * Y)
@@ -237,12 +255,12 @@ def test_parameters_that_overflow_in_the_last_epoch_are_noticed():
         (X[0], Y[0], ValueError, r"\(2,\) and Y \(1,\)"),
         (X[:, 0], Y, ValueError, r"\(21,\) and Y \(21, 1\).* X\[:, None\]"),
         (X.astype(str), Y, TypeError, "X holds <U"),
-        (X, np.where(Y > 0, None, Y), TypeError, r"Y\[1, 0\] is None, not a real number"),
+        (X, np.where(Y > 0, np.array(None), Y), TypeError, r"Y\[1, 0\] is None, not a real number"),
         (np.ma.masked_greater(X, 0.9), Y, ValueError, r"X\[1, 1\] is masked"),
         (X * 1j, Y, TypeError, "X holds complex"),
     ],
 )
-def test_data_that_does_not_fit_is_refused(x, y, kind, said):
+def test_data_that_does_not_fit_is_refused(x: Any, y: np.ndarray, kind: Any, said: str) -> None:
     for matrix in (False, True):
         model, train = training(matrix=matrix)
         if matrix and "takes 2 inputs" in said:
@@ -257,19 +275,19 @@ class Frame:
 
     columns, ndim = ("size", "big"), 2
 
-    def __init__(self, rows):
+    def __init__(self, rows: list[list[Any]]) -> None:
         self.rows = rows
 
-    def __array__(self, dtype=None, copy=None):
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
         return np.array(self.rows, dtype=object)
 
-    def __iter__(self):
+    def __iter__(self) -> Any:
         return iter(self.columns)
 
 
-def test_columns_of_several_types_are_numbers_or_named():
+def test_columns_of_several_types_are_numbers_or_named() -> None:
     model, train = training()
-    rows = [[0.5, True], [np.float32(2.0), np.False_]] * 2
+    rows: list[list[Any]] = [[0.5, True], [np.float32(2.0), np.False_]] * 2
     expected = training()[1](3, np.array(rows, dtype=float), [0, 1, 0, 1]).loss
     assert train(3, Frame(rows), [0, 1, 0, 1]).loss == expected
     with pytest.raises(TypeError, match=r"X\[1, 1\] \(column big\) is 'no', not a real number"):
@@ -278,7 +296,7 @@ def test_columns_of_several_types_are_numbers_or_named():
         model(Frame(rows))
 
 
-def test_a_number_that_is_unknown_is_named_before_what_comes_of_it():
+def test_a_number_that_is_unknown_is_named_before_what_comes_of_it() -> None:
     x, y = np.where(X > 0.95, np.nan, X), np.where(Y > 0.5, np.inf, Y)
     for engine in ("auto", "scalar"):
         for data, said in (
@@ -292,8 +310,9 @@ def test_a_number_that_is_unknown_is_named_before_what_comes_of_it():
         nn.predict(training()[0], x)
 
 
-def test_a_model_or_a_loss_that_returns_something_else_is_told_so():
+def test_a_model_or_a_loss_that_returns_something_else_is_told_so() -> None:
     model, train = training()
+    wrong: Any
     for wrong in (nn.MLP, nn.Module(), compile(model)):
         with pytest.raises(TypeError, match="a model is a function of one example's inputs"):
             nn.predict(wrong, X)
@@ -306,7 +325,7 @@ def test_a_model_or_a_loss_that_returns_something_else_is_told_so():
             train(1, loss=wrong)
 
 
-def test_what_does_not_go_together_is_refused(tmp_path):
+def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
     model, _ = training()
     other = nn.SGD(training()[0].parameters(), lr=1.0)
     for wrong, kind, said in (
@@ -327,7 +346,7 @@ def test_what_does_not_go_together_is_refused(tmp_path):
         nn.fit(lambda x: model(x), X, 2 * Y - 1, loss=nn.hinge, optimizer=other, epochs=1, checkpoint="x")
 
 
-def test_any_error_in_an_epoch_leaves_the_parameters_as_before_it():
+def test_any_error_in_an_epoch_leaves_the_parameters_as_before_it() -> None:
     _, train = training(batch_size=8)
     expected = train(3).loss
     loss = failing(LookupError, 2 * 21 + 11)
@@ -340,21 +359,21 @@ def test_any_error_in_an_epoch_leaves_the_parameters_as_before_it():
 @pytest.mark.parametrize(
     "wrong", [{"epochs": 0}, {"epochs": 2.5}, {"batch_size": 0}, {"log_every": -1}, {"log_every": 0}]
 )
-def test_bad_numbers_are_refused(wrong):
+def test_bad_numbers_are_refused(wrong: Any) -> None:
     _, train = training()
     with pytest.raises(ValueError, match=f"{next(iter(wrong))} is a whole number above 0"):
         train(**{"epochs": 1, **wrong})
 
 
-def test_targets_may_be_flat_and_signed():
+def test_targets_may_be_flat_and_signed() -> None:
     model, train = training(lr=0.1)
     history = train(30, y=2 * Y.ravel() - 1, loss=nn.hinge)
     right = (nn.predict(model, X) > 0) == (Y > 0)
     assert history.accuracy == right.mean()
 
 
-def test_accuracy_is_by_the_decision_of_the_loss():
-    def model(x):
+def test_accuracy_is_by_the_decision_of_the_loss() -> None:
+    def model(x: np.ndarray) -> Any:
         return 0.0 + x[0]
 
     scores, labels = [[-0.1], [0.1], [0.45], [0.55]], [0, 1, 1, 1]
@@ -363,7 +382,7 @@ def test_accuracy_is_by_the_decision_of_the_loss():
         assert nn.accuracy(model, scores, np.reshape(labels, (4, 1)), loss) == 1.0
 
 
-def test_a_matrix_network_is_trained_by_its_own_loss():
+def test_a_matrix_network_is_trained_by_its_own_loss() -> None:
     model, train = training(matrix=True)
     with pytest.raises(ValueError, match="squared_error and no other"):
         train(1, loss=nn.hinge)
@@ -373,7 +392,7 @@ def test_a_matrix_network_is_trained_by_its_own_loss():
     assert not any(np.any(p.grad) for p in model.parameters())
 
 
-def test_a_prediction_that_is_not_finite_is_an_error():
+def test_a_prediction_that_is_not_finite_is_an_error() -> None:
     network = nn.MatrixMLP([np.array([[1e308]]), np.array([[10.0]])], activation="relu")
     with np.errstate(over="ignore"), pytest.raises(FloatingPointError, match="prediction is not finite"):
         nn.predict(network, [[1.0]])
@@ -381,13 +400,20 @@ def test_a_prediction_that_is_not_finite_is_an_error():
 
 @pytest.mark.parametrize("engine", ["scalar", "auto", "numpy"])
 @pytest.mark.parametrize("batch_size", [None, 4])
-def test_data_that_are_not_finite_are_named_and_no_learning_rate_is_blamed(engine, batch_size):
+def test_data_that_are_not_finite_are_named_and_no_learning_rate_is_blamed(
+    engine: Any, batch_size: int | None
+) -> None:
     for bad, place in ((math.nan, (7, 1)), (math.inf, (0, 0))):
         x, y = nn.data.xor()
         x[place] = bad
         model = nn.MLP(2, [3, 1], activation="tanh", rng=np.random.default_rng(0))
         sgd = nn.SGD(model.parameters(), lr=0.1)
-        settings = {"loss": nn.squared_error, "optimizer": sgd, "epochs": 3, "batch_size": batch_size}
+        settings: dict[str, Any] = {
+            "loss": nn.squared_error,
+            "optimizer": sgd,
+            "epochs": 3,
+            "batch_size": batch_size,
+        }
         before = [p.data for p in model.parameters()]
         with pytest.raises(ArithmeticError) as found:
             nn.fit(model, x, y, engine=engine, rng=np.random.default_rng(0), **settings)
@@ -395,6 +421,6 @@ def test_data_that_are_not_finite_are_named_and_no_learning_rate_is_blamed(engin
         assert "learning rate" not in str(found.value) and [p.data for p in model.parameters()] == before
 
 
-def test_a_rate_that_falls_with_each_parameter_is_noticed_beside_kinks():
+def test_a_rate_that_falls_with_each_parameter_is_noticed_beside_kinks() -> None:
     outcome, wrong = tried(7000004, "auto without native")
     assert (outcome, wrong) == ("fell back", "")

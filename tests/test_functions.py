@@ -2,6 +2,8 @@
 
 import importlib.util
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import autograd
 from autograd import Value, check_gradients, clip, compile, grad, jacobian, linalg
 from autograd.ops import TABLE, polygamma
 
-ENGINES = ["numpy"] + ["native"] * bool(importlib.util.find_spec("llvmlite"))
+ENGINES: list[Any] = ["numpy"] + ["native"] * bool(importlib.util.find_spec("llvmlite"))
 NUMBERS = np.array([-2.3, -0.7, -0.2, 0.0, 0.25, 0.5, 1.0, 3.4])
 
 
@@ -30,7 +32,7 @@ NUMBERS = np.array([-2.3, -0.7, -0.2, 0.0, 0.25, 0.5, 1.0, 3.4])
         (lambda x: autograd.floor(x) + autograd.ceil(x) * x, lambda x: np.floor(x) + np.ceil(x) * x),
     ],
 )
-def test_compositions_and_steps(f, of_numpy):
+def test_compositions_and_steps(f: Callable[..., Any], of_numpy: Callable[..., Any]) -> None:
     expected = of_numpy(NUMBERS)
     assert f(NUMBERS) == pytest.approx(expected, rel=1e-15)
     values = np.array([Value(x) for x in NUMBERS])
@@ -45,7 +47,7 @@ def test_compositions_and_steps(f, of_numpy):
         check_gradients(f, x, order=2)
 
 
-def test_derivatives_of_sinc_lose_no_digits():
+def test_derivatives_of_sinc_lose_no_digits() -> None:
     mpmath = pytest.importorskip("mpmath", reason="mpmath is not installed")
     slopes = [autograd.sinc]
     for _ in range(4):
@@ -57,16 +59,16 @@ def test_derivatives_of_sinc_lose_no_digits():
             assert slope(x) == pytest.approx(float(exact), rel=1e-12, abs=1e-13)
 
 
-def sinc_at_0(order):
+def sinc_at_0(order: int) -> float:
     return (-1) ** (order // 2) * math.pi**order / (order + 1) if order % 2 == 0 else 0.0
 
 
-def test_numpys_names_on_values_and_on_arrays_of_any_make():
+def test_numpys_names_on_values_and_on_arrays_of_any_make() -> None:
     names = (
         "tan arcsin arccos arctan sinh cosh arcsinh arctanh log1p expm1 log2 log10 exp2 cbrt deg2rad radians"
         " rad2deg degrees fabs floor ceil square reciprocal sinc"
     )
-    x = Value(0.3)
+    x: Any = Value(0.3)
     for name in names.split():
         f = getattr(np, name)
         for found in (f(x), f(np.array([x]))[0], grad(lambda a, f=f: f(a)[0])(np.array([0.3])) * 0.0 + f(x)):
@@ -79,7 +81,7 @@ def test_numpys_names_on_values_and_on_arrays_of_any_make():
         np.rint(x)
 
 
-def test_remainders_have_pythons_signs():
+def test_remainders_have_pythons_signs() -> None:
     numbers = [5.5, -5.5, 0.0, -0.0, 1e-300, 3.0, -0.1, 1e17, 6.0]
     pairs = np.array([(x, y) for x in numbers for y in (3.0, -3.0, 0.1, -0.1, 1e300)])
     expected = [[x % y, x // y] for x, y in pairs.tolist()]
@@ -89,12 +91,13 @@ def test_remainders_have_pythons_signs():
         assert found.tolist() == expected
 
 
-def test_special_functions_run_on_any_array_library():
+def test_special_functions_run_on_any_array_library() -> None:
     strict = pytest.importorskip("array_api_strict", reason="array-api-strict is not installed")
     x = np.array([-2.3, -0.4, 0.1, 0.9, 1.0, 2.0, 2.5, 30.0])
     rows = [
         TABLE[name] for name in ("erf", "erfc", "lgamma", "cbrt", "atan2", "hypot", "logaddexp", "copysign")
     ]
+    f: Callable[..., Any]
     for f in [
         *(lambda x, row=row: row(x, 0.7) if row.dy else row(x) for row in rows),
         lambda x: polygamma(2.0, x),
@@ -105,8 +108,8 @@ def test_special_functions_run_on_any_array_library():
         assert float(program.function(strict)(strict.asarray(x))[0]) == pytest.approx(expected, rel=1e-14)
 
 
-def test_derivatives_of_lgamma_end_with_the_order_that_is_known():
-    slope = autograd.lgamma
+def test_derivatives_of_lgamma_end_with_the_order_that_is_known() -> None:
+    slope: Callable[..., Any] = autograd.lgamma
     for _ in range(3):
         slope = grad(slope)
     assert slope(2.5) == pytest.approx(polygamma.compute(2.0, 2.5))
@@ -117,13 +120,13 @@ def test_derivatives_of_lgamma_end_with_the_order_that_is_known():
 # Matrices
 
 
-def matrices(n):
+def matrices(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     a = np.random.default_rng(n).normal(size=(n, n))
     return a, a @ a.T + np.eye(n), np.arange(1.0, n + 1.0), np.arange(2.0 * n).reshape(n, 2)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4])
-def test_matrices_as_numpy_has_them_with_derivatives(n):
+def test_matrices_as_numpy_has_them_with_derivatives(n: int) -> None:
     a, positive, b, columns = matrices(n)
     for name, given in {"det": (a,), "inv": (a,), "solve": (a, b), "cholesky": (positive,)}.items():
         ours, numpys = getattr(linalg, name), getattr(np.linalg, name)
@@ -135,7 +138,7 @@ def test_matrices_as_numpy_has_them_with_derivatives(n):
         if n < 4:
             check_gradients(numpys, *given)
         data = [np.stack([x, 2.0 * x]) for x in given]
-        for engine in ENGINES if n < 4 else ["numpy"]:
+        for engine in ENGINES if n < 4 else ENGINES[:1]:
             rows = compile(lambda *x, f=numpys: f(*x), engine=engine).per_example(*data)
             np.testing.assert_allclose(rows[0], expected, rtol=1e-10, atol=1e-12)
             np.testing.assert_allclose(rows[1], numpys(*(x[1] for x in data)), rtol=1e-10, atol=1e-12)
@@ -144,7 +147,7 @@ def test_matrices_as_numpy_has_them_with_derivatives(n):
     np.testing.assert_allclose(slopes, right, rtol=1e-9, atol=1e-11)
 
 
-def test_pivots_are_the_largest_in_every_row():
+def test_pivots_are_the_largest_in_every_row() -> None:
     a = np.array([[[0.0, 1.0], [1.0, 0.0]], [[1e-20, 1.0], [1.0, 1.0]], [[2.0, 0.0], [1.0, 3.0]]])
     expected = np.linalg.inv(a)
     np.testing.assert_allclose([jacobian(np.linalg.inv)(x).shape for x in a], [(2, 2, 2, 2)] * 3)
@@ -153,7 +156,7 @@ def test_pivots_are_the_largest_in_every_row():
         assert compile(np.linalg.det, engine=engine).per_example(a).tolist() == [-1.0, -1.0, 6.0]
 
 
-def test_the_derivative_of_a_determinant_is_the_cofactors_even_of_a_singular_matrix():
+def test_the_derivative_of_a_determinant_is_the_cofactors_even_of_a_singular_matrix() -> None:
     for a in (
         np.zeros((2, 2)),
         np.array([[1.0, 2.0, 3.0], [2.0, 4.0, 6.0], [1.0, 0.0, 1.0]]),
@@ -166,7 +169,7 @@ def test_the_derivative_of_a_determinant_is_the_cofactors_even_of_a_singular_mat
         np.testing.assert_allclose(grad(np.linalg.det)(a), np.multiply(signs, minors), atol=1e-15)
 
 
-def test_matrices_without_a_result_say_so():
+def test_matrices_without_a_result_say_so() -> None:
     singular = np.array([[1.0, 2.0], [2.0, 4.0]])
     for error in (np.linalg.LinAlgError, ArithmeticError):
         with pytest.raises(error, match=r"matrix is singular.*, at test_functions.py"):
@@ -183,7 +186,7 @@ def test_matrices_without_a_result_say_so():
 
 
 @pytest.mark.oracles
-def test_gradients_of_matrices_are_pytorchs():
+def test_gradients_of_matrices_are_pytorchs() -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed")
     a, positive, b, _ = matrices(4)
     for name, given in {"det": (a,), "inv": (a,), "solve": (a, b), "cholesky": (positive,)}.items():

@@ -1,10 +1,12 @@
 """The losses of benchmarks/gallery.py: every engine gives what Values do, and JAX too, also by hand."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from autograd.program.variant import Kernel
-from benchmarks.gallery import GALLERY, flat, in_scalars, of_source
+from benchmarks.gallery import GALLERY, Problem, flat, in_scalars, of_source
 
 NATIVE = pytest.param("native", marks=pytest.mark.skipif(Kernel is None, reason="llvmlite is not installed"))
 # Sizes that are enough for what is particular to a loss.
@@ -32,11 +34,11 @@ SIZES = {
 }
 
 
-def small(name):
+def small(name: str) -> Problem:
     return GALLERY[name](**SIZES.get(name, {}))
 
 
-def eager(problem, rows):
+def eager(problem: Problem, rows: list[np.ndarray]) -> Any:
     """The losses of the rows, and the gradient of their mean by each parameter in turn."""
     leaves = problem.leaves()
     losses = [problem.loss(np, *leaves, *row) for row in zip(*rows)]
@@ -44,7 +46,7 @@ def eager(problem, rows):
     return [loss.data for loss in losses], [leaf.grad for leaf in flat(leaves)]
 
 
-def assert_close(found, expected):
+def assert_close(found: Any, expected: Any) -> None:
     """Within rounding of the largest, that a few cancelled terms come to."""
     np.testing.assert_allclose(found, expected, rtol=0.0, atol=1e-11 * (1.0 + np.max(np.abs(expected))))
 
@@ -66,7 +68,7 @@ LONG = {
 
 
 @pytest.mark.parametrize("name", sorted(GALLERY.keys() - LONG.keys()))
-def test_what_has_structure_is_few_lines_without_gathers(name):
+def test_what_has_structure_is_few_lines_without_gathers(name: str) -> None:
     problem = GALLERY[name]()
     rows = problem.rows(2)
     program = problem.program("numpy", problem.leaves())
@@ -75,13 +77,13 @@ def test_what_has_structure_is_few_lines_without_gathers(name):
     assert (found["gathers"], found["lines"] <= 40) == (0, True)
 
 
-def test_sizes_are_of_losses_that_are_there():
+def test_sizes_are_of_losses_that_are_there() -> None:
     assert set(SIZES) < set(GALLERY)
 
 
 @pytest.mark.parametrize("engine", ["numpy", NATIVE])
 @pytest.mark.parametrize("name", GALLERY)
-def test_every_engine_gives_what_the_values_do(name, engine):
+def test_every_engine_gives_what_the_values_do(name: str, engine: Any) -> None:
     problem = small(name)
     rows, leaves = problem.rows(3), problem.leaves()
     losses, gradient = eager(problem, rows)
@@ -94,14 +96,14 @@ def test_every_engine_gives_what_the_values_do(name, engine):
 @pytest.mark.oracles
 @pytest.mark.parametrize("by_hand", [False, True])
 @pytest.mark.parametrize("name", GALLERY)
-def test_jax_gives_what_the_values_do(name, by_hand):
+def test_jax_gives_what_the_values_do(name: Any, by_hand: Any) -> None:
     jax = pytest.importorskip("jax")
     jax.config.update("jax_enable_x64", True)
     problem = small(name)
     rows, parameters = problem.rows(3), list(map(jax.numpy.asarray, problem.parameters.values()))
     columns = list(map(jax.numpy.asarray, rows))
 
-    def mean(*parameters):
+    def mean(*parameters: Any) -> Any:
         losses = problem.by_hand if by_hand else in_scalars(problem)
         found = losses(*parameters, *columns)
         return found.mean(), found

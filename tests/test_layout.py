@@ -4,7 +4,9 @@ import ast
 import graphlib
 import symtable
 from collections import defaultdict
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,7 +30,7 @@ ORDER = [line.split() for line in """
 """.strip().splitlines()]  # fmt: skip
 
 
-def imported(module):
+def imported(module: str) -> Iterator[str]:
     """The modules of ours that a module imports, anywhere in its file."""
     above = f"{module}.x" if FILES[module].name == "__init__.py" else module
     for node in ast.walk(ast.parse(FILES[module].read_text())):
@@ -45,21 +47,21 @@ def imported(module):
             yield name
 
 
-def unit(module):
+def unit(module: str) -> str:
     """nn, a package of the engine or one of its modules."""
     parts = module.split(".")
     return "nn" if parts[0] == "nn" else ".".join(parts[:2])
 
 
-def imports(of=lambda module: module):
+def imports(of: Callable[..., Any] = lambda module: module) -> dict[str, set[str]]:
     """The modules, or units of modules, that each imports."""
-    graph = {of(module): set() for module in FILES}
+    graph: dict[str, set[str]] = {of(module): set() for module in FILES}
     for module in FILES:
         graph[of(module)] |= {of(name) for name in imported(module) if name} - {of(module)}
     return graph
 
 
-def ways(graph, start):
+def ways(graph: dict[str, set[str]], start: str) -> dict[str, list[str]]:
     """A way from a module to each that it imports, itself or through others."""
     found = {start: [start]}
     for module in (queue := [start]):
@@ -70,14 +72,14 @@ def ways(graph, start):
 
 
 @pytest.mark.parametrize("of", [lambda module: module, unit], ids=["files", "units"])
-def test_imports_make_no_circle(of):
+def test_imports_make_no_circle(of: Callable[..., Any]) -> None:
     try:
         graphlib.TopologicalSorter(imports(of)).prepare()
     except graphlib.CycleError as error:
         pytest.fail(f"a circle of imports: {' ← '.join(error.args[1])}")
 
 
-def test_imports_go_one_way():
+def test_imports_go_one_way() -> None:
     graph = imports(unit)
     wrong = []
     for i, line in enumerate(ORDER):
@@ -88,7 +90,7 @@ def test_imports_go_one_way():
     assert not wrong
 
 
-def test_a_private_name_is_in_one_file():
+def test_a_private_name_is_in_one_file() -> None:
     files = defaultdict(set)
     for module, path in FILES.items():
         for name in symtable.symtable(path.read_text(), str(path), "exec").get_symbols():

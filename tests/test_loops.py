@@ -2,6 +2,8 @@
 
 import math
 import re
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ RNG = np.random.default_rng(5)
 X = RNG.normal(size=(4, 12))
 
 
-def compared(f, leaves, *arrays):
+def compared(f: Callable[..., Any], leaves: list[Value], *arrays: Any) -> str:
     """The NumPy source of f, whose values and gradient are those of Values."""
     outs = [f(*row) for row in zip(*arrays)]
     (total(outs) / len(outs)).backward()
@@ -30,10 +32,10 @@ def compared(f, leaves, *arrays):
     return program.source.split("_gradient(")[1]
 
 
-def test_a_state_that_is_carried_on_is_a_loop_each_way():
+def test_a_state_that_is_carried_on_is_a_loop_each_way() -> None:
     w, b = [[Value(0.1 * (i - j), f"w[{i},{j}]") for j in range(3)] for i in range(3)], Value(0.2, "b")
 
-    def f(x):
+    def f(x: Any) -> Any:
         h = x[:3]
         for t in range(12):
             h = [(sum(w[i][j] * h[j] for j in range(3)) + b * x[t]).tanh() for i in range(3)]
@@ -45,10 +47,10 @@ def test_a_state_that_is_carried_on_is_a_loop_each_way():
     assert len(source.splitlines()) < 25
 
 
-def test_steps_have_numbers_of_their_own_and_read_the_one_before_the_last():
+def test_steps_have_numbers_of_their_own_and_read_the_one_before_the_last() -> None:
     g, k = Value(0.3, "g"), Value(0.4, "k")
 
-    def wave(x):
+    def wave(x: Any) -> Any:
         now, before = x[0] * g, x[1] * k
         for t in range(15):
             now, before = 2.0 * now - before - k * now.sin() * math.exp(-0.1 * t), now
@@ -58,10 +60,10 @@ def test_steps_have_numbers_of_their_own_and_read_the_one_before_the_last():
     assert source.count("for i in range(") == 2 and "[i + 1]" in source
 
 
-def test_layers_alike_are_a_loop_over_their_parameters():
+def test_layers_alike_are_a_loop_over_their_parameters() -> None:
     w = [[[Value(x) for x in row] for row in layer] for layer in RNG.normal(size=(9, 3, 3)).tolist()]
 
-    def f(x):
+    def f(x: Any) -> Any:
         h = x[:3]
         for layer in w:
             h = [(sum(a * y for a, y in zip(row, h))).tanh() for row in layer]
@@ -70,10 +72,10 @@ def test_layers_alike_are_a_loop_over_their_parameters():
     compared(f, [v for layer in w for row in layer for v in row], X)
 
 
-def test_loops_can_be_shown(capsys):
+def test_loops_can_be_shown(capsys: pytest.CaptureFixture[str]) -> None:
     w = Value(0.5, "w")
 
-    def f(x):
+    def f(x: Any) -> Any:
         h = x[0]
         for t in range(12):
             h = (h * w).tanh() + 0.1 * t
@@ -89,15 +91,15 @@ def test_loops_can_be_shown(capsys):
     assert re.search(r"\[\d+ - step\]", back[1])
 
 
-def test_short_runs_stay_as_they_are():
+def test_short_runs_stay_as_they_are() -> None:
     w = Value(0.5, "w")
     assert "for i" not in compared(lambda x: (((w * x[0]).tanh() * w).tanh() * w).tanh(), [w], X)
 
 
-def test_a_loops_infinities_are_found():
+def test_a_loops_infinities_are_found() -> None:
     w = Value(1.0, "w")
 
-    def f(x):
+    def f(x: Any) -> Any:
         h = x
         for _ in range(12):
             h = h * h * w
@@ -111,13 +113,13 @@ def test_a_loops_infinities_are_found():
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_any_alike_statements_may_be_a_loop(monkeypatch, seed):
+def test_any_alike_statements_may_be_a_loop(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     monkeypatch.setattr(loops, "FEWEST_SAVED", 2)
     monkeypatch.setattr(loops, "FEWEST_STEPS", 3)
     assert difference(seed) < 1e-11
 
 
-def test_loops_run_with_any_array_library():
+def test_loops_run_with_any_array_library() -> None:
     xp = pytest.importorskip("array_api_strict")
     seeds = [s for s in range(400) if "for i in" in source_of(s)][:5]
     assert len(seeds) == 5
@@ -128,31 +130,31 @@ def test_loops_run_with_any_array_library():
         data = [[v.data for v in leaves.flat] for leaves in program.leaves]
         leaves = [xp.asarray(np.reshape(d, v.shape)) for d, v in zip(data, program.leaves)]
         found = program.function(xp)(*(xp.asarray(a) for a in arrays), *leaves)
-        for x, y in zip(found, [value, *gradient]):
+        for x, y in zip(found, [np.array(value), *gradient]):
             np.testing.assert_allclose(np.asarray(x), y, rtol=1e-10, atol=1e-12)
 
 
-def source_of(seed):
+def source_of(seed: int) -> str:
     f, _, arrays = structured(seed)
     program = autograd.compile(f, engine="numpy")
     program.value_and_grad(*arrays)
     return program.source
 
 
-def log_sum_exp(xs, m):
+def log_sum_exp(xs: Any, m: Any) -> Any:
     return m + total([(x - m).exp() for x in xs]).log()
 
 
-def shares(xs, m):
+def shares(xs: Any, m: Any) -> Any:
     exps = [(x - m).exp() for x in xs]
     return [e / total(exps) for e in exps]
 
 
 @pytest.mark.parametrize("largest", [lambda xs: maximum(*xs), lambda xs: total(xs) / len(xs)])
-def test_no_gradient_flows_through_what_nothing_depends_on(largest):
+def test_no_gradient_flows_through_what_nothing_depends_on(largest: Callable[..., Any]) -> None:
     w = [Value(x, f"w[{i}]") for i, x in enumerate([0.3, 2.0, -1.0, 0.7])]
 
-    def f(x):
+    def f(x: Any) -> Any:
         z = [v * x for v in w]
         return log_sum_exp(z, largest(z)) + shares(z, largest(z))[1] ** 2
 
@@ -177,17 +179,17 @@ def test_no_gradient_flows_through_what_nothing_depends_on(largest):
         lambda z, m: (z[0] - m).exp() + (z[1] - 2.0 * m).exp() * (2.0 * m).exp(),
     ],
 )
-def test_a_gradient_flows_where_something_does(f):
+def test_a_gradient_flows_where_something_does(f: Callable[..., Any]) -> None:
     w = [Value(x, f"w[{i}]") for i, x in enumerate([0.3, 2.0, -1.0])]
     g = lambda x: f([v * x for v in w], maximum(*(v * x for v in w)))  # noqa: E731
     compared(g, w, np.array([1.0, -0.5, 0.7]))
 
 
 @pytest.mark.parametrize("turn", [1, -1])
-def test_elements_that_no_sum_has_may_overflow(turn):
+def test_elements_that_no_sum_has_may_overflow(turn: int) -> None:
     w = [[Value(1.0, f"w[{i},{j}]") for j in range(5)] for i in range(2)]
 
-    def f(x, y, z):
+    def f(x: Any, y: Any, z: Any) -> Any:
         a = [[w[0][i] * x[i] * y[j] for j in range(i + 1)] for i in range(5)]
         b = [[(w[1][i] - z[j]).tanh() for j in range(i + 1)] for i in range(5)]
         first, second = (a, b)[::turn]
@@ -202,10 +204,10 @@ def test_elements_that_no_sum_has_may_overflow(turn):
 
 
 @pytest.mark.parametrize(("number", "shift"), [(1e200, -440.0), (1e-200, 440.0), (0.5, 0.0)])
-def test_numbers_stay_where_a_product_would_leave_the_range_without_them(number, shift):
+def test_numbers_stay_where_a_product_would_leave_the_range_without_them(number: float, shift: float) -> None:
     w = [Value(1.0 + 0.1 * i, f"w[{i}]") for i in range(6)]
 
-    def f(x):
+    def f(x: Any) -> Any:
         a = [number * (shift + x[i] * w[i]).exp() for i in range(6)]
         b = [number * np.exp(shift - x[i]) for i in range(6)]
         return [total([a[i + j] * b[i] for i in range(3)]) for j in range(3)]
@@ -215,10 +217,10 @@ def test_numbers_stay_where_a_product_would_leave_the_range_without_them(number,
     np.testing.assert_allclose(found, [[v.data for v in f(row)] for row in rows], rtol=1e-12)
 
 
-def test_a_loop_may_be_over_what_is_called_range():
+def test_a_loop_may_be_over_what_is_called_range() -> None:
     start, w = Value(0.3, "range"), Value(0.5, "w")
 
-    def f(x):
+    def f(x: Any) -> Any:
         h = start
         for t in range(12):
             h = (h * w + x[t]).tanh()

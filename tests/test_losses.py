@@ -1,6 +1,8 @@
 """Losses of several outputs, the functions that they are made of, activations and LayerNorm."""
 
 import pickle
+from collections.abc import Callable
+from typing import Any
 
 import mpmath
 import numpy as np
@@ -12,12 +14,12 @@ from autograd import Value, check_gradients, derive, grad
 from autograd.graph import topological_order
 from autograd.program.variant import Kernel
 
-ENGINES = ["scalar", "numpy", *(["native"] if Kernel else [])]
+ENGINES: list[Any] = ["scalar", "numpy", *(["native"] if Kernel is not None else [])]
 VECTORS = [[0.3], [1.0, 2.0, 3.0], [1000.0, 1000.5, -1000.0], [-2000.0, -2001.0], [1e308, -1e308], [5.0] * 7]
 
 
 @pytest.mark.parametrize("xs", VECTORS)
-def test_logsumexp_and_softmax_never_overflow(xs):
+def test_logsumexp_and_softmax_never_overflow(xs: list[float]) -> None:
     with mpmath.workdps(40):
         shares = [mpmath.exp(mpmath.mpf(x) - max(xs)) for x in xs]
         exact = float(max(xs) + mpmath.log(sum(shares)))
@@ -33,7 +35,7 @@ def test_logsumexp_and_softmax_never_overflow(xs):
         assert autograd.compile(nn.logsumexp)(np.array([xs] * 2)) == pytest.approx(exact, rel=1e-15)
 
 
-def test_logsumexp_is_a_primitive_to_every_reading():
+def test_logsumexp_is_a_primitive_to_every_reading() -> None:
     check_gradients(lambda z: nn.logsumexp(z), np.array([1.0, -2.0, 0.5]), order=2)
     z = [Value(float(i), f"z{i}") for i in range(4)]
     out = nn.logsumexp(z)
@@ -48,7 +50,7 @@ def test_logsumexp_is_a_primitive_to_every_reading():
         nn.logsumexp([])
 
 
-def test_cross_entropy_of_a_class_or_of_its_one_hot_row():
+def test_cross_entropy_of_a_class_or_of_its_one_hot_row() -> None:
     logits = np.array([1.0, -2.0, 0.5])
     for k in range(3):
         by_hand = np.log(np.exp(logits).sum()) - logits[k]
@@ -63,7 +65,7 @@ CLASSES = np.random.default_rng(1).integers(0, 3, 40)
 POINTS = np.random.default_rng(2).normal(size=(40, 2)) + 3.0 * np.eye(3)[CLASSES][:, :2]
 
 
-def classifier(engine, Y, epochs=30):
+def classifier(engine: Any, Y: np.ndarray, epochs: int = 30) -> tuple[nn.MLP, nn.History]:
     model = nn.MLP(2, [6, 3], activation="silu", rng=np.random.default_rng(0))
     adam = nn.Adam(model.parameters(), lr=0.05)
     settings = {"loss": nn.cross_entropy, "optimizer": adam, "epochs": epochs, "engine": engine}
@@ -72,7 +74,9 @@ def classifier(engine, Y, epochs=30):
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("Y", [CLASSES, CLASSES[:, None], np.eye(3)[CLASSES]])
-def test_classes_are_learnt_alike_on_every_engine_and_counted_by_the_largest_output(engine, Y):
+def test_classes_are_learnt_alike_on_every_engine_and_counted_by_the_largest_output(
+    engine: Any, Y: np.ndarray
+) -> None:
     model, history = classifier(engine, Y)
     assert history.engine == engine
     assert history.loss == pytest.approx(classifier("scalar", CLASSES)[1].loss, rel=1e-9)
@@ -92,14 +96,16 @@ def test_classes_are_learnt_alike_on_every_engine_and_counted_by_the_largest_out
         ([2], np.eye(3)[CLASSES], nn.cross_entropy, r"Y \(40, 3\), but the model's outputs are 2"),
     ],
 )
-def test_targets_that_a_loss_cannot_take(nouts, Y, loss, said):
+def test_targets_that_a_loss_cannot_take(
+    nouts: list[int], Y: np.ndarray, loss: Callable[..., Any], said: str
+) -> None:
     model = nn.MLP(2, nouts)
     sgd = nn.SGD(model.parameters(), lr=0.1)
     with pytest.raises(ValueError, match=said):
         nn.fit(model, POINTS, Y, loss=loss, optimizer=sgd, epochs=1)
 
 
-def test_accuracy_is_absent_for_a_loss_that_decides_nothing_and_by_outputs_for_several_labels():
+def test_accuracy_is_absent_for_a_loss_that_decides_nothing_and_by_outputs_for_several_labels() -> None:
     model = nn.MLP(2, [2])
     many = np.array([[1.0, 1.0], [0.0, 1.0]] * 20)
     by_output = (nn.predict(model, POINTS) > 0.5) == (many > 0.5)
@@ -111,7 +117,7 @@ def test_accuracy_is_absent_for_a_loss_that_decides_nothing_and_by_outputs_for_s
 
 
 @pytest.mark.parametrize("name", sorted(nn.layers.ACTIVATIONS))
-def test_activations_are_differentiable_to_second_order_and_compile(name):
+def test_activations_are_differentiable_to_second_order_and_compile(name: str) -> None:
     activation = nn.layers.ACTIVATIONS[name]
     z = np.array([-30.0, -1.5, -0.2, 0.3, 2.0, 40.0])
     for x in z:
@@ -120,7 +126,7 @@ def test_activations_are_differentiable_to_second_order_and_compile(name):
     assert program.per_example(z) == pytest.approx([activation(Value(x)).data for x in z], rel=1e-14)
 
 
-def test_layer_norm_is_the_formula_and_its_parameters_have_pytorchs_names():
+def test_layer_norm_is_the_formula_and_its_parameters_have_pytorchs_names() -> None:
     norm = nn.LayerNorm(5)
     assert [(name, a.shape) for name, a in norm.state_dict().items()] == [("weight", (5,)), ("bias", (5,))]
     x = np.array([1.0, -2.0, 0.5, 3.0, 10.0])
@@ -135,7 +141,7 @@ def test_layer_norm_is_the_formula_and_its_parameters_have_pytorchs_names():
         norm([1.0, 2.0, 3.0])
 
 
-def test_weight_decay_shrinks_the_parameters_beside_the_gradient():
+def test_weight_decay_shrinks_the_parameters_beside_the_gradient() -> None:
     for optimizer in (nn.SGD, nn.Adam):
         p, q = Value(2.0), Value(2.0)
         p.grad = q.grad = 0.7

@@ -4,6 +4,8 @@ Differences are relative in the maximum norm: the largest |difference| of any en
 matrix, over the largest |entry| of that matrix's gradient.
 """
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,9 @@ import nn
 DATA = {"xor": nn.data.xor(), "linear": nn.data.linear(100, np.random.default_rng(0))}
 
 
-def both(seed, nin=2, nouts=(4, 4, 1), activation="sigmoid", bias=False):
+def both(
+    seed: int, nin: int = 2, nouts: Any = (4, 4, 1), activation: str = "sigmoid", bias: bool = False
+) -> tuple[nn.MLP, nn.MatrixMLP]:
     rng = np.random.default_rng(seed)
     scalar = nn.MLP(nin, list(nouts), activation=activation, bias=bias, rng=rng)
     for p in scalar.parameters():  # biases start at 0, which would hide them
@@ -20,7 +24,9 @@ def both(seed, nin=2, nouts=(4, 4, 1), activation="sigmoid", bias=False):
     return scalar, nn.MatrixMLP.from_state_dict(scalar.state_dict(), activation)
 
 
-def gradients(scalar, matrix, X, Y):
+def gradients(
+    scalar: nn.MLP, matrix: nn.MatrixMLP, X: np.ndarray, Y: np.ndarray
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """[(scalar, matrix)] gradients of the mean loss, a pair of arrays for each parameter array."""
     losses = nn.MeanLoss(scalar, nn.squared_error).backward(X, Y), matrix.backward(X, Y)
     assert losses[0] == pytest.approx(losses[1], rel=1e-13)
@@ -32,7 +38,7 @@ def gradients(scalar, matrix, X, Y):
     ]
 
 
-def numeric(matrix, X, Y, h=1e-5):
+def numeric(matrix: nn.MatrixMLP, X: np.ndarray, Y: np.ndarray, h: float = 1e-5) -> list[np.ndarray]:
     """Central differences of the matrix network's loss, an array for each of its parameters."""
     found = []
     for p in matrix.parameters():
@@ -48,13 +54,13 @@ def numeric(matrix, X, Y, h=1e-5):
     return found
 
 
-def difference(a, b):
+def difference(a: np.ndarray, b: np.ndarray) -> Any:
     return np.max(np.abs(a - b)) / np.max(np.abs(b))
 
 
 @pytest.mark.parametrize("data", DATA)
 @pytest.mark.parametrize("examples", ["full batch", "one example"])
-def test_all_28_gradients_agree_over_200_draws_of_weights(data, examples):
+def test_all_28_gradients_agree_over_200_draws_of_weights(data: str, examples: str) -> None:
     X, Y = DATA[data]
     for seed in range(200):
         scalar, matrix = both(seed)
@@ -72,7 +78,7 @@ def test_all_28_gradients_agree_over_200_draws_of_weights(data, examples):
 
 @pytest.mark.parametrize("activation", ["sigmoid", "tanh", "relu"])
 @pytest.mark.parametrize("bias", [False, True])
-def test_other_widths_activations_and_biases_agree(activation, bias):
+def test_other_widths_activations_and_biases_agree(activation: str, bias: bool) -> None:
     rng = np.random.default_rng(1)
     X, Y = rng.normal(size=(9, 3)), rng.normal(size=(9, 2))
     for seed in range(20):
@@ -83,7 +89,7 @@ def test_other_widths_activations_and_biases_agree(activation, bias):
             assert np.max(np.abs(a - c)) <= 1e-7 * max(np.max(np.abs(b)), 1.0)
 
 
-def test_shapes_that_numpy_would_broadcast_are_refused():
+def test_shapes_that_numpy_would_broadcast_are_refused() -> None:
     X, Y = DATA["xor"]
     scalar, matrix = both(0)
     assert matrix.loss(X, Y.ravel()) == matrix.loss(X, Y)
@@ -100,7 +106,7 @@ def test_shapes_that_numpy_would_broadcast_are_refused():
 
 
 @pytest.mark.parametrize("data", DATA)
-def test_trajectories_of_1000_epochs_agree(data):
+def test_trajectories_of_1000_epochs_agree(data: str) -> None:
     X, Y = DATA[data]
     models = both(0)
     losses = []

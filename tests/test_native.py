@@ -4,8 +4,10 @@ import functools
 import itertools
 import math
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +27,7 @@ from autograd.program.variant import through
 inf, nan = math.inf, math.nan
 
 
-def recorded(f, *arrays):
+def recorded(f: Callable[..., Any], *arrays: Any) -> Any:
     """The mean of f over the rows, its gradient, and f itself; and all of the first as scalars."""
     call = Call(f, [f"x{i}" for i in range(len(arrays))], arrays, "f", "mean")
     scalars = through(PASSES, call, "record", "simplify")
@@ -34,11 +36,11 @@ def recorded(f, *arrays):
     return loss, gradient, scalars.outputs[0], of_all
 
 
-def inputs(r):
+def inputs(r: Any) -> Any:
     return r.input_leaves
 
 
-def lab(n):
+def lab(n: int) -> tuple[Callable[..., Any], np.ndarray, np.ndarray]:
     """The lab's network and loss on n random points."""
     rng = np.random.default_rng(n)
     model = nn.MLP(2, [4, 4, 1], activation="sigmoid", bias=False, rng=rng)
@@ -46,7 +48,7 @@ def lab(n):
 
 
 @functools.cache
-def lab_code():
+def lab_code() -> tuple[Kernel, Kernel, int]:
     """Kernels of the loss and its gradient, and of a step with momentum; and the number of weights."""
     f, X, Y = lab(21)
     loss, gradient, _, r = recorded(f, X, Y)
@@ -57,11 +59,11 @@ def lab_code():
     return Kernel([loss, *gradient], inputs(r), r.leaves, r.rows), step, len(r.leaves)
 
 
-def data_of(leaves):
+def data_of(leaves: list[Value]) -> np.ndarray:
     return np.array([v.data for v in leaves])
 
 
-def eager(f, leaves, *arrays):
+def eager(f: Callable[..., Any], leaves: list[Value], *arrays: Any) -> Any:
     """The mean of f over the rows and its gradient, by Values and backward()."""
     for v in leaves:
         v.grad = 0.0
@@ -74,7 +76,7 @@ def eager(f, leaves, *arrays):
 @pytest.mark.parametrize("on_stack", [40, 0])
 @pytest.mark.parametrize("lanes", [8, 4, 2])
 @pytest.mark.parametrize("n", [1, 7, 8, 9, 21])
-def test_the_lab_network(n, lanes, on_stack, monkeypatch):
+def test_the_lab_network(n: int, lanes: int, on_stack: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "_lanes", lambda: lanes)
     monkeypatch.setattr(native, "ON_STACK", on_stack)
     monkeypatch.setattr(native, "INLINED", lanes)  # or not: there are 8 sigmoids
@@ -86,7 +88,7 @@ def test_the_lab_network(n, lanes, on_stack, monkeypatch):
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-15)
 
 
-def test_outputs_in_another_order():
+def test_outputs_in_another_order() -> None:
     f, X, Y = lab(9)
     loss, gradient, _, r = recorded(f, X, Y)
     (mean, *g), _ = eager(f, r.leaves, X, Y)
@@ -96,7 +98,7 @@ def test_outputs_in_another_order():
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-15)
 
 
-def test_the_outputs_of_each_row():
+def test_the_outputs_of_each_row() -> None:
     f, X, Y = lab(21)
     loss, _, each, r = recorded(f, X, Y)
     kernel = Kernel([loss, each, 3.0, inputs(r)[1], r.leaves[2]], inputs(r), r.leaves, r.rows)
@@ -109,7 +111,7 @@ def test_the_outputs_of_each_row():
     assert set(threes) == {3.0} and set(weight) == {r.leaves[2].data}
 
 
-def test_rows_beyond_the_last_do_not_count():
+def test_rows_beyond_the_last_do_not_count() -> None:
     _, X, Y = lab(21)
     kernel, _, weights = lab_code()
     state = np.linspace(-1.0, 1.0, weights)
@@ -130,7 +132,7 @@ POWERS = [1.0, 2.0, 3.0, -1.0, -3.0, 0.5, 16.0, -16.0, 17.0, 0.0]
 
 
 @functools.cache
-def primitives(by_row):
+def primitives(by_row: bool) -> np.ndarray:
     """Every primitive's result, and the powers of x, for every pair of EDGES: a column for each pair."""
     x, y = Value(0.5), Value(0.5)
     outputs = []
@@ -147,7 +149,7 @@ def primitives(by_row):
 
 @pytest.mark.parametrize("by_row", [True, False])
 @pytest.mark.parametrize("k", range(len(NAMES + POWERS)), ids=[*NAMES, *(f"x**{k}" for k in POWERS)])
-def test_primitives(k, by_row):
+def test_primitives(k: int, by_row: bool) -> None:
     for pair, found in zip(itertools.product(EDGES, EDGES), primitives(by_row)[k]):
         if k < len(NAMES):
             row = TABLE[NAMES[k]]
@@ -163,7 +165,7 @@ def test_primitives(k, by_row):
             assert found == pytest.approx(expected, rel=4e-15, abs=least, nan_ok=True), operands
 
 
-def test_vectors_of_operands():
+def test_vectors_of_operands() -> None:
     xs, ws = [Value(float(i)) for i in range(3)], [Value(2.0 + i) for i in range(3)]
     rows = Value(1.0)
     both = [dot(xs, ws), dot(ws, [1.0, 2.0, 3.0]), total(xs), total([*ws, 0.5]), dot([], []), total([])]
@@ -177,7 +179,7 @@ def test_vectors_of_operands():
     np.testing.assert_array_equal(found, [10.5, 0.0, 0.0, 4.0, 2.0, 7.0, 5.0])
 
 
-def test_steps_are_repeated_evaluations():
+def test_steps_are_repeated_evaluations() -> None:
     _, X, Y = lab(21)
     kernel, step, weights = lab_code()
     state = np.linspace(-1.0, 1.0, 2 * weights)
@@ -198,7 +200,7 @@ def test_steps_are_repeated_evaluations():
 
 
 @pytest.mark.parametrize("steps", [100, 200])
-def test_steps_stop_where_the_loss_is_not_finite(steps):
+def test_steps_stop_where_the_loss_is_not_finite(steps: int) -> None:
     w = Value(1.0)
     X = np.arange(3.0)
     loss, (slope,), _, r = recorded(lambda x: (w * x) ** 4.0, X)
@@ -208,20 +210,20 @@ def test_steps_stop_where_the_loss_is_not_finite(steps):
     assert 3 < taken < 20
     assert np.isfinite(losses[:taken]).all() and (losses[taken + 1 :] == -1.0).all()
     assert losses[taken] == inf == kernel.evaluate(pack([X]), 3, state)[0]
-    w = 2.0
+    x = 2.0
     for _ in range(taken):
-        w -= 0.1 * 4.0 * w**3 * 17.0 / 3.0
-    assert state[0] == pytest.approx(w, rel=1e-9)
+        x -= 0.1 * 4.0 * x**3 * 17.0 / 3.0
+    assert state[0] == pytest.approx(x, rel=1e-9)
     state[0] = nan
     assert kernel.iterate(pack([X]), 3, 3, state, steps, losses) == 0 and np.isnan(losses[0])
 
 
-def test_threads_share_a_kernel():
+def test_threads_share_a_kernel() -> None:
     _, X, Y = lab(21)
     _, step, weights = lab_code()
     data = pack([X, Y])
 
-    def train(seed):
+    def train(seed: int) -> np.ndarray:
         state, losses = np.random.default_rng(seed).normal(size=2 * weights), np.empty(2000)
         assert step.iterate(data, 21, 10, state, 2000, losses) == 2000
         return state
@@ -231,21 +233,21 @@ def test_threads_share_a_kernel():
         np.testing.assert_array_equal(list(pool.map(train, range(4))), alone)
 
 
-def test_threads_with_little_stack():
+def test_threads_with_little_stack() -> None:
     rng, results = np.random.default_rng(0), {}
     X, Y = rng.normal(size=(20, 10)), rng.normal(size=20)
 
-    def train(engine):
+    def train(engine: Any) -> None:
         model = nn.MLP(10, [72, 1], activation="tanh", rng=np.random.default_rng(0))
         adam = nn.Adam(model.parameters(), lr=0.01)
         settings = {"loss": nn.squared_error, "optimizer": adam, "epochs": 3, "engine": engine}
         results[train, engine] = nn.fit(model, X, Y, **settings).loss
 
-    def wide(x):  # needs more than 2,000 vectors at once
+    def wide(x: Any) -> Any:  # needs more than 2,000 vectors at once
         xs = [x[i % 10] * float(i) + x[(i * 7 + 1) % 10] for i in range(2000)]
         return total(xs[i * 977 % 2000] * xs[(i * 31 + 5) % 2000] for i in range(2000))
 
-    def evaluate(engine):
+    def evaluate(engine: Any) -> None:
         results[evaluate, engine] = autograd.compile(wide, engine=engine).per_example(X)
 
     before = threading.stack_size(128 * 1024)
@@ -262,14 +264,14 @@ def test_threads_with_little_stack():
         threading.stack_size(before)
 
 
-def test_pack():
+def test_pack() -> None:
     columns = pack([[1, 2, 3], np.arange(12.0).reshape(3, 2, 2), np.empty((3, 0))])
     assert columns.shape[0] == 5 and columns.shape[1] >= 3 + PADDING and columns.flags.c_contiguous
     np.testing.assert_array_equal(columns[:, :3].T, [[1, 0, 1, 2, 3], [2, 4, 5, 6, 7], [3, 8, 9, 10, 11]])
     np.testing.assert_array_equal(columns[:, 3:].T, [[1, 0, 1, 2, 3]] * (columns.shape[1] - 3))
 
 
-def test_what_has_no_machine_code(monkeypatch):
+def test_what_has_no_machine_code(monkeypatch: pytest.MonkeyPatch) -> None:
     x, w = Value(1.0), Value(1.0)
     mean = Value._record(ROW_SUM, x)
     with pytest.raises(NotImplementedError, match="sum over rows"):
@@ -282,7 +284,7 @@ def test_what_has_no_machine_code(monkeypatch):
         Kernel([w.tanh()], [x], [w], None)
 
 
-def test_arrays_are_checked():
+def test_arrays_are_checked() -> None:
     x, w = Value(1.0), Value(1.0)
     kernel = Kernel([w * 1.0, w], [x], [w], None)
     data, state, losses = pack([np.ones(5)]), np.ones(1), np.ones(3)

@@ -6,8 +6,10 @@ import subprocess
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,11 +20,12 @@ from autograd import Value, compile
 ACTIVATIONS = ["linear", "relu", "sigmoid", "softplus", "tanh"]
 
 
-def test_an_mlp_is_its_formula():
+def test_an_mlp_is_its_formula() -> None:
     model = nn.MLP(3, [4, 2], activation="tanh", rng=np.random.default_rng(0))
     state = model.state_dict()
     for layer in model.layers:
         for i, neuron in enumerate(layer.neurons):
+            assert neuron.b is not None
             neuron.b.data = 0.1 * i
     x = np.array([0.5, -1.0, 2.0])
     h = np.tanh(state["layers.0.weight"] @ x + 0.1 * np.arange(4))
@@ -31,7 +34,7 @@ def test_an_mlp_is_its_formula():
     assert [v.data for v in model([Value(v) for v in x])] == pytest.approx(p, rel=1e-14)
 
 
-def test_as_in_micrograd_one_output_is_bare():
+def test_as_in_micrograd_one_output_is_bare() -> None:
     from nn import MLP, Layer, Neuron
 
     n = Neuron(2, nonlin=False)
@@ -50,14 +53,14 @@ def test_as_in_micrograd_one_output_is_bare():
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_each_activation_is_the_one_of_its_name(activation):
+def test_each_activation_is_the_one_of_its_name(activation: str) -> None:
     neuron = nn.Neuron(1, activation=activation, init=nn.init.he_normal, rng=np.random.default_rng(3))
     z = neuron.w[0] * 0.7
     expected = z if activation == "linear" else getattr(z, activation)()
     assert neuron([0.7]).data == expected.data
 
 
-def test_parameters_are_labelled_as_in_the_lab_and_computing_labels_nothing():
+def test_parameters_are_labelled_as_in_the_lab_and_computing_labels_nothing() -> None:
     model = nn.MLP(2, [4, 4, 1], activation="sigmoid")
     assert [p.label for p in model.parameters()][6:14] == [
         "w1[3,0]",
@@ -75,11 +78,11 @@ def test_parameters_are_labelled_as_in_the_lab_and_computing_labels_nothing():
         (lambda: nn.MLP(2, []), "at least one layer"),
         (lambda: nn.MLP(2, [4, 0]), "above 0, not 0"),
         (lambda: nn.MLP(-1, [4]), "above 0, not -1"),
-        (lambda: nn.Layer(2, 1.5), "above 0, not 1.5"),
-        (lambda: nn.Neuron("2"), "above 0, not '2'"),
+        (lambda: nn.Layer(2, 1.5), "above 0, not 1.5"),  # type: ignore[arg-type]
+        (lambda: nn.Neuron("2"), "above 0, not '2'"),  # type: ignore[arg-type]
         (lambda: nn.MLP(2, [1], activation="swish"), "there are elu, .*relu, sigmoid, silu, softplus, tanh"),
         (
-            lambda: nn.MLP(2, [1], init="he"),
+            lambda: nn.MLP(2, [1], init="he"),  # type: ignore[arg-type]
             "init is a function, such as xavier_uniform or .*he_normal of nn",
         ),
         (lambda: nn.MLP(2, [3], init=lambda i, o, rng: np.zeros((i, o))), r"\(2, 3\), not \(3, 2\)"),
@@ -89,9 +92,9 @@ def test_parameters_are_labelled_as_in_the_lab_and_computing_labels_nothing():
         (lambda: nn.MLP(2, [3, 1])(np.ones((2, 2))), r"nn.predict\(model, X\)"),
         (lambda: nn.Neuron(2)([[1.0, 2.0], [3.0, 4.0]]), r"nn.predict\(model, X\)"),
         (lambda: nn.Layer(2, 3)([np.ones(2)] * 5), r"nn.predict\(model, X\)"),
-        (lambda: nn.Adam([Value(1.0)], betas=(0.9,)), "betas are two numbers"),
-        (lambda: nn.MLP(2, [1], activation=["relu"]), "unknown activation"),
-        (lambda: nn.MLP(2, 3), "a sequence of widths, not 3"),
+        (lambda: nn.Adam([Value(1.0)], betas=(0.9,)), "betas are two numbers"),  # type: ignore[arg-type]
+        (lambda: nn.MLP(2, [1], activation=["relu"]), "unknown activation"),  # type: ignore[arg-type]
+        (lambda: nn.MLP(2, 3), "a sequence of widths, not 3"),  # type: ignore[arg-type]
         (lambda: nn.SGD([], lr=1.0), "at least one parameter"),
         (lambda: nn.SGD([Value(1.0)] * 2, lr=1.0), "there twice"),
         (lambda: nn.SGD([Value(1.0)], lr=0.0), "lr is a finite number above 0"),
@@ -114,7 +117,7 @@ def test_parameters_are_labelled_as_in_the_lab_and_computing_labels_nothing():
         (lambda: nn.accuracy(nn.MLP(1, [2]), [[1.0]], [1.0]), r"shape \(1, 2\) and Y \(1, 1\)"),
     ],
 )
-def test_bad_settings_are_refused_with_what_would_be_right(make, said):
+def test_bad_settings_are_refused_with_what_would_be_right(make: Callable[..., Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         make()
 
@@ -122,18 +125,18 @@ def test_bad_settings_are_refused_with_what_would_be_right(make, said):
 @pytest.mark.parametrize(
     "make, said",
     [
-        (lambda: nn.MLP(2, [1], rng=0), r"rng is a generator, such as numpy.random.default_rng\(0\), not 0"),
-        (lambda: nn.data.linear(5, np.random), "rng is a generator"),
-        (lambda: nn.MLP(2, [1])(3.0), "a sequence of 2 inputs, not float"),
-        (lambda: nn.SGD(nn.MLP(2, [1]), lr=0.1), r"give it model.parameters\(\)"),
+        (lambda: nn.MLP(2, [1], rng=0), r"rng is a generator, such as numpy.random.default_rng\(0\), not 0"),  # type: ignore[arg-type]
+        (lambda: nn.data.linear(5, np.random), "rng is a generator"),  # type: ignore[arg-type]
+        (lambda: nn.MLP(2, [1])(3.0), "a sequence of 2 inputs, not float"),  # type: ignore[arg-type]
+        (lambda: nn.SGD(nn.MLP(2, [1]), lr=0.1), r"give it model.parameters\(\)"),  # type: ignore[arg-type]
         (lambda: nn.SGD([1.0], lr=0.1), "has data and grad.* float has not"),
-        (lambda: nn.SGD(Value(1.0), lr=0.1), r"takes a list, as model.parameters\(\) gives"),
-        (lambda: nn.MatrixMLP.from_state_dict(nn.MLP(2, [1]), "relu"), "a mapping of names to arrays"),
+        (lambda: nn.SGD(Value(1.0), lr=0.1), r"takes a list, as model.parameters\(\) gives"),  # type: ignore[arg-type]
+        (lambda: nn.MatrixMLP.from_state_dict(nn.MLP(2, [1]), "relu"), "a mapping of names to arrays"),  # type: ignore[arg-type]
         (lambda: nn.MatrixMLP([[[1j]]], activation="relu"), "a weight matrix holds complex128"),
-        (lambda: nn.MLP(2, [1]).load_state_dict(None), "a mapping of names to arrays"),
+        (lambda: nn.MLP(2, [1]).load_state_dict(None), "a mapping of names to arrays"),  # type: ignore[arg-type]
     ],
 )
-def test_things_of_the_wrong_kind_are_type_errors(make, said):
+def test_things_of_the_wrong_kind_are_type_errors(make: Callable[..., Any], said: str) -> None:
     with pytest.raises(TypeError, match=said):
         make()
 
@@ -141,7 +144,7 @@ def test_things_of_the_wrong_kind_are_type_errors(make, said):
 # State
 
 
-def test_a_state_dict_has_pytorchs_names_and_shapes_and_goes_back():
+def test_a_state_dict_has_pytorchs_names_and_shapes_and_goes_back() -> None:
     model, twin = (nn.MLP(2, [4, 1], rng=np.random.default_rng(seed)) for seed in (0, 1))
     state = model.state_dict()
     shapes = {name: array.shape for name, array in state.items()}
@@ -155,16 +158,16 @@ def test_a_state_dict_has_pytorchs_names_and_shapes_and_goes_back():
     assert twin([0.3, 0.4]).data == model([0.3, 0.4]).data
 
 
-def test_modules_of_ones_own_find_their_parameters_once():
+def test_modules_of_ones_own_find_their_parameters_once() -> None:
     class Mine(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             self.scale = Value(2.0)
             self.grid = [[Value(1.0), Value(2.0)], [Value(3.0), Value(4.0)]]
             self.parts = [nn.Neuron(1), nn.Neuron(1)]
             self.again = self.scale
-            self.name, self.sizes, self.empty = "mine", [1, 2], []
+            self.name, self.sizes, self.empty = "mine", [1, 2], list[Any]()
 
-    mine = Mine()
+    mine: Any = Mine()
     assert len(mine.parameters()) == 1 + 4 + 4
     assert list(mine.state_dict()) == [
         "scale",
@@ -183,8 +186,8 @@ def test_modules_of_ones_own_find_their_parameters_once():
     assert [name for name, _ in mine.named_parameters()][2:] == names
 
 
-def test_modules_may_hold_each_other_and_what_a_layer_has_been_given():
-    model = nn.MLP(1, [2, 1])
+def test_modules_may_hold_each_other_and_what_a_layer_has_been_given() -> None:
+    model: Any = nn.MLP(1, [2, 1])
     expected = model.parameters()
     for layer in model.layers:
         layer.parent, layer.peers = model, model.layers
@@ -200,15 +203,16 @@ def test_modules_may_hold_each_other_and_what_a_layer_has_been_given():
         "tied.w",
         "tied.b",
     ]
-    chain = end = nn.Module()
+    chain = nn.Module()
+    end: Any = chain
     for _ in range(3000):
         end.next = end = nn.Module()
     end.w = Value(1.0)
     assert chain.parameters() == [end.w]
 
 
-def test_parameters_without_a_name_of_their_own_or_an_order_are_refused():
-    model = nn.Layer(1, 2)
+def test_parameters_without_a_name_of_their_own_or_an_order_are_refused() -> None:
+    model: Any = nn.Layer(1, 2)
     model.frozen = {model.neurons[0].b, "text", (1, 2)}  # which is found elsewhere
     assert len(model.parameters()) == 4
     model.gains = {Value(1.0)}
@@ -223,8 +227,8 @@ def test_parameters_without_a_name_of_their_own_or_an_order_are_refused():
         model.load_state_dict({})
 
 
-def test_finding_parameters_takes_no_longer_for_the_data_that_a_module_holds():
-    model = nn.Neuron(1)
+def test_finding_parameters_takes_no_longer_for_the_data_that_a_module_holds() -> None:
+    model: Any = nn.Neuron(1)
     model.data = [{"X": np.zeros((2000, 784))}]
     start = time.perf_counter()
     for _ in range(100):
@@ -242,8 +246,10 @@ def test_finding_parameters_takes_no_longer_for_the_data_that_a_module_holds():
     ],
 )
 @pytest.mark.parametrize("kind_of_model", ["scalar", "matrix"])
-def test_a_state_that_does_not_fit_changes_nothing(change, kind, said, kind_of_model):
-    model = nn.MLP(2, [4, 1])
+def test_a_state_that_does_not_fit_changes_nothing(
+    change: Any, kind: Any, said: str, kind_of_model: str
+) -> None:
+    model: nn.MLP | nn.MatrixMLP = nn.MLP(2, [4, 1])
     if kind_of_model == "matrix":
         model = nn.MatrixMLP.from_state_dict(model.state_dict(), "relu")
     before = model.state_dict()
@@ -254,7 +260,7 @@ def test_a_state_that_does_not_fit_changes_nothing(change, kind, said, kind_of_m
     assert all(np.array_equal(before[name], after[name]) for name in before)
 
 
-def test_weights_go_to_torch_and_back():
+def test_weights_go_to_torch_and_back() -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed")
     model = nn.MLP(2, [4, 1], activation="sigmoid", rng=np.random.default_rng(0))
     peer = torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.Sigmoid(), torch.nn.Linear(4, 1)).double()
@@ -279,7 +285,9 @@ def test_weights_go_to_torch_and_back():
         (nn.init.he_normal, 2 / 300),
     ],
 )
-def test_initial_weights_have_the_variance_of_their_formula(init, variance):
+def test_initial_weights_have_the_variance_of_their_formula(
+    init: Callable[..., Any], variance: float
+) -> None:
     weights = init(300, 100, np.random.default_rng(0))
     assert weights.shape == (100, 300)
     assert weights.mean() == pytest.approx(0.0, abs=0.02 * variance**0.5)
@@ -288,20 +296,20 @@ def test_initial_weights_have_the_variance_of_their_formula(init, variance):
         assert np.abs(weights).max() <= (3 * variance) ** 0.5
 
 
-def test_random_numbers_come_from_the_callers_generator_alone():
+def test_random_numbers_come_from_the_callers_generator_alone() -> None:
     states = [nn.MLP(2, [3, 1], rng=np.random.default_rng(7)).state_dict() for _ in range(2)]
     assert all(np.array_equal(states[0][name], states[1][name]) for name in states[0])
     np.random.seed(0)
-    before = np.random.get_state()[1].tolist()
+    before = np.random.get_state(legacy=False)["state"]["key"].tolist()
     nn.data.linear(5)
     nn.MLP(2, [1])
-    assert np.random.get_state()[1].tolist() == before
+    assert np.random.get_state(legacy=False)["state"]["key"].tolist() == before
 
 
 # Losses
 
 
-def test_losses_are_their_formulas_bare_or_in_sequences():
+def test_losses_are_their_formulas_bare_or_in_sequences() -> None:
     p, y = Value(0.3), 1.0
     s = 1 / (1 + math.exp(-0.3))
     for loss, expected, slope in (
@@ -313,14 +321,14 @@ def test_losses_are_their_formulas_bare_or_in_sequences():
             p.grad = 0.0
             out = loss(prediction, target)
             out.backward()
-            assert (out.data, p.grad) == (pytest.approx(expected), pytest.approx(slope))
+            assert out.data == pytest.approx(expected) and p.grad == pytest.approx(slope)
         assert loss([p, p], [y, y]).data == pytest.approx(2 * expected)
         assert loss(0.3, 1.0) == pytest.approx(expected)
     assert nn.hinge(Value(-2.0), -1.0).data == 0.0
     with pytest.raises(OverflowError, match=r"at test_nn.py:\d+: nn.squared_error"):  # not a line of nn's
         nn.squared_error(Value(1e200), 0.0)
-    for p, y in ((40.0, 1.0), (-40.0, 0.0)):
-        assert nn.binary_cross_entropy(Value(p), y).data == pytest.approx(math.exp(-40.0), rel=1e-15)
+    for x, y in ((40.0, 1.0), (-40.0, 0.0)):
+        assert nn.binary_cross_entropy(Value(x), y).data == pytest.approx(math.exp(-40.0), rel=1e-15)
     for extreme in (-1e300, 1e300):
         assert nn.binary_cross_entropy(Value(extreme), float(extreme > 0)).data == 0.0
         assert nn.binary_cross_entropy(Value(extreme), float(extreme < 0)).data == 1e300
@@ -333,11 +341,13 @@ def test_losses_are_their_formulas_bare_or_in_sequences():
         (nn.hinge, (-1, 1.0), (0.0, 1 - 2**-53, 2.0), "of -1 or 1"),
     ],
 )
-def test_losses_that_need_a_kind_of_target_say_so_however_they_are_called(loss, right, wrong, said):
+def test_losses_that_need_a_kind_of_target_say_so_however_they_are_called(
+    loss: Callable[..., Any], right: Any, wrong: Any, said: str
+) -> None:
     said = f"{loss.__name__} takes targets {said} alone, not "
     model = nn.MLP(1, [2, 1], rng=np.random.default_rng(0))
     X, Y = np.linspace(-1.0, 1.0, 4), np.resize(right, 4).astype(float)
-    example = lambda x, y: loss(model([x]), y)  # noqa: E731
+    example: Callable[..., Any] = lambda x, y: loss(model([x]), y)  # noqa: E731
     mean = sum(example(x, y) for x, y in zip(X, Y)).data / 4
     for engine in ("numpy", "native") if find_spec("llvmlite") else ("numpy",):
         assert compile(example, engine=engine)(X, Y) == pytest.approx(mean)
@@ -359,22 +369,25 @@ def test_losses_that_need_a_kind_of_target_say_so_however_they_are_called(loss, 
         for engine in ("auto", "scalar", "numpy"):
             for of_fit in (loss, lambda p, y: loss(p, y)):
                 optimizer = nn.SGD(model.parameters(), lr=0.1)
-                settings = {"optimizer": optimizer, "epochs": 1, "engine": engine}
+                settings: dict[str, Any] = {"optimizer": optimizer, "epochs": 1, "engine": engine}
                 with pytest.raises((ValueError, ArithmeticError), match=said if y == y else "nan"):
                     nn.fit(model, X[:, None], [*Y[:3], y], loss=of_fit, **settings)
 
 
 @pytest.mark.parametrize("engine", ["numpy", "native"] if find_spec("llvmlite") else ["numpy"])
-def test_a_compiled_loss_learns_by_targets_that_are_values(engine):
+def test_a_compiled_loss_learns_by_targets_that_are_values(engine: Any) -> None:
     p, q = Value(0.3), Value(0.2)
-    loss = lambda x: nn.binary_cross_entropy(p * x, (q * x).sigmoid()) + nn.hinge(p, (q - q) * x + 1.0)  # noqa: E731
+
+    def loss(x: Any) -> Value:
+        return nn.binary_cross_entropy(p * x, (q * x).sigmoid()) + nn.hinge(p, (q - q) * x + 1.0)
+
     compile(loss, engine=engine).backward(np.array([2.0]))
     compiled, p.grad, q.grad = (p.grad, q.grad), 0.0, 0.0
     loss(2.0).backward()
     assert compiled == pytest.approx((p.grad, q.grad)) and all(compiled)
 
 
-def test_wrong_targets_do_not_make_up_for_each_other():
+def test_wrong_targets_do_not_make_up_for_each_other() -> None:
     program = compile(lambda p, y: nn.hinge(p, y), engine="numpy")
     with pytest.raises(ValueError, match=r"of -1 or 1 alone, not 0\.0"):
         program(np.ones(4), np.array([0.0, 0.0, 0.0, 2.0]))  # y² - 1 adds up to 0
@@ -383,7 +396,7 @@ def test_wrong_targets_do_not_make_up_for_each_other():
 # Optimizers, by hand
 
 
-def test_sgd_by_hand():
+def test_sgd_by_hand() -> None:
     p = Value(1.0)
     sgd = nn.SGD([p], lr=0.1, momentum=0.5)
     for grad, expected in ((2.0, 0.8), (2.0, 0.5), (-4.0, 0.75)):  # v = 2, 3, -2.5
@@ -398,7 +411,7 @@ def test_sgd_by_hand():
     assert plain.data == 1.0 - 0.1 * 2.0
 
 
-def test_adam_by_hand():
+def test_adam_by_hand() -> None:
     p = Value(1.0)
     adam = nn.Adam([p], lr=0.1, betas=(0.9, 0.99), eps=1e-8)
     p.grad = 2.0
@@ -412,7 +425,7 @@ def test_adam_by_hand():
 
 
 @pytest.mark.parametrize("name, ours", [("SGD", nn.SGD), ("Adam", nn.Adam)])
-def test_optimizers_step_as_torchs_do(name, ours):
+def test_optimizers_step_as_torchs_do(name: str, ours: Any) -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed")
     options = {"lr": 0.05, **({"momentum": 0.8} if name == "SGD" else {})}
     p = Value(0.7)
@@ -426,9 +439,9 @@ def test_optimizers_step_as_torchs_do(name, ours):
         assert p.data == pytest.approx(q.item(), rel=1e-13)
 
 
-def test_an_optimizer_of_ones_own_says_how_it_updates():
+def test_an_optimizer_of_ones_own_says_how_it_updates() -> None:
     class Steps(nn.Optimizer):
-        def update(self, data, grad, state):
+        def update(self, data: float, grad: float, state: Any) -> Any:
             return data - self.lr, state
 
     p = Value(3.0)
@@ -442,7 +455,7 @@ def test_an_optimizer_of_ones_own_says_how_it_updates():
 # Data
 
 
-def test_the_labs_data():
+def test_the_labs_data() -> None:
     X, Y = nn.data.xor()
     assert (X.shape, Y.shape, Y.sum()) == ((21, 2), (21, 1), 10)
     expected = {(round(t / 10, 1), round(t / 10, 1), 0) for t in range(11)}
@@ -458,7 +471,7 @@ def test_the_labs_data():
 # Other packages
 
 
-def test_another_autograd_than_ours_is_named(tmp_path):
+def test_another_autograd_than_ours_is_named(tmp_path: Path) -> None:
     (tmp_path / "autograd").mkdir()
     (tmp_path / "autograd" / "__init__.py").write_text("def grad(f): ...\n")
     program = (

@@ -2,6 +2,7 @@
 
 import math
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ CELLS = {
 
 
 @pytest.fixture(scope="module")
-def outputs():
+def outputs() -> dict[str, list[Any]]:
     """The outputs of SETUP, TRAINING, the cells, and a figure, from a kernel without matplotlib's backend."""
     for module in "nbclient", "nbformat", "ipykernel":
         pytest.importorskip(module, reason="the extra notebook is not installed")
@@ -52,7 +53,7 @@ def outputs():
 
 
 @pytest.mark.parametrize("source", CELLS)
-def test_what_a_cell_shows(outputs, source):
+def test_what_a_cell_shows(outputs: dict[str, list[Any]], source: str) -> None:
     [output] = outputs[source]
     shown = output["data"]["text/html"]
     for words in CELLS[source]:
@@ -60,19 +61,19 @@ def test_what_a_cell_shows(outputs, source):
     assert len(output["data"]["text/plain"]) < 300
 
 
-def test_a_figure_appears_by_itself(outputs):
+def test_a_figure_appears_by_itself(outputs: dict[str, list[Any]]) -> None:
     pytest.importorskip("matplotlib")
     [output] = next(outputs[source] for source in outputs if "loss_figure" in source)
     assert output["data"]["image/png"].startswith("iVBOR") and "text/html" not in output["data"]
 
 
-def test_fit_has_a_bar_in_a_notebook(outputs):
+def test_fit_has_a_bar_in_a_notebook(outputs: dict[str, list[Any]]) -> None:
     pytest.importorskip("tqdm")
     shown = [str(output.get("text") or output.get("data")) for output in outputs[TRAINING]]
     assert any("2000/2000" in text or "widget" in text for text in shown)
 
 
-def test_a_bar_is_shown_where_somebody_looks(monkeypatch):
+def test_a_bar_is_shown_where_somebody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("tqdm")
     assert progress_bar() is None  # tests have no terminal
     assert progress_bar(wanted=True).__module__.startswith("tqdm.std")
@@ -82,12 +83,12 @@ def test_a_bar_is_shown_where_somebody_looks(monkeypatch):
     assert progress_bar() is None
 
 
-def test_a_large_graph_shows_its_number_alone():
+def test_a_large_graph_shows_its_number_alone() -> None:
     v = total([Value(float(i)) for i in range(200)])
     assert "201 nodes" in v._repr_html_() and "<svg" not in v._repr_html_() and "19900.0" in v._repr_html_()
 
 
-def test_histories_of_any_length_are_a_line():
+def test_histories_of_any_length_are_a_line() -> None:
     for losses in [], [0.5], [0.5, 0.1], [1.0 / (i + 1) for i in range(10_000)], [math.inf, math.nan, -1.0]:
         history = nn.History(losses, 0.75, 1.5, "numpy", "")
         assert len(repr(history)) < 120 and f"{len(losses):,} epoch" in repr(history)
@@ -96,7 +97,7 @@ def test_histories_of_any_length_are_a_line():
     assert "accuracy" not in repr(nn.History([1.0]))
 
 
-def test_a_program_says_what_it_is_before_and_after_it_has_data():
+def test_a_program_says_what_it_is_before_and_after_it_has_data() -> None:
     program = autograd.compile(lambda x, w: x * w, engine="numpy")
     assert "call it with data" in repr(program) and "<pre" in program._repr_html_()
     program(np.ones(3), np.ones(3))
@@ -104,7 +105,7 @@ def test_a_program_says_what_it_is_before_and_after_it_has_data():
     assert "def program" in program._repr_html_()
 
 
-def test_optimizers_show_their_settings():
+def test_optimizers_show_their_settings() -> None:
     model = nn.MLP(2, [3, 1])
     said = repr(nn.Adam(model.parameters(), lr=0.01))
     assert said == "Adam(13 parameters, lr=0.01, steps=0, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.0)"

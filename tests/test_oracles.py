@@ -7,12 +7,15 @@ holds them to PyTorch and JAX. `python tests/soak.py --minutes 30` runs on where
 
 import re
 import runpy
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-hypothesis = pytest.importorskip("hypothesis", reason="hypothesis is not installed")
+pytest.importorskip("hypothesis", reason="hypothesis is not installed")
 mpmath = pytest.importorskip("mpmath", reason="mpmath is not installed")
 
+import hypothesis  # noqa: E402
 from counterexample import script  # noqa: E402
 from exact import FUNCTIONS, Bounded, Dual, Undecided  # noqa: E402
 from oracles import ENGINES, ORACLES, compared, excess  # noqa: E402
@@ -23,7 +26,7 @@ from autograd.graph import topological_order  # noqa: E402
 from autograd.ops import CONDITIONS, TABLE  # noqa: E402
 
 
-def filled(step):
+def filled(step: str) -> str:
     """The step for operands x and y, its numbers written out."""
     text = step.replace("{x}", "x").replace("{y}", "y")
     for letter, (number, *_) in {**NUMBERS, "c": (0.75,), "k": (1.5,)}.items():
@@ -31,7 +34,7 @@ def filled(step):
     return text
 
 
-def written(*steps, x=0.3, y=0.7):
+def written(*steps: Any, x: float = 0.3, y: float = 0.7) -> Program:
     """A Program with an output for each of these steps of the row x and the leaf y."""
     texts = [re.sub(r"\bx\b", "x0", re.sub(r"\by\b", "w0", filled(step))) for step in steps]
     made = tuple(Step((f"v{i}",), text.replace("{", "{{"), ()) for i, text in enumerate(texts))
@@ -47,7 +50,7 @@ def written(*steps, x=0.3, y=0.7):
         pytest.param(("eager", "jax"), 30, marks=pytest.mark.oracles),
     ],
 )
-def test_all_agree_on_random_programs(names, count):
+def test_all_agree_on_random_programs(names: Any, count: int) -> None:
     for name in ORACLES.keys() & set(names):
         pytest.importorskip(name, reason=f"{name} is not installed")
 
@@ -57,7 +60,7 @@ def test_all_agree_on_random_programs(names, count):
     @hypothesis.example(written("maximum(y / -1e6, y) + 0.0 * x", y=1.0))
     @hypothesis.example(written("tanh(x) * tanh(y)", y=1.2e-38))
     @hypothesis.example(written("softplus(y) + softplus(1e3 * x) + softplus(-1e3 * x)", y=33.1))
-    def agree(program):
+    def agree(program: Program) -> None:
         hypothesis.note(script(program))
         try:
             pairs = compared(program, names)
@@ -69,7 +72,7 @@ def test_all_agree_on_random_programs(names, count):
     agree()
 
 
-def test_the_steps_have_every_primitive():
+def test_the_steps_have_every_primitive() -> None:
     seen = set()
     for step in STEPS:
         out = eval(filled(step), {**VALUES, "x": Value(0.3), "y": Value(0.7)})
@@ -81,13 +84,13 @@ def test_the_steps_have_every_primitive():
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_the_oracle_has_the_derivatives_that_differences_have(step):
-    detached = []
+def test_the_oracle_has_the_derivatives_that_differences_have(step: str) -> None:
+    detached: Any = []
 
-    def f(x, y):
+    def f(x: Dual, y: Dual) -> Any:
         return eval(filled(step), {**FUNCTIONS, "x": x, "y": y})
 
-    def frozen(x, y):
+    def frozen(x: Any, y: Any) -> Any:
         """f, with what was detached at the point, which comes first."""
         detach = lambda x: detached[0] if detached else detached.append(x) or x  # noqa: E731
         out = eval(filled(step), {**FUNCTIONS, "detach": detach, "x": Bounded(x), "y": Bounded(y)})
@@ -109,11 +112,11 @@ def test_the_oracle_has_the_derivatives_that_differences_have(step):
         assert abs(number - expected) < mpmath.mpf(10) ** -35, names
 
 
-def test_a_counterexample_stands_alone(tmp_path, capsys):
+def test_a_counterexample_stands_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     program = written(*STEPS)
     path = tmp_path / "counterexample.py"
     path.write_text(script(program))
-    runpy.run_path(path)
+    runpy.run_path(str(path))
     found = {
         name: list(map(float, numbers))
         for name, *numbers in map(str.split, capsys.readouterr().out.splitlines())

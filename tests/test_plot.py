@@ -1,5 +1,9 @@
 """The figures, read back from matplotlib's objects."""
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -10,28 +14,29 @@ pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 from nn.plot import CLASSES, loss_figure, result_figure, save
 
 
-def points(axes, label):
+def points(axes: Any, label: str) -> set[tuple[float, float]]:
     [found] = [c for c in axes.collections if c.get_label() == label] or [None]
     return set() if found is None else {tuple(point) for point in found.get_offsets().tolist()}
 
 
-def test_the_loss_is_on_a_logarithmic_scale():
+def test_the_loss_is_on_a_logarithmic_scale() -> None:
     [axes] = loss_figure([1.0, 0.1, 0.01], "a title").axes
     assert (axes.get_yscale(), axes.get_title(), axes.get_xlabel()) == ("log", "a title", "epoch")
     assert axes.lines[0].get_ydata().tolist() == [1.0, 0.1, 0.01]
     loss_figure([0.5])
 
 
-def test_the_axis_of_epochs_ends_beyond_the_last_round_number():
+def test_the_axis_of_epochs_ends_beyond_the_last_round_number() -> None:
     figure = loss_figure(np.linspace(1.0, 0.1, 10_000))
     [axes] = figure.axes
     low, high = axes.get_xlim()
     assert low == 0 and 10_000 in axes.get_xticks() and 10_000 < high < 10_500
 
 
-def test_saved_twice_a_figure_has_the_same_bytes(tmp_path):
+def test_saved_twice_a_figure_has_the_same_bytes(tmp_path: Path) -> None:
     X, Y = nn.data.xor()
     model = nn.MatrixMLP([np.array([[1.0, 0.0]])], activation="sigmoid")
+    make: Callable[[], Any]
     for make in lambda: loss_figure([1.0, 0.1], "a title"), lambda: result_figure(model, X, Y):
         for name in "a.svg", "b.svg":
             save(make(), tmp_path / name)
@@ -39,7 +44,7 @@ def test_saved_twice_a_figure_has_the_same_bytes(tmp_path):
         assert b"<dc:date>" not in (tmp_path / "a.svg").read_bytes()
 
 
-def test_truth_and_prediction_are_side_by_side_and_the_misjudged_ringed():
+def test_truth_and_prediction_are_side_by_side_and_the_misjudged_ringed() -> None:
     X, Y = nn.data.xor()
     model = nn.MatrixMLP([np.array([[1.0, 0.0]])], activation="tanh")  # p = x1: class 1 on the right half
     truth, predicted = result_figure(model, X, Y).axes[:2]
@@ -55,7 +60,7 @@ def test_truth_and_prediction_are_side_by_side_and_the_misjudged_ringed():
     assert len(CLASSES) == 2
 
 
-def test_the_line_is_the_losss_own_decision():
+def test_the_line_is_the_losss_own_decision() -> None:
     X, Y = nn.data.xor()
     model = nn.MatrixMLP([np.array([[1.0, 0.0]])], activation="tanh")  # a linear output: p = x1
     X = X - 0.3
@@ -68,7 +73,7 @@ def test_the_line_is_the_losss_own_decision():
         assert line.levels.tolist() == [level]
 
 
-def test_a_figure_is_saved_as_its_suffix_says(tmp_path):
+def test_a_figure_is_saved_as_its_suffix_says(tmp_path: Path) -> None:
     figure = loss_figure([1.0, 0.1])
     for name, magic in ("a.svg", b"<?xml"), ("a.PNG", b"\x89PNG"), ("a.pdf", b"%PDF"):
         save(figure, tmp_path / name)
@@ -79,7 +84,7 @@ def test_a_figure_is_saved_as_its_suffix_says(tmp_path):
         assert not (tmp_path / name).exists()
 
 
-def test_where_all_is_one_class_and_right_there_is_no_boundary_and_no_ring():
+def test_where_all_is_one_class_and_right_there_is_no_boundary_and_no_ring() -> None:
     X, Y = nn.data.xor()
     sides = result_figure(nn.MatrixMLP([np.zeros((1, 2))], activation="tanh"), X, 0.0 * Y).axes[:2]
     found = [[c.get_label() for c in axes.collections] for axes in sides]

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from typing import Any
 
 import pytest
 
@@ -16,14 +17,14 @@ from autograd import Value
 from autograd.program.variant import Kernel
 
 
-def gradient(leaves, out):
+def gradient(leaves: list[Value], out: Value) -> list[float]:
     out.backward()
     return [leaf.grad for leaf in leaves]
 
 
 @settings(max_examples=100, deadline=None)
 @given(programs())
-def test_copies_and_pickles_of_random_programs_differentiate_alike(program):
+def test_copies_and_pickles_of_random_programs_differentiate_alike(program: Any) -> None:
     hypothesis.assume(
         "cube(" not in program.source
     )  # of which the functions are lambdas, that cannot be pickled
@@ -32,7 +33,8 @@ def test_copies_and_pickles_of_random_programs_differentiate_alike(program):
     twins = [
         copy.deepcopy((leaves, out)),
         pickle.loads(pickle.dumps((leaves, out))),
-        pickle.loads(pickle._dumps((leaves, out))),  # the pickler in Python draws items in batches
+        # The pickler in Python draws items in batches.
+        pickle.loads(pickle._dumps((leaves, out))),  # type: ignore[attr-defined]
     ]
     expected = gradient(leaves, out)
     for twin_leaves, twin in twins:
@@ -43,7 +45,7 @@ def test_copies_and_pickles_of_random_programs_differentiate_alike(program):
 
 
 @pytest.mark.parametrize("engine", ["numpy", "native"])
-def test_programs_with_structure_compile_to_what_the_values_do(engine):
+def test_programs_with_structure_compile_to_what_the_values_do(engine: Any) -> None:
     if engine == "native" and Kernel is None:
         pytest.skip("llvmlite is not installed")
     for seed in range(100) if engine == "numpy" else range(100, 110):

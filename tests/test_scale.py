@@ -4,7 +4,9 @@ import copy
 import gc
 import os
 import pickle
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ needs_llvm = pytest.mark.skipif(pack is None, reason="llvmlite is not installed"
 
 
 @pytest.fixture(autouse=True)
-def collector_off():
+def collector_off() -> Iterator[None]:
     """Without the collector: nothing here needs it, and it takes most of a million nodes' time."""
     gc.collect()
     gc.disable()
@@ -27,14 +29,14 @@ def collector_off():
     gc.enable()
 
 
-def chain(x, a, b, nodes):
+def chain(x: Any, a: Value, b: Value, nodes: int) -> Any:
     """x a + b, of that again, and so on."""
     for _ in range(nodes // 2):
         x = x * a + b
     return x
 
 
-def test_a_chain_a_million_deep():
+def test_a_chain_a_million_deep() -> None:
     x, a = Value(1.0, label="x"), Value(0.5)
     out = chain(x, a, x, 1_000_000)
     assert out.data == 2.0
@@ -45,7 +47,7 @@ def test_a_chain_a_million_deep():
     del out
 
 
-def test_derivatives_and_copies_of_a_chain_a_hundred_thousand_deep():
+def test_derivatives_and_copies_of_a_chain_a_hundred_thousand_deep() -> None:
     x, a = Value(1.0, label="x"), Value(0.5)
     out = chain(x, a, x, 100_000)
     (slope,) = derive(out, [a])
@@ -56,13 +58,13 @@ def test_derivatives_and_copies_of_a_chain_a_hundred_thousand_deep():
         assert (leaf.label, leaf.grad) == ("x", 2.0) and leaf is not x
 
 
-def test_a_pickling_leaves_nothing_behind_for_the_next():
+def test_a_pickling_leaves_nothing_behind_for_the_next() -> None:
     x = Value(1.0)
     out = chain(x, x, x, 100)
     assert len(pickle.dumps(out)) == len(pickle.dumps(out))
 
 
-def test_compiled_chains_are_as_deep_as_one_likes():
+def test_compiled_chains_are_as_deep_as_one_likes() -> None:
     a, b = Value(0.5, "a"), Value(1.0, "b")
     p = autograd.compile(lambda x: chain(x, a, b, 10_000))
     X = np.array([1.0, 2.0, 3.0])
@@ -71,7 +73,7 @@ def test_compiled_chains_are_as_deep_as_one_likes():
 
 
 @needs_llvm
-def test_machine_code_of_a_huge_graph_is_refused(monkeypatch):
+def test_machine_code_of_a_huge_graph_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("autograd.program.native.MOST_OPERATIONS", 100)
     a, b = Value(0.5), Value(1.0)
     p = autograd.compile(lambda x: chain(x, a, b, 200), engine="native")
@@ -79,7 +81,7 @@ def test_machine_code_of_a_huge_graph_is_refused(monkeypatch):
         p(np.ones(3))
 
 
-def resident():
+def resident() -> int:
     """Bytes of memory that this process has in use."""
     statm = Path("/proc/self/statm")
     if not statm.exists():
@@ -87,22 +89,22 @@ def resident():
     return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def steps_of(way):
+def steps_of(way: Any) -> Callable[..., Any]:
     """A function that takes so many steps of training a small network, by Values or compiled."""
     X, Y = np.array([[0.0, 1.0], [1.0, 1.0]]), np.array([[1.0], [0.0]])
     model = nn.MLP(2, [2, 1], activation="sigmoid", rng=np.random.default_rng(0))
     optimizer = nn.Adam(model.parameters(), lr=1e-3)
     if way in ("numpy", "native"):
 
-        def train(steps):
+        def trained(steps: int) -> None:
             nn.fit(model, X, Y, loss=nn.squared_error, optimizer=optimizer, epochs=steps, engine=way)
 
-        return train
-    loss = nn.MeanLoss(model, nn.squared_error)
+        return trained
+    loss: Any = nn.MeanLoss(model, nn.squared_error)
     if way == "program":
         loss = autograd.compile(lambda x, y: nn.squared_error(model(x), y[0]), engine="numpy")
 
-    def train(steps):
+    def train(steps: int) -> None:
         for _ in range(steps):
             optimizer.zero_grad()
             loss.backward(X, Y)
@@ -112,7 +114,7 @@ def steps_of(way):
 
 
 @pytest.mark.parametrize("way", ["scalar", "program", "numpy", pytest.param("native", marks=needs_llvm)])
-def test_memory_is_flat_over_ten_thousand_steps(way):
+def test_memory_is_flat_over_ten_thousand_steps(way: str) -> None:
     train = steps_of(way)
     train(1_000)
     before = resident()

@@ -2,6 +2,8 @@
 
 import itertools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -10,11 +12,11 @@ from programs import programs
 
 from autograd import Value, derive, dot, total
 from autograd.graph import topological_order
+from autograd.node import data_of
 from autograd.program.simplify import PRIMITIVES, RULES, _Rewriting, simplify
-from autograd.transforms import data_of
 
 
-def operands(a, b, c):
+def operands(a: float, b: float, c: float) -> Any:
     """Operands of many forms: numbers, what is the same for all rows, and what is one number a row."""
     rows = Value(1.0, "N")  # for one row, the sum over the rows is what is in that row
     x, y, u = Value(a, "x"), Value(b, "y"), Value(c, "u")
@@ -30,7 +32,7 @@ def operands(a, b, c):
 
 
 @pytest.mark.parametrize(("name", "op", "rewrite"), RULES, ids=[f"{op}: {name}" for name, op, _ in RULES])
-def test_every_rule_applies_and_keeps_the_value(name, op, rewrite):
+def test_every_rule_applies_and_keeps_the_value(name: str, op: str, rewrite: Callable[..., Any]) -> None:
     applied = 0
     for a, b, c in ((1.7, 0.6, 2.3), (0.9, 3.1, 0.4)):
         rows, by_row, values, numbers = operands(a, b, c)
@@ -44,7 +46,7 @@ def test_every_rule_applies_and_keeps_the_value(name, op, rewrite):
         if op in ("logical_and", "logical_or", "where"):
             both = [Value(1.0), Value(0.0), 1.0, 0.0]
         if PRIMITIVES[op].dy is None:
-            pairs = [(x, None) for x in values]
+            pairs: Any = [(x, None) for x in values]
         else:
             pairs = itertools.product(both, [(values[0], 2.0)] if op == "where" else both)
         for x, y in pairs:
@@ -60,7 +62,7 @@ def test_every_rule_applies_and_keeps_the_value(name, op, rewrite):
 
 @settings(deadline=None)
 @given(programs(), st.integers(0, 3))
-def test_any_graph_keeps_its_values(program, columns):
+def test_any_graph_keeps_its_values(program: Any, columns: int) -> None:
     leaves = [Value(x, f"x{i}") for i, x in enumerate(program.inputs)]
     output = program(*leaves)
     outputs = [output, *derive(output, leaves)]
@@ -69,20 +71,20 @@ def test_any_graph_keeps_its_values(program, columns):
     assert [data_of(v) for v in kept] == pytest.approx([v.data for v in outputs], rel=1e-13, abs=1e-14)
 
 
-def test_constants_are_not_multiplied_where_that_would_underflow():
+def test_constants_are_not_multiplied_where_that_would_underflow() -> None:
     x = Value(1e300)
     out = 1e-200 * (1e-200 * x)
     assert simplify([out])[out].data == out.data != 0.0
 
 
-def test_equal_values_become_one():
+def test_equal_values_become_one() -> None:
     x, y = Value(2.0), Value(3.0)
     out = (x * y).exp() + (y * x).exp() * (x + 0.0) ** 1
     became = simplify([out])[out]
     assert [v.op for v in topological_order(became)].count("exp") == 1
 
 
-def test_a_rule_for_one_number_applies_if_all_that_is_computed_alike_has_it():
+def test_a_rule_for_one_number_applies_if_all_that_is_computed_alike_has_it() -> None:
     xs = [Value(float(i), f"x{i}") for i in range(1, 4)]
     for numbers, products in (((1.0, 2.0, 3.0), 3), ((1.0, 1.0, 1.0), 0), ((0.0, 0.0, 0.0), 3)):
         outputs = [(c * x).sin() for c, x in zip(numbers, xs)]
@@ -96,7 +98,7 @@ def test_a_rule_for_one_number_applies_if_all_that_is_computed_alike_has_it():
     assert [became[v].data for v in sums] == [-2.0, 8.0]
 
 
-def test_chains_of_additions_become_sums_and_dots():
+def test_chains_of_additions_become_sums_and_dots() -> None:
     xs, ws = ([Value(float(i + k)) for i in range(5)] for k in (1, 3))
     chain = sum((w * x for w, x in zip(ws, xs)), Value(7.0)) - xs[0].sin()
     became = simplify([chain])[chain]
@@ -106,7 +108,7 @@ def test_chains_of_additions_become_sums_and_dots():
     assert simplify([plain])[plain].op == "total"
 
 
-def test_what_others_use_stays_and_repeated_terms_are_counted():
+def test_what_others_use_stays_and_repeated_terms_are_counted() -> None:
     x, y = Value(2.0), Value(3.0)
     shared = x + y
     out = (shared + x).exp() * shared

@@ -9,6 +9,8 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +27,7 @@ needs_llvm = pytest.mark.skipif(pack is None, reason="llvmlite is not installed"
 
 
 @pytest.fixture(autouse=True)
-def switching():
+def switching() -> Iterator[None]:
     """Threads that take turns a thousand times as often as usual."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
@@ -33,11 +35,11 @@ def switching():
     sys.setswitchinterval(interval)
 
 
-def at_once(*jobs, seconds=60.0):
+def at_once(*jobs: Any, seconds: float = 60.0) -> None:
     """Call each job in a thread of its own, all starting together; AssertionError if they do not end."""
     start, errors = threading.Barrier(len(jobs)), []
 
-    def run(job):
+    def run(job: Callable[..., Any]) -> None:
         start.wait()
         try:
             job()
@@ -58,11 +60,11 @@ def at_once(*jobs, seconds=60.0):
 # The numbers are small multiples of powers of two: every sum is exact, in whatever order it is added.
 
 
-def shared_leaves():
+def shared_leaves() -> list[Value]:
     return [Value(i / 4.0 - 1.0, f"w[{i}]") for i in range(8)]
 
 
-def test_graphs_over_shared_leaves():
+def test_graphs_over_shared_leaves() -> None:
     w = shared_leaves()
     data = [v.data for v in w]
     long = total(w)
@@ -70,7 +72,7 @@ def test_graphs_over_shared_leaves():
         long = 0.5 * long + w[7]
     size = len(pickle.dumps(long))
 
-    def work():
+    def work() -> None:
         for _ in range(10):
             assert len(pickle.dumps(long)) == size
             total([v * v for v in w]).backward()
@@ -97,13 +99,13 @@ def test_graphs_over_shared_leaves():
 
 
 @pytest.mark.parametrize("engine", ["numpy", pytest.param("native", marks=needs_llvm)])
-def test_a_program_is_recorded_once_and_loses_no_gradient(engine):
+def test_a_program_is_recorded_once_and_loses_no_gradient(engine: Any) -> None:
     X = np.arange(32.0).reshape(4, 8) / 8.0
     for _ in range(3 if engine == "native" else 8):
-        w, recorded = shared_leaves(), []
+        w, recorded = shared_leaves(), list[Any]()
 
         @autograd.compile(engine=engine)
-        def square(x, w=w, recorded=recorded):
+        def square(x: Any, w: list[Value] = w, recorded: Any = recorded) -> Any:
             recorded.append(threading.get_ident())
             return dot(w, x) ** 2
 
@@ -111,12 +113,14 @@ def test_a_program_is_recorded_once_and_loses_no_gradient(engine):
         slopes = (2.0 * z @ X / 4.0).tolist()
         eager = total([dot(w, x) ** 2 for x in 256 * X.tolist()]) / 1024.0
 
-        def differentiate(square=square, z=z, eager=eager):
+        def differentiate(square: Any = square, z: np.ndarray = z, eager: Value = eager) -> None:
             for _ in range(20):
                 assert square.backward(X) == np.mean(z * z)
                 eager.backward()
 
-        def evaluate(square=square, w=w, z=z, slopes=slopes):
+        def evaluate(
+            square: Any = square, w: list[Value] = w, z: np.ndarray = z, slopes: list[float] = slopes
+        ) -> None:
             assert square(X) == np.mean(z * z)
             assert square.source.startswith("def program(xp)") and list(square.leaves[0]) == w
             assert (square.per_example(X) == z * z).all()
@@ -128,19 +132,19 @@ def test_a_program_is_recorded_once_and_loses_no_gradient(engine):
     assert gc.isenabled()
 
 
-def test_recording_is_of_its_own_thread():
+def test_recording_is_of_its_own_thread() -> None:
     a, b = Value(1.0), Value(2.0)
     inside, done = threading.Event(), threading.Event()
 
     @autograd.compile
-    def slow(x):
+    def slow(x: Any) -> Any:
         inside.set()
         assert done.wait(10.0)
         with pytest.raises(TypeError, match="records a function once"):
             bool(a < b)
         return a * x
 
-    def compare():
+    def compare() -> None:
         assert inside.wait(10.0)
         assert a < b and b.data == 2.0 and bool(a) and a != 2.0
         done.set()
@@ -148,17 +152,17 @@ def test_recording_is_of_its_own_thread():
     at_once(lambda: slow(np.ones(2)), *[compare] * 7)
 
 
-def test_training_of_a_model_in_each_thread():
+def test_training_of_a_model_in_each_thread() -> None:
     X, Y = nn.data.xor()
     found = {}
 
-    def train(seed, engine):
+    def train(seed: int, engine: Any) -> Any:
         model = nn.MLP(2, [4, 1], activation="sigmoid", rng=np.random.default_rng(seed))
         sgd = nn.SGD(model.parameters(), lr=0.5, momentum=0.5)
         history = nn.fit(model, X, Y, loss=nn.squared_error, optimizer=sgd, epochs=5, engine=engine)
         return history.loss, [p.data for p in model.parameters()]
 
-    def job(seed, engine):
+    def job(seed: int, engine: Any) -> None:
         found[seed] = train(seed, engine)
 
     engines = ["scalar", "numpy", "auto", "auto"] * 2
@@ -172,7 +176,7 @@ def test_training_of_a_model_in_each_thread():
 FORK = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 
 
-def in_a_child(job, seconds=30.0):
+def in_a_child(job: Callable[..., Any], seconds: float = 30.0) -> None:
     """Do a job in a forked child; AssertionError if that fails, or does not end."""
     pid = os.fork()
     if not pid:
@@ -194,18 +198,18 @@ def in_a_child(job, seconds=30.0):
 
 @FORK
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of a fork in a process with threads
-def test_a_child_that_is_forked_while_another_thread_compiles_does_all_that_its_parent_can():
+def test_a_child_that_is_forked_while_another_thread_compiles_does_all_that_its_parent_can() -> None:
     inside, done = threading.Event(), threading.Event()
     w = Value(2.0)
 
     @autograd.compile
-    def slow(x):
+    def slow(x: Any) -> Any:
         if threading.current_thread() is not threading.main_thread():
             inside.set()
             assert done.wait(60.0)
         return w * x
 
-    def child():
+    def child() -> None:
         assert gc.isenabled()
         assert slow(np.ones(2)) == 2.0 == slow.backward(np.ones(2))
         (w * 3.0).backward()
@@ -213,7 +217,7 @@ def test_a_child_that_is_forked_while_another_thread_compiles_does_all_that_its_
         with draw_lock:
             assert draw(w * 3.0).nodes == 2
 
-    def compiling():
+    def compiling() -> None:
         with backward_lock, draw_lock:
             slow(np.ones(2))
 
@@ -231,13 +235,13 @@ def test_a_child_that_is_forked_while_another_thread_compiles_does_all_that_its_
 @FORK
 @needs_llvm
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_children_that_are_forked_while_llvm_is_at_work_compile_too():
+def test_children_that_are_forked_while_llvm_is_at_work_compile_too() -> None:
     end = threading.Event()
 
-    def child():
+    def child() -> None:
         assert autograd.compile(lambda x: x * 2.0, engine="native")(np.ones(2)) == 2.0
 
-    def compiling():
+    def compiling() -> None:
         while not end.is_set():
             child()
 
@@ -254,18 +258,18 @@ def test_children_that_are_forked_while_llvm_is_at_work_compile_too():
 
 @FORK
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_fork_within_a_function_that_is_compiled_leaves_the_collector_on():
-    def f(x):
+def test_a_fork_within_a_function_that_is_compiled_leaves_the_collector_on() -> None:
+    def f(x: Any) -> Any:
         in_a_child(lambda: None)
         return x * 2.0
 
     assert autograd.compile(f)(np.ones(2)) == 2.0 and gc.isenabled()
 
 
-def test_one_program_is_compiled_while_another_is():
+def test_one_program_is_compiled_while_another_is() -> None:
     inside, done = threading.Event(), threading.Event()
 
-    def slow(scalars):
+    def slow(scalars: Any) -> Lifted:
         if threading.current_thread() is not threading.main_thread():
             inside.set()
             assert done.wait(60.0)

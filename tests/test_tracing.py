@@ -2,7 +2,9 @@
 
 import math
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from autograd.program.variant import Kernel
 ENGINES = ["numpy", pytest.param("native", marks=pytest.mark.skipif(Kernel is None, reason="no llvmlite"))]
 
 
-def held_to_eager(f, x, engine, leaves=()):
+def held_to_eager(f: Any, x: Any, engine: Any, leaves: Any = ()) -> None:
     """f's value and gradient for each of the numbers x, compiled, are those that it has of Values."""
     program = autograd.compile(f, engine=engine, reduce="sum")
     eager = []
@@ -51,7 +53,8 @@ def held_to_eager(f, x, engine, leaves=()):
         lambda v: np.vectorize(math.exp)(np.array([v])),
     ],
 )
-def test_a_value_is_no_float_anywhere(cut):
+def test_a_value_is_no_float_anywhere(cut: Any) -> None:
+    run: Callable[[], Any]
     for run in (lambda: cut(Value(1.0)), lambda: grad(lambda x: cut(x) * x)(1.0)):
         with pytest.raises(
             TypeError, match=r"a Value is no float.* at .*test_tracing\.py.*x\.data is the number"
@@ -62,7 +65,7 @@ def test_a_value_is_no_float_anywhere(cut):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_data_that_may_change_is_detached_while_compile_records(engine):
+def test_data_that_may_change_is_detached_while_compile_records(engine: Any) -> None:
     w = Value(1.5)
     for f in (
         lambda x: x / x.data,
@@ -76,7 +79,7 @@ def test_data_that_may_change_is_detached_while_compile_records(engine):
     assert program.per_example(np.array([1.0, 2.0])).tolist() == [4.0, 8.0]
 
 
-def test_a_detached_value_is_in_the_graph_and_lets_no_gradient_through():
+def test_a_detached_value_is_in_the_graph_and_lets_no_gradient_through() -> None:
     x = Value(3.0, "x")
     cut = x.detach()
     (y := cut * x + x.sqrt().detach()).backward()
@@ -88,8 +91,8 @@ def test_a_detached_value_is_in_the_graph_and_lets_no_gradient_through():
     assert zero.grad == 0.0
 
 
-def test_reads_that_compile_would_freeze_are_refused_in_threads_that_f_starts_too():
-    def in_a_thread(read):
+def test_reads_that_compile_would_freeze_are_refused_in_threads_that_f_starts_too() -> None:
+    def in_a_thread(read: Callable[..., Any]) -> Any:
         with ThreadPoolExecutor(1) as pool:
             return pool.submit(read).result()
 
@@ -104,22 +107,22 @@ def test_reads_that_compile_would_freeze_are_refused_in_threads_that_f_starts_to
     assert program.per_example(np.array([1.0, 2.0])).tolist() == [1.0, 1.0]
 
 
-def test_other_threads_read_what_they_like():
+def test_other_threads_read_what_they_like() -> None:
     inside, done = threading.Event(), threading.Event()
     w = Value(2.0)
 
-    def f(x):
+    def f(x: Any) -> Any:
         inside.set()
         assert done.wait(10.0)
         return w * x
 
-    def elsewhere():
+    def elsewhere() -> None:
         assert inside.wait(10.0)
         w.grad = 1.0
         found.append((type(w.data), w > 1.0, w.grad, {w: 1}[w], f"{w:.1f}"))
         done.set()
 
-    found = []
+    found: list[Any] = []
     thread = threading.Thread(target=elsewhere)
     thread.start()
     autograd.compile(f)(np.ones(2))
@@ -136,7 +139,7 @@ def test_other_threads_read_what_they_like():
         (lambda w: setattr(w, "label", 3), "a label is a string"),
     ],
 )
-def test_setters_take_numbers_alone(change, said):
+def test_setters_take_numbers_alone(change: Callable[..., Any], said: str) -> None:
     w = Value(1.0, "w")
     with pytest.raises(TypeError, match=said):
         change(w)
@@ -148,24 +151,29 @@ def test_setters_take_numbers_alone(change, said):
 # What differs from one recording to the next
 
 
-def test_what_no_graph_has_is_noticed():
-    rng, calls = np.random.default_rng(0), []
+def test_what_no_graph_has_is_noticed() -> None:
+    rng = np.random.default_rng(0)
+    calls: list[Any] = []
 
     class Model:
-        def __init__(self):
+        def __init__(self) -> None:
             self.rng = np.random.default_rng(1)
 
-        def __call__(self, x):
+        def __call__(self, x: Any) -> Any:
             return x * self.rng.normal()
 
-    def dropped(x):
+    def dropped(x: Any) -> Any:
         return x * 2.0 if rng.random() < 0.999 else x * 0.0
+
+    def counted(x: Any) -> Any:
+        calls.append(x)
+        return x * float(len(calls))
 
     for f in (dropped, Model(), lambda x: x * np.random.normal(), lambda x: [rng.permutation(2), x][1]):
         with pytest.raises(TypeError, match="draws random numbers"):
             autograd.compile(f)(np.ones(3))
     with pytest.raises(TypeError, match=r"two programs, with 1\.0 in one and 2\.0 in the other"):
-        autograd.compile(lambda x: (calls.append(x), x * float(len(calls)))[1])(np.ones(3))
+        autograd.compile(counted)(np.ones(3))
     with pytest.raises(TypeError, match="two programs"):
         autograd.compile(lambda x: x * (1.0 if "=1.0" in repr(x) else 2.0))(np.array([1.0, 2.0]))
     assert rng.random() == np.random.default_rng(0).random()  # they are where they were
@@ -174,7 +182,7 @@ def test_what_no_graph_has_is_noticed():
 # Comparisons
 
 
-def test_comparisons_in_transforms_are_those_of_floats():
+def test_comparisons_in_transforms_are_those_of_floats() -> None:
     f = lambda x, y: x * y if x == y else x + y  # noqa: E731
     assert value_and_grad(f, (0, 1))(3.0, 3.0) == (9.0, (3.0, 3.0))
     assert value_and_grad(f, (0, 1))(3.0, 2.0) == (5.0, (1.0, 1.0))
@@ -183,15 +191,15 @@ def test_comparisons_in_transforms_are_those_of_floats():
     assert grad(lambda x: x * 2.0 if x != 1.0 and 0.5 <= x < 2.0 else x)(1.5) == 2.0
 
 
-def huber(x):
+def huber(x: Any) -> Any:
     return where(abs(x) <= 1.0, lambda: 0.5 * x * x, lambda: abs(x) - 0.5)
 
 
-def clamp(x):
+def clamp(x: Any) -> Any:
     return where(x < -1.0, -1.0, where(x > 1.0, 1.0, x))
 
 
-def spline(x):
+def spline(x: Any) -> Any:
     pieces = [(-1.0, -x), (0.0, x * x), (1.0, x**3 - x), (2.0, x.sin())]
     out = x.cos()
     for knot, piece in reversed(pieces):
@@ -199,7 +207,7 @@ def spline(x):
     return out
 
 
-def between(x):
+def between(x: Any) -> Any:
     inside = (x > -1.0) & ~(x == 0.5) & (x <= 2.0) | (x >= 2.5)
     return where(inside, x * x, -x) + 0.5 * (x != 0.5)
 
@@ -225,7 +233,9 @@ def between(x):
         lambda x: np.sum(where(x * np.array([1.0, -1.0, 2.0]) > 0.5, np.array([x, x, x * 2.0]), 0.25)),
     ],
 )
-def test_choices_are_those_of_eager_code_in_value_and_gradient(choice, engine):
+def test_choices_are_those_of_eager_code_in_value_and_gradient(
+    choice: Callable[..., Any], engine: Any
+) -> None:
     w = Value(1.3)
     x = (-2.5, -1.0, -1e-9, 0.0, 1e-9, 0.3, 0.5, 1.0 / 1.3, 1.5, 2.2, 700.0)
     held_to_eager(lambda x: choice(w * x) * w, x, engine, [w])
@@ -233,7 +243,7 @@ def test_choices_are_those_of_eager_code_in_value_and_gradient(choice, engine):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_branch_not_taken_raises_nothing_and_spoils_no_gradient(engine):
+def test_a_branch_not_taken_raises_nothing_and_spoils_no_gradient(engine: Any) -> None:
     w = Value(1.0)
     program = autograd.compile(lambda x: where(w * x > 0, lambda: (w * x).sqrt(), 0.0), engine=engine)
     assert program.backward(np.array([-1.0])) == w.grad == 0.0
@@ -248,7 +258,7 @@ def test_a_branch_not_taken_raises_nothing_and_spoils_no_gradient(engine):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_data_of_a_branch_not_taken_may_be_anything(engine):
+def test_data_of_a_branch_not_taken_may_be_anything(engine: Any) -> None:
     w = Value(0.7)
     for f, x, right in (
         (lambda x: where(x == x, lambda: w * x, 0.0), [1.0, math.nan, 3.0], 4.0),
@@ -266,8 +276,9 @@ def test_data_of_a_branch_not_taken_may_be_anything(engine):
     assert inner.per_example(np.array([4.0, 9.0])).tolist() == [[2.0, 4.0], [3.0, 9.0]]
 
 
-def test_conditions_are_compared_and_counted_as_bools_are():
+def test_conditions_are_compared_and_counted_as_bools_are() -> None:
     x, y = np.array([1.0, -1.0, 1.0]), np.array([1.0, -1.0, -1.0])
+    f: Callable[..., Any]
     for f, right in (
         (lambda x, y: where((x > 0) == (y > 0), 1.0, 2.0), [1.0, 1.0, 2.0]),
         (lambda x, y: where((x > 0) != (y > 0), 1.0, 2.0), [2.0, 2.0, 1.0]),
@@ -296,7 +307,7 @@ def test_conditions_are_compared_and_counted_as_bools_are():
     assert grad(lambda a: np.sum(a[a > 0]))(a).tolist() == [1.0, 0.0, 1.0]
 
 
-def test_conditions_and_branches_that_cannot_be_are_refused():
+def test_conditions_and_branches_that_cannot_be_are_refused() -> None:
     x = Value(1.0)
     with pytest.raises(TypeError, match="where takes a condition, such as x > 0, not Value"):
         where(x, 1.0, 2.0)
@@ -306,7 +317,7 @@ def test_conditions_and_branches_that_cannot_be_are_refused():
         autograd.compile(lambda x: x if x > 0.0 else -x)(np.ones(1))
 
 
-def test_where_and_maximum_of_arrays_and_lists():
+def test_where_and_maximum_of_arrays_and_lists() -> None:
     x = Value(3.0)
     assert where(x > 0, 1.0, [2.0, x]).tolist() == [1.0, 1.0]  # as compiled code has it
     assert where(x > 0, 1.0, 2.0) == 1.0 and where(False, lambda: 1 / 0, x) is x
@@ -323,7 +334,7 @@ def test_where_and_maximum_of_arrays_and_lists():
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_small_derivative_survives_a_maximum(engine):
+def test_a_small_derivative_survives_a_maximum(engine: Any) -> None:
     w = Value(0.3)
     autograd.compile(lambda x: maximum(1.0 + 1e-18 * w * w, w) + 0.0 * x, engine=engine).backward(np.ones(1))
     assert w.grad == pytest.approx(6e-19, rel=1e-15)
@@ -341,7 +352,7 @@ hypot = Primitive(
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_primitive_of_ones_own_is_known_to_every_reading(engine):
+def test_a_primitive_of_ones_own_is_known_to_every_reading(engine: Any) -> None:
     w = Value(2.0, "w")
     held_to_eager(lambda x: sinc(w * x) + hypot(w, x) * x.sin(), (1.0, 2.0, -0.5), engine, [w])
     assert autograd.compile(sinc, engine=engine).per_example(np.array([1.0, 2.0])) == pytest.approx(
@@ -355,7 +366,7 @@ def test_a_primitive_of_ones_own_is_known_to_every_reading(engine):
         (np.float32, ""),
         (lambda x: "text", "'own' gives a number for numbers, not 'text'"),
     ):
-        own = Primitive("own", "o", computes, np.abs, lambda x, out: 1.0)
+        own = Primitive("own", "o", computes, np.abs, lambda x, out: 1.0)  # type: ignore[arg-type]
         if said:
             with pytest.raises(TypeError, match=said):
                 own(w)
@@ -364,8 +375,8 @@ def test_a_primitive_of_ones_own_is_known_to_every_reading(engine):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_the_derivative_of_a_primitive_may_choose_and_may_not_branch(engine):
-    def leaky(slope):
+def test_the_derivative_of_a_primitive_may_choose_and_may_not_branch(engine: Any) -> None:
+    def leaky(slope: Callable[..., Any]) -> Primitive:
         return Primitive("leaky", "l", lambda x: max(x, 0.1 * x), lambda x: np.maximum(x, 0.1 * x), slope)
 
     chooses = leaky(lambda x, out: where(x > 0.0, 1.0, 0.1))
@@ -376,7 +387,7 @@ def test_the_derivative_of_a_primitive_may_choose_and_may_not_branch(engine):
         autograd.compile(lambda x: branches(w * x), engine=engine).backward(np.array([1.0, -2.0]))
 
 
-def test_one_named_like_another_is_not_taken_for_it():
+def test_one_named_like_another_is_not_taken_for_it() -> None:
     sin = Primitive("sin", "sin", lambda x: 2.0 * x, lambda x: 2.0 * x, lambda x, out: 2.0)
     program = autograd.compile(lambda x: sin(x) + x.sin())
     assert program.per_example(np.array([1.0])) == pytest.approx(2.0 + math.sin(1.0))
@@ -385,18 +396,18 @@ def test_one_named_like_another_is_not_taken_for_it():
         autograd.compile(lambda x: wrong(x))(np.ones(1))
 
 
-def micrograd_tanh(x):
+def micrograd_tanh(x: Value) -> Value:
     t = math.tanh(x.data)
     out = Value(t, (x,), "tanh")
 
-    def _backward():
+    def _backward() -> None:
         x.grad += (1 - t**2) * out.grad
 
     out._backward = _backward
     return out
 
 
-def test_an_operation_is_added_as_micrograds_lecture_does():
+def test_an_operation_is_added_as_micrograds_lecture_does() -> None:
     w, x = Value(0.5, label="w"), Value(-1.5)
     y = micrograd_tanh(w * x) * w
     y.backward()
@@ -413,12 +424,13 @@ def test_an_operation_is_added_as_micrograds_lecture_does():
         autograd.compile(lambda x: Value(0.0, (x,), "copy"))(np.ones(1))
 
 
-def test_values_take_attributes_and_subclasses_stay_what_they_are():
+def test_values_take_attributes_and_subclasses_stay_what_they_are() -> None:
     class Named(Value):
-        def cube(self):
+        def cube(self) -> Value:
             return self * self * self
 
-    x, v = Named(2.0), Value(3.0)
+    x: Any = Named(2.0)
+    v: Any = Value(3.0)
     v.m = 0.5  # as an optimizer keeps its state
     results = [
         x * v,

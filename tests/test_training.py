@@ -1,6 +1,9 @@
 """Training as an iterable: in step with the model, open to changes, and compiled once."""
 
 import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,11 +19,18 @@ ENGINES = ["scalar", "auto", *COMPILED]
 X, Y = nn.data.xor()
 
 
-def numbers(model):
+def numbers(model: nn.MLP) -> np.ndarray:
     return np.array([p.data for p in model.parameters()])
 
 
-def training(engine, epochs=12, optimizer=nn.Adam, lr=0.05, loss=nn.squared_error, **settings):
+def training(
+    engine: Any,
+    epochs: int = 12,
+    optimizer: Any = nn.Adam,
+    lr: float = 0.05,
+    loss: Callable[..., Any] = nn.squared_error,
+    **settings: Any,
+) -> tuple[nn.MLP, nn.Training]:
     model = nn.MLP(2, [4, 1], activation="tanh", rng=np.random.default_rng(0))
     optimizer = optimizer(model.parameters(), lr=lr)
     settings = {"loss": loss, "optimizer": optimizer, "epochs": epochs, "engine": engine, **settings}
@@ -28,11 +38,11 @@ def training(engine, epochs=12, optimizer=nn.Adam, lr=0.05, loss=nn.squared_erro
 
 
 @pytest.fixture
-def recorded(monkeypatch):
+def recorded(monkeypatch: pytest.MonkeyPatch) -> Any:
     """What training compiles, in order."""
-    made = []
+    made: Any = []
 
-    def counted(name, function):
+    def counted(name: str, function: Any) -> None:
         monkeypatch.setattr(trainers, name, lambda *args: made.append(name) or function(*args))
 
     counted("Compiled", trainers.Compiled)
@@ -42,7 +52,7 @@ def recorded(monkeypatch):
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("batch_size", [None, 8])
-def test_fit_is_the_loop_run_to_its_end(engine, batch_size):
+def test_fit_is_the_loop_run_to_its_end(engine: Any, batch_size: int | None) -> None:
     model, loop = training(engine, batch_size=batch_size, rng=np.random.default_rng(1), every=5)
     epochs = list(loop)
     same, other = training(engine)
@@ -56,7 +66,7 @@ def test_fit_is_the_loop_run_to_its_end(engine, batch_size):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_the_model_is_in_step_at_each_epoch_and_after_break(engine):
+def test_the_model_is_in_step_at_each_epoch_and_after_break(engine: Any) -> None:
     whole, loop = training(engine)
     expected = [numbers(whole) for _ in loop]
     model, loop = training(engine)
@@ -70,7 +80,7 @@ def test_the_model_is_in_step_at_each_epoch_and_after_break(engine):
     assert np.array_equal(numbers(model), expected[-1])
 
 
-def changed(loop, model, what):
+def changed(loop: Any, model: nn.MLP, what: str) -> list[float]:
     """Run a loop that changes something as it goes; the losses and the last parameters."""
     best = numbers(model)
     for epoch in loop:
@@ -90,18 +100,18 @@ def changed(loop, model, what):
 
 
 @pytest.mark.parametrize("what", ["rate", "parameters", "betas", "model", "state"])
-def test_a_loop_may_change_anything_on_any_engine(what):
+def test_a_loop_may_change_anything_on_any_engine(what: str) -> None:
     expected = changed(*training("scalar")[::-1], what)
     assert expected != changed(*training("scalar")[::-1], "nothing")
-    for engine in ("auto", "numpy", *(["native"] if Kernel else [])):
+    for engine in ("auto", "numpy", *(["native"] if Kernel is not None else [])):
         assert changed(*training(engine)[::-1], what) == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_weight_of_the_loss_may_grow_from_epoch_to_epoch(engine):
+def test_a_weight_of_the_loss_may_grow_from_epoch_to_epoch(engine: Any) -> None:
     weight = [0.0]
 
-    def loss(p, y):
+    def loss(p: Any, y: Any) -> Any:
         return (p - y) ** 2 + weight[0] * p**2
 
     _, loop = training(engine, loss=loss)
@@ -115,7 +125,7 @@ def test_a_weight_of_the_loss_may_grow_from_epoch_to_epoch(engine):
 
 
 @pytest.mark.parametrize("engine", COMPILED)
-def test_what_was_compiled_is_kept_between_calls_and_rates(engine, recorded):
+def test_what_was_compiled_is_kept_between_calls_and_rates(engine: Any, recorded: list[Any]) -> None:
     model, loop = training("scalar")
     expected = [loop.losses for _ in loop][-1]
     model, loop = training(engine)
@@ -130,11 +140,12 @@ def test_what_was_compiled_is_kept_between_calls_and_rates(engine, recorded):
 
 
 @pytest.mark.parametrize("engine", COMPILED)
-def test_what_was_compiled_is_not_used_for_another_model(engine, recorded):
+def test_what_was_compiled_is_not_used_for_another_model(engine: Any, recorded: list[Any]) -> None:
     model, loop = training(engine, epochs=3)
-    settings = {"optimizer": loop.optimizer, "engine": engine, "epochs": 3}
+    settings: dict[str, Any] = {"optimizer": loop.optimizer, "engine": engine, "epochs": 3}
     same, other = training("scalar", epochs=3)
-    of_same = {"optimizer": other.optimizer, "engine": "scalar", "epochs": 3}
+    of_same: dict[str, Any] = {"optimizer": other.optimizer, "engine": "scalar", "epochs": 3}
+    change: Callable[[Any], Any]
     for change in (lambda m: None, lambda m: setattr(m.layers[0].neurons[2], "activation", "relu")):
         change(model), change(same)
         for loss in (nn.squared_error, lambda p, y: abs(p - y)):
@@ -144,7 +155,7 @@ def test_what_was_compiled_is_not_used_for_another_model(engine, recorded):
     assert recorded.count("Compiled") == 4
 
 
-def test_a_short_run_does_not_wait_for_machine_code(recorded):
+def test_a_short_run_does_not_wait_for_machine_code(recorded: list[Any]) -> None:
     pytest.importorskip("llvmlite", reason="llvmlite is not installed")
     assert training("auto", epochs=1)[1].history.engine == ""
     for epochs, engine in ((1, "numpy"), (100_000, "native")):
@@ -154,8 +165,8 @@ def test_a_short_run_does_not_wait_for_machine_code(recorded):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_schedule_resumes_to_the_last_bit(engine, tmp_path):
-    def run(epochs, **settings):
+def test_a_schedule_resumes_to_the_last_bit(engine: Any, tmp_path: Path) -> None:
+    def run(epochs: int, **settings: Any) -> list[float]:
         model, loop = training(engine, epochs=epochs, lr=0.1, **settings)
         for epoch in loop:
             loop.optimizer.lr = 0.1 / (1.0 + epoch.epoch)
@@ -166,7 +177,7 @@ def test_a_schedule_resumes_to_the_last_bit(engine, tmp_path):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_an_error_in_an_epoch_keeps_the_last_finite_parameters(engine):
+def test_an_error_in_an_epoch_keeps_the_last_finite_parameters(engine: Any) -> None:
     model, loop = training(engine, optimizer=nn.SGD, lr=0.1)
     with pytest.raises(ArithmeticError, match="stopped being finite in epoch"):
         for epoch in loop:
@@ -177,7 +188,7 @@ def test_an_error_in_an_epoch_keeps_the_last_finite_parameters(engine):
     assert np.array_equal(numbers(model), before)
 
 
-def test_early_stopping_and_best_weights_in_a_few_lines():
+def test_early_stopping_and_best_weights_in_a_few_lines() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(60, 2))
     y = (x[:, 0] * x[:, 1] > 0) * 1.0
@@ -186,7 +197,9 @@ def test_early_stopping_and_best_weights_in_a_few_lines():
     loss = nn.binary_cross_entropy
     best, patience = math.inf, 0
     for _ in nn.Training(model, x[:40], y[:40], loss=loss, optimizer=adam, epochs=10_000):
-        validation = np.mean([loss(Value(p), t).data for [p], t in zip(nn.predict(model, x[40:]), y[40:])])
+        validation = float(
+            np.mean([loss(Value(p), t).data for [p], t in zip(nn.predict(model, x[40:]), y[40:])])
+        )
         if validation < best:
             best, weights, patience = validation, model.state_dict(), 0
         elif (patience := patience + 1) == 20:

@@ -5,7 +5,9 @@ import contextlib
 import copy
 import math
 import pickle
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,13 +32,13 @@ from autograd import (
 W, X = np.array([[1.0, -2.0, 0.5], [0.25, 3.0, -1.0]]), np.array([0.3, -0.7, 1.1])
 
 
-def mixed(w, x, scale=1.0):
+def mixed(w: Any, x: Any, scale: Any = 1.0) -> Any:
     """Of an array, a list and a number."""
     h = np.tanh(w @ np.array(x)) * scale
     return h[0] * np.exp(-h[1]) + np.sum(w**2) / (1.0 + np.exp(-x[0]))
 
 
-def same(found, expected):
+def same(found: Any, expected: Any) -> None:
     if isinstance(expected, list | tuple):
         assert type(found) is type(expected) and len(found) == len(expected)
         for pair in zip(found, expected):
@@ -49,8 +51,9 @@ def same(found, expected):
 # What they compute
 
 
-def test_derivatives_of_a_power_to_any_order():
-    f, factor = (lambda x: x**6), 1.0
+def test_derivatives_of_a_power_to_any_order() -> None:
+    f: Callable[..., Any] = lambda x: x**6  # noqa: E731
+    factor = 1.0
     for n in range(7):
         x = 1.5
         assert f(x) == pytest.approx(factor * x ** (6 - n), rel=1e-14)
@@ -60,9 +63,9 @@ def test_derivatives_of_a_power_to_any_order():
 
 @settings(deadline=None, max_examples=50)
 @given(programs(max_depth=3))
-def test_transforms_of_random_programs_agree_with_one_another(program):
+def test_transforms_of_random_programs_agree_with_one_another(program: Any) -> None:
     inputs, n = list(program.inputs), len(program.inputs)
-    f = lambda v: program(*v)  # noqa: E731
+    f: Callable[..., Any] = lambda v: program(*v)  # noqa: E731
     value, gradient = gradients(program, *inputs)
     same(value_and_grad(f)(inputs), (value, gradient))
     same(
@@ -79,19 +82,19 @@ def test_transforms_of_random_programs_agree_with_one_another(program):
 
 
 @pytest.mark.oracles
-def test_forms_and_numbers_are_those_of_jax():
+def test_forms_and_numbers_are_those_of_jax() -> None:
     jax = pytest.importorskip("jax", reason="jax is not installed")
     jax.config.update("jax_enable_x64", True)
     jnp = jax.numpy
 
-    def theirs(w, x, scale=1.0):
+    def theirs(w: Any, x: Any, scale: Any = 1.0) -> Any:
         h = jnp.tanh(w @ jnp.array(x)) * scale
         return h[0] * jnp.exp(-h[1]) + jnp.sum(w**2) / (1.0 + jnp.exp(-x[0]))
 
-    def ours_of_many(w, x):
+    def ours_of_many(w: Any, x: Any) -> Any:
         return [np.sin(w), w[0] @ np.array(x), (x[0], np.outer(x, x))]
 
-    def theirs_of_many(w, x):
+    def theirs_of_many(w: Any, x: Any) -> Any:
         return [jnp.sin(w), w[0] @ jnp.array(x), (x[0], jnp.outer(jnp.array(x), jnp.array(x)))]
 
     x = X.tolist()
@@ -109,7 +112,7 @@ def test_forms_and_numbers_are_those_of_jax():
     )
 
 
-def test_results_have_the_form_of_the_argument():
+def test_results_have_the_form_of_the_argument() -> None:
     number = grad(lambda x: x * x)(np.float64(3.0))
     assert (number, type(number), type(grad(lambda x: x * x)(3))) == (6.0, float, float)
     assert grad(lambda x: np.sum(x * x))(np.array([1, 2])).tolist() == [2.0, 4.0]
@@ -120,7 +123,7 @@ def test_results_have_the_form_of_the_argument():
     same(nested, [np.eye(2) * 2.0, (np.array([1.0, 0.0]), np.zeros(2))])
 
 
-def test_arguments_that_are_ignored_and_results_that_are_numbers():
+def test_arguments_that_are_ignored_and_results_that_are_numbers() -> None:
     assert grad(lambda x, y: y * y)(2.0, 3.0) == 0.0
     assert grad(lambda x: 7)(2.0) == 0.0
     assert value_and_grad(lambda x: math.pi)([1.0, 2.0]) == (math.pi, [0.0, 0.0])
@@ -128,10 +131,10 @@ def test_arguments_that_are_ignored_and_results_that_are_numbers():
     assert hessian(lambda x: 3.0 * x)(2.0) == 0.0
 
 
-def test_other_arguments_are_passed_on_as_they_are():
+def test_other_arguments_are_passed_on_as_they_are() -> None:
     seen = []
 
-    def f(x, table, *, name):
+    def f(x: Any, table: dict[str, float], *, name: str) -> Any:
         seen.append((type(table), name))
         return x * table["a"]
 
@@ -139,7 +142,7 @@ def test_other_arguments_are_passed_on_as_they_are():
     assert seen == [(dict, "n")]
     given = np.array([1.0, 2.0])
 
-    def writes(x):
+    def writes(x: Any) -> Any:
         x[0] = x[1] * x[1]
         return x[0]
 
@@ -149,7 +152,7 @@ def test_other_arguments_are_passed_on_as_they_are():
 # Of one another, and of Values from elsewhere
 
 
-def test_a_derivative_within_a_function_is_by_its_own_argument_alone():
+def test_a_derivative_within_a_function_is_by_its_own_argument_alone() -> None:
     assert grad(lambda x: x * grad(lambda y: x + y)(1.0))(2.0) == 1.0  # Siskind and Pearlmutter's example
     assert grad(lambda x: x * grad(lambda y: x * y)(x))(3.0) == 6.0
     assert grad(lambda x: grad(lambda y: x * y * y)(2.0))(3.0) == 4.0
@@ -159,8 +162,8 @@ def test_a_derivative_within_a_function_is_by_its_own_argument_alone():
     assert grad(grad(lambda x: jacobian(lambda y: [y * x, y**2 * x])(x)[1]))(5.0) == 4.0
 
 
-def test_training_can_be_differentiated():
-    def trained(rate):
+def test_training_can_be_differentiated() -> None:
+    def trained(rate: Any) -> Any:
         w = 1.0
         for _ in range(3):
             w = w - rate * grad(lambda w: (w - 3.0) ** 2)(w)
@@ -171,7 +174,7 @@ def test_training_can_be_differentiated():
     assert grad(trained)(0.25) == 2.0 * 3 * 0.5**2 * 2
 
 
-def test_what_depends_on_parameters_is_values_and_trains():
+def test_what_depends_on_parameters_is_values_and_trains() -> None:
     model = nn.MLP(1, [3, 1], activation="tanh", rng=np.random.default_rng(0))
     slope = grad(model)([0.5])[0]
     assert isinstance(slope, Value)
@@ -189,7 +192,7 @@ def test_what_depends_on_parameters_is_values_and_trains():
     assert program(np.array([0.5])) == pytest.approx(loss.data, rel=1e-12)
 
 
-def test_values_as_arguments_give_values_and_their_grads_are_left_alone():
+def test_values_as_arguments_give_values_and_their_grads_are_left_alone() -> None:
     x = Value(2.0)
     x.grad = 5.0
     slope = grad(lambda x: x**3)(x)
@@ -200,20 +203,20 @@ def test_values_as_arguments_give_values_and_their_grads_are_left_alone():
     assert grad(lambda v: np.sum(v * v))(np.array([x, 1.0]))[0].data == 4.0
 
 
-def test_a_compiled_gradient():
+def test_a_compiled_gradient() -> None:
     f = autograd.compile(grad(lambda x, w: np.sin(x * w)))
     assert f.per_example(np.array([1.0, 2.0]), np.array([3.0, 4.0])) == pytest.approx(
         [3.0 * math.cos(3.0), 4.0 * math.cos(8.0)], rel=1e-14
     )
 
 
-def test_dicts_of_arguments_and_results():
+def test_dicts_of_arguments_and_results() -> None:
     given = {"w": np.array([1.0, 2.0]), "more": [3.0, ({"k": 4.0},)]}
 
-    def f(p):
+    def f(p: dict[str, Any]) -> Any:
         return {"a": p["w"] * p["more"][0], "b": p["more"][1][0]["k"] * p["w"][0] ** 2}
 
-    def loss(p):
+    def loss(p: dict[str, Any]) -> Any:
         return f(p)["a"].sum() * f(p)["b"]
 
     value, slopes = value_and_grad(loss)(given)
@@ -244,13 +247,13 @@ def test_dicts_of_arguments_and_results():
         (lambda: grad(lambda x: x)(np.ones(2)), "one output.*jacobian"),
         (lambda: grad(lambda x: None)(1.0), "returned None"),
         (lambda: jacobian(lambda x: [x, "a"])(1.0), "returned .*'a'"),
-        (lambda: grad(3.0), "only a function.*3.0"),
-        (lambda: jvp("f", (1.0,), (1.0,)), "only a function"),
-        (lambda: jvp(np.sin, 1.0, 1.0), "tuples"),
-        (lambda: jvp(np.sin, (1.0,), 1.0), "tuples"),
+        (lambda: grad(3.0), "only a function.*3.0"),  # type: ignore[arg-type]
+        (lambda: jvp("f", (1.0,), (1.0,)), "only a function"),  # type: ignore[arg-type]
+        (lambda: jvp(np.sin, 1.0, 1.0), "tuples"),  # type: ignore[arg-type]
+        (lambda: jvp(np.sin, (1.0,), 1.0), "tuples"),  # type: ignore[arg-type]
         (lambda: jvp(np.sin, (1.0,), ("a",)), "str 'a'"),
-        (lambda: grad(abs, argnums="0"), "argnums"),
-        (lambda: hessian(abs, argnums=(0, 1.0)), "argnums"),
+        (lambda: grad(abs, argnums="0"), "argnums"),  # type: ignore[arg-type]
+        (lambda: hessian(abs, argnums=(0, 1.0)), "argnums"),  # type: ignore[arg-type]
         (lambda: grad(lambda x: x)("2"), "differentiated by.*str"),
         (lambda: grad(lambda x: x)({"a": 1.0}), "one output.*jacobian"),
         (lambda: grad(lambda x: x["a"])({"a": 1.0, "b": [2.0, "c"]}), r"argument 0\['b'\]\[1\]: .*str 'c'"),
@@ -258,12 +261,12 @@ def test_dicts_of_arguments_and_results():
         (lambda: grad(lambda x: x)(2j), "differentiated by.*complex"),
     ],
 )
-def test_what_cannot_be_differentiated_is_said(call, message):
+def test_what_cannot_be_differentiated_is_said(call: Callable[..., Any], message: str) -> None:
     with pytest.raises(TypeError, match=message):
         call()
 
 
-def writes_to_floats(x):
+def writes_to_floats(x: Any) -> Any:
     out = np.zeros(2)
     out[0] = x[0] * 2.0
     return out.sum()
@@ -289,7 +292,7 @@ def writes_to_floats(x):
         (lambda x: pickle.loads(pickle.dumps(x[0] * 2.0)), "copies"),
     ],
 )
-def test_a_derivative_that_would_be_lost_is_an_error(f, use):
+def test_a_derivative_that_would_be_lost_is_an_error(f: Callable[..., Any], use: str) -> None:
     with pytest.raises((TypeError, ValueError)) as caught:
         grad(f)(X)
     error = caught.value.__cause__ or caught.value
@@ -297,14 +300,14 @@ def test_a_derivative_that_would_be_lost_is_an_error(f, use):
     bool(Value(1.0)), copy.copy(Value(1.0))  # elsewhere they are fine
 
 
-def test_what_is_kept_from_a_call_that_failed_has_its_derivative():
+def test_what_is_kept_from_a_call_that_failed_has_its_derivative() -> None:
     kept = []
 
-    def inner(y):
+    def inner(y: Any) -> None:
         kept.append(y**3)
         raise ValueError
 
-    def outer(x):
+    def outer(x: Any) -> Any:
         with contextlib.suppress(ValueError):
             grad(inner)(x)
         return kept[0]
@@ -312,7 +315,7 @@ def test_what_is_kept_from_a_call_that_failed_has_its_derivative():
     assert grad(outer)(2.0) == 12.0
 
 
-def test_a_result_is_never_the_parameter_itself():
+def test_a_result_is_never_the_parameter_itself() -> None:
     w = Value(3.0, "w")
     slope = grad(lambda x: w * x)(2.0)
     slope.label, slope.data = "slope", 0.0
@@ -320,13 +323,13 @@ def test_a_result_is_never_the_parameter_itself():
     assert derive(grad(lambda x: w * x)(2.0), [w])[0].data == 1.0
 
 
-def test_named_tuples_stay_what_they_are():
+def test_named_tuples_stay_what_they_are() -> None:
     Point = collections.namedtuple("Point", "a b")
     assert grad(lambda p: p.a * p.b)(Point(2.0, 3.0)) == Point(3.0, 2.0)
     assert jacobian(lambda x: Point(x, x * x))(2.0) == Point(1.0, 4.0)
 
 
-def test_functions_may_branch_and_use_numpy():
+def test_functions_may_branch_and_use_numpy() -> None:
     assert grad(lambda x: x * x if x > 1.0 else -x)(2.0) == 4.0
     for f in (
         np.var,
@@ -340,7 +343,7 @@ def test_functions_may_branch_and_use_numpy():
     assert grad(lambda x: x.data * x)(3.0) == 3.0
 
 
-def test_arguments_that_are_not_there():
+def test_arguments_that_are_not_there() -> None:
     with pytest.raises(ValueError, match=r"called with 1 arguments, and argnums is \(0, 2\)"):
         grad(lambda x: x, argnums=(0, 2))(1.0)
     with pytest.raises(ValueError, match=r"argnums is \(0, -2\)"):

@@ -1,6 +1,8 @@
 """Types, as mypy and an editor show them to a user: user_types.py has right lines and mistakes."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import user_types
@@ -8,7 +10,7 @@ import user_types
 ROOT = Path(__file__).parent.parent
 
 
-def test_mypy_finds_the_mistakes_and_nothing_else(monkeypatch):
+def test_mypy_finds_the_mistakes_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     """A mistake that mypy does not find is an unused `type: ignore`."""
     api = pytest.importorskip("mypy.api", reason="mypy is not installed")
     monkeypatch.chdir(ROOT)
@@ -17,11 +19,11 @@ def test_mypy_finds_the_mistakes_and_nothing_else(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["operators", "models", "programs", "transforms"])
-def test_types_are_true(name):
+def test_types_are_true(name: str) -> None:
     getattr(user_types, name)()
 
 
 @pytest.mark.parametrize("mistake", user_types.MISTAKES)
-def test_mistakes_raise(mistake):
+def test_mistakes_raise(mistake: Callable[..., Any]) -> None:
     with pytest.raises((AttributeError, TypeError, ValueError)):
         mistake()

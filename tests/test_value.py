@@ -11,6 +11,8 @@ import queue
 import signal
 import sys
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,10 +38,10 @@ DOMAINS = {
 }
 
 
-def numeric(f, *data):
+def numeric(f: Callable[..., Any], *data: Any) -> list[float]:
     """The same derivatives by central differences with Richardson extrapolation, from floats alone."""
 
-    def slope(i, h):
+    def slope(i: int, h: float) -> float:
         moved = [list(data), list(data)]
         moved[0][i] += h
         moved[1][i] -= h
@@ -52,7 +54,7 @@ def numeric(f, *data):
 # The table
 
 
-def operands(row, rng):
+def operands(row: Any, rng: np.random.Generator) -> Any:
     """One operand or two, of either sign where the row has both, and not too near to 0."""
     signs = [1.0] if row.name in POSITIVE or row.name == "acosh" else [-1.0, 1.0]
     low, high = DOMAINS.get(row.name, (0.3, 3.0))
@@ -60,7 +62,7 @@ def operands(row, rng):
 
 
 @pytest.mark.parametrize("row", SCALAR, ids=lambda row: row.name)
-def test_each_primitive_computes_and_differentiates_as_floats_arrays_and_values_alike(row):
+def test_each_primitive_computes_and_differentiates_as_floats_arrays_and_values_alike(row: Any) -> None:
     rng = np.random.default_rng(1)
     for _ in range(50):
         x = operands(row, rng)
@@ -73,7 +75,7 @@ def test_each_primitive_computes_and_differentiates_as_floats_arrays_and_values_
 
 
 @pytest.mark.parametrize("name", ["abs", "step", "maximum", "minimum", "relu", "sign"])
-def test_primitives_that_compare_take_infinities_and_let_nan_through(name):
+def test_primitives_that_compare_take_infinities_and_let_nan_through(name: str) -> None:
     row = TABLE[name]
     numbers = [-math.inf, -2.0, -1.0, -0.0, 0.0, 1.0, 2.0, math.inf, math.nan]
     points = list(itertools.product(numbers, repeat=2 if row.dy else 1))
@@ -82,12 +84,12 @@ def test_primitives_that_compare_take_infinities_and_let_nan_through(name):
     np.testing.assert_array_equal(row.numpy(*np.transpose(points)), computed)
 
 
-def test_a_row_of_the_table_cannot_be_changed():
+def test_a_row_of_the_table_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
-        TABLE["add"].dx = TABLE["add"].dx
+        TABLE["add"].dx = TABLE["add"].dx  # type: ignore[misc]
 
 
-def test_operators_and_methods_are_the_table():
+def test_operators_and_methods_are_the_table() -> None:
     spelled = {
         "add": lambda x, y: x + y,
         "sub": lambda x, y: x - y,
@@ -109,7 +111,7 @@ def test_operators_and_methods_are_the_table():
         if row.name in ("sign", "step"):
             continue  # of derivatives, with no method of their own
         method = row.numpy.__name__ if isinstance(row.numpy, np.ufunc) else row.name  # NumPy calls that
-        f = spelled.get(row.name) or (lambda *x, name=method: getattr(x[0], name)(*x[1:]))
+        f: Any = spelled.get(row.name) or (lambda *x, name=method: getattr(x[0], name)(*x[1:]))
         if row.name in functions:
             f = getattr(autograd, row.name)
         elif row.name in ("atan2", "hypot"):
@@ -126,7 +128,7 @@ def test_operators_and_methods_are_the_table():
     assert str(TABLE["relu"].compute(-0.0)) == str(Value(-0.0).relu().data) == "0.0"
 
 
-def test_dot_and_total_are_single_nodes():
+def test_dot_and_total_are_single_nodes() -> None:
     w, x = [Value(2.0), Value(3.0)], [Value(5.0), Value(-7.0)]
     out = dot(w, x)
     assert (out.data, out.grad, out.op, out.parents) == (-11.0, 0.0, "dot", (*w, *x))
@@ -142,7 +144,7 @@ def test_dot_and_total_are_single_nodes():
     assert gradients(lambda a: dot([2.0, 3.0], [a * a, a]), 5.0) == (65.0, [23.0])
 
 
-def test_vector_rows_of_the_table_are_dot_and_total():
+def test_vector_rows_of_the_table_are_dot_and_total() -> None:
     ws, xs = [2.0, -3.0, 0.5], [5.0, 7.0, -1.0]
     for row, function, operands in ((TABLE["dot"], dot, (ws, xs)), (TABLE["total"], total, (xs,))):
         vectors = [list(map(Value, operand)) for operand in operands]
@@ -150,6 +152,7 @@ def test_vector_rows_of_the_table_are_dot_and_total():
         out.backward()
         assert out.data == row.compute(*operands) == row.numpy(*map(np.array, operands))
         for vector, derivative in zip(vectors, (row.dx, row.dy)):
+            assert derivative
             assert [v.grad for v in vector] == list(derivative(*operands, out.data))
 
 
@@ -172,12 +175,14 @@ EDGES = [
 
 
 @pytest.mark.parametrize("f, x, expected", [e[1:] for e in EDGES], ids=[e[0] for e in EDGES])
-def test_edges_differentiate_as_in_pytorch(f, x, expected):
+def test_edges_differentiate_as_in_pytorch(
+    f: Callable[..., Any], x: list[float], expected: list[float]
+) -> None:
     assert gradients(f, *x)[1] == pytest.approx(expected, rel=1e-15)
 
 
 @pytest.mark.parametrize("f, x", [e[1:3] for e in EDGES], ids=[e[0] for e in EDGES])
-def test_edges_differentiate_as_torch_does_here(f, x):
+def test_edges_differentiate_as_torch_does_here(f: Callable[..., Any], x: list[float]) -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed")
     leaves = [torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in x]
     named = {maximum: torch.maximum, minimum: torch.minimum}
@@ -185,7 +190,7 @@ def test_edges_differentiate_as_torch_does_here(f, x):
     assert gradients(f, *x)[1] == pytest.approx([leaf.grad.item() for leaf in leaves], rel=1e-15)
 
 
-def test_a_missing_derivative_is_an_error_only_if_asked_for():
+def test_a_missing_derivative_is_an_error_only_if_asked_for() -> None:
     base = Value(-2.0)
     (base ** Value(2.0).data).backward()
     assert base.grad == -4.0
@@ -202,9 +207,9 @@ def test_a_missing_derivative_is_an_error_only_if_asked_for():
 # What backward() does to grads
 
 
-def test_a_second_backward_exactly_doubles_the_leaves_and_only_them():
+def test_a_second_backward_exactly_doubles_the_leaves_and_only_them() -> None:
     x, y = Value(0.1), Value(0.7)
-    out = sum([x * y * 0.3, x / y, (x - y).tanh(), x * 1e-9, y.exp() * x])
+    out: Any = sum([x * y * 0.3, x / y, (x - y).tanh(), x * 1e-9, y.exp() * x])
     middle = out.parents[0]
     out.backward()
     once = [v.grad for v in (x, y, middle, out)]
@@ -212,13 +217,13 @@ def test_a_second_backward_exactly_doubles_the_leaves_and_only_them():
     assert [v.grad for v in (x, y, middle, out)] == [2 * once[0], 2 * once[1], once[2], once[3]]
 
 
-def test_shared_subgraphs_and_repeated_operands():
+def test_shared_subgraphs_and_repeated_operands() -> None:
     assert gradients(lambda x: x * x, 3.0) == (9.0, [6.0])
     assert gradients(lambda x: x + x, 3.0) == (6.0, [2.0])
     assert gradients(lambda x: x / x, 3.0)[1] == pytest.approx([0.0])
     assert gradients(lambda x: dot([x] * 500, [x] * 500), 2.0) == (2000.0, [2000.0])
 
-    def diamonds(x):
+    def diamonds(x: Value) -> Value:
         for _ in range(60):  # 2 ** 60 paths
             x = x + x
         return x
@@ -226,7 +231,7 @@ def test_shared_subgraphs_and_repeated_operands():
     assert gradients(diamonds, 1.0) == (2.0**60, [2.0**60])
 
 
-def test_backward_on_a_leaf_and_at_the_recorded_values():
+def test_backward_on_a_leaf_and_at_the_recorded_values() -> None:
     x = Value(3.0)
     x.backward()
     assert x.grad == 1.0
@@ -237,15 +242,15 @@ def test_backward_on_a_leaf_and_at_the_recorded_values():
     assert x.grad == 6.0 + math.cos(3.0)
 
 
-def test_a_grad_that_cannot_be_added_to_leaves_all_leaves_as_they_were():
+def test_a_grad_that_cannot_be_added_to_leaves_all_leaves_as_they_were() -> None:
     x, y = Value(1.0), Value(2.0)
-    x.grad, y._grad = 10.0, None
+    x.grad, y._grad = 10.0, None  # type: ignore[assignment]
     with pytest.raises(TypeError):
         (x * y).backward()
-    assert (x.grad, y.grad) == (10.0, None)
+    assert x.grad == 10.0 and y.grad is None
 
 
-def test_a_failed_backward_leaves_the_leaves_as_they_were():
+def test_a_failed_backward_leaves_the_leaves_as_they_were() -> None:
     x, z = Value(2.0), Value(0.0)
     (x * x).backward()
     with pytest.raises(ArithmeticError):
@@ -258,10 +263,10 @@ def test_a_failed_backward_leaves_the_leaves_as_they_were():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.filterwarnings("ignore:.*fork")
-def test_a_forked_child_does_not_wait_for_a_thread_that_it_has_not():
+def test_a_forked_child_does_not_wait_for_a_thread_that_it_has_not() -> None:
     holds, done = threading.Event(), threading.Event()
 
-    def hold():
+    def hold() -> None:
         with sys.modules["autograd.value"].backward_lock:
             holds.set()
             done.wait()
@@ -283,7 +288,7 @@ def test_a_forked_child_does_not_wait_for_a_thread_that_it_has_not():
 # Depth and memory
 
 
-def test_graphs_hold_no_reference_cycles():
+def test_graphs_hold_no_reference_cycles() -> None:
     gc.collect()
     gc.disable()
     try:
@@ -297,28 +302,28 @@ def test_graphs_hold_no_reference_cycles():
 
 
 class Weight(Value):
-    def __init__(self, data, unit):
+    def __init__(self, data: float, unit: str) -> None:
         super().__init__(data, label="w")
         self.unit = unit
 
 
-def test_copies_keep_the_class_and_its_attributes():
+def test_copies_keep_the_class_and_its_attributes() -> None:
     w = Weight(2.0, "kg")
     (w * w).backward()
     for twin in (copy.copy(w), copy.deepcopy(w), *(pickle.loads(pickle.dumps(w, p)) for p in range(6))):
         assert (type(twin), twin.unit, twin.data, twin.grad, twin.label) == (Weight, "kg", 2.0, 4.0, "w")
 
 
-def test_a_pickling_that_failed_leaves_the_next_one_whole():
+def test_a_pickling_that_failed_leaves_the_next_one_whole() -> None:
     x = Value(1.0)
     for _ in range(5000):
         x = x + 1.0
     with pytest.raises(TypeError) as failed:  # holds on to the frames of the failure
-        pickle._dumps([x, threading.Lock()])
+        pickle._dumps([x, threading.Lock()])  # type: ignore[attr-defined]
     assert pickle.loads(pickle.dumps(x)).data == 5001.0 and failed
 
 
-def test_pickle_keeps_what_is_shared():
+def test_pickle_keeps_what_is_shared() -> None:
     x = Value(2.0)
     h = x * x
     x2, out2, h2 = pickle.loads(pickle.dumps((x, h.exp() + h, h)))
@@ -331,7 +336,7 @@ def test_pickle_keeps_what_is_shared():
 # Python and NumPy
 
 
-def test_numbers_and_numpy_scalars_on_either_side():
+def test_numbers_and_numpy_scalars_on_either_side() -> None:
     for two in (2, 2.0, np.float64(2), np.float32(2), np.int64(2), np.array(2.0), True + 1):
         x = Value(3.0)
         results = [x + two, two + x, x - two, two - x, x * two, two * x, x / two, two / x, x**two, two**x]
@@ -342,8 +347,9 @@ def test_numbers_and_numpy_scalars_on_either_side():
         assert x.grad == pytest.approx(slope, rel=1e-15)
 
 
-def test_numpy_functions_and_arrays_of_values():
-    x, y = Value(0.5), Value(2.0)
+def test_numpy_functions_and_arrays_of_values() -> None:
+    x: Any = Value(0.5)  # NumPy's types of functions of two operands know arrays and numbers alone
+    y = Value(2.0)
     for row in SCALAR:
         if isinstance(row.numpy, np.ufunc):
             operands = [x, y] if row.dy else [y if row.name == "acosh" else x]
@@ -368,7 +374,7 @@ def test_numpy_functions_and_arrays_of_values():
         np.add(1.0, 2.0, out=x)
 
 
-def test_comparison_sorting_and_identity():
+def test_comparison_sorting_and_identity() -> None:
     a, b = Value(1.0), Value(2.0)
     assert a < b and a <= 1 and 3 > b and b >= np.float64(2) and a <= b and b >= a
     assert not (a > b or a < 1 or a > 1.0 or b <= a or a >= b)
@@ -381,7 +387,7 @@ def test_comparison_sorting_and_identity():
     assert repr(b) == "Value(data=2.0, grad=0.0)"
 
 
-def test_programs_written_for_micrograd():
+def test_programs_written_for_micrograd() -> None:
     from autograd import Value
 
     a = Value(-4.0)
@@ -407,7 +413,7 @@ def test_programs_written_for_micrograd():
 @pytest.mark.parametrize(
     "bad", ["3", b"3", None, 1 + 2j, np.complex128(1), [1.0], np.array([1, 2]), np.array([]), {}, Value(1.0)]
 )
-def test_a_value_is_one_real_number(bad):
+def test_a_value_is_one_real_number(bad: Any) -> None:
     with pytest.raises(TypeError, match="one real number"):
         Value(bad)
 
@@ -432,40 +438,42 @@ def test_a_value_is_one_real_number(bad):
         (lambda x: minimum(math.nan, x), FloatingPointError, "minimum"),
     ],
 )
-def test_results_that_are_not_finite_name_primitive_operands_and_line(f, kind, said):
+def test_results_that_are_not_finite_name_primitive_operands_and_line(
+    f: Callable[..., Any], kind: Any, said: str
+) -> None:
     with pytest.raises(kind, match=said + r".*at test_value.py:\d+: \(lambda x"):
         f(Value(-1.0, label="x"))
 
 
-def test_gradients_that_overflow_when_added_are_said():
+def test_gradients_that_overflow_when_added_are_said() -> None:
     x = Value(1e-300, label="x")
     with pytest.raises(OverflowError, match="gradients that reach x=1e-300 overflow when added"):
         (x * 1e308 + x * 1e308).backward()
     assert x.grad == 0.0
 
 
-def test_an_error_that_no_python_code_asked_for_names_no_line(monkeypatch):
-    errors = queue.Queue()
+def test_an_error_that_no_python_code_asked_for_names_no_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    errors: queue.Queue[str] = queue.Queue()
     monkeypatch.setattr(sys, "unraisablehook", lambda what: errors.put(str(what.exc_value)))
     _thread.start_new_thread(Value(-1.0).log, ())
     assert errors.get(timeout=10) == "log(-1.0) is undefined"
 
 
-def test_a_label_is_a_string():
+def test_a_label_is_a_string() -> None:
     with pytest.raises(TypeError, match="a label is a string, not 3"):
-        Value(1.0, label=3)
+        Value(1.0, label=3)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="a label is a string, not 3"):
-        Value(1.0).label = 3
+        Value(1.0).label = 3  # type: ignore[assignment]
 
 
-def test_what_is_no_scalar_is_a_type_error():
+def test_what_is_no_scalar_is_a_type_error() -> None:
     x = Value(1.0)
     for f in (
-        lambda: x + "1",
-        lambda: None * x,
-        lambda: x < "1",
+        lambda: x + "1",  # type: ignore[call-overload]
+        lambda: None * x,  # type: ignore[call-overload]
+        lambda: x < "1",  # type: ignore[call-overload]
         lambda: maximum(x, "1"),
-        lambda: x @ x,
+        lambda: x @ x,  # type: ignore[operator]
         lambda: dot([x], ["1"]),
         lambda: total([x, None]),
     ):
@@ -476,7 +484,7 @@ def test_what_is_no_scalar_is_a_type_error():
             dot([x] * n, [x] * m)
 
 
-def test_sigmoid_and_softplus_never_overflow():
+def test_sigmoid_and_softplus_never_overflow() -> None:
     for x in (-1e308, -750.0, -40.0, 0.0, 40.0, 750.0, 1e308):
         v = Value(x)
         (v.sigmoid() + v.softplus()).backward()
@@ -487,5 +495,5 @@ def test_sigmoid_and_softplus_never_overflow():
         assert Value(x).softplus().data == pytest.approx(math.exp(x), rel=1e-15)
     with np.errstate(all="raise", under="ignore"):
         for row in (TABLE["sigmoid"], TABLE["softplus"]):
-            x = np.array([-1e308, -720.0, 0.0, 720.0, 1e308])
-            assert row.numpy(x) == pytest.approx([row.compute(v) for v in x.tolist()], rel=1e-15)
+            xs = np.array([-1e308, -720.0, 0.0, 720.0, 1e308])
+            assert row.numpy(xs) == pytest.approx([row.compute(v) for v in xs.tolist()], rel=1e-15)

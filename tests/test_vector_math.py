@@ -3,6 +3,8 @@
 import ctypes
 import functools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +28,7 @@ inf, nan = math.inf, math.nan
 
 
 @functools.cache
-def compiled(name, width):
+def compiled(name: str, width: int) -> Callable[..., Any]:
     """The function, of arrays, by vectors of that width."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
@@ -42,7 +44,7 @@ def compiled(name, width):
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(str(module)), machine)
     run = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(engine.get_function_address("f"))
 
-    def apply(xs, engine=engine):  # which lives as long as its code is wanted
+    def apply(xs: Any, engine: Any = engine) -> np.ndarray:  # which lives as long as its code is wanted
         x = np.resize(xs, -(-len(xs) // width) * width).astype(float)
         y = np.empty_like(x)
         for i in range(0, x.nbytes, 8 * width):
@@ -52,7 +54,7 @@ def compiled(name, width):
     return apply
 
 
-def arguments(name):
+def arguments(name: str) -> Any:
     rng = np.random.default_rng(0)
     sign = rng.choice([-1.0, 1.0], 500)
     near = 1.0 + np.concatenate([rng.normal(size=400) * 1e-3, sign * 10 ** rng.uniform(-16, -1, 500)])
@@ -64,8 +66,9 @@ def arguments(name):
         reduced = rng.uniform(0.7, 1.42, 800)
         return np.concatenate([positive, subnormal, near, near * math.sqrt(0.5), around, reduced, edges])
     low, high = {"exp": (-745.13, 709.78), "tanh": (-23.0, 23.0)}.get(name, (-745.13, 800.0))
-    halves = (rng.integers(low / LN2, high / LN2, near.size) + 0.5) * LN2  # where the reduction turns
-    points = [
+    # Where the reduction turns
+    halves = (rng.integers(int(low / LN2), int(high / LN2), near.size) + 0.5) * LN2
+    points: list[Any] = [
         sign * 10 ** rng.uniform(-320, 2.84, 500),
         *(rng.uniform(max(low, -width), min(high, width), 800) for width in (1.0, 4.0, 40.0, 800.0)),
         halves * near,
@@ -76,12 +79,12 @@ def arguments(name):
     return np.clip(np.concatenate(points), None, 709.78 if name == "exp" else None)
 
 
-def ulps(y, exact):
+def ulps(y: float, exact: Any) -> float:
     return float(abs(mpmath.mpf(y) - exact) / math.ulp(float(exact)))
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_accuracy(name):
+def test_accuracy(name: str) -> None:
     x = arguments(name)
     y = compiled(name, 8)(x)
     for width in (1, 3):
@@ -106,11 +109,11 @@ SPECIAL = [0.0, -0.0, TINY, -TINY, LARGEST, -LARGEST, inf, -inf, nan]
         ("softplus", [LN2, LN2, LN2, LN2, LARGEST, 0.0, inf, 0.0, nan]),
     ],
 )
-def test_special_values(name, expected, width):
+def test_special_values(name: str, expected: list[float], width: int) -> None:
     y = compiled(name, width)(SPECIAL)
     np.testing.assert_array_equal(y, expected)
     np.testing.assert_array_equal(np.signbit(y[:-1]), np.signbit(expected[:-1]))  # 0.0 == -0.0
 
 
-def test_the_ends_of_exp():
+def test_the_ends_of_exp() -> None:
     assert compiled("exp", 3)([709.79, -745.13, -745.14]).tolist() == [inf, TINY, 0.0]

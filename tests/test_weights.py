@@ -1,5 +1,8 @@
 """Weights to and from PyTorch and .safetensors files."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -8,16 +11,16 @@ import nn
 X = np.random.default_rng(0).normal(size=(5, 3))
 
 
-def model(activation="tanh", seed=0, **settings):
+def model(activation: str = "tanh", seed: int = 0, **settings: Any) -> Any:
     return nn.MLP(3, [4, 4, 2], activation=activation, rng=np.random.default_rng(seed), **settings)
 
 
-def same(a, b):
+def same(a: Any, b: Any) -> bool:
     a, b = a.state_dict(), b.state_dict()
     return all(np.array_equal(a[name], b[name]) for name in a)
 
 
-def test_numbered_layers_load_in_their_order_and_others_are_named():
+def test_numbered_layers_load_in_their_order_and_others_are_named() -> None:
     ours, theirs = model(), model(seed=1)
     arrays = theirs.state_dict().values()
     names = [f"{number}.{part}" for number in (0, 3, 11) for part in ("weight", "bias")]
@@ -29,7 +32,7 @@ def test_numbered_layers_load_in_their_order_and_others_are_named():
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
-def test_a_state_of_tensors_loads_and_returns(dtype):
+def test_a_state_of_tensors_loads_and_returns(dtype: str) -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     linear = [torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 4), torch.nn.Tanh()]
     theirs = torch.nn.Sequential(*linear, torch.nn.Linear(4, 2)).to(getattr(torch, dtype))
@@ -43,7 +46,7 @@ def test_a_state_of_tensors_loads_and_returns(dtype):
 
 @pytest.mark.parametrize("name", sorted({*nn.layers.ACTIVATIONS}))
 @pytest.mark.parametrize("bias", [True, False])
-def test_to_torch_computes_the_same(name, bias):
+def test_to_torch_computes_the_same(name: str, bias: bool) -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     ours = model(name, bias=bias)
     with torch.no_grad():
@@ -51,13 +54,13 @@ def test_to_torch_computes_the_same(name, bias):
     assert nn.predict(ours, X) == pytest.approx(theirs, rel=1e-12)
 
 
-def test_without_pytorch_it_is_said(monkeypatch):
+def test_without_pytorch_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "torch", None)
     with pytest.raises(ImportError, match="pip install torch"):
         nn.to_torch(model())
 
 
-def test_safetensors_round_trip_and_half_precision(tmp_path):
+def test_safetensors_round_trip_and_half_precision(tmp_path: Path) -> None:
     library = pytest.importorskip("safetensors", reason="safetensors is not installed")
     path = tmp_path / "model.safetensors"
     ours, other = model(), model(seed=1)
@@ -83,7 +86,7 @@ def test_safetensors_round_trip_and_half_precision(tmp_path):
     assert nn.predict(other, X) == pytest.approx(nn.predict(ours, X), rel=1e-1, abs=1e-1)
 
 
-def test_a_damaged_file_and_other_names_change_nothing(tmp_path):
+def test_a_damaged_file_and_other_names_change_nothing(tmp_path: Path) -> None:
     pytest.importorskip("safetensors", reason="safetensors is not installed")
     path = tmp_path / "model.safetensors"
     nn.save_safetensors(path, nn.MLP(3, [4, 2]))

@@ -110,6 +110,7 @@ def programs() -> None:
     assert_type(loss.value_and_grad(X, Y), tuple[float, list[Array]])
     autograd.compile(nn.Layer(2, 2))(X)[0]
     autograd.compile(lambda x: [x, 2.0 * x]).per_example(Y)[1]
+    autograd.compile(lambda x: {"square": x**2})(Y)["square"]
 
 
 def transforms() -> None:
@@ -117,6 +118,8 @@ def transforms() -> None:
     autograd.grad(product)(1.0)
     autograd.hessian(product, argnums=(0, 1))(1.0, 2.0)
     autograd.grad(lambda x: (x**2).sum())(array)
+    autograd.jvp(autograd.grad(lambda x: x**3), (1.0,), (1.0,))
+    autograd.check_gradients(autograd.grad(lambda x: x**3), 1.0)
 
 
 MISTAKES: list[Callable[[], object]] = [

@@ -155,7 +155,9 @@ class Program(Generic[P, Result]):
     # editors to show, and one of arrays.
 
     @overload
-    def __call__(self: Program[P, Sequence[Any] | Array], *arrays: ArrayLike, **named: ArrayLike) -> Any: ...
+    def __call__(
+        self: Program[P, Sequence[Any] | Array | Mapping[str, Any]], *arrays: ArrayLike, **named: ArrayLike
+    ) -> Any: ...
     @overload
     def __call__(self: Program[P, Value | float], *arrays: P.args, **named: P.kwargs) -> float: ...
     @overload

@@ -93,10 +93,11 @@ def draw(
 ) -> Drawing:
     """The graph of `output`, read from the leaves on the left to `output` on the right.
 
-    Boxes show label, value and gradient; circles show primitives. A number stands in its place, as in
-    `( ) − 1`; ① and ② are the places of two Values whose order matters. Each title in `clusters` frames its
-    Values. With max_depth, a Value that many steps before the output has a dashed box, and its operands are
-    left out. Raises DrawingError for a graph of more than max_nodes Values.
+    Boxes show the label, value and gradient of leaves, of `output` and of Values between that have a label
+    (tooltips have those of all). Circles show the primitives, with a number in its place, as in `( ) − 1`; ①
+    and ② are the places of two Values whose order matters. Each title in `clusters` frames its Values. With
+    max_depth, a Value that many steps before the output has a dashed box, and its operands are left out.
+    Raises DrawingError for a graph of more than max_nodes Values.
 
     >>> w = Value(2.0, "w")
     >>> picture = draw((w * 3.0).tanh(), max_depth=1)

@@ -2,6 +2,8 @@
 
 import csv
 import math
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,16 +14,21 @@ MOST_TEXTS = 20  # a column with more of them, such as names, tells rows apart a
 MOST_CLASSES = 10  # whole numbers with more of them are a number to predict
 
 
+Encode = Callable[[list[str]], list[np.ndarray]]  # cells of a column → inputs
+
+
 @dataclass
 class Table:
     """X of shape (rows, inputs) and Y (rows, outputs), of which the last `held_out` are for validation.
 
+    encoders: how each column becomes inputs.
     classes: the target's classes, in order, or [] where it is a number; then target = mean + spread · y.
     notes: a line for each decision.
     """
 
     X: np.ndarray
     Y: np.ndarray
+    encoders: dict[str, Encode]
     held_out: int
     classes: list[str] = field(default_factory=list)
     mean: float = 0.0
@@ -52,21 +59,40 @@ def read(path: Path, target: str, share: float, rng: np.random.Generator) -> Tab
     shuffled = {name: [cells[i] for i in order] for name, cells in columns.items()}
     Y, classes, mean, spread, note = _target(target, shuffled.pop(target), train)
     notes.append(note)
-    inputs = []
+    encoders: dict[str, Encode] = {}
     for name, cells in shuffled.items():
-        made, note = _input(name, cells, train)
-        inputs += made
+        encode, note = _input(name, cells, train)
         notes.append(note)
-    if not inputs:
+        if encode:
+            encoders[name] = encode
+    if not encoders:
         raise ValueError(f"{path} has no column but {target} to learn from: {'; '.join(notes)}")
-    return Table(np.column_stack(inputs), Y, held_out, classes, mean, spread, notes)
+    return Table(_inputs(shuffled, encoders), Y, encoders, held_out, classes, mean, spread, notes)
+
+
+def rows_like(table: Table, path: Path) -> np.ndarray:
+    """The inputs of another CSV file with the same columns, encoded as the table's; ValueError if not."""
+    columns = _columns(path)
+    if missing := [name for name in table.encoders if name not in columns]:
+        raise ValueError(f"{path} has no column {missing[0]!r}: it has {', '.join(columns)}")
+    try:
+        return _inputs(columns, table.encoders)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _inputs(columns: dict[str, list[str]], encoders: dict[str, Encode]) -> np.ndarray:
+    return np.column_stack([x for name, encode in encoders.items() for x in encode(columns[name])])
 
 
 def _columns(path: Path) -> dict[str, list[str]]:
     """The cells of a CSV file by column."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file) if row]
+            head_line = file.readline()
+            file.seek(0)
+            delimiter = max(",;\t", key=head_line.count)  # as a spreadsheet's language has it
+            rows = [row for row in csv.reader(file, delimiter=delimiter) if row]
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -81,7 +107,11 @@ def _columns(path: Path) -> dict[str, list[str]]:
     for i, row in enumerate(rows[1:], 1):
         if len(row) != len(head):
             raise ValueError(f"{path}, row {i} has {_count(len(row), 'cell')}, and the head {len(head)}")
-    return {name: [cell.strip() for cell in cells] for name, cells in zip(head, zip(*rows[1:]))}
+    columns = {name: [cell.strip() for cell in cells] for name, cells in zip(head, zip(*rows[1:]))}
+    if delimiter == ",":
+        return columns
+    decimal = re.compile(r"([+-]?\d+),(\d+)")  # a comma, as where files have semicolons
+    return {name: [decimal.sub(r"\1.\2", cell) for cell in cells] for name, cells in columns.items()}
 
 
 def _target(name: str, cells: list[str], train: int) -> tuple[np.ndarray, list[str], float, float, str]:
@@ -93,7 +123,9 @@ def _target(name: str, cells: list[str], train: int) -> tuple[np.ndarray, list[s
         classes = sorted(distinct)
         of_rows = np.array([classes.index(x) for x in (cells if numbers is None else numbers.tolist())])
         names = [x if isinstance(x, str) else f"{x:g}" for x in classes]
-        if len(classes) < 2 or len(set(of_rows[:train].tolist())) < len(classes):
+        if len(classes) < 2:
+            raise ValueError(f"{name} is {names[0]} in all rows: there is nothing to learn")
+        if len(set(of_rows[:train].tolist())) < len(classes):
             raise ValueError(f"{name} has a class without a training row: {', '.join(names)}")
         Y = of_rows[:, None] if len(classes) == 2 else np.eye(len(classes))[of_rows]
         return (
@@ -112,34 +144,42 @@ def _target(name: str, cells: list[str], train: int) -> tuple[np.ndarray, list[s
     return (numbers[:, None] - mean) / spread, [], mean, spread, note
 
 
-def _input(name: str, cells: list[str], train: int) -> tuple[list[np.ndarray], str]:
-    """The arrays that a column becomes, and the note on it."""
+def _input(name: str, cells: list[str], train: int) -> tuple[Encode | None, str]:
+    """How a column becomes inputs, None if it does not, and the note on it."""
     gaps = sum(map(_is_gap, cells))
     numbers = _numbers(cells)
     if numbers is None:
         texts = sorted({cell for cell in cells[:train] if not _is_gap(cell)})
         if not 2 <= len(texts) <= MOST_TEXTS:
-            return [], f"{name}: text with {_count(len(texts), 'value')}, left out"
+            odd = next((cell for cell in cells if not _is_gap(cell) and _numbers([cell]) is None), "")
+            return None, f"{name}: text with {_count(len(texts), 'value')}, such as {odd!r}, left out"
         filled = f", {_count(gaps, 'gap')} as 0 in all of them" if gaps else ""
         note = f"{name}: text with {len(texts)} values, an input of 0 or 1 for each{filled}"
-        return [np.array([float(cell == text) for cell in cells]) for text in texts], note
+        return lambda cells: [np.array([float(cell == text) for cell in cells]) for text in texts], note
     mean, spread = _scale(numbers[:train])
     if not spread:
-        return [], f"{name}: the same in all rows, left out"
+        return None, f"{name}: the same in all rows, left out"
     filled = f", {_count(gaps, 'gap')} filled with the mean" if gaps else ""
-    scaled = np.where(np.isnan(numbers), 0.0, (numbers - mean) / spread)
-    return [
-        scaled
-    ], f"{name}: a number, scaled by mean {mean:.4g} and standard deviation {spread:.4g}{filled}"
+    note = f"{name}: a number, scaled by mean {mean:.4g} and standard deviation {spread:.4g}{filled}"
+
+    def scaled(cells: list[str]) -> list[np.ndarray]:
+        numbers = _numbers(cells, may_be_gaps=True)
+        if numbers is None:
+            raise ValueError(f"{name} is a number, and here has a text")
+        return [np.where(np.isnan(numbers), 0.0, (numbers - mean) / spread)]
+
+    return scaled, note
 
 
-def _numbers(cells: list[str]) -> np.ndarray | None:
-    """The cells as floats, gaps as NaN; None if one of them is a text, or all are gaps."""
+def _numbers(cells: list[str], may_be_gaps: bool = False) -> np.ndarray | None:
+    """The cells as floats, gaps as NaN; None if one of them is a text, or all are gaps and may not be."""
     try:
         numbers = [math.nan if _is_gap(cell) else float(cell) for cell in cells]
     except ValueError:
         return None
-    return None if any(map(math.isinf, numbers)) or all(map(math.isnan, numbers)) else np.array(numbers)
+    if any(map(math.isinf, numbers)) or (all(map(math.isnan, numbers)) and not may_be_gaps):
+        return None
+    return np.array(numbers)
 
 
 def _scale(numbers: np.ndarray) -> tuple[float, float]:

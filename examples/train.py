@@ -16,6 +16,7 @@ from program import run  # it puts the checkout on the path, so it is before wha
 
 import nn
 from autograd import DrawingError, compile, draw, lesson
+from autograd.files import whole_file
 from nn.picture import example_graph
 
 ENGINES = ("auto", "scalar", "numpy", "native")  # those of nn.fit
@@ -74,6 +75,7 @@ def train_on_file(arguments: list[str] | None = None) -> int:
     rng = np.random.default_rng(options.seed)
     try:
         data = table.read(options.data, options.target, options.validation, rng)
+        new = table.rows_like(data, options.predict) if options.predict else None
     except ValueError as error:
         print(f"train: {error}", file=sys.stderr)
         return 1
@@ -98,11 +100,26 @@ def train_on_file(arguments: list[str] | None = None) -> int:
         print(f"validation: {_judged(model, data, data.X[train:], data.Y[train:])}")
     print(f"training took {history.seconds:.2f} s (engine {history.engine})")
     written = [options.out / WEIGHTS]
+    if options.predict:
+        written.append(_predicted(model, data, new, options.out))
     if not options.no_plots:
         written += _loss_picture(options.target, history, options.out)
     for path in written:
         print(f"wrote {path}")
     return 0
+
+
+def _predicted(model: nn.MLP, data: table.Table, X: Any, out: Path) -> Path:
+    """Write the predictions for new rows, a line each: a class, or a number in the target's unit."""
+    p = nn.predict(model, X)
+    if not data.classes:
+        lines = [f"{x:.6g}" for x in (data.mean + data.spread * p[:, 0]).tolist()]
+    else:
+        chosen = p.argmax(axis=1) if p.shape[1] > 1 else (p[:, 0] > 0.0).astype(int)
+        lines = [data.classes[k] for k in chosen]
+    with whole_file(out / "predictions.csv") as file:
+        file.write("\n".join(["prediction", *lines, ""]).encode())
+    return out / "predictions.csv"
 
 
 def _judged(model: nn.MLP, data: table.Table, X: np.ndarray, Y: np.ndarray) -> str:
@@ -213,6 +230,12 @@ def _options(name: str, arguments: list[str] | None) -> argparse.Namespace:
             default=0.2,
             metavar="SHARE",
             help="share of the rows to judge by, which are not trained on (default: %(default)s)",
+        )
+        add(
+            "--predict",
+            type=Path,
+            metavar="FILE",
+            help="another CSV file with the same columns; its predictions go to DIR/predictions.csv",
         )
         add(
             "--hidden",

@@ -11,7 +11,7 @@ if not hasattr(autograd, "Value"):
 from autograd import __version__ as __version__
 from autograd import logsumexp
 
-from . import data, init
+from . import data, init, picture, plot
 from .checkpoint import load_checkpoint, save_checkpoint
 from .fit import Epoch, History, Training, fit
 from .functions import softmax
@@ -50,6 +50,8 @@ __all__ = [
     "load_checkpoint",
     "load_safetensors",
     "logsumexp",
+    "picture",
+    "plot",
     "predict",
     "save_checkpoint",
     "save_safetensors",

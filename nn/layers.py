@@ -254,7 +254,8 @@ def _layer_outputs(neurons: list[Any], x: Any) -> list[Value]:
         inputs = tuple(x.tolist() if isinstance(x, np.ndarray) else x)
         given = len(inputs)
     except TypeError:
-        raise TypeError(f"this takes a sequence of {nin} inputs, not {type(x).__name__}") from None
+        given_as = "one Value: X[None] makes one example of it" if isinstance(x, Value) else type(x).__name__
+        raise TypeError(f"this takes a sequence of {nin} inputs, not {given_as}") from None
     try:
         if given != nin:
             raise ValueError(f"this takes {nin} inputs, not {given}")

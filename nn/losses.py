@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from autograd import Value, dot, logsumexp, total, where
+from autograd import Value, dot, logsumexp, minimum, total, where
 from autograd.ops import relu, softplus
 from autograd.tracing import Condition, modes
 
@@ -25,7 +25,7 @@ Loss = Callable[[Any, Any], Value]
 
 
 def _loss(
-    decision: float | None, targets: str = "", takes: Callable[[Any], Any] | None = None
+    decision: float | None, targets: str = "", takes: Callable[[Any], Any] | None = None, advice: str = ""
 ) -> Callable[[Callable[[Any, Any], Any]], Loss]:
     """A loss of any number of outputs from the loss of one; `targets` describes the targets it takes."""
 
@@ -41,7 +41,7 @@ def _loss(
             return total([*map(of_one, ps, ys), *checks])
 
         def checked(y: Any) -> Any:
-            return _refused(loss.__name__, targets, takes(y), y)  # type: ignore[misc]
+            return _refused(loss.__name__, targets, takes(y), y, advice)  # type: ignore[misc]
 
         loss.decision = decision  # type: ignore[attr-defined]
         loss.takes = takes  # type: ignore[attr-defined]
@@ -50,14 +50,14 @@ def _loss(
     return decorate
 
 
-def _refused(loss: str, targets: str, fine: Any, y: Any) -> Any:
+def _refused(loss: str, targets: str, fine: Any, y: Any, advice: str = "") -> Any:
     """None for an allowed target, else ValueError; while compile records, a Value that is 0 or infinite."""
     if isinstance(fine, Condition):
         with contextlib.suppress(ArithmeticError):  # the recorded row has a wrong target
             return where(fine, 0.0, math.inf)
     elif fine:
         return None
-    raise ValueError(f"{loss} takes targets {targets} alone, not {getattr(y, '_data', y)}")
+    raise ValueError(f"{loss} takes targets {targets} alone, not {getattr(y, '_data', y)}{advice}")
 
 
 @_loss(decision=0.5)
@@ -70,7 +70,12 @@ def squared_error(p: Any, y: Any) -> Any:
     return 0.5 * (p - y) ** 2.0
 
 
-@_loss(decision=0.0, targets="from 0 to 1", takes=lambda y: (y >= 0.0) & (y <= 1.0))
+@_loss(
+    decision=0.0,
+    targets="from 0 to 1",
+    takes=lambda y: (y >= 0.0) & (y <= 1.0),
+    advice=": (Y + 1) / 2 makes them of -1 and 1, and several classes need cross_entropy",
+)
 def binary_cross_entropy(p: Any, y: Any) -> Any:
     """−y log σ(p) − (1 − y) log(1 − σ(p)) of a logit p (a linear output) and y in 0 … 1.
 
@@ -82,7 +87,12 @@ def binary_cross_entropy(p: Any, y: Any) -> Any:
     return y * softplus(-p) + (1.0 - y) * softplus(p)
 
 
-@_loss(decision=0.0, targets="of -1 or 1", takes=lambda y: (y == -1.0) | (y == 1.0))
+@_loss(
+    decision=0.0,
+    targets="of -1 or 1",
+    takes=lambda y: (y == -1.0) | (y == 1.0),
+    advice=": 2 * Y - 1 makes them of 0 and 1",
+)
 def hinge(p: Any, y: Any) -> Any:
     """max(0, 1 − y p), for a target y of −1 or 1.
 
@@ -100,7 +110,7 @@ def huber(p: Any, y: Any) -> Any:
     (9.5, 0.125)
     """
     e = abs(p - y)
-    return where(e <= 1.0, 0.5 * e * e, e - 0.5)
+    return where(e <= 1.0, lambda: 0.5 * e * e, e - 0.5)
 
 
 def cross_entropy(logits: Any, target: Any) -> Any:
@@ -124,7 +134,8 @@ def cross_entropy(logits: Any, target: Any) -> Any:
     if len(ys) != len(logits):
         raise ValueError(_unequal(logits, ys))
     sum_of_ys = sum(ys[1:], ys[0])
-    wrong = _refused("cross_entropy", "with the sum 1", abs(sum_of_ys - 1.0) <= 1e-6, sum_of_ys)
+    fine = (minimum(*ys) >= 0.0) & (abs(sum_of_ys - 1.0) <= 1e-6)
+    wrong = _refused("cross_entropy", "of at least 0 with the sum 1", fine, list(ys))
     loss = logsumexp(logits) - dot(ys, logits)
     return loss if wrong is None else loss + wrong
 
@@ -133,7 +144,9 @@ def _takes_rows(Y: np.ndarray, outputs: int) -> np.ndarray:
     """Which rows of Y, of shape (examples, 1) or (examples, outputs), are targets for so many logits."""
     if outputs < 2:
         return np.zeros(len(Y), dtype=bool)
-    return np.isin(Y[:, 0], range(outputs)) if Y.shape[1] == 1 else abs(Y.sum(axis=1) - 1.0) <= 1e-6
+    if Y.shape[1] == 1:
+        return np.isin(Y[:, 0], range(outputs))
+    return (Y.min(axis=1) >= 0.0) & (abs(Y.sum(axis=1) - 1.0) <= 1e-6)
 
 
 cross_entropy.decision = 0.5  # type: ignore[attr-defined]  # between the 0 and 1 of one-hot targets
@@ -147,7 +160,10 @@ def _logit(logits: Any, y: Any) -> Any:
     number = getattr(y, "_data", y)
     if number not in range(len(logits)):
         last = len(logits) - 1
-        raise ValueError(f"the target of {last + 1} logits is a whole number from 0 to {last}, not {number}")
+        counted = ": count the classes from 0, with Y - 1" if number == last + 1 else ""
+        raise ValueError(
+            f"the target of {last + 1} logits is a whole number from 0 to {last}, not {number}{counted}"
+        )
     return logits[int(number)]
 
 

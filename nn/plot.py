@@ -22,7 +22,7 @@ DATES: dict[str, dict[str, Any]] = {".svg": {"Date": None}, ".png": {}, ".pdf": 
 
 
 def loss_figure(losses: Any, title: str = "") -> Any:
-    """The loss of each epoch, on a logarithmic scale; returns the matplotlib Figure.
+    """The losses of a History, or of a list, by epoch on a logarithmic scale; returns the matplotlib Figure.
 
     >>> figure = nn.plot.loss_figure([0.5, 0.1, 0.02], title="XOR")
     >>> figure.axes[0].get_yscale()
@@ -30,6 +30,7 @@ def loss_figure(losses: Any, title: str = "") -> Any:
     """
     from matplotlib import rc_context
 
+    losses = getattr(losses, "loss", losses)
     with rc_context(STYLE):
         figure = _figure(figsize=(8, 4.5), layout="constrained")
         axes = figure.subplots()
@@ -72,6 +73,10 @@ def result_figure(model: Any, X: Any, Y: Any, title: str = "", loss: Loss = squa
 
     decision = getattr(loss, "decision", 0.5)
     X, labels = np.asarray(X, dtype=float), np.asarray(Y).ravel() > 0.5
+    if X.ndim != 2 or X.shape[1] != 2 or len(labels) != len(X) or predict(model, X[:1]).shape[1] != 1:
+        raise ValueError(
+            "result_figure draws models of two inputs and one output, with a target for each row"
+        )
     predicted = predict(model, X).ravel() > decision
     low, high = X.min(axis=0), X.max(axis=0)
     margin = 0.08 * np.maximum(high - low, 1e-9)

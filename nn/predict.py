@@ -85,7 +85,10 @@ def _outputs_of_row(model: Any, x: np.ndarray) -> list[float]:
 
 
 def accuracy(model: Any, X: Any, Y: Any, loss: Loss = squared_error) -> float | None:
-    """The share of the rows of X for which the model decides as Y does; None for a loss without a decision.
+    """The share of the rows of X for which the model decides as Y does; None where nothing is decided.
+
+    So it is for huber and for losses of one's own without a `decision`, and for squared_error of targets that
+    are not 0 or 1.
 
     A model of one output decides for 1 if the output is above the loss's decision, else for 0. A model of
     several outputs decides for the class of the largest if Y has a class's number for each row or is one-hot;
@@ -101,6 +104,8 @@ def accuracy(model: Any, X: Any, Y: Any, loss: Loss = squared_error) -> float | 
 def share_of(predictions: np.ndarray, Y: np.ndarray, loss: Loss) -> float | None:
     """The accuracy of predictions of shape (examples, outputs), for targets of shape (examples, ...)."""
     decision = getattr(loss, "decision", None)
+    if loss is squared_error and not np.isin(Y, (0.0, 1.0)).all():
+        decision = None  # numbers to predict, and no classes
     is_index = hasattr(loss, "takes_rows") and Y.shape[1] == 1 < predictions.shape[1]
     if predictions.shape != Y.shape and not is_index:
         raise ValueError(f"the predictions have shape {predictions.shape} and Y {Y.shape}")

@@ -89,7 +89,7 @@ def test_classes_are_learnt_alike_on_every_engine_and_counted_by_the_largest_out
     [
         ([3], CLASSES + 1, nn.cross_entropy, "a whole number from 0 to 2, not 3"),
         ([3], CLASSES + 0.5, nn.cross_entropy, "a whole number from 0 to 2, not"),
-        ([3], 2.0 * np.eye(3)[CLASSES], nn.cross_entropy, "with the sum 1 alone, not 2"),
+        ([3], 2.0 * np.eye(3)[CLASSES], nn.cross_entropy, r"with the sum 1 alone, not \[.*2.0"),
         ([1], CLASSES, nn.cross_entropy, "a logit for each class, and there is one"),
         ([3], CLASSES, nn.squared_error, r"np.eye\(3\)\[classes\] has, or nn.cross_entropy"),
         ([1], CLASSES, nn.binary_cross_entropy, "from 0 to 1 alone, not 2"),

@@ -85,7 +85,9 @@ class Lesson:
         return re.sub(r"@@(\w+)@@", lambda part: parts[part[1]], page)
 
     def save(self, path: str | Path) -> None:
-        """Write the page; it opens by a double click."""
+        """Write the page as .html; it opens by a double click. ValueError for another suffix."""
+        if Path(path).suffix.lower() not in (".html", ".htm"):
+            raise ValueError(f"a lesson is a page, and saved as .html, not as {str(path)!r}")
         page = self.html().encode()
         with whole_file(path) as file:
             file.write(page)
@@ -121,7 +123,8 @@ def lesson(
     >>> lesson(L, clusters=clusters, title="Two neurons").save("lesson.html")
     """
     if not isinstance(output, Value):
-        raise TypeError(f"lesson takes a Value, not {type(output).__name__} {output!r:.80}")
+        network = ": call it with an example, as in lesson(model(x))" if callable(output) else ""
+        raise TypeError(f"lesson takes a Value, not {type(output).__name__}{network}")
     if language not in LANGUAGES:
         raise ValueError(f"language is {' or '.join(map(repr, LANGUAGES))}, not {language!r}")
     clusters = checked_clusters(clusters)

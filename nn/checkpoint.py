@@ -252,7 +252,7 @@ def _set_generator(rng: Generator, text: str) -> None:
 def _check_positions(state: dict[str, Any]) -> dict[str, Any]:
     """Raise ValueError for positions outside the buffers of MT19937 and Philox, where NumPy would read."""
     if not (0 <= state.get("pos", 0) <= 624 and 0 <= state.get("buffer_pos", 0) <= 4):
-        raise ValueError("rng has a position outside its buffer")
+        raise ValueError("rng has a position beside its buffer")
     return state
 
 

@@ -222,6 +222,6 @@ def _made_of(row: Any, x: Any, y: Any) -> Any:
 
 
 _OTHERWISE = (
-    "this function changes its graph with the value of an index, or two indices together choose an element:"
-    " compile takes table[i] and table[i][3] for an index i among the data, of numbers or of Values"
+    "this function computes in other ways for other values of an index, or two indices together choose an"
+    " element: compile takes table[i] and table[i][3] for an index i among the data, of numbers or of Values"
 )

@@ -66,7 +66,7 @@ class Scalars:
     adjoints: dict[Value, Any] = field(default_factory=dict)
     became: list[dict[Value, Any]] = field(default_factory=list)
     leaves: list[Value] = field(default_factory=list)
-    recorded: list[Any] = field(default_factory=list)  # the outputs as f returned them
+    recorded: list[Any] = field(default_factory=list)  # the outputs of the recording, not simplified
     indices: dict[Any, list[int]] = field(default_factory=dict)  # an index's values, by its place in inputs
     labels: dict[Value, str] = field(default_factory=dict)  # for leaves without a label of their own
 

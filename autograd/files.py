@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
+import stat
 import time
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -33,6 +34,8 @@ def whole_file(path: Any) -> Iterator[BinaryIO]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
+            if os.path.exists(path):
+                os.chmod(partial, stat.S_IMODE(os.stat(path).st_mode))  # as private as it was
             os.replace(partial, path)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -56,7 +59,7 @@ def named_in_errors(path: Any) -> Iterator[None]:
 
 def _remove_abandoned(path: str) -> None:
     """Remove partial files for path that killed processes left: not written to for an hour."""
-    for partial in glob.glob(f"{glob.escape(path)}.*.partial"):
+    for partial in glob.glob(f"{glob.escape(path)}.{'[0-9a-f]' * 16}.partial"):
         # Another process may have removed the file, or hold it open: Windows removes no open file.
         with contextlib.suppress(OSError):
             if time.time() - os.path.getmtime(partial) > 3600.0:

@@ -105,6 +105,9 @@ def cholesky(a: Any) -> Any:
             elif _holds(rest <= 0.0):
                 raise matrix_anomaly("the matrix is not positive definite: it has no Cholesky factor")
             else:
+                is_positive = rest > 0.0
+                if isinstance(is_positive, Condition):  # the row of another sign is to be found
+                    rest = is_positive.choose(rest, -1.0)
                 out[k, k] = ops.sqrt(rest)
     return _like_values(out)
 

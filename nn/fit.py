@@ -82,10 +82,10 @@ class Training:
     (examples,). An epoch is one step on all examples or, with batch_size, a step for each batch of
     examples in an order shuffled by rng.
 
-    The loop gets an Epoch after epoch 0 and then after every `every`-th. There, model, optimizer and
-    checkpoint are in step, and the loop may read and change model and optimizer, such as its lr. After
-    `break`, another loop over the same object goes on from there, up to `epochs` in all. `losses` has the
-    loss of each epoch so far, `history` the whole course.
+    The loop gets an Epoch after epoch 0 and then after every `every`-th. There, model and optimizer are in
+    step, and the loop may read and change them, such as its lr. (Only "scalar" leaves gradients in `grad`.)
+    After `break`, another loop over the same object goes on from there, up to `epochs` in all. `losses` has
+    the loss of each epoch so far, `history` the whole course.
 
     engine: "scalar" records model and loss anew for each example, "numpy" and "native" compile them
     once, as autograd.compile does, and train arrays; "auto" takes the fastest of those that work here, and
@@ -96,7 +96,7 @@ class Training:
     turn of the loop: "auto" goes on from there with "scalar", and says so in a line on standard error; the
     others raise TypeError.
 
-    checkpoint: a file to save the training in at the start, whenever the loop gets an Epoch, and at the end;
+    checkpoint: a file to save the training in at the start, after each turn of the loop, and at the end;
     resume: such a file to go on from, with the same engine to the last bit as without the break. Data, loss,
     batch_size and the numbers, texts and functions that model and optimizer have as attributes must be as
     they were; the file has the learning rate of the moment.
@@ -153,7 +153,10 @@ class Training:
     def __iter__(self) -> Iterator[Epoch]:
         for is_due in self.advances():
             if is_due:
-                yield Epoch(len(self.losses) - 1, self.losses[-1], self.seconds)
+                try:
+                    yield Epoch(len(self.losses) - 1, self.losses[-1], self.seconds)
+                finally:  # after the body of the loop, and after break
+                    self._save()
                 if self._trainer:
                     self._trainer.resume()
 
@@ -179,7 +182,6 @@ class Training:
             if len(self.losses) != next_due + 1 or (self._checkpoint and not trainer.verify()):
                 return False
             trainer.stepper.write_back()
-        self._save()
         return True
 
     @contextlib.contextmanager
@@ -281,6 +283,8 @@ def fit(
                 bar.update(len(training.losses) - bar.n)
             if is_due and log_every:
                 say(f"epoch {len(training.losses) - 1} loss: {training.losses[-1]}")
+            if is_due:
+                training._save()
     except KeyboardInterrupt:
         training._stop()
     finally:

@@ -14,7 +14,9 @@ from autograd import erfc, expm1, logsumexp, maximum, sigmoid, where
 
 
 def softmax(xs: Iterable[Any]) -> list[Any]:
-    """exp(xᵢ) / Σ exp(xⱼ) for each of xs, Values or numbers: positive, with the sum 1. Never overflows.
+    """exp(xᵢ) / Σ exp(xⱼ) for each of xs, Values or numbers: positive shares with the sum 1.
+
+    Nothing overflows as long as no difference of two xs does.
 
     >>> [round(p.data, 3) for p in nn.softmax([Value(1000.0), Value(1001.0)])]
     [0.269, 0.731]

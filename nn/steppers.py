@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from autograd import total
+from autograd import Value, total
 from autograd.program import Program, Variant, pack
 
 from . import checks
@@ -208,15 +208,16 @@ class NativeStepper:
 
     engine, is_fast = "native", True
 
-    def __init__(self, kernel: Any, program: Program[..., Any], optimizer: Optimizer):
-        self.kernel, self.program, self.optimizer = kernel, program, optimizer
+    def __init__(self, kernel: Any, others: list[Value], program: Program[..., Any], optimizer: Optimizer):
+        self.kernel, self.others, self.program, self.optimizer = kernel, others, program, optimizer
         self.packed: tuple[Any, ...] = None, None, None
         self.read()
 
     def read(self) -> None:
         optimizer = self.optimizer
         data = [p._data for p in optimizer.parameters]
-        self.state = np.concatenate([data, *optimizer.state_arrays, [optimizer.lr, optimizer.steps]])
+        rest = [*(v._data for v in self.others), optimizer.lr, optimizer.steps]
+        self.state = np.concatenate([data, *optimizer.state_arrays, rest])
         self.packed = None, None, None  # the data may have changed, too
 
     def take(self, x: np.ndarray, y: np.ndarray, batch: int, steps: int) -> Iterator[float]:
@@ -251,7 +252,7 @@ class NativeStepper:
 
     def write_back(self) -> None:
         parameters, slots = self.optimizer.parameters, len(self.optimizer.slots)
-        data, *kept = self.state[:-2].reshape(1 + slots, len(parameters))
+        data, *kept = self.state[: (1 + slots) * len(parameters)].reshape(1 + slots, len(parameters))
         for p, number in zip(parameters, data.tolist()):
             p._data = number
         self.optimizer.state_arrays = tuple(map(np.array, kept))

@@ -11,15 +11,17 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from types import MethodType
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.random import Generator
 
-from autograd import compile
+from autograd import Value, compile
 from autograd.program import Variant
-from autograd.program.reachable import random_generators, restore, states
+from autograd.program.reachable import fingerprint, random_generators, restore, states
 
+from . import checks
 from .matrix import MatrixMLP
 from .optim import Optimizer
 from .predict import MANY, in_blocks, predict, program_of
@@ -76,36 +78,48 @@ class Compiled:
         self.variant: Variant = self.program.variant("gradient", run.X, run.Y)
         self.kernel: Any = None
         self.predictor: Any = None
-        self.constants: dict[str, Any] = {}  # attributes of the optimizer that are constants in the kernel
+        self.others: list[Value] = []  # the live leaves that the kernel reads beside the parameters
+        self.constants: Any = [], []  # a fingerprint of the optimizer's settings, as they are in the kernel
+        self.seen = fingerprint(mean.model, mean.loss)
         self.epochs, self.seconds, self.looks = 0, 0.0, 0.0
-        self.rows_seen = 0  # rows verified one by one, in later calls and turns of the caller's loop
+        self.looked = 0  # by later calls and turns of the caller's loop
         self.look = 0.0, 0.0  # the seconds of a Verifier's last full look, and of its look at the losses
 
     def is_for(self, mean: MeanLoss, run: Run) -> bool:
-        same = (self.mean.model, self.mean.loss) == (mean.model, mean.loss)
-        return bool(same) and self.shapes == _row_shapes(run)
+        same = _is_one(self.mean.model, mean.model) and _is_one(self.mean.loss, mean.loss)
+        return same and self.shapes == _row_shapes(run)
 
-    def differs(self, verifier: Verifier) -> bool:
-        """Whether the next row's loss or, in ever fewer calls, its gradient differs with Values."""
-        self.rows_seen += 1
-        is_power = self.rows_seen & (self.rows_seen - 1) == 0
-        return verifier.differs_in_row(self.rows_seen % len(verifier.X), whole=is_power)
+    def is_stale(self, verifier: Verifier) -> bool:
+        """Whether model and loss are no longer those that were recorded.
+
+        They are recorded again, and the graphs compared, if something that they can reach has changed. In
+        ever fewer calls, a row is compared with the Values, for changes that no object shows.
+        """
+        seen = fingerprint(self.mean.model, self.mean.loss)
+        if seen[0] != self.seen[0]:
+            if not self.program.is_alike(verifier.X, verifier.Y):
+                return True
+            self.seen = seen
+        self.looked += 1
+        is_power = self.looked & (self.looked - 1) == 0
+        return is_power and verifier.differs_in_row(self.looked % len(verifier.X))
 
     def predictions(self, X: np.ndarray) -> np.ndarray | None:
         """The model's outputs by a program, if rows are many or calls repeat; None if no program is right."""
-        if self.predictor is None and (len(X) >= MANY or self.rows_seen):
+        if self.predictor is None and (len(X) >= MANY or self.looked):
             self.predictor = program_of(self.mean.model, X)
         return in_blocks(self.predictor, X) if self.predictor else None
 
     def stepper(self, engine: str, optimizer: Optimizer, run: Run) -> tuple[Any, str]:
         """The fastest stepper of that engine, and why "auto" could not use machine code that would pay."""
-        constants, reason = _constants(optimizer), ""
-        has_kernel = self.kernel is not None and _equal(constants, self.constants)
+        constants, reason = _settings_seen(optimizer), ""
+        has_kernel = self.kernel is not None and constants[0] == self.constants[0]
         if engine == "native" or (engine == "auto" and (has_kernel or _pays(self.variant, run))):
             try:
                 if not has_kernel:
-                    self.kernel, self.constants = _training_kernel(self.variant, optimizer), constants
-                return NativeStepper(self.kernel, self.program, optimizer), ""
+                    self.kernel, self.others = _training_kernel(self.variant, optimizer)
+                    self.constants = constants
+                return NativeStepper(self.kernel, self.others, self.program, optimizer), ""
             except Exception as error:  # an update that cannot be recorded may work on arrays
                 if engine == "native":
                     raise
@@ -117,19 +131,18 @@ def _row_shapes(run: Run) -> tuple[Any, ...]:
     return run.X.shape[1:], run.Y.shape[1:]
 
 
-def _constants(optimizer: Optimizer) -> dict[str, Any]:
-    """The attributes that an update may compute with, except the learning rate and the state."""
+def _is_one(a: Any, b: Any) -> bool:
+    """Whether two names have the same object; a method is a new object each time."""
+    if isinstance(a, MethodType) and isinstance(b, MethodType):
+        return a.__self__ is b.__self__ and a.__func__ is b.__func__
+    return a is b
+
+
+def _settings_seen(optimizer: Optimizer) -> tuple[list[Any], list[Any]]:
+    """A fingerprint of all that an update computes with, but for the learning rate and the state."""
     live = ("lr", "_initial_lr", "steps", "_state", "_arrays", "_compiled", "parameters")
-    return {"parameters": list(map(id, optimizer.parameters))} | {
-        name: x for name, x in vars(optimizer).items() if name not in live
-    }
-
-
-def _equal(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    try:
-        return bool(a == b)
-    except ValueError:  # arrays have no one truth value
-        return False
+    settings = [x for item in sorted(vars(optimizer).items()) if item[0] not in live for x in item]
+    return fingerprint(type(optimizer), *settings, *map(id, optimizer.parameters))
 
 
 def _pays(variant: Variant, run: Run) -> bool:
@@ -141,7 +154,7 @@ def _pays(variant: Variant, run: Run) -> bool:
     return run.steps * step >= LLVM * variant.operations()
 
 
-def _training_kernel(variant: Variant, optimizer: Optimizer) -> Any:
+def _training_kernel(variant: Variant, optimizer: Optimizer) -> tuple[Any, list[Value]]:
     """Machine code for training steps, with the learning rate and the number of steps among its state."""
     twin = copy.copy(optimizer)
 
@@ -161,8 +174,8 @@ class Trainer:
     TypeError if another engine does not work, or turns out to be wrong.
 
     A verifier looks after 1, 2, 4, 8, ... epochs and after the last, and only at losses if gradients would
-    take more than SHARE of the time. If an earlier call has compiled and verified the program, the verifier
-    looks at one row at the start and at the end.
+    take more than SHARE of the time. A program that an earlier call, or turn of the caller's loop, compiled
+    is used again if nothing has changed that model, loss and optimizer can reach.
     """
 
     SHARE = 0.02
@@ -187,7 +200,7 @@ class Trainer:
 
     def _begin(self) -> None:
         """Make the stepper, and the present state the one that training starts from."""
-        self.constants, self.is_fresh = _constants(self.optimizer), False
+        self.settings, self.is_fresh = _settings_seen(self.optimizer), False
         self.stepper, self.verifier, self.reason = self._made()
         self.pace = 1  # epochs in one call of the stepper: a twentieth of a second, for Ctrl-C to be heard
         self.failed: int | None = None
@@ -204,7 +217,7 @@ class Trainer:
             with contextlib.suppress(Exception):  # recording anew raises the error again
                 stepper, reason = kept.stepper(self.wanted, self.optimizer, run)
                 verifier = self._verifier(kept)
-                if not kept.differs(verifier):
+                if not kept.is_stale(verifier):
                     self.compiled = self.optimizer._compiled = kept
                     return stepper, verifier, reason
         generators = random_generators(mean.model, mean.loss, self.optimizer, run.rng)
@@ -358,15 +371,11 @@ class Trainer:
             (last and self.is_fresh)
             or verifier.seconds <= time_left
             or (verifier.losses_seconds <= time_left and verifier.difference(self.stepper, whole=False))
-            or (last and self._differs_in_a_row())
+            or (last and compiled.is_stale(verifier))
         ):
             self.verify()
         compiled.look = verifier.seconds, verifier.losses_seconds
         compiled.looks += time.perf_counter() - start
-
-    def _differs_in_a_row(self) -> bool:
-        assert self.verifier and self.compiled
-        return self.compiled.differs(self.verifier)
 
     def predictions(self) -> np.ndarray:
         """The model's outputs for the data; ArithmeticError if one is not finite, after the last update."""
@@ -377,9 +386,12 @@ class Trainer:
 
     def resume(self) -> None:
         """Take over the caller's changes to model and optimizer since the last epoch."""
+        checks.at_least_0("lr", self.optimizer.lr)
+        if self.compiled and _settings_seen(self.optimizer)[0] != self.settings[0]:
+            self._begin()
+            return
         self.stepper.read()
-        is_equal = _equal(_constants(self.optimizer), self.constants)
-        if self.compiled and not (is_equal and not self._differs_in_a_row()):
+        if self.compiled and self.verifier and self.compiled.is_stale(self.verifier):
             self._begin()
         else:
             self.mark_epoch()

@@ -512,7 +512,7 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
 def test_files_that_kills_have_left_are_removed_after_an_hour(checkpoint: Path) -> None:
     abandoned, others, young = (
         checkpoint.with_name(name)
-        for name in ("run.npz.01.partial", "run2.npz.01.partial", "run.npz.02.partial")
+        for name in (f"run.npz.{1:016x}.partial", f"run2.npz.{1:016x}.partial", f"run.npz.{2:016x}.partial")
     )
     for path in (abandoned, others, young):
         path.write_bytes(b"half")

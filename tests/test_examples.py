@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import nn
-
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "examples"))
 

@@ -3,13 +3,13 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 import nn
-from autograd import Value
+from autograd import Value, where
 from autograd.program.variant import Kernel
 from nn import trainers
 
@@ -208,3 +208,90 @@ def test_early_stopping_and_best_weights_in_a_few_lines() -> None:
     model.load_state_dict(weights)
     after = np.mean([loss(Value(p), t).data for [p], t in zip(nn.predict(model, x[40:]), y[40:])])
     assert after == best
+
+
+def stale(what: str, engine: Any) -> list[float]:
+    """The losses of two calls and a loop, between which something changes that no row need show at once."""
+    weight, frozen, scale = [1.0, 1.0], [False], np.ones(2)
+    model = nn.MLP(2, [4, 1], activation="tanh", rng=np.random.default_rng(0))
+    first, last = model.layers
+
+    class Dozing(nn.SGD):
+        settings: ClassVar[dict[str, float]] = {"factor": 1.0}
+
+        def update(self, data: Any, grad: Any, state: Any) -> Any:
+            return data - self.lr * self.settings["factor"] * grad, (state[0],)
+
+    sgd = (Dozing if what == "setting" else nn.SGD)(
+        model.parameters()[: 12 if what == "other" else 17], lr=0.3
+    )
+
+    def run(x: Any) -> Any:
+        h = first([a * s for a, s in zip(x, scale)])
+        return last([z.detach() for z in h] if frozen[0] else h)
+
+    def loss(p: Any, y: Any) -> Any:
+        return where(y > 0.5, weight[1], weight[0]) * (p - y) ** 2
+
+    def change(k: int) -> None:
+        if what == "weight":
+            weight[1] = 1.0 + k
+        elif what == "frozen":
+            frozen[0] = not frozen[0]
+        elif what == "scale":
+            scale[1] = 1.0 + 0.5 * k
+        elif what == "setting":
+            Dozing.settings["factor"] = 1.0 / (1.0 + k)
+        else:
+            last.neurons[0].w[0].data += 0.1
+
+    settings: dict[str, Any] = {"loss": loss, "optimizer": sgd, "engine": engine}
+    losses = []
+    for k in range(3):
+        losses += nn.fit(run, X, Y, epochs=4, **settings).loss
+        change(k)
+    for epoch in nn.Training(run, X, Y, epochs=9, **settings):
+        losses.append(epoch.loss)
+        change(epoch.epoch % 4)
+    return [*losses, *numbers(model)]
+
+
+@pytest.mark.parametrize("what", ["weight", "frozen", "scale", "setting", "other"])
+def test_a_program_is_recorded_again_after_any_change_that_its_function_can_reach(what: str) -> None:
+    expected = stale(what, "scalar")
+    for engine in ("auto", "numpy", *(["native"] if Kernel is not None else [])):
+        assert stale(what, engine) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_loop_that_breaks_after_changes_resumes_to_the_last_bit(engine: Any, tmp_path: Path) -> None:
+    def run(stop: int, **settings: Any) -> list[float]:
+        model, loop = training(engine, epochs=12, lr=0.1, every=3, **settings)
+        for epoch in loop:
+            loop.optimizer.lr = 0.1 / (1.0 + epoch.epoch)
+            if epoch.epoch == stop:
+                break
+        return [*loop.losses, *numbers(model)]
+
+    run(6, checkpoint=tmp_path / "run.npz")
+    assert run(99, resume=tmp_path / "run.npz") == run(99)
+
+
+def test_a_rate_that_is_no_number_is_named() -> None:
+    _, loop = training("numpy")
+    wrong: Any = "fast"
+    with pytest.raises(ValueError, match="lr is a finite number of at least 0, not 'fast'"):
+        for _ in loop:
+            loop.optimizer.lr = wrong
+
+
+def test_a_model_that_counts_or_collects_is_called_for_each_row() -> None:
+    model, kept = nn.MLP(2, [3, 1]), []
+
+    def collecting(x: Any) -> Any:
+        kept.append(x[0])
+        return model(x)
+
+    x = np.random.default_rng(0).normal(size=(300, 2))
+    assert nn.predict(collecting, x) == pytest.approx(nn.predict(model, x), rel=1e-9)
+    assert set(x[:, 0]) <= set(kept)

@@ -45,7 +45,7 @@ from ..notebook import preformatted
 from ..value import Array, Traced, Value, number
 from .array_api import Source
 from .matrices import Matrices
-from .record import Call, example, outputs_of
+from .record import Call, example, is_alike, outputs_of
 from .scalars import Scalars, formed
 from .variant import Kernel, Passes, Variant, through
 
@@ -282,6 +282,12 @@ class Program(Generic[P, Result]):
         leaves = [example(name, array[row], Traced) for name, array in zip(names, given)]
         outputs, form = outputs_of(f, leaves)
         return outputs if form != () else outputs[0], dict(zip(names, leaves))
+
+    def is_alike(self, *arrays: Any) -> bool:
+        """Whether f, recorded again for these arrays, gives the graph of before; what f reads may change."""
+        given, key = self._checked(arrays, {})
+        recorded = self._memory.recordings.get(key)
+        return recorded is not None and is_alike(recorded, self._call_of(given, key))
 
     @property
     def graph(self) -> Any:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import pickle
 import random
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
@@ -45,7 +46,34 @@ def parameter_names(*users: Any) -> dict[Value, str]:
 
 
 def reachable(*users: Any) -> list[Any]:
-    """The objects that functions and objects lead to, by closures, attributes and globals, the nearest first.
+    """The objects that functions and objects lead to, the nearest first: see _objects."""
+    plain = (Value, np.ndarray)
+    return [
+        x for x in _objects(*users) if type(x) not in PLAIN and not isinstance(x, plain) and not _is_vector(x)
+    ]
+
+
+def fingerprint(*users: Any) -> tuple[list[Any], list[Any]]:
+    """A list that is equal to an earlier one if nothing that the users can reach has changed since.
+
+    It has numbers and texts, the contents of arrays, and which objects there are; and not the numbers of
+    Values. The second list keeps those objects, so that no other gets their ids.
+    """
+    marks: list[Any] = []
+    held: list[Any] = []
+    for x in _objects(*users):
+        if isinstance(x, np.ndarray):
+            marks.append(hash((x.shape, x.dtype.str, x.tobytes())))
+        elif type(x) in PLAIN and type(x) is not Value:
+            marks.append(x)
+        else:
+            marks += map(id, x) if type(x) is list and _is_vector(x) else (id(x),)
+            held.append(list(x) if type(x) is list else x)
+    return marks, held
+
+
+def _objects(*users: Any) -> Iterator[Any]:
+    """What functions and objects lead to, by closures, attributes and globals, the nearest first.
 
     gc.get_objects() would be shorter, but may find another thread's half-made tuple, which crashes Python.
     """
@@ -54,17 +82,22 @@ def reachable(*users: Any) -> list[Any]:
     while stack and len(seen) < MOST_OBJECTS:
         x = stack.popleft()
         try:
-            if type(x) in PLAIN or id(x) in seen or isinstance(x, (Value, ModuleType)):
+            if type(x) in PLAIN or isinstance(x, Value):
+                yield x
+                continue
+            if id(x) in seen or isinstance(x, ModuleType):
                 continue
             if isinstance(x, np.ndarray):
+                yield x
                 if x.dtype == object and x.size and not isinstance(x.flat[0], Value):
                     stack += x.ravel().tolist()
                 continue
+            seen[id(x)] = x
             if isinstance(x, (FunctionType, type)) and (x.__module__ or "").partition(".")[0] in LIBRARIES:
                 continue
-            if type(x) in (tuple, list) and x and type(x[0]) is type(x[-1]) is Value:
-                continue  # a vector
-            seen[id(x)] = x
+            yield x
+            if _is_vector(x):
+                continue
             if isinstance(x, FunctionType):  # its globals are those of the whole module, and it uses some
                 names = _names(x.__code__)
                 used = [x.__globals__[name] for name in names if name in x.__globals__]
@@ -77,9 +110,13 @@ def reachable(*users: Any) -> list[Any]:
                 stack += gc.get_referents(x)
         except Exception:  # a lazy object, which fails to load when its attributes are read
             continue
-    return list(seen.values())
 
 
+def _is_vector(x: Any) -> bool:
+    return type(x) in (tuple, list) and bool(x) and type(x[0]) is type(x[-1]) is Value
+
+
+@functools.cache
 def _names(code: CodeType) -> set[str]:
     """The names of globals and attributes in a function and in those that it defines."""
     return set(code.co_names).union(*(_names(c) for c in code.co_consts if isinstance(c, CodeType)))

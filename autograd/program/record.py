@@ -150,6 +150,16 @@ def is_index(v: Value) -> int:
     return getattr(v, "is_index", 0)
 
 
+def is_alike(recorded: Scalars, call: Call) -> bool:
+    """Whether f, recorded again for rows of the same shapes, gives the graph that it gave before."""
+    try:
+        again = record(call)
+        _compare(recorded.inputs, recorded.outputs, again.inputs, again.outputs)
+    except Exception:  # of any class, as f is the user's
+        return False
+    return True
+
+
 def _check_own(v: Value) -> None:
     """Raise ValueError if a user's primitive gives one result for floats and another for arrays."""
     operands = [x._data if isinstance(x, Value) else x for x in (v.x, v.y) if x is not None]

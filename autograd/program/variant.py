@@ -120,13 +120,15 @@ class Variant:
 
     def training_kernel(
         self, parameters: Sequence[Value], slots: int, update: Callable[..., Any], lr: float, steps: int
-    ) -> Any:
-        """Machine code for whole training steps, with the optimizer's update.
+    ) -> tuple[Any, list[Value]]:
+        """Machine code for whole training steps, with the optimizer's update; and the other live leaves.
 
         update(data, grad, state, lr, step) gives a parameter's next data and state, of `slots` numbers. The
-        kernel's state holds the parameters' data, then their first slots, and so on, then the learning rate
-        and the number of steps taken.
+        kernel's state holds the parameters' data, then their first slots, and so on, then the data of the
+        live leaves that are no parameters, the learning rate and the number of steps taken.
         """
+        known = set(parameters)
+        others = [v for leaves in self.leaves for v in leaves.flat if v not in known]
         scalars, rate, taken = self.scalars, Value(lr), Value(float(steps))
         carried = [tuple(Value(0.0) for _ in range(slots)) for _ in parameters]
         step = taken + 1.0
@@ -137,10 +139,11 @@ class Variant:
                 moved, new = update(p, grad if isinstance(grad, Value) else Value(grad), state, rate, step)
                 data.append(moved)
                 kept.append(new)
-        outputs = [scalars.outputs[0], *data, *_by_slot(kept), rate, step]
+        outputs = [scalars.outputs[0], *data, *_by_slot(kept), *others, rate, step]
         became = simplify(outputs, scalars.input_leaves, scalars.rows)
-        leaves = [*parameters, *_by_slot(carried), rate, taken]
-        return Kernel([became.get(v, v) for v in outputs], scalars.input_leaves, leaves, scalars.rows)
+        leaves = [*parameters, *_by_slot(carried), *others, rate, taken]
+        kernel = Kernel([became.get(v, v) for v in outputs], scalars.input_leaves, leaves, scalars.rows)
+        return kernel, others
 
     def is_small(self) -> bool:
         """Whether machine code is worth the time that LLVM takes for it."""

@@ -375,6 +375,7 @@ def rebuilt(content: dict[str, bytes], rng: np.random.Generator) -> bytes:
     return archive(content.items())
 
 
+@pytest.mark.slow
 def test_10000_damaged_checkpoints_are_refused_in_one_sentence_or_load_just_what_they_hold(
     memory: Path, recwarn: pytest.WarningsRecorder
 ) -> None:
@@ -602,6 +603,7 @@ def kill(directory: Any) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.slow
 def test_training_killed_at_100_moments_resumes_to_the_same_bits(memory: Path) -> None:
     here = os.path.dirname(__file__)
     program = (

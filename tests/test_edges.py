@@ -392,7 +392,9 @@ def fault(
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "polygamma")) for name in EXACT]
+)
 def test_values_and_derivatives_are_those_of_mathematics_or_errors(name: str, engine: Any) -> None:
     faults = []
     for (operands, exact), found in zip(cases(name), ENGINES[engine](name), strict=True):

@@ -233,6 +233,7 @@ def test_threads_share_a_kernel() -> None:
         np.testing.assert_array_equal(list(pool.map(train, range(4))), alone)
 
 
+@pytest.mark.slow
 def test_threads_with_little_stack() -> None:
     rng, results = np.random.default_rng(0), {}
     X, Y = rng.normal(size=(20, 10)), rng.normal(size=20)

@@ -123,7 +123,7 @@ def lesson(
     >>> lesson(L, clusters=clusters, title="Two neurons").save("lesson.html")
     """
     if not isinstance(output, Value):
-        shown = ": call it with an example, as in lesson(model(x))" if callable(output) else f" {output!r:.80}"
+        shown = ": call it, as in lesson(model(x))" if callable(output) else f" {output!r:.80}"
         raise TypeError(f"lesson takes a Value, not {type(output).__name__}{shown}")
     if language not in LANGUAGES:
         raise ValueError(f"language is {' or '.join(map(repr, LANGUAGES))}, not {language!r}")

@@ -72,6 +72,10 @@ class Compiled:
     verifications.
     """
 
+    is_opaque = (
+        True  # to the search for objects that model and loss can reach: a loss may reach the optimizer
+    )
+
     def __init__(self, mean: MeanLoss, run: Run, generators: list[Any]):
         self.mean, self.shapes, self.generators = mean, _row_shapes(run), generators
         self.program = compile(mean.of_example, engine="numpy")

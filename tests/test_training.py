@@ -295,3 +295,16 @@ def test_a_model_that_counts_or_collects_is_called_for_each_row() -> None:
     x = np.random.default_rng(0).normal(size=(300, 2))
     assert nn.predict(collecting, x) == pytest.approx(nn.predict(model, x), rel=1e-9)
     assert set(x[:, 0]) <= set(kept)
+
+
+def test_a_loss_that_reads_the_optimizer_is_recorded_again_as_its_steps_go_on() -> None:
+    def train(engine: Any) -> list[float]:
+        model, loop = training(engine, epochs=10)
+        sgd = loop.optimizer
+        loop = nn.Training(
+            model, X, Y, loss=lambda p, y: (p - y) ** 2 * (1.0 + 0.1 * sgd.steps), optimizer=sgd, epochs=10,
+            engine=engine,
+        )  # fmt: skip
+        return [epoch.loss for epoch in loop]
+
+    assert train("auto") == pytest.approx(train("scalar"), rel=1e-9)

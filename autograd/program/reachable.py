@@ -85,7 +85,7 @@ def _objects(*users: Any) -> Iterator[Any]:
             if type(x) in PLAIN or isinstance(x, Value):
                 yield x
                 continue
-            if id(x) in seen or isinstance(x, ModuleType):
+            if id(x) in seen or isinstance(x, ModuleType) or getattr(type(x), "is_opaque", False):
                 continue
             if isinstance(x, np.ndarray):
                 yield x

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_explain import evaluated
 
@@ -90,11 +90,12 @@ STEPS = TEXT.strip().replace("\n", "|").split("|")
 
 
 @settings(max_examples=40, deadline=None)
+@example(["0.5 * {x}", "({x}).sigmoid()", "1.0 / (1.0 + {x} * {x})"])
 @given(st.lists(st.sampled_from(STEPS), min_size=1, max_size=5))
 def test_results_of_random_functions_are_their_derivatives(steps: list[str]) -> None:
     text = "x"
     for step in steps:
-        text = step.format(x=text)
+        text = step.format(x=f"({text})")
     f = eval(f"lambda x: {text}")
     if max(abs(f(Value(x)).data) for x in (-4.0, 0.0, 4.0)) > 1e3:
         return

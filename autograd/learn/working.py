@@ -271,7 +271,10 @@ class Working:
                 n = m / unit * (2 if row is ops.tanh else 1)
                 if n.denominator == 1:
                     power = Ratio.unknown(int(n))
-                    ratio = power / (one + power) if row is ops.sigmoid else (power - one) / (power + one)
+                    try:
+                        ratio = power / (one + power) if row is ops.sigmoid else (power - one) / (power + one)
+                    except OverflowError:  # of a high power of the unknown, which makes nothing short
+                        continue
                     x = multiplied([Number(float(m)), Name("x")]) if m != -1 else Negative(Name("x"))
                     yield Call(SIGNS.get(row, row.name), (x,)), ratio, _of_function(row, m)
 

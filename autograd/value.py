@@ -672,10 +672,13 @@ def logsumexp(xs: Iterable[Any]) -> Value:
     return _node(ops.logsumexp, out, xs, None, slopes, None, cls)
 
 
-def applied(row: Primitive, *operands: Any) -> Value:
+_OF_VECTORS: dict[Primitive, Any] = {ops.dot: dot, ops.total: total, ops.logsumexp: logsumexp}
+
+
+def applied(row: Primitive, x: Any, y: Any = None) -> Value:
     """Record a row of the table for Values and numbers or, where the row takes vectors, sequences of them."""
-    functions: dict[Primitive, Any] = {ops.dot: dot, ops.total: total, ops.logsumexp: logsumexp}
-    return functions.get(row, row)(*operands)
+    function = _OF_VECTORS.get(row, row)
+    return function(x) if y is None else function(x, y)
 
 
 def _vector(xs: Iterable[Any]) -> tuple[tuple[Any, ...], Sequence[float], bool]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from numbers import Real
 from typing import Any
 
@@ -26,23 +26,23 @@ def whole(name: str, n: Any) -> int:
 
 def positive(name: str, x: Any) -> float:
     """A finite number above 0; ValueError if not."""
-    if isinstance(x, Real) and 0.0 < float(x) < math.inf:
-        return float(x)
-    raise ValueError(f"{name} is a finite number above 0, not {x!r}")
+    return _real(name, x, lambda x: 0.0 < x < math.inf, "a finite number above 0")
 
 
 def at_least_0(name: str, x: Any) -> float:
     """A finite number of at least 0; ValueError if not."""
-    if isinstance(x, Real) and 0.0 <= float(x) < math.inf:
-        return float(x)
-    raise ValueError(f"{name} is a finite number of at least 0, not {x!r}")
+    return _real(name, x, lambda x: 0.0 <= x < math.inf, "a finite number of at least 0")
 
 
 def fraction(name: str, x: Any) -> float:
     """A number from 0 to below 1; ValueError if not."""
-    if isinstance(x, Real) and 0.0 <= float(x) < 1.0:
+    return _real(name, x, lambda x: 0.0 <= x < 1.0, "a number from 0 to below 1")
+
+
+def _real(name: str, x: Any, fits: Callable[[float], bool], said: str) -> float:
+    if isinstance(x, Real) and fits(float(x)):
         return float(x)
-    raise ValueError(f"{name} is a number from 0 to below 1, not {x!r}")
+    raise ValueError(f"{name} is {said}, not {x!r}")
 
 
 def generator(rng: Any) -> Generator:

@@ -202,9 +202,8 @@ class Training:
                 epoch = trainer.rewind_to_finite()
                 self._save()  # else the file may have parameters that overflowed
             in_data = checks.unknown(X=self._X, Y=self._Y)
-            advice = ": leave out such rows, or fill them in"
-            if not in_data:
-                advice = ", and a smaller learning rate may keep it finite"
+            smaller = ", and a smaller learning rate may keep it finite"
+            advice = ": leave out such rows, or fill them in" if in_data else smaller
             raise ArithmeticError(
                 f"{in_data}the loss stopped being finite in epoch {epoch}: {error}; the parameters are"
                 f" those before epoch {len(self.losses)}{advice}"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ def history_line(history: Any) -> str:
     """<History of 10,000 epochs: loss 0.128 to 0.00031, accuracy 100.0%, 1.2 s, engine native>"""
     losses = history.loss
     said = [f"loss {losses[0]:.6g} to {losses[-1]:.6g}"] if losses else []
-    if isinstance(history.accuracy, float) and not math.isnan(history.accuracy):  # not all losses have one
+    if history.accuracy is not None:
         said.append(f"accuracy {history.accuracy:.1%}")
     said += [f"{history.seconds:.3g} s", *([f"engine {history.engine}"] if history.engine else [])]
     return f"<History of {len(losses):,} epoch{'s' * (len(losses) != 1)}: {', '.join(said)}>"
@@ -29,20 +29,18 @@ def history_html(history: Any) -> str:
 
 def model_html(model: Any) -> str:
     """A table of a model's parameters."""
-    count = sum(np.size(p.data) for p in model.parameters())
     rows = []
     for name, found in model.named_parameters():
         array = found if isinstance(found, np.ndarray) else found.data  # a MatrixMLP has Parameters
         rows.append((name, _shape_text(array.shape), f"{array.size:,}"))
-    head = paragraph(f"{type(model).__name__}: {count:,} parameter{'s' * (count != 1)}")
+    head = paragraph(f"{type(model).__name__}: {_counted(model.parameters())}")
     return head + table(("parameter", "shape", "numbers"), rows)
 
 
 def optimizer_line(optimizer: Any) -> str:
     """SGD(28 parameters, lr=2.0, momentum=0.0, steps=0)"""
     said = ", ".join(f"{name}={x!r}" for name, x in _optimizer_settings(optimizer).items())
-    count = sum(np.size(p.data) for p in optimizer.parameters)
-    return f"{type(optimizer).__name__}({count:,} parameter{'s' * (count != 1)}, {said})"
+    return f"{type(optimizer).__name__}({_counted(optimizer.parameters)}, {said})"
 
 
 def optimizer_html(optimizer: Any) -> str:
@@ -51,6 +49,12 @@ def optimizer_html(optimizer: Any) -> str:
         (name, f"{x}") for name, x in _optimizer_settings(optimizer).items()
     ]
     return paragraph(type(optimizer).__name__) + table(("setting", "value"), rows)
+
+
+def _counted(parameters: Iterable[Any]) -> str:
+    """28 parameters"""
+    count = sum(np.size(p.data) for p in parameters)
+    return f"{count:,} parameter{'s' * (count != 1)}"
 
 
 def _optimizer_settings(optimizer: Any) -> dict[str, Any]:

@@ -67,10 +67,9 @@ def program_of(model: Any, X: np.ndarray) -> Program[..., Any] | None:
         sample = X[np.linspace(0, len(X) - 1, 16).astype(int)]
         seen = fingerprint(model)[0]
         rows = np.array([_outputs_of_row(model, x) for x in sample.copy()])
-        if fingerprint(model)[0] != seen:
-            return None  # a model that counts or collects has to be called for each row
+        is_pure = fingerprint(model)[0] == seen  # else the model counts or collects, and needs every row
         close = np.allclose(program.per_example(sample), rows, rtol=1e-9, atol=0.0)
-        if close and states(generators) == before:
+        if is_pure and close and states(generators) == before:
             return program
     except Exception:  # of any class: Values then predict, or raise an error that says what is wrong
         pass
@@ -90,12 +89,10 @@ def _outputs_of_row(model: Any, x: np.ndarray) -> list[float]:
 def accuracy(model: Any, X: Any, Y: Any, loss: Loss = squared_error) -> float | None:
     """The share of the rows of X for which the model decides as Y does; None where nothing is decided.
 
-    So it is for huber and for losses of one's own without a `decision`, and for squared_error of targets that
-    are not 0 or 1.
-
-    A model of one output decides for 1 if the output is above the loss's decision, else for 0. A model of
-    several outputs decides for the class of the largest if Y has a class's number for each row or is one-hot;
-    for any other Y, each output decides by itself.
+    A loss without a `decision`, such as huber, decides nothing, and squared_error decides only between the
+    targets 0 and 1. A model of one output decides for 1 if the output is above the loss's decision, else for
+    0. A model of several outputs decides for the class of the largest if the loss is cross_entropy or Y is
+    one-hot; for any other Y, each output decides by itself.
 
     >>> nn.accuracy(lambda x: x[0] + 0.0, [[0.2], [0.9], [0.6]], [0, 1, 0])
     0.6666666666666666

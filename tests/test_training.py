@@ -288,13 +288,15 @@ def test_a_rate_that_is_no_number_is_named() -> None:
 def test_a_model_that_counts_or_collects_is_called_for_each_row() -> None:
     model, kept = nn.MLP(2, [3, 1]), []
 
+    rng, other = np.random.default_rng(1), np.random.default_rng(1)
+
     def collecting(x: Any) -> Any:
-        kept.append(x[0])
+        kept.append((x[0], rng.random()))
         return model(x)
 
     x = np.random.default_rng(0).normal(size=(300, 2))
     assert nn.predict(collecting, x) == pytest.approx(nn.predict(model, x), rel=1e-9)
-    assert set(x[:, 0]) <= set(kept)
+    assert [*zip(x[:, 0], (other.random() for _ in x))] == kept[-300:]
 
 
 def test_a_loss_that_reads_the_optimizer_is_recorded_again_as_its_steps_go_on() -> None:

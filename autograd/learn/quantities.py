@@ -172,7 +172,7 @@ def simplified_here(x: Any) -> Any:
         elif v.row is ops.mul and 0.0 in [x for x in given if type(x) is float]:
             here[v] = 0.0
         elif v.row and any(a is not b for a, b in zip(given, (v.x, v.y))):
-            here[v] = applied(v.row, *(x for x in given if x is not None))
+            here[v] = applied(v.row, *given)
     return simplified(here.get(x, x))
 
 

@@ -132,7 +132,7 @@ class _Merging:
             elements = [values[node] for (p, _), node in zip(self.origin, nodes[1:]) if p == place]
             return dot(self._is(place), elements)
 
-        return self._folded(nodes, self.done, values.__getitem__, looked_up, _made_of)
+        return self._folded(nodes, self.done, values.__getitem__, looked_up, applied)
 
     def predicted(self, nodes: tuple[int, ...], chosen: dict[Spot, float]) -> int:
         """The node that merged() stands for if the indices have the chosen values; -1 if there is none."""
@@ -215,10 +215,6 @@ def _replaced(ids: Any, done: dict[Any, Any]) -> Any:
 
 def _each(operands: Sequence[Any]) -> list[tuple[int, ...]]:
     return [ids for x in operands if x is not None for ids in (x if isinstance(x, list) else [x])]
-
-
-def _made_of(row: Any, x: Any, y: Any) -> Any:
-    return applied(row, x) if y is None else applied(row, x, y)
 
 
 _OTHERWISE = (

@@ -264,7 +264,7 @@ class _Rewriting:
                 out = old
                 old.x, old.y = x, y  # equal tuples are one object from here on
             else:
-                out = applied(row, *((x,) if y is None else (x, y)))
+                out = applied(row, x, y)
             self.made[key] = out
             operands = (x, y or ()) if type(x) is tuple else (parents(out),)
             if row is not ROW_SUM and not all(map(self.by_row.isdisjoint, operands)):

@@ -16,6 +16,7 @@ import pytest
 
 mpmath = pytest.importorskip("mpmath", reason="mpmath is not installed")
 
+from kernels import kernel_of  # noqa: E402
 from mpmath import mp, mpf  # noqa: E402
 
 import autograd  # noqa: E402
@@ -24,7 +25,8 @@ from autograd.graph import topological_order  # noqa: E402
 from autograd.ops import CONDITIONS, TABLE, no_gradient  # noqa: E402
 
 try:
-    from autograd.program.native import Kernel, has_code, pack
+    from autograd.program.native import Kernel, pack
+    from autograd.program.operations import has_code
 except ImportError:
     Kernel = None  # type: ignore[assignment, misc]
 from autograd.program.simplify import simplify  # noqa: E402
@@ -348,7 +350,7 @@ def _kernel(by_row: bool) -> dict[str, list[Any]]:
             outputs += found
             coded.append(name)
     became = simplify(outputs, leaves if by_row else [])
-    kernel = Kernel([became.get(v, v) for v in outputs], *((leaves, []) if by_row else ([], leaves)), None)
+    kernel = kernel_of([became.get(v, v) for v in outputs], *((leaves, []) if by_row else ([], leaves)))
     pairs = np.array([*PAIRS, *((x, 0.75) for x in POINTS)])
     if by_row:
         numbers = kernel.evaluate(pack([pairs]), len(pairs), np.empty(0))

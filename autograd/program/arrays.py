@@ -205,6 +205,10 @@ class View:
         """Whether the view is the unchanged array, each axis along the same axis of the result."""
         return False
 
+    def is_whole_in(self, shape: tuple[int, ...]) -> bool:
+        """Whether the view is an unchanged array of that shape."""
+        return self.array.shape == shape and self.is_whole
+
     @property
     def takes_all_in_order(self) -> bool:
         """Whether the view is the unchanged array, or the flattened array."""

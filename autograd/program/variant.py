@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,18 +12,17 @@ import numpy as np
 
 from ..graph import collector_off
 from ..locks import computed_once, new_lock
-from ..tracing import COMPILE, tracing
 from ..value import Value
 from .array_api import Source
 from .lift import Lifted
 from .names import Names
 from .scalars import Scalars
-from .simplify import simplify
+from .training import training_step
 
 try:
     from .native import Kernel as Kernel
-    from .native import has_code
     from .native import pack as pack
+    from .operations import has_code
 except ImportError:  # there is no llvmlite
     Kernel = has_code = pack = None  # type: ignore[assignment, misc]
 
@@ -114,36 +113,17 @@ class Variant:
     @computed_once
     def kernel(self) -> Any:
         """The machine code; NotImplementedError if there is none (see native.Kernel)."""
-        state = [v for leaves in self.leaves for v in leaves.flat]
-        scalars = self.scalars
-        return Kernel(scalars.wanted(state), scalars.input_leaves, state, scalars.rows)
+        return Kernel(self.names.plan)
 
     def training_kernel(
         self, parameters: Sequence[Value], slots: int, update: Callable[..., Any], lr: float, steps: int
     ) -> tuple[Any, list[Value]]:
         """Machine code for whole training steps, with the optimizer's update; and the other live leaves.
 
-        update(data, grad, state, lr, step) gives a parameter's next data and state, of `slots` numbers. The
-        kernel's state holds the parameters' data, then their first slots, and so on, then the data of the
-        live leaves that are no parameters, the learning rate and the number of steps taken.
+        For the arguments and the kernel's state, see training_step.
         """
-        known = set(parameters)
-        others = [v for leaves in self.leaves for v in leaves.flat if v not in known]
-        scalars, rate, taken = self.scalars, Value(lr), Value(float(steps))
-        carried = [tuple(Value(0.0) for _ in range(slots)) for _ in parameters]
-        step = taken + 1.0
-        data, kept = [], []
-        with tracing(COMPILE):
-            for p, state in zip(parameters, carried):
-                grad = scalars.gradient.get(p, 0.0)
-                moved, new = update(p, grad if isinstance(grad, Value) else Value(grad), state, rate, step)
-                data.append(moved)
-                kept.append(new)
-        outputs = [scalars.outputs[0], *data, *_by_slot(kept), *others, rate, step]
-        became = simplify(outputs, scalars.input_leaves, scalars.rows)
-        leaves = [*parameters, *_by_slot(carried), *others, rate, taken]
-        kernel = Kernel([became.get(v, v) for v in outputs], scalars.input_leaves, leaves, scalars.rows)
-        return kernel, others
+        step, others, order = training_step(self.lifted, parameters, slots, update, lr, steps)
+        return Kernel(through(self._passes, step, "plan", "roll"), order), others
 
     def is_small(self) -> bool:
         """Whether machine code is worth the time that LLVM takes for it."""
@@ -163,8 +143,3 @@ def through(passes: Passes, stage: Any, *names: str) -> Any:
     for name in names:
         stage = passes[name](stage)
     return stage
-
-
-def _by_slot(states: Iterable[Sequence[Any]]) -> list[Any]:
-    """The first slot of each parameter, then the second: machine code reads neighbours as one vector."""
-    return [number for slot in zip(*states) for number in slot]

@@ -1,0 +1,867 @@
+"""machine_code: the nests of a plan as LLVM IR.
+
+A vector holds one number of each of some rows. The rows are computed a vector at a time, in one of two ways:
+
+* in loops over the elements of arrays, which are in memory. Several sums of products are computed at once, so
+  that factors which they share are read once; and two vectors at once, where there are as many rows;
+* element after element, without loops, where a program is small and would spend its time on memory.
+
+The scalars that are the same for all rows are computed before and after, in loops.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+
+from .. import ops
+from ..ops import CONDITIONS
+from .arrays import Array, Contract, Map, Reduce, Rows, Spread, Stack, Stacked, View, size
+from .nests import Affine, Nest, Nests, Repeat, Statement, Storage, nests_of, pieces, summed
+from .operations import (
+    CALLED,
+    CONTRACT,
+    INT32,
+    LARGEST_POWER,
+    OPERATIONS,
+    across,
+    applied,
+    constant,
+    fadd,
+    has_code,
+    intrinsic,
+    power,
+    splat,
+    watched,
+)
+from .plan import Plan
+from .vector_math import DOUBLE, INT64
+
+BOOL, POINTER = ir.IntType(1), DOUBLE.as_pointer()
+CACHE_LINE = 8  # numbers
+REGISTERS = 16  # vectors of sums that are computed at once
+WRITTEN_OUT = 64  # up to so many operations are written out instead of a loop
+LONGEST = 200  # statements of a function, as LLVM takes longer for larger ones
+WIDE = 2  # vectors of rows that are computed at once
+INLINED = 32  # up to so many calls of exp, log, ... are inlined: a tenth faster, but LLVM takes longer
+MOST_OPERATIONS = 8000  # of rows that are computed without loops
+MOST_MEMORY = 0.3  # numbers in memory for each operation, more of which are slower than no loops
+
+Coordinate = tuple[int, Any]  # a number, and a variable to add or None
+
+
+def code_of(planned: Plan, lanes: int) -> Code:
+    """The code of a plan, for vectors of so many numbers; NotImplementedError where there is none."""
+    nests = Nests(planned)
+    operations = sum(_operations(s) for nest in nests_of(nests.rows) for s in nest.statements)
+    if operations <= MOST_OPERATIONS and nests.sizes["rows"] > MOST_MEMORY * operations:
+        return Code(Nests(planned.unrolled()), lanes, with_loops=False)
+    return Code(nests, lanes)
+
+
+def _operations(statement: Statement) -> int:
+    """How many operations an array takes for each row."""
+    definition = statement.definition
+    n = len(definition.shape)
+    if isinstance(definition, Stack | Stacked):
+        return size(definition)
+    return size(definition) * sum(math.prod(summed(term, n).values()) for term in definition.terms)
+
+
+class Code:
+    """A module with the functions evaluate and iterate, as Kernel takes it.
+
+    `varies` says for each output whether it varies by row, and `sizes` how many numbers the outputs, a row of
+    the data and the leaves have. The functions need `scratch` numbers of memory, and `stack` bytes.
+    """
+
+    def __init__(self, nests: Nests, lanes: int, with_loops: bool = True):
+        self.nests, self.lanes, self.with_loops = nests, lanes, with_loops
+        for nest in nests_of([*nests.once, *nests.rows, *nests.after]):
+            for statement in nest.statements:
+                row = getattr(statement.definition, "row", None)
+                if row and not has_code(row):
+                    raise NotImplementedError(f"there is no machine code for {row.name}")
+        self.varies = [array.by_row for array in nests.outputs for _ in range(size(array))]
+        self.sizes = len(self.varies), nests.sizes["input"], nests.sizes["leaf"]
+        self.has_rows = bool(nests.rows) or any(self.varies)
+        self.module = ir.Module()
+        self.constants = [self._global(numbers, DOUBLE) for numbers in nests.constants]
+        self.tables: dict[bytes, Any] = {}
+        self.direct = self._direct()
+        # Without loops, the rows' parts of sums are vectors in memory.
+        needed = [] if with_loops else nests.needed_sums()
+        first = {array: i for i, array in enumerate(dict.fromkeys(array for array, _ in needed))}
+        self.needed = needed
+        self.parts = {e: i for i, e in enumerate(sorted(needed, key=lambda e: (first[e[0]], e[1])))}
+        self.parts_start = -(-nests.sizes["uniform"] // CACHE_LINE) * CACHE_LINE
+        self.rows_start = self.parts_start + len(self.parts) * lanes
+        self.scratch = self.rows_start + (nests.sizes["rows"] * WIDE * lanes if with_loops else 0)
+        self.stack = self.calls = 0
+        evaluate = self._emit_evaluate()
+        _emit_iterate(self.module, evaluate)
+        for function in self.module.functions:
+            if function.linkage == "internal" and "noinline" not in function.attributes:
+                function.attributes.add("alwaysinline" if self.calls <= INLINED else "noinline")
+
+    def _direct(self) -> dict[Array, int]:
+        """Outputs that are computed where the caller reads them, and their places there."""
+        found: dict[Array, int] = {}
+        start = 0
+        for array in self.nests.outputs if not any(self.varies) else ():
+            if array in self.nests.own:
+                found.setdefault(array, start)
+            start += size(array)
+        return found
+
+    def _global(self, numbers: np.ndarray, element: Any) -> Any:
+        kind = ir.ArrayType(element, len(numbers))
+        found = ir.GlobalVariable(self.module, kind, f"c{len(self.module.global_values)}")
+        found.linkage, found.global_constant = "internal", True
+        found.initializer = ir.Constant(kind, numbers.tolist())
+        return found
+
+    def table(self, positions: np.ndarray) -> Any:
+        """A table of whole numbers, made once."""
+        numbers = positions.astype(np.int32)
+        key = numbers.tobytes()
+        if key not in self.tables:
+            self.tables[key] = self._global(numbers, INT32)
+        return self.tables[key]
+
+    def storage(self, array: Array) -> Storage:
+        """Where an array is in memory."""
+        if array in self.direct:
+            return Storage("out", self.direct[array])
+        return self.nests.storage_of(array)
+
+    def _emit_evaluate(self) -> Any:
+        """out[k · width] = outputs[k], or out[k · width + i] for each row i."""
+        evaluate = _procedure(self.module, "evaluate", "columns stride n state out width scratch")
+        evaluate.attributes.add("noinline")  # so that it is compiled once
+        columns, stride, n, state, out, width, scratch = evaluate.args
+        steps = {"wide": WIDE * self.lanes, "rows": self.lanes} if self.with_loops else {"rows": self.lanes}
+        lanes = {"once": None, **(steps if self.has_rows else {}), "after": None}
+        functions = {name: self._functions(name, n) for name, n in lanes.items()}
+        b = ir.IRBuilder(evaluate.append_basic_block())
+        done: Any = INT64(0)
+        for name, each in functions.items():
+            if name not in steps:
+                for function in each:
+                    b.call(function, [columns, stride, INT64(0), n, state, out, width, scratch])
+                continue
+            before, head, body, after = b.block, *(b.append_basic_block() for _ in range(3))
+            b.branch(head)
+            b.position_at_end(head)
+            i = b.phi(INT64)
+            i.add_incoming(done, before)
+            following = b.add(i, INT64(steps[name]))
+            is_full = b.icmp_signed("<=", following, n)
+            b.cbranch(is_full if name == "wide" else b.icmp_signed("<", i, n), body, after)
+            b.position_at_end(body)
+            for function in each:
+                b.call(function, [columns, stride, i, n, state, out, width, scratch])
+            i.add_incoming(following, body)
+            b.branch(head)
+            b.position_at_end(after)
+            done = i
+        b.ret_void()
+        return evaluate
+
+    def _functions(self, name: str, lanes: int | None) -> list[Any]:
+        """Functions that compute all nests of one kind."""
+        if lanes and not self.with_loops:
+            return [_Unrolled(self, name, lanes).function]
+        functions, piece, count = list[Any](), None, 0
+        items = {"once": self.nests.once, "after": self.nests.after}.get(name, self.nests.rows)
+        jobs: list[Any] = [*items, None]
+        if name == "once":
+            jobs = [None, *items]
+        for job in jobs:
+            statements = sum(len(nest.statements) for nest in nests_of([job])) if job else 1
+            if piece is None or count + statements > LONGEST:
+                piece, count = _Loops(self, f"{name}{len(functions)}", lanes), 0
+                functions.append(piece.function)
+                if name == "after" and len(functions) == 1:
+                    piece.add_parts()
+            count += statements
+            if job is None:
+                piece.zero_sums() if name == "once" else piece.write_outputs()
+            elif isinstance(job, Repeat):
+                piece.repeat(job)
+            else:
+                piece.nest(job)
+        for function in functions:
+            ir.IRBuilder(function.blocks[-1]).ret_void()
+        return functions
+
+
+def _procedure(module: Any, name: str, arguments: str) -> Any:
+    """A function without a result."""
+    pointers = ("columns", "state", "out", "scratch")
+    kinds = [POINTER if argument in pointers else INT64 for argument in arguments.split()]
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), name)
+    for argument in function.args:
+        if argument.type == POINTER:
+            argument.add_attribute("noalias")
+    return function
+
+
+class _Computing:
+    """A function of nests, for `lanes` rows or for numbers that are the same for all rows."""
+
+    def __init__(self, code: Code, name: str, lanes: int | None):
+        self.code, self.nests, self.lanes = code, code.nests, lanes
+        self.function = _procedure(code.module, name, "columns stride i n state out width scratch")
+        self.function.linkage = "internal"
+        self.function.attributes.add("noinline")
+        self.columns, self.stride, self.i, n, self.state, self.out, self.width, self.scratch = (
+            self.function.args
+        )
+        self.b = b = ir.IRBuilder(self.function.append_basic_block())
+        self.count = b.sitofp(n, DOUBLE)
+        self.reciprocal = b.fdiv(DOUBLE(1.0), self.count)
+        self.inside: Any = None  # which lanes have rows, where some may have none
+        if lanes == code.lanes:
+            places = ir.Constant(ir.VectorType(INT64, lanes), list(range(lanes)))
+            self.inside = b.icmp_signed("<", places, splat(b, b.sub(n, self.i), lanes))
+
+    def kind(self, element: Any = DOUBLE) -> Any:
+        """The type of numbers here: one, or a vector."""
+        return element if self.lanes is None else ir.VectorType(element, self.lanes)
+
+    def number(self, x: Any) -> Any:
+        """A number of the program."""
+        return constant(self.kind(BOOL), x) if isinstance(x, bool) else constant(self.kind(), float(x))
+
+    def spread(self, number: Any) -> Any:
+        """A number that is the same for all rows, as numbers are here."""
+        return number if self.lanes is None else splat(self.b, number, self.lanes)
+
+    def load_vector(self, pointer: Any, align: int = 8) -> Any:
+        """A vector from memory."""
+        return self.b.load(self.b.bitcast(pointer, self.kind().as_pointer()), align=align)
+
+    def store(self, number: Any, pointer: Any, align: int = 8) -> None:
+        """Put a number, a truth value or a vector of these into memory."""
+        element = getattr(number.type, "element", number.type)
+        if element == BOOL:
+            kind = number.type
+            double = ir.VectorType(DOUBLE, kind.count) if kind != BOOL else DOUBLE
+            number = self.b.uitofp(number, double)
+        self.b.store(number, self.b.bitcast(pointer, number.type.as_pointer()), align=align)
+
+    def mapped(self, statement: Statement, operands: Sequence[Any], others: Sequence[Any]) -> Any:
+        """A primitive of these operands; `others` are the statement's watched views that are no operands."""
+        b, definition = self.b, statement.definition
+        assert isinstance(definition, Map)
+        row, second = definition.row, definition.operands[-1]
+        self.code.calls += row in CALLED
+        watch = [any(x is each for each in statement.watched) for x in definition.operands]
+        if (
+            row is ops.div
+            and definition.by_row
+            and isinstance(second, View)
+            and isinstance(second.array, Rows)
+        ):
+            return b.fmul(operands[0], self.spread(self.reciprocal), flags=CONTRACT)
+        if (
+            row is ops.pow
+            and type(second) is float
+            and second.is_integer()
+            and 0 < abs(second) <= LARGEST_POWER
+        ):
+            return power(
+                b, watched(b, operands[0]) if second < 0.0 and watch[0] else operands[0], int(second)
+            )
+        if row is ops.where:
+            if isinstance(condition := operands[0], ir.Constant):
+                one = condition.constant[0] if self.lanes else condition
+                return operands[1 if one.constant else 2]
+            out = b.select(*operands)
+            for x in (*(x for x, w in zip(operands, watch) if w), *others):
+                out = watched(b, x, out)
+            return out
+        if row in CONDITIONS:
+            return OPERATIONS[row](b, *operands)
+        return applied(b, row, operands, watch)
+
+    def add(self, total: Any, factors: Sequence[Any]) -> Any:
+        """A sum, of None or a number, and a product."""
+        product = factors[0]
+        for factor in factors[1:]:
+            product = self.b.fmul(product, factor, flags=CONTRACT)
+        return product if total is None else fadd(self.b, total, product)
+
+    def inside_alone(self, number: Any) -> Any:
+        """A number for each row, and 0 in lanes without a row."""
+        return (
+            number if self.inside is None else self.b.select(self.inside, number, constant(self.kind(), 0.0))
+        )
+
+    def part(self, element: tuple[Array, int]) -> Any:
+        """Where the rows' part of an element of a sum over rows is."""
+        place = self.code.parts_start + self.code.parts[element] * self.code.lanes
+        return self.b.gep(self.scratch, [INT64(place)])
+
+
+class _Unrolled(_Computing):
+    """A function of the rows, without loops: what varies by row is in registers.
+
+    Elements are computed as they are needed, first operands first: the lab's network runs 7 % faster in that
+    order.
+    """
+
+    def __init__(self, code: Code, name: str, lanes: int):
+        super().__init__(code, name, lanes)
+        self.statements = {s.array: s for nest in self.nests.rows for s in nest.statements}
+        self.known: dict[tuple[Array, int], Any] = {}
+        for array, position in code.needed:
+            self._compute((array, position))
+            pointer, x = self.part((array, position)), self.inside_alone(self.known[array, position])
+            self.store(fadd(self.b, self.load_vector(pointer, 64), x), pointer, 64)
+        start = 0
+        for array in self.nests.outputs:
+            for position in range(size(array)) if array.by_row else ():
+                self._compute((array, position))
+                place = self.b.add(self.b.mul(self.width, INT64(start + position)), self.i)
+                self.store(self._operand((array, position)), self.b.gep(self.out, [place]))
+            start += size(array)
+        code.stack = 8 * lanes * len(self.known)
+        self.b.ret_void()
+
+    def _compute(self, element: tuple[Array, int]) -> None:
+        stack, reads = [element], dict[Any, Any]()
+        while stack:
+            top = stack[-1]
+            array, position = top
+            if top in self.known or array not in self.statements:
+                stack.pop()
+                continue
+            if top not in reads:
+                reads[top] = self.nests.terms_at(self.statements[array], position)
+                stack += [x for term in reversed(reads[top]) for x in reversed(term) if isinstance(x, tuple)]
+                continue
+            self.known[top] = self._computed(self.statements[array], reads.pop(top))
+            stack.pop()
+
+    def _computed(self, statement: Statement, terms: Sequence[Sequence[Any]]) -> Any:
+        definition = statement.definition
+        if isinstance(definition, Reduce):
+            watch = [bool(statement.watched)] * 2
+            total: Any = None
+            for (x,) in terms:
+                x = self._operand(x)
+                total = x if total is None else applied(self.b, definition.row, [total, x], watch)
+            return total
+        if isinstance(definition, Map):
+            n = len(definition.operands)
+            values = list(map(self._operand, terms[0]))
+            return self.mapped(statement, values[:n], values[n:])
+        total = None
+        for term in terms:
+            total = self.add(total, list(map(self._operand, term)))
+        return total
+
+    def _operand(self, x: Any) -> Any:
+        if not isinstance(x, tuple):
+            return self.number(x)
+        if x in self.known:
+            return self.known[x]
+        array, position = x
+        storage = self.code.storage(array)
+        if storage.space == "count":
+            return self.spread(self.count)
+        if storage.space == "constant":
+            number = float(self.nests.constants[storage.start][position])
+            return self.number(bool(number) if self.nests.is_condition(array) else number)
+        place = INT64(storage.start + position)
+        if storage.space == "input":
+            pointer = self.b.gep(self.columns, [self.b.add(self.b.mul(place, self.stride), self.i)])
+            self.known[x] = self.load_vector(pointer)
+            return self.known[x]
+        # A number for all rows is read where it is used, as registers are few.
+        number = self.spread(
+            self.b.load(self.b.gep(self.state if storage.space == "leaf" else self.scratch, [place]))
+        )
+        if self.nests.is_condition(array):
+            return self.b.fcmp_unordered("!=", number, constant(number.type, 0.0))
+        return number
+
+
+class _Loops(_Computing):
+    """A function of nests, in loops."""
+
+    def __init__(self, code: Code, name: str, lanes: int | None):
+        super().__init__(code, name, lanes)
+        self.level: dict[Any, tuple[int, Any]] = {}  # a variable's depth, and the block that begins with it
+        self.sums: dict[Any, Any] = {}  # of variables
+        self.loaded: dict[Any, Any] = {}  # in the present block
+        self.values: dict[tuple[Array, int], Any] = {}  # of a nest's arrays, for each element at hand
+        self.counter: Any = None  # of the steps of a loop
+        self.flat = self.along_elements = False  # see _flat
+
+    # Loops
+
+    def loop(
+        self, n: int, step: int, body: Callable[..., Iterable[Any] | None], carried: Sequence[Any] = ()
+    ) -> list[Any]:
+        """body(variable, *carried) for 0, step, ... below n; what it returns is carried to the next turn."""
+        b = self.b
+        before, head = b.block, b.append_basic_block()
+        b.branch(head)
+        b.position_at_end(head)
+        variable = b.phi(INT64)
+        phis = [b.phi(x.type) for x in carried]
+        self.level[variable] = len(self.level), head
+        self.loaded = {}
+        results = list(body(variable, *phis) or ())
+        following = b.add(variable, INT64(step))
+        for phi, initially, then in zip([variable, *phis], [INT64(0), *carried], [following, *results]):
+            phi.add_incoming(initially, before)
+            phi.add_incoming(then, b.block)
+        after = b.append_basic_block()
+        b.cbranch(b.icmp_signed("<", following, INT64(n)), head, after)
+        b.position_at_end(after)
+        self.loaded = {}
+        del self.level[variable]
+        return results
+
+    def _each(self, n: int, body: Callable[[Coordinate], None]) -> None:
+        """body for the numbers below n, in a loop unless they are few."""
+        if n > 4:
+            self.loop(n, 1, lambda k: body((0, k)))
+        else:
+            for k in range(n):
+                body((k, None))
+
+    def _linear(self, number: int, terms: Iterable[tuple[Any, int]]) -> Any:
+        """number + Σ variable · factor, computed in the outermost loop where its variables are known."""
+        gathered: dict[Any, int] = {}
+        for variable, factor in terms:
+            gathered[variable] = gathered.get(variable, 0) + factor
+        inmost = len(self.level), None
+        ordered = sorted(gathered.items(), key=lambda term: self.level.get(term[0], inmost)[0])
+        total: Any = None
+        for end, (variable, factor) in enumerate(ordered, 1):
+            key, block = tuple(ordered[:end]), self.level.get(variable, inmost)[1]
+            if key not in self.sums or block is None:
+                is_here = block is None or block is self.b.block
+                with contextlib.nullcontext() if is_here else self.b.goto_block(block):
+                    product = variable if factor == 1 else self.b.mul(variable, INT64(factor))
+                    self.sums[key] = product if total is None else self.b.add(total, product)
+            total = self.sums[key]
+        if total is None:
+            return INT64(number)
+        return self.b.add(total, INT64(number)) if number else total
+
+    # Memory
+
+    def _pointer(self, storage: Storage, place: int, terms: Sequence[tuple[Any, int]] = ()) -> Any:
+        """The address of the number at place + Σ variable · factor."""
+        b = self.b
+        if self.counter is not None and storage.step:
+            terms = [*terms, (self.counter, storage.step)]
+        if storage.space == "constant":
+            return b.gep(self.code.constants[storage.start], [INT64(0), self._linear(place, terms)])
+        place += storage.start
+        if storage.space == "input":
+            return b.gep(self.columns, [b.add(b.mul(self._linear(place, terms), self.stride), self.i)])
+        if storage.space == "rows":
+            lanes = self.lanes or 1
+            scaled = [(variable, factor * lanes) for variable, factor in terms]
+            return b.gep(self.scratch, [self._linear(self.code.rows_start + place * lanes, scaled)])
+        base = {"leaf": self.state, "uniform": self.scratch, "out": self.out}[storage.space]
+        return b.gep(base, [self._linear(place, terms)])
+
+    def load(self, view: View, at: Mapping[Any, Coordinate]) -> Any:
+        """An element of a view."""
+        array = view.array
+        storage = self.code.storage(array)
+        if self.flat:
+            place, variable = at["flat"] if size(array) > 1 else (0, None)
+            terms = [(variable, 1)] if variable is not None else []
+        else:
+            place, terms = self._place(self.nests.affine(view), at)
+        key = storage, place, *terms
+        if key not in self.loaded:
+            self.loaded[key] = self._loaded(array, storage, place, terms)
+        return self.loaded[key]
+
+    def _loaded(self, array: Array, storage: Storage, place: int, terms: Sequence[tuple[Any, int]]) -> Any:
+        if storage.space == "count":
+            return self.spread(self.count)
+        if storage.space == "constant" and not terms and not storage.step:
+            number = float(self.nests.constants[storage.start][place])
+            return self.number(bool(number) if self.nests.is_condition(array) else number)
+        pointer = self._pointer(storage, place, terms)
+        if storage.space in ("input", "rows") or (self.along_elements and size(array) > 1):
+            number = self.load_vector(pointer, 64 if storage.space == "rows" else 8)
+        else:
+            number = self.spread(self.b.load(pointer))
+        if self.nests.is_condition(array):
+            return self.b.fcmp_unordered("!=", number, constant(number.type, 0.0))
+        return number
+
+    def _place(self, found: Affine, at: Mapping[Any, Coordinate]) -> tuple[int, list[tuple[Any, int]]]:
+        place, terms = found.start, []
+        for axis, stride in found.strides.items():
+            number, variable = at[axis]
+            place += stride * number
+            if variable is not None:
+                terms.append((variable, stride))
+        if found.table is not None:
+            if not terms:
+                return int(found.table[place]), []
+            pointer = self.b.gep(self.code.table(found.table), [INT64(0), self._linear(place, terms)])
+            return 0, [(self.b.sext(self.b.load(pointer), INT64), 1)]
+        if self.counter is not None and found.step:
+            terms.append((self.counter, found.step))
+        return place, terms
+
+    def _keep(self, number: Any, storage: Storage, place: int, terms: Sequence[tuple[Any, int]]) -> None:
+        self.store(number, self._pointer(storage, place, terms), 64 if storage.space == "rows" else 8)
+        self.loaded = {key: x for key, x in self.loaded.items() if key[0].space != storage.space}
+
+    def zero_sums(self) -> None:
+        """Let sums over rows begin at 0."""
+        if self.code.parts:
+            zeros, start = ir.Constant(ir.VectorType(DOUBLE, self.code.lanes), None), self.code.parts_start
+            n = len(self.code.parts) * self.code.lanes
+
+            def zero(k: Any) -> None:
+                self.store(zeros, self.b.gep(self.scratch, [self.b.add(k, INT64(start))]), 64)
+
+            self.loop(n, self.code.lanes, zero)
+        for array, n in self.nests.sums.items() if self.code.with_loops else ():
+            storage = self.code.storage(array)
+
+            def zero_one(at: Coordinate, storage: Storage = storage) -> None:
+                self.b.store(DOUBLE(0.0), self._pointer(storage, *_as_terms(at)))
+
+            self._each(n, zero_one)
+
+    def add_parts(self) -> None:
+        """Add the lanes of the rows' parts of sums."""
+        lanes = self.code.lanes
+        elements = list(self.code.parts)
+        for start in range(0, len(elements), lanes):
+            group = elements[start : start + lanes]
+            vector = ir.VectorType(DOUBLE, lanes).as_pointer()
+            parts = [self.b.bitcast(self.part(element), vector) for element in group]
+            added = across(self.b, [self.b.load(part, align=64) for part in parts])
+            self._add_group(added, [(self.code.storage(a), k, ()) for a, k in group], begin=True)
+
+    def _add_group(self, added: Any, places: Sequence[Any], begin: bool = False) -> None:
+        """Add the elements of a vector to numbers in memory, or put them there."""
+        storage, first, terms = places[0]
+        if len(places) == self.code.lanes and all(
+            p == (storage, first + k, terms) for k, p in enumerate(places)
+        ):
+            pointer = self.b.bitcast(self._pointer(*places[0]), added.type.as_pointer())
+            added = added if begin else self.b.fadd(self.b.load(pointer, align=8), added)
+            self.b.store(added, pointer, align=8)
+            return
+        for k, place in enumerate(places):
+            pointer, one = self._pointer(*place), self.b.extract_element(added, INT32(k))
+            self.b.store(one if begin else self.b.fadd(self.b.load(pointer), one), pointer)
+
+    def write_outputs(self) -> None:
+        """Copy outputs that are elsewhere to where the caller reads them."""
+        start = 0
+        for array in self.nests.outputs:
+            n, first = size(array), start
+            start += n
+            if array.by_row != (self.lanes is not None) or array in self.code.direct:
+                continue
+
+            def copy(at: Coordinate, array: Array = array, first: int = first) -> None:
+                place, terms = _as_terms(at)
+                number = self._loaded(array, self.code.storage(array), place, terms)
+                out = self.b.mul(self._linear(first + place, terms), self.width)
+                self.store(number, self.b.gep(self.out, [self.b.add(out, self.i)]))
+
+            self._each(n, copy)
+
+    # Nests
+
+    def repeat(self, repeat: Repeat) -> None:
+        """Compute nests several times."""
+
+        def body(counter: Any) -> None:
+            self.counter = counter
+            for nest in repeat.nests:
+                self.nest(nest)
+            self.counter = None
+
+        self.loop(repeat.steps, 1, body)
+
+    def nest(self, nest: Nest) -> None:
+        """Compute a nest's statements for each element."""
+        self.values = {}
+        first = nest.statements[0]
+        if isinstance(first.definition, Stack | Stacked):
+            self._copies(first)
+        elif self._is_flat(nest):
+            self._flat(nest)
+        else:
+            self._along(nest, self._tile(nest), 0, [{}])
+
+    def _along(self, nest: Nest, tile: Sequence[int], axis: int, chosen: list[dict[int, Coordinate]]) -> None:
+        """Loops along an axis and those after it, which compute as many elements at once as `tile` says."""
+        if axis == len(nest.shape):
+            self._elements(nest, chosen)
+            return
+        n, step = nest.shape[axis], tile[axis]
+        done = n // step * step if step < n else 0
+
+        def body(variable: Any) -> None:
+            self._along(
+                nest, tile, axis + 1, [{**at, axis: (k, variable)} for at in chosen for k in range(step)]
+            )
+
+        if done:
+            self.loop(done, step, body)
+        if done < n:
+            rest = [{**at, axis: (k, None)} for at in chosen for k in range(done, n)]
+            self._along(nest, tile, axis + 1, rest)
+
+    def _is_flat(self, nest: Nest) -> bool:
+        """Whether each element reads the elements at its own place alone, and single numbers."""
+        if math.prod(nest.shape) < self.code.lanes * (2 if self.lanes else 1):
+            return False
+        for statement in nest.statements:
+            if statement.has_sums or statement.is_sum_over_rows:
+                return False
+            if not all(view.is_whole_in(nest.shape) or size(view.array) == 1 for view in statement.views):
+                return False
+        return True
+
+    def _flat(self, nest: Nest) -> None:
+        """One loop for a nest; several elements at once, if they are the same for all rows."""
+        n, lanes, self.flat = math.prod(nest.shape), self.lanes, True
+        step = 1 if lanes else self.code.lanes
+        self.lanes, self.along_elements = lanes or step, not lanes
+        self.loop(n // step * step, step, lambda k: self._elements(nest, [{"flat": (0, k)}]))
+        self.lanes, self.along_elements = lanes, False
+        for k in range(n // step * step, n):
+            self.values = {}
+            self._elements(nest, [{"flat": (k, None)}])
+        self.flat = False
+
+    def _tile(self, nest: Nest) -> list[int]:
+        """How many elements along each axis are computed at once."""
+        sums = [s for s in nest.statements if s.has_sums or s.is_sum_over_rows]
+        if not sums:
+            calls = sum(getattr(s.definition, "row", None) in CALLED for s in nest.statements)
+            few = math.prod(nest.shape) * (len(nest.statements) + 10 * calls) <= WRITTEN_OUT
+            return list(nest.shape) if few else [1] * len(nest.shape)
+        axes, over_rows = range(len(nest.shape)), sums[0].is_sum_over_rows
+        views = [view for s in sums for view in s.definition.views]
+        shares = {a: sum(a not in view.axes for view in views) for a in axes if nest.shape[a] > 1}
+        best = sorted((a for a in shares if shares[a]), key=lambda a: (-shares[a], -a))
+        most = max(2, REGISTERS * self.code.lanes // (self.lanes or self.code.lanes))
+        if over_rows:  # sums over the lanes are made for as many elements as there are lanes
+            last = [a for a in axes[-1:] if nest.shape[a] > 1]
+            best = [*last, *(a for a in best if a not in last)]
+            at_once = [self.code.lanes, max(1, most // self.code.lanes)]
+        else:
+            second = min(4, most // 4) if len(best) > 1 else 1
+            at_once = [most // max(1, second), second]
+        tile = [1] * len(nest.shape)
+        for axis, count in zip(best, at_once):
+            tile[axis] = _divisor(nest.shape[axis], max(1, count))
+        return tile
+
+    def _elements(self, nest: Nest, elements: list[dict[Any, Coordinate]]) -> None:
+        """Compute the statements for some elements."""
+        self.code.stack = max(self.code.stack, 8 * (self.lanes or 1) * len(nest.statements) * len(elements))
+        parts: list[tuple[Any, Any]] = []
+        for statement in nest.statements:
+            array = statement.array
+            if isinstance(statement.definition, Contract):
+                results = self._contracted(statement, nest, elements)
+            elif isinstance(statement.definition, Reduce):
+                results = self._reduced(statement, nest, elements)
+            else:
+                results = [self._mapped(statement, nest, e, at) for e, at in enumerate(elements)]
+            for e, (x, at) in enumerate(zip(results, elements)):
+                if statement.is_sum_over_rows:
+                    parts.append((self.inside_alone(x), (self.code.storage(array), *self._own(nest, at))))
+                    continue
+                self.values[array, e] = x
+                if array in self.nests.storage:
+                    self._keep(x, self.code.storage(array), *self._own(nest, at))
+        for start in range(0, len(parts), self.code.lanes):
+            group = parts[start : start + self.code.lanes]
+            added = across(self.b, [self._folded(x) for x, _ in group])
+            self._add_group(added, [place for _, place in group])
+
+    def _folded(self, vector: Any) -> Any:
+        """The sum of the parts of a vector, each of which has as many numbers as a register."""
+        while (n := vector.type.count // 2) >= self.code.lanes:
+            halves = [ir.Constant(ir.VectorType(INT32, n), list(range(s, s + n))) for s in (0, n)]
+            vector = self.b.fadd(*(self.b.shuffle_vector(vector, vector, half) for half in halves))
+        return vector
+
+    def _own(self, nest: Nest, at: Mapping[Any, Coordinate]) -> tuple[int, Sequence[tuple[Any, int]]]:
+        """The place of an element in an array of the nest's shape."""
+        if self.flat:
+            return _as_terms(at["flat"])
+        place, terms, factor = 0, [], 1
+        for axis in reversed(range(len(nest.shape))):
+            number, variable = at[axis]
+            place += factor * number
+            if variable is not None:
+                terms.append((variable, factor))
+            factor *= nest.shape[axis]
+        return place, terms
+
+    def _operand(self, x: Any, nest: Nest, e: int, at: Mapping[Any, Coordinate]) -> Any:
+        if not isinstance(x, View):
+            return self.number(x)
+        if (x.array, e) in self.values and x.is_whole_in(nest.shape):
+            return self.values[x.array, e]
+        return self.load(x, at)
+
+    def _mapped(self, statement: Statement, nest: Nest, e: int, at: Mapping[Any, Coordinate]) -> Any:
+        operands = statement.definition.terms[0]
+        others = [x for x in statement.watched if not any(x is each for each in operands)]
+        values, rest = ([self._operand(x, nest, e, at) for x in xs] for xs in (operands, others))
+        return values[0] if isinstance(statement.definition, Spread) else self.mapped(statement, values, rest)
+
+    def _contracted(self, statement: Statement, nest: Nest, elements: list[Any]) -> list[Any]:
+        """Sums of products, for several elements."""
+        totals: list[Any] = [None] * len(elements)
+        for term in statement.definition.terms:
+
+            def add(at: Mapping[int, Coordinate], totals: Sequence[Any], term: Any = term) -> list[Any]:
+                found = []
+                for e, (element, total) in enumerate(zip(elements, totals)):
+                    factors = [self._operand(x, nest, e, {**element, **at}) for x in term]
+                    found.append(self.add(total, factors))
+                return found
+
+            totals = self._summed(summed(term, len(nest.shape)), add, totals, len(term))
+        return [self.number(0.0) if total is None else total for total in totals]
+
+    def _reduced(self, statement: Statement, nest: Nest, elements: list[Any]) -> list[Any]:
+        definition, watch = statement.definition, [bool(statement.watched)] * 2
+        assert isinstance(definition, Reduce)
+        (view,) = definition.operands
+        lengths = summed((view,), len(nest.shape))
+        first = {axis: (0, None) for axis in lengths}
+
+        def choose(at: Mapping[int, Coordinate], chosen: Sequence[Any]) -> list[Any]:
+            xs = [self._operand(view, nest, e, {**element, **at}) for e, element in enumerate(elements)]
+            return [applied(self.b, definition.row, pair, watch) for pair in zip(chosen, xs)]
+
+        begun = [self._operand(view, nest, e, {**element, **first}) for e, element in enumerate(elements)]
+        return self._summed(lengths, choose, begun, 1)
+
+    def _summed(self, lengths: Mapping[int, int], add: Any, totals: Sequence[Any], cost: int) -> list[Any]:
+        """add() for all coordinates along the axes that are summed over."""
+        if math.prod(lengths.values()) * cost * len(totals) <= WRITTEN_OUT:
+            for numbers in itertools.product(*map(range, lengths.values())):
+                totals = add({axis: (k, None) for axis, k in zip(lengths, numbers)}, totals)
+            return list(totals)
+        totals = [self.number(0.0) if total is None else total for total in totals]
+
+        def along(axes: Sequence[int], at: dict[int, Coordinate], totals: Sequence[Any]) -> list[Any]:
+            if not axes:
+                return add(at, totals)
+            axis, *rest = axes
+            if lengths[axis] == 1:
+                return along(rest, {**at, axis: (0, None)}, totals)
+            return self.loop(
+                lengths[axis], 1, lambda k, *each: along(rest, {**at, axis: (0, k)}, each), totals
+            )
+
+        return along(list(lengths), {}, totals)
+
+    # Copies
+
+    def _copies(self, statement: Statement) -> None:
+        """Copy the pieces of a Stack, or the members of a Stacked, to their places."""
+        storage, definition = self.code.storage(statement.array), statement.definition
+        assert isinstance(definition, Stack | Stacked)
+        for view, sources, places in pieces(definition):
+
+            def copy(at: Coordinate, view: View = view, sources: Any = sources, places: Any = places) -> None:
+                source, place = self._progression(sources, at), self._progression(places, at)
+                if isinstance(definition, Stacked):
+                    x = self._loaded(view.array, self.code.storage(view.array), *_as_terms(source))
+                else:
+                    x = self.load(view, {axis: source for axis in view.axes})
+                self._keep(x, storage, *_as_terms(place))
+
+            self._each(len(places), copy)
+
+    def _progression(self, numbers: np.ndarray, at: Coordinate) -> Coordinate:
+        """One of these numbers: by arithmetic if they are evenly spaced, else from a table."""
+        k, variable = at
+        if variable is None:
+            return int(numbers[k]), None
+        step = int(numbers[1] - numbers[0])
+        if (np.diff(numbers) == step).all():
+            return int(numbers[0]), variable if step == 1 else self.b.mul(variable, INT64(step))
+        pointer = self.b.gep(self.code.table(numbers), [INT64(0), variable])
+        return 0, self.b.sext(self.b.load(pointer), INT64)
+
+
+def _as_terms(at: Coordinate) -> tuple[int, list[tuple[Any, int]]]:
+    number, variable = at
+    return number, [(variable, 1)] if variable is not None else []
+
+
+def _divisor(n: int, most: int) -> int:
+    """How many of n elements to compute at once: a divisor of n, if one is near the most."""
+    if n <= most:
+        return n
+    return next((f for f in range(most, most // 2, -1) if n % f == 0), most)
+
+
+def _emit_iterate(module: Any, evaluate: Any) -> None:
+    """Write the function iterate, which calls evaluate for each step.
+
+    The state is at `here`, at `there` after the next step, and so on; the loss is before the state.
+    """
+    pointers = (POINTER, INT64, INT64, INT64, INT64, POINTER, POINTER, POINTER, INT64, POINTER)
+    iterate = ir.Function(module, ir.FunctionType(INT64, pointers), "iterate")
+    columns, stride, n, batch, first, losses, here, there, steps, scratch = iterate.args
+    start, step, taken, end = (iterate.append_basic_block(name) for name in ("start", "step", "taken", "end"))
+    b = ir.IRBuilder(start)
+    b.cbranch(b.icmp_signed("<", INT64(0), steps), step, end)
+    b.position_at_end(step)
+    k, row, old, new = b.phi(INT64), b.phi(INT64), b.phi(POINTER), b.phi(POINTER)
+    left = b.sub(n, row)
+    count = b.select(b.icmp_signed("<", left, batch), left, batch)
+    out = b.gep(new, [INT64(-1)])
+    b.call(evaluate, [b.gep(columns, [row]), stride, count, old, out, INT64(1), scratch])
+    loss = b.load(out)
+    b.store(loss, b.gep(losses, [k]))
+    finite = b.fcmp_ordered("<", intrinsic("fabs")(b, loss), DOUBLE(math.inf))
+    b.cbranch(finite, taken, end)
+    b.position_at_end(taken)
+    following, after = b.add(k, INT64(1)), b.add(row, batch)
+    around = b.select(b.icmp_signed("<", after, n), after, INT64(0))
+    for phi, initially, then in (
+        (k, INT64(0), following),
+        (row, first, around),
+        (old, here, new),
+        (new, there, old),
+    ):
+        phi.add_incoming(initially, start)
+        phi.add_incoming(then, taken)
+    b.cbranch(b.icmp_signed("<", following, steps), step, end)
+    b.position_at_end(end)
+    done = b.phi(INT64)
+    for count, block in ((INT64(0), start), (k, step), (following, taken)):
+        done.add_incoming(count, block)
+    b.ret(done)

@@ -1,0 +1,536 @@
+"""nests: a plan as nests of loops over the elements of its arrays, for machine code and for C.
+
+    for i < 4:                 a nest of shape (4,)
+        z[i] = Σⱼ w[i,j] x[j]
+        h[i] = tanh(z[i])
+
+The statements of a nest are computed one after the other for each element, so that an array that no other
+nest reads is never in memory. Three lists of nests follow each other: `once`, whatever is the same for all
+rows; `rows`, for each row of the data; `after`, whatever needs sums over the rows.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import ops
+from ..ops import CONDITIONS
+from .arrays import (
+    Array,
+    Constant,
+    Contract,
+    Gather,
+    Input,
+    Leaf,
+    Loop,
+    Map,
+    Member,
+    Rows,
+    Select,
+    Series,
+    Spread,
+    Stack,
+    Stacked,
+    View,
+    Window,
+    coordinates,
+    size,
+    terms_through,
+    whole,
+)
+from .masking import masked
+from .plan import Plan
+
+ONCE, ROWS, AFTER = "once", "rows", "after"
+LOGICAL = (ops.logical_and, ops.logical_or, ops.logical_not)
+LONGEST = 200  # statements of a nest: compilers take long for more
+
+
+class Storage(NamedTuple):
+    """Where an array is: in a space of memory, from `start` on, `step` further with each step of a loop.
+
+    The spaces: "input", "leaf", "count" (the number of rows), "rows" (a number for each row), "uniform" (one
+    for all rows), and "constant", where `start` is the array's place among the constants.
+    """
+
+    space: str
+    start: int
+    step: int = 0
+
+
+class Affine(NamedTuple):
+    """The position of a view's element: start + step · (step of a loop) + Σ stride · coordinate, by axis.
+
+    With `table`, that is a position in the table, where the element's position stands.
+    """
+
+    start: int
+    step: int
+    strides: Mapping[int, int]
+    table: np.ndarray | None = None
+
+    def at(self, coordinates: Mapping[int, int]) -> int:
+        """The position of the element at these coordinates."""
+        position = self.start + sum(stride * coordinates[axis] for axis, stride in self.strides.items())
+        return position if self.table is None else int(self.table[position])
+
+
+@dataclass(eq=False, slots=True)
+class Statement:
+    """An array, computed as `definition` at an element of a nest. `watched`: see Nests."""
+
+    array: Array
+    definition: Array
+    watched: Sequence[Any] = ()
+
+    @property
+    def views(self) -> list[View]:
+        return [*self.definition.views, *(x for x in self.watched if isinstance(x, View))]
+
+    @property
+    def is_sum_over_rows(self) -> bool:
+        return isinstance(self.definition, Contract) and self.definition.over_rows
+
+    @property
+    def has_sums(self) -> bool:
+        """Whether an element needs loops of its own."""
+        n = len(self.definition.shape)
+        return any(axis >= n for view in self.definition.views for axis in view.axes)
+
+
+@dataclass(eq=False, slots=True)
+class Nest:
+    """Loops over the elements of `shape`, and what is computed for each; once for each row if `by_row`."""
+
+    shape: tuple[int, ...]
+    by_row: bool
+    statements: list[Statement] = field(default_factory=list)
+
+
+@dataclass(eq=False, slots=True)
+class Repeat:
+    """Nests that are computed `steps` times."""
+
+    steps: int
+    nests: list[Nest]
+
+
+class Nests:
+    """The nests of a plan, and where its arrays are.
+
+    `outputs` are the arrays of the plan's outputs. `constants` has arrays of numbers. `sizes` has how many
+    numbers the spaces take; `sums` has the arrays that are sums over rows, which begin at 0, and how many
+    numbers they have in all steps of a loop. `conditions` has the arrays of truth values.
+
+    A statement's `watched` operands are those whose infinities or NaN its result could hide, although they
+    are computed and no data: see masking.py. Raises NotImplementedError where they cannot be told, or where
+    rows depend on a sum over the rows.
+    """
+
+    def __init__(self, planned: Plan):
+        self.plan, self.outputs = planned, planned.lifted.outputs
+        self.storage: dict[Array, Storage] = {}
+        self.constants: list[np.ndarray] = []
+        self.sizes = {"rows": 0, "uniform": 0, "input": 0, "leaf": 0}
+        self.sums: dict[Array, int] = {}
+        self.own: set[Array] = set()  # arrays that share their memory with no other
+        self.conditions: set[Array] = set()
+        self._series: dict[Series, Storage] = {}
+        self._positions: dict[View, Affine] = {}
+        self._moved: dict[Array, dict[int, tuple[View, int]]] = {}
+        self._phase: dict[Any, str] = {}
+        self._data: set[Array] = set()  # arrays of data, and copies of data
+        phases: dict[str, list[Any]] = {ONCE: [], ROWS: [], AFTER: []}
+        self._place_given()
+        for statement in planned.statements:
+            if isinstance(statement, Loop):
+                self._loop(statement, phases)
+            elif isinstance(statement, Series):
+                self._begin(statement, phases)
+            elif statement.terms or isinstance(statement, Contract):  # a sum of nothing is 0
+                self._state(statement, planned.written.get(statement, statement), phases)
+        self.once, self.rows, self.after = (_scheduled(phases[name]) for name in (ONCE, ROWS, AFTER))
+        self._store()
+
+    def storage_of(self, array: Array) -> Storage:
+        """Where an array is that is in memory; a Member of a series is at the first step's place."""
+        if isinstance(array, Member):
+            storage, one = self._series[array.series], size(array)
+            return Storage(storage.space, storage.start + array.start * one, array.stride * one)
+        return self.storage[array]
+
+    # Statements, by phase
+
+    def _place_given(self) -> None:
+        """Place the arrays that are not computed."""
+        lifted = self.plan.lifted
+        *inputs, self.sizes["input"] = itertools.accumulate(
+            (a.size for a in lifted.scalars.inputs), initial=0
+        )
+        *leaves, self.sizes["leaf"] = itertools.accumulate(map(size, lifted.leaves), initial=0)
+        starts = dict(zip(lifted.leaves, leaves))
+        for array in self.plan.arrays:
+            if isinstance(array, Input):
+                self.storage[array] = Storage("input", inputs[array.argument])
+            elif isinstance(array, Leaf):
+                self.storage[array] = Storage("leaf", starts[array])
+            elif isinstance(array, Rows):
+                self.storage[array] = Storage("count", 0)
+            elif isinstance(array, Constant):
+                self._place_constant(array)
+            if not array.terms:
+                self._phase[array] = ROWS if array.by_row else ONCE
+                self._data.add(array)
+        for array in self.outputs:  # perhaps of no statement
+            if isinstance(array, Constant) and array not in self.storage:
+                self._place_constant(array)
+
+    def _place_constant(self, array: Constant) -> None:
+        if array.numbers.dtype == bool:
+            self.conditions.add(array)
+        self.storage[array] = Storage("constant", len(self.constants))
+        self.constants.append(array.numbers.astype(float).ravel())
+        self._phase.setdefault(array, ONCE)
+        self._data.add(array)
+
+    def phase_of(self, array: Array) -> str:
+        """When the array's numbers are there."""
+        return self._phase[array.series if isinstance(array, Member) else array]
+
+    def _latest(self, views: Iterable[View], by_row: bool) -> str:
+        phases = {self.phase_of(view.array) for view in views}
+        if by_row:
+            if AFTER in phases:
+                raise NotImplementedError("there is no machine code for rows that depend on a sum over rows")
+            return ROWS
+        return AFTER if AFTER in phases else ONCE
+
+    def _state(self, array: Array, definition: Array, phases: dict[str, list[Any]]) -> None:
+        """Add an array's statement to its phase."""
+        if isinstance(definition, Contract) and definition.over_rows:
+            self._latest(definition.views, True)
+            self.sums[array] = size(array)
+            self._phase[array], where = AFTER, ROWS
+        else:
+            where = self._phase[array] = self._latest(definition.views, array.by_row)
+        for statement in self._statements(array, definition):
+            phases[where].append(statement)
+
+    def _statements(self, array: Array, definition: Array) -> Iterator[Statement]:
+        """The statements that compute an array: one, or one for each part of a Stack."""
+        self._note(array, definition)
+        yield Statement(array, definition, self._watched(definition))
+
+    def _note(self, array: Array, definition: Array) -> None:
+        of = [view.array for view in definition.views]
+        if isinstance(definition, Spread | Stack | Stacked):
+            if all(map(self.is_condition, of)):
+                self.conditions.add(array)
+            if all(map(self._is_data, of)):
+                self._data.add(array)
+        elif isinstance(definition, Map) and definition.row in CONDITIONS:
+            self.conditions.add(array)
+
+    def is_condition(self, array: Array) -> bool:
+        """Whether an array has truth values."""
+        if isinstance(array, Member):
+            return any(member in self.conditions for member in array.series.members)
+        return array in self.conditions
+
+    def _is_data(self, array: Array) -> bool:
+        if isinstance(array, Member):
+            return all(member in self._data for member in array.series.members)
+        return array in self._data
+
+    def _watched(self, definition: Array) -> Sequence[Any]:
+        """The operands to watch."""
+        if not isinstance(definition, Map) or definition.row in CONDITIONS:
+            return ()
+        found = []
+        for masks, x in zip(masked(definition.row), definition.operands):
+            if masks and isinstance(x, View) and not self._is_data(x.array):
+                found.append(x)
+        if definition.row is ops.where:
+            found += self._compared(definition.operands[0])
+        return found
+
+    def _compared(self, condition: Any) -> list[View]:
+        """The computed operands that a condition compares, as views along the condition's axes."""
+        if not isinstance(condition, View) or self._is_data(condition.array):
+            return []
+        array = condition.array
+        if not isinstance(array, Map):
+            raise NotImplementedError("there is no machine code for conditions that are moved")
+        terms = terms_through(condition)
+        if not terms:
+            raise NotImplementedError("there is no machine code for parts of an array of conditions")
+        ((operands),) = terms
+        views = [x for x in operands if isinstance(x, View)]
+        if array.row in LOGICAL:
+            return [x for view in views for x in self._compared(view)]
+        return [x for x in views if not self._is_data(x.array)]
+
+    # Loops
+
+    def _begin(self, series: Series, phases: dict[str, list[Any]]) -> None:
+        """Add the statements that put a list's given arrays into its memory."""
+        members = series.members
+        one, by_row = size(members[0]), any(member.by_row for member in members)
+        for array in members[: series.given]:
+            if isinstance(array, Constant) and array not in self.storage:
+                self._place_constant(array)
+        constants = [member for member in members if isinstance(member, Constant)]
+        if len(constants) == len(members):
+            self._series[series] = Storage("constant", len(self.constants), one)
+            self.constants.append(np.array([x for c in constants for x in c.numbers.flat], dtype=float))
+            self._phase[series] = ONCE
+            return
+        self._series[series] = self._reserved(by_row, one * len(members), one)
+        known = [self._phase[array] for array in members[: series.given] if array in self._phase]
+        self._phase[series] = ROWS if by_row else AFTER if AFTER in known else ONCE
+        for i, array in enumerate(members[: series.given]):
+            if array in self._phase:
+                definition: Array = Spread(array.shape, by_row, whole(array))
+                copy = replace(definition)
+            else:
+                definition = copy = array
+            self._state(copy, self.plan.written.get(definition, definition), phases)
+            self.storage[copy] = self._at(series, i)
+        for i, array in enumerate(members[series.given :], series.given):
+            self.storage[array] = self._at(series, i)
+
+    def _at(self, series: Series, i: int) -> Storage:
+        storage = self._series[series]
+        return Storage(storage.space, storage.start + i * storage.step)
+
+    def _reserved(self, by_row: bool, n: int, step: int = 0) -> Storage:
+        space = "rows" if by_row else "uniform"
+        start = self.sizes[space]
+        self.sizes[space] += n
+        return Storage(space, start, step)
+
+    def _loop(self, loop: Loop, phases: dict[str, list[Any]]) -> None:
+        """Add a loop to each phase that it has statements of: no phase needs a later one."""
+        while True:  # until the phases of lists that the loop continues are known
+            before = {series: self._phase[series] for series in loop.series.values()}
+            parts: dict[str, list[Any]] = {ONCE: [], ROWS: [], AFTER: []}
+            sums = dict(self.sums)
+            for array in loop.body:
+                self._state(array, array, parts)
+                if series := loop.series.get(array):
+                    phase = self._phase[array]
+                    if phase == AFTER and self._phase[series] == ONCE:
+                        self._phase[series] = AFTER
+            if before == {series: self._phase[series] for series in loop.series.values()}:
+                break
+            self.sums = sums
+        for j, array in enumerate(loop.body):
+            if series := loop.series.get(array):
+                self.storage[array] = self._at(series, series.given)._replace(step=self._series[series].step)
+            elif array in self.sums or self._is_read_elsewhere(array, parts):
+                self.storage[array] = self._reserved(array.by_row, size(array) * len(loop.steps), size(array))
+            if array in self.sums:
+                self.sums[array] *= len(loop.steps)
+            for step in loop.steps:
+                self._phase[step[j]] = self._phase[array]
+                for kind in (self.conditions, self._data):
+                    if array in kind:
+                        kind.add(step[j])
+        for name, statements in parts.items():
+            if statements:
+                phases[name].append(Repeat(len(loop.steps), _scheduled(statements)))
+
+    def _is_read_elsewhere(self, array: Array, parts: Mapping[str, list[Statement]]) -> bool:
+        """Whether another phase of a loop reads an array that the loop computes."""
+        read = {name for name in parts for s in parts[name] for view in s.views if view.array is array}
+        return not read <= {self._phase[array]}
+
+    # Elements
+
+    def affine(self, view: View) -> Affine:
+        """Where a view's elements are, among those of its array."""
+        if view not in self._positions:
+            self._positions[view] = _strides(view)
+        return self._positions[view]
+
+    def terms_at(self, statement: Statement, position: int) -> list[tuple[Any, ...]]:
+        """The numbers, and the arrays with positions, that an element is computed from, term by term.
+
+        Watched operands follow the others. A statement of a loop has no such terms.
+        """
+        definition = statement.definition
+        if isinstance(definition, Stack | Stacked):
+            if definition not in self._moved:
+                moved = self._moved[definition] = {}
+                for view, sources, places in pieces(definition):
+                    for source, place in zip(sources.tolist(), places.tolist()):
+                        moved[place] = view, source
+            view, source = self._moved[definition][position]
+            if isinstance(definition, Stacked):
+                return [((view.array, source),)]
+            return [((view.array, self.affine(view).at({axis: source for axis in view.axes})),)]
+        own = dict(enumerate(coordinates(position, definition.shape)))
+        terms: list[tuple[Any, ...]] = []
+        for term in definition.terms:
+            others = [x for x in statement.watched if not any(x is each for each in term)]
+            lengths = summed(term, len(own))
+            for numbers in itertools.product(*map(range, lengths.values())):
+                at = {**own, **dict(zip(lengths, numbers))}
+                terms.append(
+                    tuple(
+                        [
+                            (x.array, self.affine(x).at(at)) if isinstance(x, View) else x
+                            for x in (*term, *others)
+                        ]
+                    )
+                )
+        return terms
+
+    def needed_sums(self) -> list[tuple[Array, int]]:
+        """The elements of sums over rows that outputs need, in the order in which they need them."""
+        statements = {s.array: s for nest in nests_of(self.after) for s in nest.statements}
+        stack = [(array, k) for array in reversed(self.outputs) for k in reversed(range(size(array)))]
+        seen: set[tuple[Array, int]] = set()
+        found: list[tuple[Array, int]] = []
+        while stack:
+            element = stack.pop()
+            if element in seen:
+                continue
+            seen.add(element)
+            array, position = element
+            if array in self.sums:
+                found.append(element)
+            elif array in statements:
+                terms = self.terms_at(statements[array], position)
+                stack += [x for term in reversed(terms) for x in reversed(term) if isinstance(x, tuple)]
+        return found
+
+    # Memory
+
+    def _store(self) -> None:
+        """Find memory for arrays that another nest reads, and for outputs."""
+        for array in self.sums:
+            self._keep(array)
+        for items in (self.once, self.rows, self.after):
+            for nest in nests_of(items):
+                here: set[Array] = set()
+                for statement in nest.statements:
+                    for view in statement.views:
+                        if view.array not in here or not view.is_whole_in(nest.shape):
+                            self._keep(view.array)
+                    here.add(statement.array)
+        for array in self.outputs:
+            self._keep(array)
+
+    def _keep(self, array: Array) -> None:
+        if not isinstance(array, Member) and array not in self.storage:
+            self.storage[array] = self._reserved(array.by_row, size(array))
+            self.own.add(array)
+
+
+def _strides(view: View) -> Affine:
+    taken: dict[int, int] = {}
+    if isinstance(view, Gather):
+        factor = 1
+        for axis, length in reversed([*zip(view.axes, view.positions.shape)]):
+            taken[axis] = taken.get(axis, 0) + factor
+            factor *= length
+        return Affine(0, 0, taken, view.positions.ravel())
+    assert isinstance(view, Select)
+    axes, start, step, factor = iter(view.axes), 0, 0, size(view.array)
+    for n, index in zip(view.shape, view.index):
+        factor //= n
+        if isinstance(index, Window):
+            start += factor * index.start
+            strides = [index.step, index.stride]
+        elif isinstance(index, slice):
+            each = range(n)[index]
+            start += factor * each.start
+            step += factor * getattr(index.start, "stride", 0)
+            strides = [each.step]
+        else:
+            start += factor * index
+            step += factor * getattr(index, "stride", 0)
+            strides = []
+        for stride in strides:
+            axis = next(axes)
+            taken[axis] = taken.get(axis, 0) + factor * stride
+    return Affine(start, step, taken)
+
+
+def nests_of(items: Iterable[Nest | Repeat]) -> Iterator[Nest]:
+    """All nests, those that are repeated too."""
+    for item in items:
+        if isinstance(item, Repeat):
+            yield from item.nests
+        else:
+            yield item
+
+
+def pieces(definition: Stack | Stacked) -> Iterator[tuple[View, np.ndarray, np.ndarray]]:
+    """For each piece, its view, and which of its elements are at which places of the result.
+
+    An element of a Stack's piece is the coordinate along each of its axes, of a Stacked's piece its position.
+    """
+    if isinstance(definition, Stacked):
+        n = size(definition) // len(definition.members)
+        for i, view in enumerate(definition.views):
+            yield view, np.arange(n), np.arange(i * n, (i + 1) * n)
+        return
+    starts = np.cumsum([0, *(n for _, n in definition.pieces)])
+    order = definition.order.ravel()
+    of = np.searchsorted(starts, order, side="right") - 1
+    for i, (view, _) in enumerate(definition.pieces):
+        places = np.flatnonzero(of == i)
+        yield view, order[places] - starts[i], places
+
+
+def summed(term: Sequence[Any], n: int) -> dict[int, int]:
+    """The lengths of the axes that a term is summed over: those beyond the first n."""
+    pairs = [pair for x in term if isinstance(x, View) for pair in zip(x.axes, x.lengths)]
+    return dict(sorted((axis, length) for axis, length in pairs if axis >= n))
+
+
+def _scheduled(items: Sequence[Statement | Repeat]) -> list[Any]:
+    """Nests of statements: each statement in the first nest of its form that has or follows its operands."""
+    nests: list[Any] = []
+    home: dict[Array, int] = {}  # the place of the nest that computes an array
+    first = 0  # nothing moves to before a loop
+    for item in items:
+        if isinstance(item, Repeat):
+            nests.append(item)
+            first = len(nests)
+            continue
+        places = [home.get(view.array, first) for view in item.views]
+        begin = max([first, *places]) if _is_elementwise(item) else len(nests)
+        found = (i for i in range(begin, len(nests)) if _joins(item, nests[i], i, home))
+        at = next(found, len(nests))
+        if at == len(nests):
+            by_row = item.definition.by_row or item.is_sum_over_rows
+            nests.append(Nest(item.definition.shape, by_row))
+        nests[at].statements.append(item)
+        home[item.array] = at
+    return nests
+
+
+def _is_elementwise(statement: Statement) -> bool:
+    """Whether an element takes one operation and has one place."""
+    if isinstance(statement.definition, Stack | Stacked) or statement.has_sums:
+        return False
+    return not (statement.is_sum_over_rows and statement.definition.shape)
+
+
+def _joins(statement: Statement, nest: Nest, place: int, home: Mapping[Array, int]) -> bool:
+    """Whether a nest may compute a statement too."""
+    definition, first = statement.definition, nest.statements[0]
+    by_row = definition.by_row or statement.is_sum_over_rows
+    if (nest.shape, nest.by_row) != (definition.shape, by_row) or len(nest.statements) >= LONGEST:
+        return False
+    if isinstance(first.definition, Stack | Stacked) or (first.is_sum_over_rows and nest.shape):
+        return False
+    return all(view.is_whole_in(nest.shape) for view in statement.views if home.get(view.array) == place)

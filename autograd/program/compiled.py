@@ -188,7 +188,7 @@ class Program(Generic[P, Result]):
     def value_and_grad(self, *arrays: Any, **named: Any) -> tuple[float, list[np.ndarray]]:
         """The mean (or sum), and its gradient: an array for each of `leaves`. Nothing is written."""
         _, (result, *gradient) = self._run("gradient", arrays, named)
-        return float(result), [np.array(grad) for grad in gradient]
+        return float(result), gradient
 
     @overload
     def backward(self, *arrays: P.args, **named: P.kwargs) -> float: ...
@@ -354,9 +354,11 @@ class Program(Generic[P, Result]):
                 given, named = bound.args, bound.kwargs
             given = [*given, *named.values()]
         arrays = given
-        if not all([type(a) is np.ndarray and a.dtype == FLOAT for a in given]):
+        # Shapes that were right before need no other look; those of anything but arrays of floats are not.
+        rows = _rows(tuple([a.shape if type(a) is np.ndarray and a.dtype == FLOAT else () for a in given]))
+        if rows is None:
             arrays = [_array(name, a) for name, a in zip(self._named(tuple(named), len(given))[1], given)]
-        rows = _rows(tuple([a.shape for a in arrays]))
+            rows = _rows(tuple([a.shape for a in arrays]))
         if rows is None or (not arrays and _takes_arguments(self._call)):
             raise ValueError(f"{_shapes(arrays)}: they need a row for each example, and equally many rows")
         return arrays, (*rows, *named) if named else rows
@@ -427,7 +429,7 @@ class Program(Generic[P, Result]):
     def _run(
         self, kind: str, given: Sequence[Any], named: Mapping[str, Any]
     ) -> tuple[Variant, Sequence[Any]]:
-        """A variant and its outputs for these arrays."""
+        """A variant and its outputs for these arrays; those for rows and gradients are the caller's own."""
         if not tracing.modes:
             return self._evaluated(kind, *self._checked(given, named))
         # The caller is compiled or differentiated itself: derivatives by live leaves would be lost.
@@ -461,7 +463,9 @@ class Program(Generic[P, Result]):
             # If no row fails, infinities in the results come from the data.
             if not all_finite(outputs) and (kind != "rows" or any(np.isnan(x).any() for x in outputs)):
                 raise OverflowError("the result of each row is finite, but they overflow when added")
-        return variant, [_own(output, arrays) for output in outputs] if kind == "rows" else outputs
+        if kind == "rows":
+            return variant, [_own(output, arrays) for output in outputs]
+        return variant, [np.array(output) for output in outputs] if kind == "gradient" else outputs
 
     def _explain(
         self,

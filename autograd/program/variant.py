@@ -202,12 +202,12 @@ class _Workspace:
     def __init__(self, variant: Variant, arrays: Sequence[np.ndarray], n: int):
         self.columns, self.state = pack(arrays), np.empty(len(variant.live))
         self.run, self.found = variant.kernel.bound(self.columns, n, self.state)
-        self.inputs = _parts(self.columns[:, :n], [array.shape[1:] for array in arrays])
+        self.inputs = _shaped(self.columns[:, :n], [array.shape[1:] for array in arrays])
         self.size = self.columns.size + self.found.size
         out = self.found
         if variant.kind == "rows" and variant.scalars.by_row and out.ndim == 1:
             out = np.broadcast_to(out[:, None], (len(out), n))
-        self.outputs = _parts(out, [array.shape for array in variant.lifted.outputs])
+        self.outputs = _shaped(out, [array.shape for array in variant.lifted.outputs])
 
 
 def _places(shapes: Sequence[tuple[int, ...]]) -> list[tuple[slice, tuple[int, ...]]]:
@@ -216,7 +216,7 @@ def _places(shapes: Sequence[tuple[int, ...]]) -> list[tuple[slice, tuple[int, .
     return list(zip(map(slice, ends, ends[1:]), shapes))
 
 
-def _parts(numbers: np.ndarray, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
+def _shaped(numbers: np.ndarray, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
     """Views of the numbers as arrays of these shapes; for a row of each number, of shapes (N, ...)."""
     rows = numbers.shape[1:]
     return [numbers[place].T.reshape((*rows, *shape)) for place, shape in _places(shapes)]

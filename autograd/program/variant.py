@@ -224,9 +224,10 @@ def _shaped(numbers: np.ndarray, shapes: Sequence[tuple[int, ...]]) -> list[np.n
 
 def all_finite(arrays: Sequence[Any]) -> bool:
     """Whether all numbers of these arrays are finite."""
-    if sum([x.size for x in arrays]) <= FEW and math.isfinite(sum([sum(x.ravel().tolist()) for x in arrays])):
+    flat = [x.ravel() for x in arrays]
+    if sum(map(len, flat)) <= FEW and math.isfinite(sum([sum(x.tolist()) for x in flat])):
         return True  # a sum is finite only if its terms are
-    return _many_finite([x.ravel() for x in arrays])
+    return _many_finite(flat)
 
 
 @np.errstate(all="ignore")

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import timeit
 from pathlib import Path
 
 # Before NumPy and JAX are imported, which read these once.
@@ -75,6 +76,15 @@ def per_step(runs, repeats=REPEATS, **steps):
             few[name] = min(few[name], seconds(run, 1))
             many[name] = min(many[name], seconds(run, steps[name]))
     return {name: 1e6 * (many[name] - few[name]) / (steps[name] - 1) for name in runs}
+
+
+def per_call(calls, repeats=100, number=100):
+    """Microseconds a call of each of these takes, the best of many in turns."""
+    best = dict.fromkeys(calls, math.inf)
+    for _ in range(repeats):
+        for name, call in calls.items():
+            best[name] = min(best[name], timeit.timeit(call, number=number))
+    return {name: 1e6 * taken / number for name, taken in best.items()}
 
 
 def agree(runs, steps=10):
@@ -504,6 +514,52 @@ def elementwise():
         ratio(times, engine, "NumPy by hand", "at most 3")
 
 
+def calls():
+    """8: what a call costs, for the lab's network and one row in an array of NumPy's."""
+    _, X, Y, model, matrix = start("xor", 0)
+    x, y, weights = X[:1], Y[:1], [w.data for w in matrix.parameters()]
+
+    def loss(x, y):
+        return nn.squared_error(model(x), y)
+
+    def by_hand(x, y):
+        h = x.T
+        for w in weights[:-1]:
+            h = sigmoid(w @ h)
+        return 0.5 * (weights[-1] @ h - y.T)[0] ** 2
+
+    # With a rate of 0, a step is a value and its gradient, and subtracts nothing.
+    hand = [lambda: float(by_hand(x, y).mean()), lambda: by_hand(x, y), lambda: step(x, y, *weights, 0.0)]
+    columns = {"NumPy by hand": hand}
+    for engine in ENGINES:
+        p = autograd.compile(loss, engine=engine)
+        methods = p, p.per_example, p.value_and_grad
+        columns[engine] = [lambda method=method: method(x, y) for method in methods]
+    if jax:
+        jax.config.update("jax_enable_x64", True)
+        ws = list(map(jax.numpy.asarray, weights))
+
+        def of_rows(ws, x, y):
+            h = x.T
+            for w in ws[:-1]:
+                h = jax.nn.sigmoid(w @ h)
+            return 0.5 * jax.numpy.square(ws[-1] @ h - y.T)[0]
+
+        def mean(ws, x, y):
+            return jax.numpy.mean(of_rows(ws, x, y))
+
+        jitted = map(jax.jit, (mean, of_rows, jax.value_and_grad(mean)))
+        columns["JAX, compiled"] = [lambda f=f: jax.block_until_ready(f(ws, x, y)) for f in jitted]
+    for name, each in columns.items():
+        found = [f() for f in each]  # the first number is the row's loss in each
+        if not np.allclose([np.ravel(x[0] if isinstance(x, tuple) else x)[0] for x in found], hand[1]()):
+            sys.exit(f"{name} gives other losses")
+    title("8. a call with one row, lab's network, µs", "value", "per_example", "with gradient")
+    times = per_call({(name, i): f for name, each in columns.items() for i, f in enumerate(each)})
+    for name, each in columns.items():
+        row(name, [times[name, i] for i in range(len(each))], "at most 7" if name == "native" else "")
+
+
 def main():
     """Print the tables."""
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
@@ -521,6 +577,7 @@ def main():
     epochs()
     growth()
     elementwise()
+    calls()
 
 
 if __name__ == "__main__":

@@ -1104,6 +1104,33 @@ def test_backward_adds_to_the_grads_and_value_and_grad_writes_nothing() -> None:
     assert [v.grad for v in model.parameters()] == [2 * grad for grad in once]
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_later_calls_leave_the_results_of_earlier_ones_alone(engine: Any) -> None:
+    w, b = Value(2.0), Value(-1.0)
+    p = autograd.compile(
+        lambda x, y: [w * x[0] + y, w, b, [x[1], b]], engine=engine
+    )  # some, the same for all
+    constant = autograd.compile(lambda x, y: [w, b], engine=engine)
+    loss = autograd.compile(lambda x, y: (w * x[0] + x[1] * b - y) ** 2, engine=engine)
+    found, expected = list[Any](), list[Any]()
+    for n, w.data in zip([1, 1, 2, 2, 1, 20_000, 20_000], itertools.count(2.0)):
+        x, y = RNG.normal(size=(n, 2)), RNG.normal(size=n)
+        same, error = np.ones(n), w.data * x[:, 0] - x[:, 1] - y
+        expected.append([w.data * x[:, 0] + y, w.data * same, -same, np.stack([x[:, 1], -same], axis=1)])
+        expected[-1] += [w.data * same, -same]
+        expected[-1] += [[2.0 * np.mean(error * z)] for z in x.T]
+        given = [(x, y), (np.asfortranarray(x), np.repeat(y, 3)[::3])][n % 2]
+        found.append([*p.per_example(*given), *constant.per_example(*given).T])
+        found[-1] += [np.atleast_1d(g) for g in loss.value_and_grad(*given)[1]]
+        x[:], y[:] = math.nan, math.nan
+        with pytest.raises(FloatingPointError, match="row 0"):
+            loss(x, y)
+    for some, right in zip(found, expected):
+        for array, numbers in zip(some, right):
+            np.testing.assert_allclose(array, numbers, rtol=1e-12, atol=1e-12)
+            assert array.flags.writeable
+
+
 # Errors
 
 

@@ -132,6 +132,26 @@ def test_a_program_is_recorded_once_and_loses_no_gradient(engine: Any) -> None:
     assert gc.isenabled()
 
 
+@pytest.mark.parametrize("engine", ["numpy", pytest.param("native", marks=needs_llvm)])
+def test_threads_that_call_one_program_get_the_results_of_their_own_data(engine: Any) -> None:
+    w = shared_leaves()
+    square = autograd.compile(lambda x: dot(w, x) ** 2, engine=engine)
+
+    def job(k: int) -> Callable[..., Any]:
+        X = np.arange(k, k + 32.0).reshape(4, 8)[: 1 + k % 2] / 8.0
+        z = X @ [v.data for v in w]
+
+        def call() -> None:
+            for _ in range(200):
+                assert square(X) == np.mean(z * z)
+                assert (square.per_example(X) == z * z).all()
+                assert square.value_and_grad(X)[1][0].tolist() == (2.0 * z @ X / len(X)).tolist()
+
+        return call
+
+    at_once(*map(job, range(8)))
+
+
 def test_recording_is_of_its_own_thread() -> None:
     a, b = Value(1.0), Value(2.0)
     inside, done = threading.Event(), threading.Event()

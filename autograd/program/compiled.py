@@ -47,10 +47,11 @@ from .array_api import Source
 from .matrices import Matrices
 from .record import Call, example, is_alike, outputs_of
 from .scalars import Scalars, formed
-from .variant import Kernel, Passes, Variant, through
+from .variant import Kernel, Passes, Variant, all_finite, through
 
 Engine = Literal["auto", "numpy", "native"]
 Reduction = Literal["mean", "sum"]
+FLOAT = np.dtype(float)
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 Result = TypeVar("Result", covariant=True)  # of f
@@ -187,7 +188,7 @@ class Program(Generic[P, Result]):
     def value_and_grad(self, *arrays: Any, **named: Any) -> tuple[float, list[np.ndarray]]:
         """The mean (or sum), and its gradient: an array for each of `leaves`. Nothing is written."""
         _, (result, *gradient) = self._run("gradient", arrays, named)
-        return float(result), [np.array(grad) for grad in gradient]
+        return float(result), gradient
 
     @overload
     def backward(self, *arrays: P.args, **named: P.kwargs) -> float: ...
@@ -197,9 +198,8 @@ class Program(Generic[P, Result]):
         """The mean (or sum); adds its gradient to the grad of every live leaf."""
         variant, (result, *gradient) = self._run("gradient", arrays, named)
         with value.backward_lock:
-            for leaves, grads in zip(variant.leaves, gradient):
-                for v, grad in zip(leaves.flat, grads.ravel().tolist()):
-                    v._grad += grad
+            for v, grad in zip(variant.live, [x for grads in gradient for x in grads.ravel().tolist()]):
+                v._grad += grad
         return float(result)
 
     @overload
@@ -346,23 +346,22 @@ class Program(Generic[P, Result]):
             key, variants = self._latest_key(), self._memory.variants
             return variants.get((key, "gradient")) or variants[key, "rows"]
 
-    def _checked(self, given: Sequence[Any], named: Mapping[str, Any]) -> tuple[list[np.ndarray], Any]:
+    def _checked(self, given: Sequence[Any], named: Mapping[str, Any]) -> tuple[Sequence[np.ndarray], Any]:
         """The arrays of a call, and a key: the shapes of their rows, and the names of those given by name."""
         if named:
             with contextlib.suppress(ValueError):  # builtins may have no signature
                 bound = inspect.signature(self._call).bind(*given, **named)
                 given, named = bound.args, bound.kwargs
             given = [*given, *named.values()]
-        if all(type(a) is np.ndarray and a.dtype == np.float64 for a in given):
-            arrays = list(given)
-        else:
+        arrays = given
+        # Shapes that were right before need no other look; those of anything but arrays of floats are not.
+        rows = _rows(tuple([a.shape if type(a) is np.ndarray and a.dtype == FLOAT else () for a in given]))
+        if rows is None:
             arrays = [_array(name, a) for name, a in zip(self._named(tuple(named), len(given))[1], given)]
-        shapes = [a.shape for a in arrays]
-        if not arrays and _takes_arguments(self._call):
-            shapes = [()]
-        if not all(shapes) or len({shape[0] for shape in shapes}) > 1 or (shapes and not shapes[0][0]):
+            rows = _rows(tuple([a.shape for a in arrays]))
+        if rows is None or (not arrays and _takes_arguments(self._call)):
             raise ValueError(f"{_shapes(arrays)}: they need a row for each example, and equally many rows")
-        return arrays, (*[shape[1:] for shape in shapes], *named)
+        return arrays, (*rows, *named) if named else rows
 
     def _named(self, key: Any, n: int) -> tuple[Callable[..., Any], list[str]]:
         """f as a function of n rows by place, and their names; those in the key belong to the last rows."""
@@ -430,14 +429,14 @@ class Program(Generic[P, Result]):
     def _run(
         self, kind: str, given: Sequence[Any], named: Mapping[str, Any]
     ) -> tuple[Variant, Sequence[Any]]:
-        """A variant and its outputs for these arrays."""
+        """A variant and its outputs for these arrays; those for rows and gradients are the caller's own."""
         if not tracing.modes:
             return self._evaluated(kind, *self._checked(given, named))
         # The caller is compiled or differentiated itself: derivatives by live leaves would be lost.
         with tracing.untraced():
             arrays, key = self._checked(given, named)
             variant = self._variant(kind, arrays, key)
-            live = [v for leaves in variant.leaves for v in leaves.flat]
+            live = variant.live
         for v in live:
             tracing.refuse(v, "runs a program over")
         with tracing.untraced():
@@ -462,9 +461,11 @@ class Program(Generic[P, Result]):
             with np.errstate(all="ignore"):
                 outputs = variant.run_numpy(arrays, data, fast=False)
             # If no row fails, infinities in the results come from the data.
-            if not _finite(outputs) and (kind != "rows" or any(np.isnan(x).any() for x in outputs)):
+            if not all_finite(outputs) and (kind != "rows" or any(np.isnan(x).any() for x in outputs)):
                 raise OverflowError("the result of each row is finite, but they overflow when added")
-        return variant, [_own(output, arrays) for output in outputs] if kind == "rows" else outputs
+        if kind == "rows":
+            return variant, [_own(output, arrays) for output in outputs]
+        return variant, [np.array(output) for output in outputs] if kind == "gradient" else outputs
 
     def _explain(
         self,
@@ -571,6 +572,14 @@ def _place(name: str, *index: Any) -> str:
     return ", ".join([name, *parts])
 
 
+@functools.lru_cache
+def _rows(shapes: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...] | None:
+    """The shapes of the rows of arrays of these shapes; None if they are not equally many, or none."""
+    if not all(shapes) or len({shape[0] for shape in shapes}) > 1 or (shapes and not shapes[0][0]):
+        return None
+    return tuple(shape[1:] for shape in shapes)
+
+
 def _row_shape(array: np.ndarray) -> str:
     return f"({', '.join(['N', *map(str, array.shape[1:])])}{',' * (array.ndim == 1)})"
 
@@ -583,16 +592,18 @@ def _shapes(arrays: Sequence[np.ndarray]) -> str:
 def _raising(
     variant: Variant, data: Sequence[np.ndarray], fast: bool, arrays: Sequence[np.ndarray]
 ) -> Sequence[Any]:
-    return variant.run_numpy(arrays, data, fast)
+    outputs = variant.run_numpy(arrays, data, fast)
+    if not all_finite(outputs):
+        raise FloatingPointError
+    return outputs
 
 
 def _tried(run: Callable[..., Any], arrays: Sequence[np.ndarray]) -> Any:
     """The outputs of a run; None if one of them is not finite, or if NumPy raised on the way."""
     try:
-        outputs = run(arrays)
+        return run(arrays)
     except FloatingPointError:
         return None
-    return outputs if _finite(outputs) else None
 
 
 def _failing(run: Callable[..., Any], arrays: Sequence[np.ndarray]) -> Iterator[int]:
@@ -639,14 +650,6 @@ def first_of(arrays: Mapping[str, np.ndarray], wrong: Callable[..., Any], start:
 def _own(result: np.ndarray, arrays: Sequence[np.ndarray]) -> np.ndarray:
     """A result, or its copy where that shares memory with anything."""
     return result if result.flags.owndata and all(result is not a for a in arrays) else result.copy()
-
-
-@np.errstate(all="ignore")
-def _finite(outputs: Sequence[Any]) -> bool:
-    numbers = [x.ravel() for x in outputs]
-    flat = numbers[0] if len(numbers) == 1 else np.concatenate(numbers)
-    # The dot product takes a fifth of the time; finite numbers below 1e154 give a finite one.
-    return math.isfinite(flat.dot(flat)) or bool(np.isfinite(flat).all())
 
 
 def _takes_arguments(f: Callable[..., Any]) -> bool:

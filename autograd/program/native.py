@@ -14,7 +14,7 @@ import functools
 import math
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -52,9 +52,8 @@ class Kernel:
         self._iterate = self._function("iterate", ctypes.c_int64)
 
     def _function(self, name: str, result: Any) -> Callable[..., int]:
-        """The function at its address: arguments are whole numbers, or pointers as whole numbers."""
+        """The function at its address: arguments are numbers from _integers, pointers as well."""
         function = ctypes.CFUNCTYPE(result)(self._engine.get_function_address(name))
-        function.argtypes = [ctypes.c_int64] * {"evaluate": 7, "iterate": 10}[name]
         if self._stack <= SMALL_STACK:
             return function
         return functools.partial(_with_stack, self._stack, function)
@@ -64,24 +63,33 @@ class Kernel:
 
         The shape is (outputs,), or (outputs, n) if any output differs from row to row.
         """
+        run, out = self.bound(columns, n, state)
+        run()
+        return out
+
+    def bound(self, columns: np.ndarray, n: int, state: np.ndarray) -> tuple[Callable[[], Any], np.ndarray]:
+        """evaluate() as a function without arguments, and the array that it writes the outputs to.
+
+        The function reads what `columns` and `state` hold when it is called. Keep all three arrays alive, as
+        the function has only their addresses, and call it from one thread at a time.
+        """
         self._check(columns, n, state)
         outputs = self._sizes[0]
         width = n + PADDING if self.by_row else 1
-        out, scratch = np.empty((outputs, width)), np.empty(self._scratch)
-        _, stride = columns.shape
-        self._evaluate(
-            _address(columns),
-            stride,
-            n,
-            _address(state),
-            _address(out),
-            width,
-            _on_cache_line(_address(scratch)),
-        )
+        memory = np.empty(self._scratch + outputs * width)
+        out, scratch = memory[self._scratch :].reshape(outputs, width), _on_cache_line(_address(memory))
+        addresses = _address(columns), columns.shape[1], n, _address(state), _address(out), width, scratch
+        run = functools.partial(self._evaluate, *_integers(*addresses))
         if not self.by_row:
-            return out[:, 0]
-        out[self._uniform] = out[self._uniform, :1]
-        return out[:, :n]
+            return run, out[:, 0]
+        if not self._uniform:
+            return run, out[:, :n]
+
+        def run_and_repeat() -> None:
+            run()
+            out[self._uniform] = out[self._uniform, :1]
+
+        return run_and_repeat, out[:, :n]
 
     def iterate(
         self,
@@ -117,9 +125,8 @@ class Kernel:
         first = start % -(-n // batch) * batch
         here, there = (memory.ctypes.data + 8 * i for i in (base, base + length))
         work = _on_cache_line(scratch.ctypes.data)
-        taken = self._iterate(
-            columns.ctypes.data, stride, n, batch, first, losses.ctypes.data, here, there, steps, work
-        )
+        addresses = columns.ctypes.data, stride, n, batch, first, losses.ctypes.data, here, there
+        taken = self._iterate(*_integers(*addresses, steps, work))
         state[self._order] = states[taken % 2]
         return taken
 
@@ -134,7 +141,12 @@ class Kernel:
             raise ValueError(f"there are no {n} rows in columns of shape {columns.shape}, padding excepted")
 
 
-def _with_stack(size: int, function: Callable[..., int], *arguments: int) -> int:
+def _integers(*numbers: int) -> Iterator[ctypes.c_int64]:
+    """Numbers as ctypes has them: a call takes these in half the time of Python's, which it converts."""
+    return map(ctypes.c_int64, numbers)
+
+
+def _with_stack(size: int, function: Callable[..., int], *arguments: ctypes.c_int64) -> int:
     """Call a function with `size` bytes of stack: threads except the main one may have less, and crash."""
     if threading.current_thread() is threading.main_thread() and size <= MAIN_STACK:
         return function(*arguments)

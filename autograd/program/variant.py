@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -27,6 +29,8 @@ except ImportError:  # there is no llvmlite
     Kernel = has_code = pack = None  # type: ignore[assignment, misc]
 
 SMALL = 2000  # scalar operations: up to these LLVM is quick, and machine code faster than NumPy
+KEPT = 1 << 15  # numbers: up to these, a kernel's memory is kept for the next call
+FEW = 64  # numbers: up to these, Python adds them sooner than NumPy
 
 
 Passes = dict[str, Callable[[Any], Any]]  # see the package
@@ -50,6 +54,7 @@ class Variant:
             else through(passes, replace(recorded, kind=kind), "differentiate", "simplify again")
         )
         self._functions: dict[bool, Callable[..., Any]] = {}
+        self._idle: dict[int, _Workspace] = {}  # the latest that no call uses, by its number of rows
         self._lock = new_lock()
 
     @computed_once
@@ -69,6 +74,21 @@ class Variant:
         return [array.values for array in self.lifted.leaves]
 
     @computed_once
+    def live(self) -> list[Value]:
+        """The live leaves, one after the other."""
+        return [v for leaves in self.leaves for v in leaves.flat]
+
+    @computed_once
+    def _leaf_places(self) -> list[tuple[slice, tuple[int, ...]]]:
+        """The place of each array of leaves among all live leaves, and its shape."""
+        return _places([leaves.shape for leaves in self.leaves])
+
+    @computed_once
+    def _write(self) -> Callable[..., None]:
+        """Writes as many numbers as there are live leaves to an array: twice as fast as NumPy does."""
+        return struct.Struct(f"{len(self.live)}d").pack_into
+
+    @computed_once
     def native(self) -> bool:
         """Whether this variant runs as machine code, which a user's own primitives do not have."""
         if self._engine == "numpy" or not self.has_code():
@@ -78,9 +98,15 @@ class Variant:
                 return bool(self.kernel)
         return self._engine == "native"
 
+    def _read(self, state: np.ndarray) -> np.ndarray:
+        """Write the numbers of the live leaves, as they are now, to this array."""
+        self._write(state, 0, *[v._data for v in self.live])
+        return state
+
     def data(self) -> list[np.ndarray]:
         """The numbers of the live leaves, as they are now."""
-        return [np.array([v._data for v in leaves.flat]).reshape(leaves.shape) for leaves in self.leaves]
+        numbers = self._read(np.empty(len(self.live)))
+        return [numbers[place].reshape(shape) for place, shape in self._leaf_places]
 
     @collector_off()
     def function(self, xp: Any, **options: Any) -> Callable[..., Any]:
@@ -97,17 +123,27 @@ class Variant:
         return function(*arrays, *data)
 
     def run_native(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """The outputs for these rows and the leaves' present data, by machine code."""
+        """The outputs for these rows and the leaves' present data, by machine code.
+
+        Raises FloatingPointError if one of them is not finite.
+        """
         n = len(arrays[0]) if arrays else 1
-        state = np.array([v._data for leaves in self.leaves for v in leaves.flat], dtype=float)
-        out = self.kernel.evaluate(pack(arrays), n, state)
-        rows: tuple[int, ...] = ()
-        if self.kind == "rows" and self.scalars.by_row:
-            out, rows = out if out.ndim > 1 else np.repeat(out[:, None], n, axis=1), (n,)
-        outputs, start = [], 0
-        for shape in [array.shape for array in self.lifted.outputs]:
-            part = out[start : (start := start + math.prod(shape))]
-            outputs.append(np.ascontiguousarray(part.T).reshape((*rows, *shape)))
+        work = self._idle.pop(n, None)  # so that no other thread has it
+        if work is None:
+            work = _Workspace(self, arrays, n)
+        else:
+            for place, array in zip(work.inputs, arrays):
+                place[...] = array
+        self._read(work.state)
+        work.run()
+        kept = work.size <= KEPT
+        outputs = [x.copy() if kept else np.require(x, requirements=["C", "W"]) for x in work.outputs]
+        # One array is checked sooner than several, unless its rows are apart.
+        finite = all_finite([work.found] if work.found.ndim == 1 else outputs)
+        if kept:
+            self._idle = {n: work}
+        if not finite:
+            raise FloatingPointError
         return outputs
 
     @computed_once
@@ -136,6 +172,50 @@ class Variant:
     def has_code(self) -> bool:
         """Whether there is machine code for each primitive here."""
         return Kernel is not None and all(has_code(v.row) for v in self.scalars.order if v.row)
+
+
+class _Workspace:
+    """The memory of one call at a time, of a variant's kernel for n rows.
+
+    A call writes its data to `inputs` and `state`. run() computes `found`, and `outputs` are views of that.
+    """
+
+    def __init__(self, variant: Variant, arrays: Sequence[np.ndarray], n: int):
+        self.columns, self.state = pack(arrays), np.empty(len(variant.live))
+        self.run, self.found = variant.kernel.bound(self.columns, n, self.state)
+        self.inputs = _shaped(self.columns[:, :n], [array.shape[1:] for array in arrays])
+        self.size = self.columns.size + self.found.size
+        out = self.found
+        if variant.kind == "rows" and variant.scalars.by_row and out.ndim == 1:
+            out = np.broadcast_to(out[:, None], (len(out), n))
+        self.outputs = _shaped(out, [array.shape for array in variant.lifted.outputs])
+
+
+def _places(shapes: Sequence[tuple[int, ...]]) -> list[tuple[slice, tuple[int, ...]]]:
+    """Where arrays of these shapes are in one array of all their numbers; and their shapes."""
+    ends = list(itertools.accumulate(map(math.prod, shapes), initial=0))
+    return list(zip(map(slice, ends, ends[1:]), shapes))
+
+
+def _shaped(numbers: np.ndarray, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
+    """Views of the numbers as arrays of these shapes; for a row of each number, of shapes (N, ...)."""
+    rows = numbers.shape[1:]
+    return [numbers[place].T.reshape((*rows, *shape)) for place, shape in _places(shapes)]
+
+
+def all_finite(arrays: Sequence[Any]) -> bool:
+    """Whether all numbers of these arrays are finite."""
+    flat = [x.ravel() for x in arrays]
+    if sum(map(len, flat)) <= FEW and math.isfinite(sum([sum(x.tolist()) for x in flat])):
+        return True  # a sum is finite only if its terms are
+    return _many_finite(flat)
+
+
+@np.errstate(all="ignore")
+def _many_finite(arrays: Sequence[np.ndarray]) -> bool:
+    flat = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+    # The dot product takes a fifth of the time; finite numbers below 1e154 give a finite one.
+    return math.isfinite(flat.dot(flat)) or bool(np.isfinite(flat).all())
 
 
 def through(passes: Passes, stage: Any, *names: str) -> Any:

@@ -1,8 +1,9 @@
 """lookup: numbers of a row as indices, table[x], found by recording a function for each value of an index.
 
 A recording has one element of a Python list: table[3] where x is 3. So the function is recorded for every x
-from 0 on, until the table has no such element. Where two recordings differ, and only by elements, the graph
-gets Σₖ [x = k] table[k]. Its derivative by table[k] is summed over the rows where x is k.
+from 0 on, all indices together, until the tables have no such element. Where the recordings differ, and only
+by elements that follow one index, the graph gets Σₖ [x = k] table[k]. Its derivative by table[k] is summed
+over the rows where x is k.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from ..graph import topological_order
 from ..value import Constant, Value, applied, dot
 
 MOST_VALUES = 1000  # values of one index
-MOST_TOGETHER = 100  # combinations of several indices that are tried
+MOST_TOGETHER = 100  # combinations of several indices that are tried; fewer in graphs of more nodes than
+MOST_NODES = 50_000  # this in all, but some
+SOME = 4
 
 Spot = tuple[int, tuple[int, ...]]  # the place of an index in the inputs: an argument, and where in its row
 
@@ -34,45 +37,44 @@ def with_lookups(
     """The outputs with table[x] for any x at these places, and the values that each place may have.
 
     record(numbers) gives the inputs and outputs of the same row with other numbers at some places; a value
-    for which it raises an ArithmeticError is not allowed. Each index is varied alone; then the result is
-    compared with recordings for several at once, those of `together` among them. Raises TypeError where the
+    for which it raises an ArithmeticError is not allowed. All indices have each value at once; then come
+    combinations, those of `together` among them, which tell the indices apart. Raises TypeError where the
     graphs differ by more than elements, or if an index has no end.
     """
-    graph = _Graphs(inputs)
-    base = graph.add(inputs, outputs)
-    known = set(range(len(graph.made)))
-    recordings, origin = [base], []
-    for place in places:
-        for k in range(MOST_VALUES):
-            try:
-                recordings.append(graph.add(*record({place: float(k)})))
-            except LookupError:
-                break
-            except ArithmeticError:
-                continue
-            origin.append((place, k))
-        else:
-            label = inputs[place[0]][place[1]].label
-            raise TypeError(
-                f"a Value is no float, and int({label}) is for an index of a table: this has no end at {k:,}"
-            )
-    values = {place: [k for other, k in origin if other == place] for place in places}
+    recordings = _Recordings(record, inputs, outputs, places)
+    values: dict[Spot, list[int]] = {place: [] for place in places}
+    open_ended = list(places)
+    for k in range(MOST_VALUES):
+        allowed, ended = recordings.add_each(open_ended, float(k))
+        for place in allowed:
+            values[place].append(k)
+        open_ended = [place for place in open_ended if place not in ended]
+        if not open_ended:
+            break
+    else:
+        label = recordings.leaf(open_ended[0]).label
+        raise TypeError(
+            f"a Value is no float, and int({label}) is for an index of a table: this has no end at {k:,}"
+        )
     for place, ks in values.items():
-        if inputs[place[0]][place[1]]._data not in ks:
-            raise TypeError(f"int({inputs[place[0]][place[1]].label}) is for an index that starts at 0")
-    merging = _Merging(graph, known, origin, inputs)
-    merged = [merging.merged(ids) for ids in zip(*recordings)]
-    every: Any = itertools.product(*values.values())
-    if math.prod(map(len, values.values())) > MOST_TOGETHER:
-        rng = np.random.default_rng(0)
-        every = zip(*(rng.choice(ks, MOST_TOGETHER) for ks in values.values()))
-    for numbers in itertools.chain(together, every) if len(places) > 1 else ():
-        chosen = dict(zip(places, map(float, numbers)))
-        if all(k in values[place] for place, k in chosen.items()):
-            found = graph.add(*record(chosen))
-            if found != [merging.predicted(ids, chosen) for ids in zip(*recordings)]:
-                raise TypeError(_OTHERWISE)
-    return merged, values
+        if recordings.leaf(place)._data not in ks:
+            raise TypeError(f"int({recordings.leaf(place).label}) is for an index that starts at 0")
+    if len(places) > 1:
+        most = min(MOST_TOGETHER, max(SOME, MOST_NODES // len(recordings.known)))
+        every: Any = itertools.product(*values.values())
+        if math.prod(map(len, values.values())) > most:
+            rng = np.random.default_rng(0)
+            every = zip(*(rng.choice(ks, most) for ks in values.values()))
+        for numbers in itertools.chain(itertools.islice(together, most), every):
+            if all(k in ks for k, ks in zip(numbers, values.values())):
+                recordings.add_together(dict(zip(places, map(float, numbers))))
+    while True:
+        merging = _Merging(recordings, values)
+        try:
+            return [merging.merged(nodes) for nodes in zip(*recordings.outputs)], values
+        except _Ambiguous as error:
+            if not any(map(recordings.add_together, error.apart)):
+                raise TypeError(_OTHERWISE) from None
 
 
 class _Graphs:
@@ -91,18 +93,22 @@ class _Graphs:
         """The nodes of these outputs."""
         own = {v: w for a, b in zip(inputs, self.inputs) for v, w in zip(a.flat, b.flat)}
         found: dict[Value, int] = {}
+        vectors: dict[tuple[int, ...], Any] = {}  # by the ids of the operands
         for v in topological_order(*(v for v in outputs if isinstance(v, Value))):
             if v.row is None:
                 leaf = own.get(v, v)
                 found[v] = self._leaf(leaf._data if isinstance(leaf, Constant) else leaf)
             else:
-                x, y = (self._operand(operand, found) for operand in (v.x, v.y))
+                x, y = (self._operand(operand, found, vectors) for operand in (v.x, v.y))
                 found[v] = self._node((v.row, x, y), v)
         return [found[v] if isinstance(v, Value) else self._leaf(v) for v in outputs]
 
-    def _operand(self, x: Any, found: dict[Value, int]) -> Any:
+    def _operand(self, x: Any, found: dict[Value, int], vectors: dict[tuple[int, ...], Any]) -> Any:
         if type(x) is tuple:
-            return tuple(self._operand(p, found) for p in x)
+            ids = tuple(map(id, x))
+            if ids not in vectors:  # the rows of a matrix are operands many times
+                vectors[ids] = tuple([self._operand(p, found, vectors) for p in x])
+            return vectors[ids]
         return None if x is None else found[x] if isinstance(x, Value) else self._leaf(x)
 
     def _leaf(self, x: Any) -> int:
@@ -116,73 +122,118 @@ class _Graphs:
         return self.numbers[key]
 
 
+class _Recordings:
+    """Recordings of one function: `numbers` has the indices of each, and `outputs` its nodes in `graph`.
+
+    `known` are the nodes of the first recording.
+    """
+
+    def __init__(self, record: Callable[..., Any], inputs: Any, outputs: Any, places: Sequence[Spot]):
+        self.record, self.inputs, self.graph = record, inputs, _Graphs(inputs)
+        self.numbers: list[dict[Spot, float]] = [{place: self.leaf(place)._data for place in places}]
+        self.outputs = [self.graph.add(inputs, outputs)]
+        self.known = set(range(len(self.graph.made)))
+
+    def leaf(self, place: Spot) -> Value:
+        """The index at this place."""
+        return self.inputs[place[0]][place[1]]
+
+    def add(self, numbers: dict[Spot, float]) -> None:
+        """Record the function for other numbers at some places."""
+        self.outputs.append(self.graph.add(*self.record(numbers)))
+        self.numbers.append({**self.numbers[0], **numbers})
+
+    def add_each(self, places: list[Spot], k: float) -> tuple[list[Spot], list[Spot]]:
+        """Record k at these places, at once if possible; which take k, and where k is too large."""
+        try:
+            self.add(dict.fromkeys(places, k))
+            return places, []
+        except (LookupError, ArithmeticError):
+            allowed, ended = [], []
+        for place in places:
+            try:
+                self.add({place: k})
+                allowed.append(place)
+            except LookupError:
+                ended.append(place)
+            except ArithmeticError:
+                continue
+        return allowed, ended
+
+    def add_together(self, numbers: dict[Spot, float]) -> bool:
+        """Record the function for values that are allowed one by one, and say whether they are together."""
+        try:
+            self.add(numbers)
+        except ArithmeticError:
+            return False
+        except LookupError:
+            raise TypeError(_OTHERWISE) from None
+        return True
+
+
+class _Ambiguous(Exception):
+    """Elements that follow more than one index, and numbers that tell two of these apart."""
+
+    def __init__(self, apart: Iterable[dict[Spot, float]]):
+        self.apart = apart
+
+
 class _Merging:
     """Nodes of several recordings as one Value each."""
 
-    def __init__(self, graph: _Graphs, known: set[int], origin: list[tuple[Spot, int]], inputs: Any):
-        self.graph, self.known, self.origin, self.inputs = graph, known, origin, inputs
+    def __init__(self, recordings: _Recordings, values: dict[Spot, list[int]]):
+        self.recordings, self.values = recordings, values
+        self.made = recordings.graph.made
         self.done: dict[Any, Any] = {}
         self.is_value: dict[Spot, list[Value]] = {}
 
     def merged(self, nodes: tuple[int, ...]) -> Any:
         """The Value or number that stands for these nodes, one of each recording, the first one's first."""
-        values = self.graph.values
-
-        def looked_up(place: Spot, nodes: tuple[int, ...]) -> Value:
-            elements = [values[node] for (p, _), node in zip(self.origin, nodes[1:]) if p == place]
-            return dot(self._is(place), elements)
-
-        return self._folded(nodes, self.done, values.__getitem__, looked_up, applied)
-
-    def predicted(self, nodes: tuple[int, ...], chosen: dict[Spot, float]) -> int:
-        """The node that merged() stands for if the indices have the chosen values; -1 if there is none."""
-
-        def looked_up(place: Spot, nodes: tuple[int, ...]) -> int:
-            return nodes[1 + self.origin.index((place, int(chosen[place])))]
-
-        def made_of(*key: Any) -> int:
-            return self.graph.numbers.get(key, -1)
-
-        return self._folded(nodes, {}, int, looked_up, made_of)
-
-    def _folded(
-        self,
-        nodes: tuple[int, ...],
-        done: dict[Any, Any],
-        same: Callable[[int], Any],
-        looked_up: Callable[[Spot, tuple[int, ...]], Any],
-        made_of: Callable[..., Any],
-    ) -> Any:
-        """The merged form of nodes, operands first: of equal ones, of elements, of one row of the table."""
+        found, done = self.recordings.graph.values, self.done
         stack = [nodes]
         while stack:
             nodes = stack[-1]
             if nodes not in done:
                 if len(set(nodes)) == 1:
-                    done[nodes] = same(nodes[0])
-                elif (place := self._looked_up(nodes)) is not None:
-                    done[nodes] = looked_up(place, nodes)
+                    done[nodes] = found[nodes[0]]
+                elif (looked_up := self._looked_up(nodes)) is not None:
+                    place, elements = looked_up
+                    done[nodes] = dot(self._is(place), [found[elements[k]] for k in self.values[place]])
                 else:
                     operands = self._parts(nodes)
                     waiting = [ids for ids in _each(operands) if ids not in done]
                     if waiting:
                         stack += waiting
                         continue
-                    row = self.graph.made[nodes[0]][0]
-                    done[nodes] = made_of(row, *(_replaced(ids, done) for ids in operands))
+                    row = self.made[nodes[0]][0]
+                    done[nodes] = applied(row, *(_replaced(ids, done) for ids in operands if ids is not None))
             stack.pop()
         return done[nodes]
 
-    def _looked_up(self, nodes: tuple[int, ...]) -> Spot | None:
-        """The place of the only index by which these nodes differ, if they are elements; else None."""
-        made = self.graph.made
-        if not all(node in self.known or made[node][0] is None for node in nodes):
+    def _looked_up(self, nodes: tuple[int, ...]) -> tuple[Spot, dict[float, int]] | None:
+        """The index that alone decides which of these nodes it is, and the node for each of its values.
+
+        None if there is no such index, or if they are no elements.
+        """
+        known = self.recordings.known
+        if not all(node in known or self.made[node][0] is None for node in nodes):
             return None
-        places = {place for (place, _), node in zip(self.origin, nodes[1:]) if node != nodes[0]}
-        return places.pop() if len(places) == 1 else None
+        found = [(p, e) for p in self.values if (e := self._elements(p, nodes)) is not None]
+        if len(found) > 1:
+            (p, of_p), (q, of_q) = found[:2]
+            raise _Ambiguous({p: i, q: j} for i in of_p for j in of_q if of_p[i] != of_q[j])
+        return found[0] if found else None
+
+    def _elements(self, place: Spot, nodes: tuple[int, ...]) -> dict[float, int] | None:
+        """The node for each value of an index; None if there are two."""
+        elements: dict[float, int] = {}
+        for numbers, node in zip(self.recordings.numbers, nodes):
+            if elements.setdefault(numbers[place], node) != node:
+                return None
+        return elements
 
     def _parts(self, nodes: tuple[int, ...]) -> tuple[Any, Any]:
-        made = [self.graph.made[node] for node in nodes]
+        made = [self.made[node] for node in nodes]
         row = made[0][0]
         if row is None or any(other[0] is not row for other in made):
             raise TypeError(_OTHERWISE)
@@ -191,9 +242,8 @@ class _Merging:
     def _is(self, place: Spot) -> list[Value]:
         """[x = k] for each k, as Values of 1 and 0."""
         if place not in self.is_value:
-            argument, index = place
-            x, ks = self.inputs[argument][index], [k for p, k in self.origin if p == place]
-            conditions = [Value._record(ops.equal, x, float(k)) for k in ks]
+            x = self.recordings.leaf(place)
+            conditions = [Value._record(ops.equal, x, float(k)) for k in self.values[place]]
             self.is_value[place] = [Value._record(ops.where, c, (1.0, 0.0)) for c in conditions]
         return self.is_value[place]
 

@@ -80,46 +80,48 @@ def with_lookups(
 class _Graphs:
     """Several recordings as one graph, in which equal parts are one node; nodes are known by numbers.
 
-    `made` has each node's row and operands; `values` has its Value or number in the first recording.
+    `made` has each node's row and operands: None and itself for a leaf, and `tuple` and its elements for the
+    operands of a row that takes vectors. `values` has its Value, number or tuple in the first recording.
     """
 
     def __init__(self, inputs: list[np.ndarray]):
         self.inputs = inputs
-        self.numbers: dict[Any, int] = {}
-        self.made: list[tuple[Any, Any, Any]] = []
+        self.numbers: dict[tuple[Any, ...], int] = {}
+        self.made: list[tuple[Any, ...]] = []
         self.values: list[Any] = []
 
     def add(self, inputs: list[np.ndarray], outputs: list[Any]) -> list[int]:
         """The nodes of these outputs."""
         own = {v: w for a, b in zip(inputs, self.inputs) for v, w in zip(a.flat, b.flat)}
         found: dict[Value, int] = {}
-        vectors: dict[tuple[int, ...], Any] = {}  # by the ids of the operands
+        vectors: dict[int, int] = {}  # by id: the weights of a neuron are operands many times
         for v in topological_order(*(v for v in outputs if isinstance(v, Value))):
             if v.row is None:
                 leaf = own.get(v, v)
                 found[v] = self._leaf(leaf._data if isinstance(leaf, Constant) else leaf)
-            else:
-                x, y = (self._operand(operand, found, vectors) for operand in (v.x, v.y))
-                found[v] = self._node((v.row, x, y), v)
+                continue
+            operands = [self._operand(x, found, vectors) for x in (v.x, v.y) if x is not None]
+            found[v] = self._node((v.row, *operands), v)
         return [found[v] if isinstance(v, Value) else self._leaf(v) for v in outputs]
 
-    def _operand(self, x: Any, found: dict[Value, int], vectors: dict[tuple[int, ...], Any]) -> Any:
-        if type(x) is tuple:
-            ids = tuple(map(id, x))
-            if ids not in vectors:  # the rows of a matrix are operands many times
-                vectors[ids] = tuple([self._operand(p, found, vectors) for p in x])
-            return vectors[ids]
-        return None if x is None else found[x] if isinstance(x, Value) else self._leaf(x)
+    def _operand(self, x: Any, found: dict[Value, int], vectors: dict[int, int]) -> int:
+        if isinstance(x, Value):
+            return found[x]
+        if type(x) is not tuple:
+            return self._leaf(x)
+        if id(x) not in vectors:
+            vectors[id(x)] = self._node((tuple, *[self._operand(p, found, vectors) for p in x]), x)
+        return vectors[id(x)]
 
     def _leaf(self, x: Any) -> int:
-        return self._node((None, x if isinstance(x, Value) else repr(x), None), x)
+        return self._node((None, x if isinstance(x, Value) else repr(x)), x)
 
-    def _node(self, key: Any, value: Any) -> int:
-        if key not in self.numbers:
-            self.numbers[key] = len(self.made)
-            self.made.append(key)
+    def _node(self, made: tuple[Any, ...], value: Any) -> int:
+        if made not in self.numbers:
+            self.numbers[made] = len(self.made)
+            self.made.append(made)
             self.values.append(value)
-        return self.numbers[key]
+        return self.numbers[made]
 
 
 class _Recordings:
@@ -179,7 +181,7 @@ class _Ambiguous(Exception):
 
 
 class _Merging:
-    """Nodes of several recordings as one Value each."""
+    """Nodes of several recordings as one Value or tuple each."""
 
     def __init__(self, recordings: _Recordings, values: dict[Spot, list[int]]):
         self.recordings, self.values = recordings, values
@@ -188,7 +190,7 @@ class _Merging:
         self.is_value: dict[Spot, list[Value]] = {}
 
     def merged(self, nodes: tuple[int, ...]) -> Any:
-        """The Value or number that stands for these nodes, one of each recording, the first one's first."""
+        """What stands for these nodes, one of each recording, the first one's first."""
         found, done = self.recordings.graph.values, self.done
         stack = [nodes]
         while stack:
@@ -200,13 +202,13 @@ class _Merging:
                     place, elements = looked_up
                     done[nodes] = dot(self._is(place), [found[elements[k]] for k in self.values[place]])
                 else:
-                    operands = self._parts(nodes)
-                    waiting = [ids for ids in _each(operands) if ids not in done]
+                    row, operands = self._parts(nodes)
+                    waiting = [ids for ids in operands if ids not in done]
                     if waiting:
                         stack += waiting
                         continue
-                    row = self.made[nodes[0]][0]
-                    done[nodes] = applied(row, *(_replaced(ids, done) for ids in operands if ids is not None))
+                    parts = [done[ids] for ids in operands]
+                    done[nodes] = tuple(parts) if row is tuple else applied(row, *parts)
             stack.pop()
         return done[nodes]
 
@@ -215,8 +217,8 @@ class _Merging:
 
         None if there is no such index, or if they are no elements.
         """
-        known = self.recordings.known
-        if not all(node in known or self.made[node][0] is None for node in nodes):
+        known, made = self.recordings.known, self.made
+        if not all(made[n][0] is None or (n in known and made[n][0] is not tuple) for n in nodes):
             return None
         found = [(p, e) for p in self.values if (e := self._elements(p, nodes)) is not None]
         if len(found) > 1:
@@ -232,12 +234,13 @@ class _Merging:
                 return None
         return elements
 
-    def _parts(self, nodes: tuple[int, ...]) -> tuple[Any, Any]:
+    def _parts(self, nodes: tuple[int, ...]) -> tuple[Any, list[tuple[int, ...]]]:
+        """The row of these nodes, and for each of its operands the nodes that it has."""
         made = [self.made[node] for node in nodes]
-        row = made[0][0]
-        if row is None or any(other[0] is not row for other in made):
+        row, n = made[0][0], len(made[0])
+        if row is None or any(other[0] is not row or len(other) != n for other in made):
             raise TypeError(_OTHERWISE)
-        return _together([x for _, x, _ in made]), _together([y for _, _, y in made])
+        return row, [*zip(*(operands for _, *operands in made))]
 
     def _is(self, place: Spot) -> list[Value]:
         """[x = k] for each k, as Values of 1 and 0."""
@@ -246,25 +249,6 @@ class _Merging:
             conditions = [Value._record(ops.equal, x, float(k)) for k in self.values[place]]
             self.is_value[place] = [Value._record(ops.where, c, (1.0, 0.0)) for c in conditions]
         return self.is_value[place]
-
-
-def _together(operands: list[Any]) -> Any:
-    """Operands of the same node in several recordings: for each operand, a tuple of its forms there."""
-    if type(operands[0]) is tuple:
-        if len({len(x) if type(x) is tuple else -1 for x in operands}) > 1:
-            raise TypeError(_OTHERWISE)
-        return [*zip(*operands)]
-    return None if operands[0] is None else tuple(operands)
-
-
-def _replaced(ids: Any, done: dict[Any, Any]) -> Any:
-    if isinstance(ids, list):
-        return tuple(done[each] for each in ids)
-    return None if ids is None else done[ids]
-
-
-def _each(operands: Sequence[Any]) -> list[tuple[int, ...]]:
-    return [ids for x in operands if x is not None for ids in (x if isinstance(x, list) else [x])]
 
 
 _OTHERWISE = (

@@ -911,15 +911,20 @@ def settle(outputs: Iterable[Any]) -> tuple[list[Value], list[Value]]:
     found: list[Value] = []
     leaves: list[Value] = []
     seen = set[int]()  # of ids, because a Traced Value may refuse hash()
-    stack = [x for x in outputs if isinstance(x, Value)]
+    stack: list[Any] = [x for x in outputs if isinstance(x, Value)]
     while stack:
         v = stack.pop()
         if id(v) not in seen:
             seen.add(id(v))
+            if type(v) is tuple:  # operands, which nodes may share
+                stack += v
+                continue
             if v.row is None:
                 leaves.append(v)
             else:
-                stack += parents(v)
+                for x, slopes in ((v.x, v._dx), (v.y, v._dy)):
+                    if slopes is not None or (type(x) is not tuple and isinstance(x, Value)):
+                        stack.append(x)
             if type(v) is Traced:
                 v.__class__ = Value  # type: ignore[assignment]
                 found.append(v)

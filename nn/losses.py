@@ -155,8 +155,10 @@ cross_entropy.takes_rows = _takes_rows  # type: ignore[attr-defined]
 
 def _logit(logits: Any, y: Any) -> Any:
     """The logit of class y; ValueError unless y is one of the classes' numbers."""
-    if isinstance(y, Value) and modes:
-        return logits[y.__index__()]  # type: ignore[attr-defined]  # compile records an index
+    if isinstance(y, Value) and modes:  # compile records all classes, once
+        chosen = [where(y == float(k), 1.0, 0.0) for k in range(len(logits))]
+        with contextlib.suppress(ArithmeticError):  # the recorded row has a wrong target
+            return dot(chosen, logits) + where(total(chosen) == 1.0, 0.0, -math.inf)
     number = getattr(y, "_data", y)
     if number not in range(len(logits)):
         last = len(logits) - 1

@@ -1368,6 +1368,26 @@ def test_numbers_of_a_row_as_indices(engine: Any) -> None:
         p([0, 3])
 
 
+def test_many_indices_are_recorded_together_and_told_apart() -> None:
+    table, shares, runs = leaves(30), leaves(20), []
+
+    def mixed(symbols: Any) -> Any:
+        runs.append(1)
+        return total(share * table[int(symbol)] for share, symbol in zip(shares, symbols))
+
+    symbols = RNG.integers(30, size=(5, 20))
+    found = autograd.compile(mixed).per_example(symbols)
+    assert len(runs) < 300  # not 30 for each of the 20 indices
+    assert found == pytest.approx([mixed(row).data for row in symbols], rel=1e-12)
+    rare = [table[0]] * 599 + [table[1]]  # few combinations tell i from j
+    p = autograd.compile(lambda i, j: (rare[int(i)] - rare[int(j)] * table[2]) * shares[int(j) // 300])
+    a, b, c, *_ = (v.data for v in table)
+    assert p.per_example([0], [0]) == pytest.approx((a - a * c) * shares[0].data)
+    s, t = (v.data for v in shares[:2])
+    expected = [(a - a * c) * s, (b - a * c) * s, (a - b * c) * t, (b - b * c) * t, (b - a * c) * t]
+    assert p.per_example([0, 599, 0, 599, 599], [0, 0, 599, 599, 300]) == pytest.approx(expected)
+
+
 def test_indices_that_decide_more_than_an_element_are_refused() -> None:
     w = leaves(3)
     for f, said in (

@@ -11,9 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+import nn
+from autograd import total
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "examples"))
 
+import gpt  # noqa: E402
 import table  # noqa: E402
 
 FILES = ["weights.npz", "loss.svg", "result.svg", "graph.svg", "lesson.html"]
@@ -260,3 +264,83 @@ def test_explain_prints_the_chain_the_matrices_and_sigma(tmp_path: Path) -> None
     ]:
         result = run("explain.py", *options, cwd=tmp_path)
         assert result.returncode == 1 and len(result.stderr.splitlines()) == 1 and said in result.stderr
+
+
+def gpt_in_matrices(state: dict[str, np.ndarray], tokens: np.ndarray, heads: int) -> Any:
+    """The logits of examples/gpt.py for the tokens of a document, by NumPy."""
+
+    def normed(x: Any) -> Any:
+        return x / np.sqrt(np.mean(x**2, axis=1, keepdims=True) + 1e-5)
+
+    w = {name.removesuffix(".weight"): array for name, array in state.items()}
+    x = w["symbols"][tokens] + w["positions"][: len(tokens)]
+    y = normed(x)
+    q, k, v = ((y @ w[n].T).reshape(len(x), heads, -1).swapaxes(0, 1) for n in ("query", "key", "value"))
+    shares = np.exp(q @ k.swapaxes(1, 2) / np.sqrt(q.shape[2])) * np.tri(len(x))
+    mixture = (shares / shares.sum(axis=2, keepdims=True)) @ v
+    x = x + mixture.swapaxes(0, 1).reshape(x.shape) @ w["mix"].T
+    x = x + np.maximum(normed(x) @ w["mlp.layers.0"].T, 0.0) @ w["mlp.layers.1"].T
+    return normed(x) @ w["logits"].T
+
+
+@pytest.fixture(scope="module")
+def small_gpt() -> gpt.GPT:
+    return gpt.GPT(symbols=4, context=5, width=4, rng=np.random.default_rng(0), heads=2)
+
+
+def test_the_gpt_has_the_logits_of_its_matrices_and_sees_no_later_token(small_gpt: gpt.GPT) -> None:
+    before, after = np.array([0, 1, 3, 2, 1]), np.array([0, 1, 3, 0, 2])
+    logits = np.array([[v.data for v in row] for row in small_gpt(before)])
+    by_hand = gpt_in_matrices(small_gpt.state_dict(), before, heads=2)
+    np.testing.assert_allclose(logits, by_hand, rtol=1e-12)
+    changed = [[v.data for v in row] for row in small_gpt(after)]
+    assert changed[:3] == logits[:3].tolist() and changed[3] != logits[3].tolist()
+    assert [[v.data for v in row] for row in small_gpt(before[:2])] == logits[:2].tolist()
+
+
+def test_the_gpts_compiled_loss_is_that_of_its_documents_without_padding(small_gpt: gpt.GPT) -> None:
+    documents = ["a", "cab", "", "abbaca"]  # the last one is cut to the context
+    tokens, weights = gpt.padded(documents, "\nabc", context=5)
+    assert weights.sum(axis=1).tolist() == [2, 4, 1, 5]
+    shares = weights / weights.sum()
+    small_gpt.zero_grad()
+    expected = total(
+        nn.cross_entropy(logits, after) / 12.0
+        for text, n in zip(documents, (2, 4, 1, 5))
+        for row in [[0, *map("\nabc".index, text), 0][: n + 1]]
+        for logits, after in zip(small_gpt(row[:-1]), row[1:])
+    )
+    expected.backward()
+    gradient = [p.grad for p in small_gpt.parameters()]
+    by_hand = 0.0
+    for row, n in zip(tokens, (2, 4, 1, 5)):
+        logits = gpt_in_matrices(small_gpt.state_dict(), row[:n], heads=2)
+        right = logits[np.arange(n), row[1 : n + 1]]
+        by_hand += np.sum(np.log(np.exp(logits).sum(axis=1)) - right) / 12.0
+    small_gpt.zero_grad()
+    compiled = gpt.loss_of(small_gpt).backward(tokens, shares)
+    assert compiled == pytest.approx(expected.data, rel=1e-12) == pytest.approx(by_hand, rel=1e-12)
+    assert [p.grad for p in small_gpt.parameters()] == pytest.approx(gradient, rel=1e-9, abs=1e-14)
+
+
+def test_the_gpt_learns_and_writes(tmp_path: Path) -> None:
+    documents = ["aba", "cbc", "adda", "cddc"] * 12  # pairs do not tell how a document ends
+    (tmp_path / "my.txt").write_text("\n\n".join(documents))
+    options = ["--data", "my.txt", "--steps", 60, "--width", 8]
+    result = run("gpt.py", *options, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    head, rest = result.stdout.split("validation: ")
+    losses = [float(line.split()[-1]) for line in head.splitlines() if line.startswith("step ")]
+    validation, by_pairs = map(float, re.findall(r"\d\.\d{3}", rest))
+    assert head.startswith("48 documents, 5 symbols, ") and len(losses) == 10
+    assert losses[0] > 1.4 and losses[-1] < by_pairs and validation < by_pairs
+    written = rest.splitlines()[2:]
+    assert len(written) == 20 and all(set(text) <= set("abcd") and len(text) <= 5 for text in written)
+    (tmp_path / "short.txt").write_text("one\n\n")
+    for wrong, said in (
+        (["--data", "none.txt"], "cannot read none.txt as text"),
+        (["--data", "short.txt"], "short.txt needs two documents or more"),
+        (["--width", "6"], "a multiple of 4"),
+    ):
+        result = run("gpt.py", *wrong, cwd=tmp_path)
+        assert result.returncode == 2 and said in result.stderr.splitlines()[-1]

@@ -10,7 +10,7 @@ import pytest
 
 import autograd
 import nn
-from autograd import Value, check_gradients, derive, grad
+from autograd import Value, check_gradients, derive, grad, total
 from autograd.graph import topological_order
 from autograd.program.variant import Kernel
 
@@ -103,6 +103,29 @@ def test_targets_that_a_loss_cannot_take(
     sgd = nn.SGD(model.parameters(), lr=0.1)
     with pytest.raises(ValueError, match=said):
         nn.fit(model, POINTS, Y, loss=loss, optimizer=sgd, epochs=1)
+
+
+@pytest.mark.parametrize("engine", ENGINES[1:])
+def test_a_compiled_cross_entropy_is_recorded_once_for_all_classes(engine: Any) -> None:
+    model, runs = nn.MLP(2, [3]), []
+
+    def loss(x: Any, y: Any) -> Any:
+        runs.append(1)
+        return nn.cross_entropy(model(x), y)
+
+    p = autograd.compile(loss, engine=engine)
+    expected = total([nn.cross_entropy(model(x), k) for x, k in zip(POINTS, CLASSES)]) / len(CLASSES)
+    expected.backward()
+    value, gradient = p.value_and_grad(POINTS, CLASSES)
+    assert value == pytest.approx(expected.data) and len(runs) == 2  # the first row and the last
+    grads = [v.grad for array in p.leaves for v in array.flat]
+    assert np.concatenate([g.ravel() for g in gradient]) == pytest.approx(grads)
+    for wrong in (3.0, -1.0, 0.5):
+        for place in (0, 7):
+            targets = CLASSES.astype(float)
+            targets[place] = wrong
+            with pytest.raises(ValueError, match=f"a whole number from 0 to 2, not {wrong}"):
+                autograd.compile(loss, engine=engine)(POINTS, targets)
 
 
 def test_accuracy_is_absent_for_a_loss_that_decides_nothing_and_by_outputs_for_several_labels() -> None:

@@ -49,6 +49,7 @@ REGISTERS = 16  # vectors of sums that are computed at once
 WRITTEN_OUT = 64  # up to so many operations are written out instead of a loop
 LONGEST = 200  # statements of a function, as LLVM takes longer for larger ones
 WIDE = 2  # vectors of rows that are computed at once
+MOST_WIDE = 150  # statements for which there is code for several vectors, too: LLVM takes twice as long
 INLINED = 32  # up to so many calls of exp, log, ... are inlined: a tenth faster, but LLVM takes longer
 MOST_OPERATIONS = 8000  # of rows that are computed without loops
 MOST_MEMORY = 0.3  # numbers in memory for each operation, more of which are slower than no loops
@@ -146,7 +147,10 @@ class Code:
         evaluate = _procedure(self.module, "evaluate", "columns stride n state out width scratch")
         evaluate.attributes.add("noinline")  # so that it is compiled once
         columns, stride, n, state, out, width, scratch = evaluate.args
-        steps = {"wide": WIDE * self.lanes, "rows": self.lanes} if self.with_loops else {"rows": self.lanes}
+        steps = {"rows": self.lanes}
+        statements = sum(len(nest.statements) for nest in nests_of(self.nests.rows))
+        if self.with_loops and statements <= MOST_WIDE:
+            steps = {"wide": WIDE * self.lanes, **steps}
         lanes = {"once": None, **(steps if self.has_rows else {}), "after": None}
         functions = {name: self._functions(name, n) for name, n in lanes.items()}
         b = ir.IRBuilder(evaluate.append_basic_block())
@@ -666,7 +670,8 @@ class _Loops(_Computing):
         views = [view for s in sums for view in s.definition.views]
         shares = {a: sum(a not in view.axes for view in views) for a in axes if nest.shape[a] > 1}
         best = sorted((a for a in shares if shares[a]), key=lambda a: (-shares[a], -a))
-        most = max(2, REGISTERS * self.code.lanes // (self.lanes or self.code.lanes))
+        terms = max(len(s.definition.terms) for s in sums)  # each has code of its own
+        most = max(2, REGISTERS * self.code.lanes // (self.lanes or self.code.lanes) // terms)
         if over_rows:  # sums over the lanes are made for as many elements as there are lanes
             last = [a for a in axes[-1:] if nest.shape[a] > 1]
             best = [*last, *(a for a in best if a not in last)]

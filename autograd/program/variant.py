@@ -103,6 +103,26 @@ class Variant:
         self._write(state, 0, *[v._data for v in self.live])
         return state
 
+    @computed_once
+    def _index_ends(self) -> dict[int, tuple[list[int], list[int]]]:
+        """For each argument, which numbers of a row are indices, and where each ends; 0 if some are left out."""
+        found: dict[int, tuple[list[int], list[int]]] = {}
+        for (argument, index), known in self.scalars.indices.items():
+            places, ends = found.setdefault(argument, ([], []))
+            places.append(
+                int(np.ravel_multi_index(index, self.scalars.inputs[argument].shape)) if index else 0
+            )
+            ends.append(len(known) if known[-1] == len(known) - 1 else 0)
+        return found
+
+    def has_indices(self, arrays: Sequence[np.ndarray]) -> bool:
+        """Whether all numbers that are indices are whole numbers in the range of theirs; if in doubt, no."""
+        for argument, (places, ends) in self._index_ends.items():
+            numbers = arrays[argument].reshape(len(arrays[argument]), -1)[:, places]
+            if not ((numbers >= 0.0) & (numbers < ends) & (numbers == np.floor(numbers))).all():
+                return False
+        return True
+
     def data(self) -> list[np.ndarray]:
         """The numbers of the live leaves, as they are now."""
         numbers = self._read(np.empty(len(self.live)))

@@ -105,7 +105,7 @@ class Variant:
 
     @computed_once
     def _index_ends(self) -> dict[int, tuple[list[int], list[int]]]:
-        """For each argument, which numbers of a row are indices, and where each ends; 0 if some are left out."""
+        """For each argument, which numbers of a row are indices, and where each ends (0: with gaps)."""
         found: dict[int, tuple[list[int], list[int]]] = {}
         for (argument, index), known in self.scalars.indices.items():
             places, ends = found.setdefault(argument, ([], []))

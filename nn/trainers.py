@@ -35,9 +35,7 @@ ADVICE = (
     " a Value's data: engine scalar does it"
 )
 
-# Seconds that NumPy takes for an array of a program and for one element, and LLVM for an operation. Rough
-# values are enough to tell from how many steps on machine code is ready before NumPy is done.
-ARRAY, ELEMENT, LLVM = 3e-6, 5e-10, 5e-4
+PAYS = 1.5  # in how many times the seconds that machine code takes to make NumPy would train
 
 
 @dataclass
@@ -151,11 +149,9 @@ def _settings_seen(optimizer: Optimizer) -> tuple[list[Any], list[Any]]:
 
 def _pays(variant: Variant, run: Run) -> bool:
     """Whether machine code is made before NumPy would have taken all steps of the run."""
-    if not (variant.is_small() and variant.has_code()):
-        return False
     rows = min(len(run.X), run.batch_size or len(run.X))
-    step = ARRAY * len(variant.names.plan.arrays) + ELEMENT * variant.operations() * rows
-    return run.steps * step >= LLVM * variant.operations()
+    steps = run.steps * variant.numpy_seconds(rows)
+    return variant.has_code() and steps >= PAYS * variant.kernel_seconds
 
 
 def _training_kernel(variant: Variant, optimizer: Optimizer) -> tuple[Any, list[Value]]:
@@ -173,8 +169,8 @@ def _training_kernel(variant: Variant, optimizer: Optimizer) -> tuple[Any, list[
 class Trainer:
     """Trains a model by an engine's stepper or, from where a verified stepper goes wrong, by Values.
 
-    "auto" is machine code where llvmlite is installed, the graph is small and the run is long enough, NumPy
-    for other functions that compile, and Values where neither works: `say` prints why, and `reason` keeps it.
+    "auto" is machine code where llvmlite is installed and the run is long enough, NumPy for other functions
+    that compile, and Values where neither works: `say` prints why, and `reason` keeps it.
     TypeError if another engine does not work, or turns out to be wrong.
 
     A verifier looks after 1, 2, 4, 8, ... epochs and after the last, and only at losses if gradients would

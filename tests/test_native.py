@@ -316,3 +316,24 @@ def test_arrays_are_checked() -> None:
             kernel.iterate(data, 5, batch, state, steps, written, start)
     with pytest.raises(ValueError, match="output"):
         kernel_of([w], [x], [w], None).iterate(data, 5, 5, state, 1, losses)
+
+
+def test_auto_begins_with_numpy_and_machine_code_takes_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    f, X, Y = lab(21)
+    numpy, native, *auto = (autograd.compile(f, engine=e) for e in ("numpy", "native", "auto", "auto"))
+    variant = numpy.variant("value", X, Y)
+    of_a_call = variant.numpy_seconds(21) / variant.kernel_seconds
+    monkeypatch.setattr("autograd.program.variant.BEGIN", 3.5 * of_a_call)
+    monkeypatch.setattr("autograd.program.variant.TAKE_OVER", 5.5 * of_a_call)
+    for program in auto:
+        found = [program(X, Y) for _ in range(8)]
+        assert found == [numpy(X, Y)] * 5 + [native(X, Y)] * 3
+        assert program.variant("value", X, Y).native
+
+
+def test_auto_stays_with_numpy_where_there_is_no_machine_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autograd.program.variant.BEGIN", 0.0)
+    monkeypatch.setattr("autograd.program.variant.TAKE_OVER", 0.0)
+    monkeypatch.delitem(OPERATIONS, TABLE["tanh"])
+    p = autograd.compile(lambda x: x.tanh())
+    assert p(np.zeros(3)) == 0.0 and p.variant("value", np.zeros(3)).native is False

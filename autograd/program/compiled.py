@@ -447,7 +447,7 @@ class Program(Generic[P, Result]):
     def _evaluated(self, kind: str, arrays: Sequence[np.ndarray], key: Any) -> tuple[Variant, Sequence[Any]]:
         variant = self._variant(kind, arrays, key)
         kind = variant.kind
-        if variant.native:
+        if variant.is_native(len(arrays[0]) if arrays else 1):
             outputs = _tried(variant.run_native, arrays)
             if outputs is not None:
                 return variant, outputs

@@ -64,6 +64,11 @@ class Plan:
                 uses.update(view.array for view in self.written.get(statement, statement).views)
         return uses
 
+    @property
+    def length(self) -> int:
+        """How many statements there are, those in loops once."""
+        return sum(len(s.body) if isinstance(s, Loop) else 1 for s in self.statements)
+
     def unrolled(self) -> Plan:
         """The same plan without loops."""
         return replace(self, statements=self.arrays, written={})

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import math
 import struct
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -28,7 +29,12 @@ try:
 except ImportError:  # there is no llvmlite
     Kernel = has_code = pack = None  # type: ignore[assignment, misc]
 
-SMALL = 2000  # scalar operations: up to these LLVM is quick, and machine code faster than NumPy
+# Seconds that NumPy takes for an array of a program and for one element, and machine code to make, in all and
+# for each statement. Rough values are enough to tell when machine code pays.
+ARRAY, ELEMENT, KERNEL, STATEMENT = 3e-6, 5e-10, 0.05, 0.006
+# How long NumPy runs, in times those seconds, before machine code is begun, and before it takes over. A run
+# that ends in between has lost a tenth.
+BEGIN, TAKE_OVER = 10.0, 12.0
 KEPT = 1 << 15  # numbers: up to these, a kernel's memory is kept for the next call
 FEW = 64  # numbers: up to these, Python adds them sooner than NumPy
 
@@ -53,6 +59,9 @@ class Variant:
             if whole
             else through(passes, replace(recorded, kind=kind), "differentiate", "simplify again")
         )
+        self.native = None if engine == "auto" and self.has_code() else engine == "native" and self.has_code()
+        self._spent = 0.0  # see is_native
+        self._maker: threading.Thread | None = None
         self._functions: dict[bool, Callable[..., Any]] = {}
         self._idle: dict[int, _Workspace] = {}  # the latest that no call uses, by its number of rows
         self._lock = new_lock()
@@ -88,15 +97,34 @@ class Variant:
         """Writes as many numbers as there are live leaves to an array: twice as fast as NumPy does."""
         return struct.Struct(f"{len(self.live)}d").pack_into
 
+    def is_native(self, rows: int) -> bool:
+        """Whether a call with so many rows runs as machine code, which a user's own primitives do not have.
+
+        "auto" begins with NumPy. It depends on the calls before, and not on how long they took, when machine
+        code is made in the background, and when it takes over: so a run repeats to the last bit.
+        """
+        if self.native is None:
+            self._spent += self.numpy_seconds(rows) / self.kernel_seconds
+            if self._spent >= BEGIN and self._maker is None:
+                self._maker = threading.Thread(target=self._make_kernel)
+                self._maker.start()
+            if self._maker and self._spent >= TAKE_OVER:
+                self._maker.join()
+                self.native = "kernel" in vars(self)
+        return bool(self.native)
+
+    def _make_kernel(self) -> None:
+        with contextlib.suppress(Exception):  # NumPy goes on: there may be no code, or too little memory
+            vars(self)["kernel"] = Kernel(self.names.plan)  # without the lock, which calls need
+
+    def numpy_seconds(self, rows: int) -> float:
+        """About how long NumPy takes for so many rows."""
+        return ARRAY * len(self.names.plan.arrays) + ELEMENT * self.operations * rows
+
     @computed_once
-    def native(self) -> bool:
-        """Whether this variant runs as machine code, which a user's own primitives do not have."""
-        if self._engine == "numpy" or not self.has_code():
-            return False
-        if self._engine == "auto" and self.is_small():
-            with contextlib.suppress(NotImplementedError):
-                return bool(self.kernel)
-        return self._engine == "native"
+    def kernel_seconds(self) -> float:
+        """About how long it takes to make machine code."""
+        return KERNEL + STATEMENT * self.names.plan.length
 
     def _read(self, state: np.ndarray) -> np.ndarray:
         """Write the numbers of the live leaves, as they are now, to this array."""
@@ -181,10 +209,7 @@ class Variant:
         step, others, order = training_step(self.lifted, parameters, slots, update, lr, steps)
         return Kernel(through(self._passes, step, "plan", "roll"), order), others
 
-    def is_small(self) -> bool:
-        """Whether machine code is worth the time that LLVM takes for it."""
-        return self.operations() <= SMALL
-
+    @computed_once
     def operations(self) -> int:
         """How many scalar operations this variant has."""
         return sum(len(v.x) if type(v.x) is tuple else 1 for v in self.scalars.order)

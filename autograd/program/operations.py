@@ -192,7 +192,7 @@ def _extreme(comparison: str) -> Callable[[Any, Any, Any], Any]:
 # infinities, by which errors are noticed, or gain nothing here.
 CONTRACT = ("contract",)
 libm = ctypes.CDLL("ucrtbase" if os.name == "nt" else None)
-_FUNCTIONS = "tan asin acos atan atan2 sinh cosh asinh acosh atanh log1p expm1 log2 log10 cbrt hypot erf erfc"
+_FUNCTIONS = "tan asin acos atan atan2 sinh cosh asinh acosh atanh log2 log10 cbrt hypot"
 LIBM = [name for name in [*_FUNCTIONS.split(), "lgamma"] if hasattr(libm, name)]
 OPERATIONS: dict[Primitive, Callable[..., Any]] = {
     ops.add: _arithmetic("fadd"),
@@ -202,8 +202,6 @@ OPERATIONS: dict[Primitive, Callable[..., Any]] = {
     ops.neg: _arithmetic("fneg"),
     ops.pow: intrinsic("pow"),
     ops.sqrt: intrinsic("sqrt"),
-    ops.sin: intrinsic("sin"),
-    ops.cos: intrinsic("cos"),
     ops.abs: intrinsic("fabs"),
     ops.relu: _relu,
     ops.sign: _sign,

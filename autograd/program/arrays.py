@@ -201,9 +201,19 @@ class View:
         raise NotImplementedError
 
     @property
+    def takes_all(self) -> bool:
+        """Whether the view has every element of the array, in the array's shape."""
+        return False
+
+    @property
     def is_whole(self) -> bool:
         """Whether the view is the unchanged array, each axis along the same axis of the result."""
         return False
+
+    def is_all_of(self, shape: tuple[int, ...]) -> bool:
+        """Whether the view has every element of an array of that shape, in order along axes of its own."""
+        inner = len(self.axes) == len(shape) and [*self.axes] == sorted({*self.axes})
+        return self.array.shape == shape and inner and self.takes_all
 
     def is_whole_in(self, shape: tuple[int, ...]) -> bool:
         """Whether the view is an unchanged array of that shape."""

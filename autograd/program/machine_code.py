@@ -51,7 +51,8 @@ LONGEST = 200  # statements of a function, as LLVM takes longer for larger ones
 WIDE = 2  # vectors of rows that are computed at once
 MOST_WIDE = 150  # statements for which there is code for several vectors, too: LLVM takes twice as long
 INLINED = 32  # up to so many calls of exp, log, ... are inlined: a tenth faster, but LLVM takes longer
-MOST_OPERATIONS = 8000  # of rows that are computed without loops
+FEW_OPERATIONS = 300  # of a row, up to which no loops are faster
+MOST_OPERATIONS = 8000  # and beyond which no loops take too long to compile
 MOST_MEMORY = 0.3  # numbers in memory for each operation, more of which are slower than no loops
 
 Coordinate = tuple[int, Any]  # a number, and a variable to add or None
@@ -61,7 +62,8 @@ def code_of(planned: Plan, lanes: int) -> Code:
     """The code of a plan, for vectors of so many numbers; NotImplementedError where there is none."""
     nests = Nests(planned)
     operations = sum(_operations(s) for nest in nests_of(nests.rows) for s in nest.statements)
-    if operations <= MOST_OPERATIONS and nests.sizes["rows"] > MOST_MEMORY * operations:
+    is_small = operations <= FEW_OPERATIONS or nests.sizes["rows"] > MOST_MEMORY * operations
+    if operations <= MOST_OPERATIONS and is_small:
         return Code(Nests(planned.unrolled()), lanes, with_loops=False)
     return Code(nests, lanes)
 
@@ -745,6 +747,9 @@ class _Loops(_Computing):
         """Sums of products, for several elements."""
         totals: list[Any] = [None] * len(elements)
         for term in statement.definition.terms:
+            if self._is_sum_of_all(term, nest):
+                totals = [self._sum_of_all(term, totals[0])]
+                continue
 
             def add(at: Mapping[int, Coordinate], totals: Sequence[Any], term: Any = term) -> list[Any]:
                 found = []
@@ -755,6 +760,30 @@ class _Loops(_Computing):
 
             totals = self._summed(summed(term, len(nest.shape)), add, totals, len(term))
         return [self.number(0.0) if total is None else total for total in totals]
+
+    def _is_sum_of_all(self, term: Sequence[Any], nest: Nest) -> bool:
+        """Whether a term is the sum of an array, or of a product of arrays, that is the same for all rows."""
+        views = [x for x in term if isinstance(x, View)]
+        first = views[0]
+        alike = all(x.is_all_of(first.array.shape) and x.axes == first.axes for x in views)
+        return self.lanes is None and nest.shape == () and alike and size(first.array) >= 2 * self.code.lanes
+
+    def _sum_of_all(self, term: Sequence[Any], total: Any) -> Any:
+        """The sum over an array, as many elements at once as there are lanes."""
+        n, lanes, at = size(next(x.array for x in term if isinstance(x, View))), self.code.lanes, Nest((), False)
+
+        def add(k: Any, total: Any) -> list[Any]:
+            return [self.add(total, [self._operand(x, at, -1, {"flat": (0, k)}) for x in term])]
+
+        self.lanes, self.flat, self.along_elements = lanes, True, True
+        (added,) = self.loop(n // lanes * lanes, lanes, add, [constant(self.kind(), 0.0)])
+        self.lanes, self.along_elements = None, False
+        one = self.b.extract_element(across(self.b, [added]), INT32(0))
+        total = one if total is None else fadd(self.b, total, one)
+        for k in range(n // lanes * lanes, n):
+            total = self.add(total, [self._operand(x, at, -1, {"flat": (k, None)}) for x in term])
+        self.flat = False
+        return total
 
     def _reduced(self, statement: Statement, nest: Nest, elements: list[Any]) -> list[Any]:
         definition, watch = statement.definition, [bool(statement.watched)] * 2

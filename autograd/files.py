@@ -1,9 +1,10 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and a folder for code."""
 
 from __future__ import annotations
 
 import contextlib
 import glob
+import hashlib
 import os
 import stat
 import time
@@ -41,6 +42,39 @@ def whole_file(path: Any) -> Iterator[BinaryIO]:
             with contextlib.suppress(OSError):
                 os.remove(partial)
             raise
+
+
+class Folder:
+    """A file of a folder that only its owner can change, as code from there runs in this process.
+
+    The folder is made if there is none. Raises OSError with a sentence that names it if another user owns it,
+    or can write to it.
+    """
+
+    def __init__(self, path: Any, name: str):
+        path = os.path.abspath(os.fsdecode(path))
+        self.path = os.path.join(path, name)
+        with named_in_errors(path):
+            os.makedirs(path, mode=0o700, exist_ok=True)
+        if hasattr(os, "getuid"):  # Windows has other rights, which its folders of users have set
+            found = os.stat(path)
+            if found.st_uid != os.getuid() or found.st_mode & 0o022:
+                raise PermissionError(f"{path} is no safe place for machine code: others can write to it")
+
+    def read(self) -> bytes | None:
+        """What was written, or None if nothing was, or if the file is damaged."""
+        try:
+            with open(self.path, "rb") as file:
+                digest, content = file.read(32), file.read()
+        except OSError:
+            return None
+        return content if hashlib.sha256(content).digest() == digest else None
+
+    def write(self, content: bytes) -> None:
+        """Keep these bytes; a full disk is no error, as the file is only to save time."""
+        with contextlib.suppress(OSError), whole_file(self.path) as file:
+            file.write(hashlib.sha256(content).digest())
+            file.write(content)
 
 
 @contextlib.contextmanager

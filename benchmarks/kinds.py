@@ -29,7 +29,7 @@ from autograd.program.variant import Kernel
 
 ENGINES = {"NumPy": "numpy", "native": "native"} if Kernel else {"NumPy": "numpy"}
 HAND, SCALARS = "JAX", "scalars"
-ROWS, ROUNDS, SECONDS = 100, 16, 0.03  # a round is that long for each who is compared
+ROUNDS, SECONDS = 16, 0.03  # a round is that long for each who is compared
 MOST_LINES = 40
 
 
@@ -59,10 +59,10 @@ def in_jax(problem, rows, losses):
     return lambda: jax.block_until_ready(mean(parameters, *columns))
 
 
-def measured(name, most):
+def measured(name, most, n):
     """A line of the table, JAX of the same scalars among it if those are at most so many."""
     problem = GALLERY[name]()
-    rows, calls, results, line = problem.rows(ROWS), {}, {}, {}
+    rows, calls, results, line = problem.rows(n), {}, {}, {}
     for engine in ENGINES:
         leaves = problem.leaves()
         program = problem.program(ENGINES[engine], leaves)
@@ -100,10 +100,11 @@ def main():
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=GALLERY, help=", ".join(GALLERY))
     most = "JAX of the same scalars too, where they are at most so many operations: 1,000 take XLA seconds"
     parser.add_argument("--scalars", type=int, default=0, metavar="N", help=most)
+    parser.add_argument("--rows", type=int, default=100, metavar="N", help="(default: %(default)s)")
     parser.add_argument("--sync", action="store_true", help="JAX computes in the thread that calls it")
     options = parser.parse_args()
     versions = f"NumPy {np.__version__}" + (f", JAX {jax.__version__}" if jax else "")
-    print(f"Python {platform.python_version()}, {versions}; float64, one thread, {ROWS} rows")
+    print(f"Python {platform.python_version()}, {versions}; float64, one thread, {options.rows} rows")
     for name, found in {"JAX": jax, "llvmlite, for native,": Kernel}.items():
         if not found:
             print(f"{name} is not installed: its columns are left out")
@@ -117,7 +118,7 @@ def main():
         jax.config.update("jax_enable_x64", True)
         jax.config.update("jax_cpu_enable_async_dispatch", not options.sync)
     for name in options.only or GALLERY:
-        lines.append(measured(name, options.scalars))
+        lines.append(measured(name, options.scalars, options.rows))
         show(name, lines[-1], columns)
     plain = sum(line["gathers"] == 0 and line["lines"] <= MOST_LINES for line in lines)
     print(f"\nno gathers and at most {MOST_LINES} lines: {plain} of {len(lines)}")

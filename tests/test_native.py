@@ -3,10 +3,12 @@
 import functools
 import itertools
 import math
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from kernels import kernel_of, step_of
 import autograd
 import nn
 from autograd import Value, dot, total
+from autograd.files import Folder
 from autograd.ops import CONDITIONS, TABLE
 from autograd.program import PASSES, machine_code, native
 from autograd.program.native import PADDING, Kernel, pack
@@ -337,3 +340,32 @@ def test_auto_stays_with_numpy_where_there_is_no_machine_code(monkeypatch: pytes
     monkeypatch.delitem(OPERATIONS, TABLE["tanh"])
     p = autograd.compile(lambda x: x.tanh())
     assert p(np.zeros(3)) == 0.0 and p.variant("value", np.zeros(3)).native is False
+
+
+def test_machine_code_is_kept_in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+
+    def result() -> float:
+        """The program's result, by an engine of LLVM that is made anew; its file is noted if it is written."""
+        native._engines.clear()
+        write = Folder.write
+        monkeypatch.setattr(Folder, "write", lambda self, code: made.append(self.path) or write(self, code))
+        found = autograd.compile(lambda x: x.exp() * 0.25, engine="native", cache=tmp_path / "code")(np.ones(9))
+        monkeypatch.setattr(Folder, "write", write)
+        return found
+
+    expected = result()
+    assert len(made) == 1 and expected == pytest.approx(math.e / 4.0, rel=1e-14)
+    assert result() == expected and len(made) == 1  # from the file
+    Path(made[0]).write_bytes(Path(made[0]).read_bytes()[:-1])
+    assert result() == expected and len(made) == 2  # a damaged file counts as none
+    if os.name == "posix":
+        (tmp_path / "code").chmod(0o777)
+        with pytest.raises(PermissionError, match="others can write"):
+            result()
+
+
+def test_a_process_makes_machine_code_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    autograd.compile(lambda x: x.exp() * 0.125, engine="native")(np.ones(9))
+    monkeypatch.setattr(native, "_engine", None)
+    assert autograd.compile(lambda x: x.exp() * 0.125, engine="native")(np.ones(9)) > 0.0

@@ -18,6 +18,7 @@ import contextlib
 import functools
 import inspect
 import math
+import os
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -39,6 +40,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import tracing, value
+from ..files import Folder
 from ..graph import collector_off, dependents, topological_order
 from ..locks import new_lock
 from ..notebook import preformatted
@@ -65,11 +67,23 @@ class Decorator(Protocol):
 
 @overload
 def compile(
-    f: Callable[P, Result], *, reduce: Reduction = "mean", engine: Engine = "auto"
+    f: Callable[P, Result],
+    *,
+    reduce: Reduction = "mean",
+    engine: Engine = "auto",
+    cache: str | os.PathLike[str] | None = None,
 ) -> Program[P, Result]: ...
 @overload
-def compile(*, reduce: Reduction = "mean", engine: Engine = "auto") -> Decorator: ...
-def compile(f: Any = None, *, reduce: Reduction = "mean", engine: Engine = "auto") -> Any:
+def compile(
+    *, reduce: Reduction = "mean", engine: Engine = "auto", cache: str | os.PathLike[str] | None = None
+) -> Decorator: ...
+def compile(
+    f: Any = None,
+    *,
+    reduce: Reduction = "mean",
+    engine: Engine = "auto",
+    cache: str | os.PathLike[str] | None = None,
+) -> Any:
     """f, a function of one example, as a Program over data sets; also a decorator.
 
     f takes an argument for each array that the program is called with, by place or by name: a Value where
@@ -92,8 +106,11 @@ def compile(f: Any = None, *, reduce: Reduction = "mean", engine: Engine = "auto
         slope = autograd.compile(autograd.grad(lambda x: np.sin(x) * np.exp(-x * x)))
         slope.per_example(np.linspace(-3.0, 3.0, 1_000_000))  # f'(x) for each x
 
-    reduce: "mean" or "sum" of the rows. engine: "numpy", "native" (machine code, with the extra
-    `native`), or "auto": "native" where the extra is installed and the graph is small.
+    reduce: "mean" or "sum" of the rows. engine: "numpy", "native" (machine code, with the extra `native`), or
+    "auto": NumPy at first, and machine code where the extra is installed and the calls take so long that it
+    pays. It is made in the background, and takes over at a call that depends on the program and on the shapes
+    of the data alone: a run repeats to the last bit. cache: a folder that keeps machine code for later
+    processes; it is made if there is none, and refused with a PermissionError if others can write to it.
 
     >>> w = Value(3.0, "w")
     >>> @autograd.compile
@@ -106,8 +123,8 @@ def compile(f: Any = None, *, reduce: Reduction = "mean", engine: Engine = "auto
     4.6667, 9.3333
     """
     if f is None:
-        return functools.partial(compile, reduce=reduce, engine=engine)
-    return Program(f, reduce, engine)
+        return functools.partial(compile, reduce=reduce, engine=engine, cache=cache)
+    return Program(f, reduce, engine, cache)
 
 
 class Recorded(NamedTuple):
@@ -135,7 +152,13 @@ class Program(Generic[P, Result]):
     passes: Passes  # see the package
     explain: Callable[..., Any]  # see autograd/learn
 
-    def __init__(self, f: Callable[P, Any], reduce: Reduction = "mean", engine: Engine = "auto"):
+    def __init__(
+        self,
+        f: Callable[P, Any],
+        reduce: Reduction = "mean",
+        engine: Engine = "auto",
+        cache: str | os.PathLike[str] | None = None,
+    ):
         if not callable(f) or isinstance(f, Program):
             what = "one that is compiled already" if callable(f) else f"{f!r:.80}"
             raise TypeError(f"compile takes a function of one example, not {what}")
@@ -147,6 +170,9 @@ class Program(Generic[P, Result]):
             raise ImportError("machine code needs the extra `native`: pip install llvmlite")
         self._f: Any = f
         self.reduce, self._engine = reduce, engine
+        self._cache = None if cache is None else os.fspath(cache)
+        if self._cache is not None:
+            Folder(self._cache, "")  # raises its errors now
         self._call = _listing(f) if callable(getattr(f, "outputs", None)) else f
         functools.update_wrapper(self, f, updated=())
         self._memory = _Memory()
@@ -213,7 +239,9 @@ class Program(Generic[P, Result]):
         bind = getattr(type(self._f), "__get__", None)
         if instance is None or bind is None:
             return self
-        bound: Program[Any, Any] = Program(bind(self._f, instance, owner), self.reduce, self._engine)
+        bound: Program[Any, Any] = Program(
+            bind(self._f, instance, owner), self.reduce, self._engine, self._cache
+        )
         key = id(instance)
         with self._memory.lock:
             if key not in self._of_instances:
@@ -332,7 +360,11 @@ class Program(Generic[P, Result]):
             found = getattr(found, name, None)
         if isinstance(found, Program) and found is not self:  # found is of the class, self of an instance
             return getattr, (self._f.__self__, found._f.__name__)
-        return self.__qualname__ if found is self else (Program, (self._f, self.reduce, self._engine))
+        return (
+            self.__qualname__
+            if found is self
+            else (Program, (self._f, self.reduce, self._engine, self._cache))
+        )
 
     def _latest_key(self) -> Any:
         """The key of the latest recording."""
@@ -416,7 +448,7 @@ class Program(Generic[P, Result]):
         for each in ("gradient", "value", "rows") if not recording.listed else ("rows",):
             try:
                 made[key, each] = Variant(
-                    each, simplified, self._engine, self.passes, made.get((key, "gradient"))
+                    each, simplified, self._engine, self.passes, made.get((key, "gradient")), self._cache
                 )
             except ArithmeticError as error:
                 if each == kind:  # other kinds are made when they are asked for, perhaps for another row

@@ -770,7 +770,11 @@ class _Loops(_Computing):
 
     def _sum_of_all(self, term: Sequence[Any], total: Any) -> Any:
         """The sum over an array, as many elements at once as there are lanes."""
-        n, lanes, at = size(next(x.array for x in term if isinstance(x, View))), self.code.lanes, Nest((), False)
+        n, lanes, at = (
+            size(next(x.array for x in term if isinstance(x, View))),
+            self.code.lanes,
+            Nest((), False),
+        )
 
         def add(k: Any, total: Any) -> list[Any]:
             return [self.add(total, [self._operand(x, at, -1, {"flat": (0, k)}) for x in term])]

@@ -11,21 +11,26 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import hashlib
 import math
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import llvmlite
 import llvmlite.binding as llvm
 import numpy as np
 
+from ..files import Folder
 from ..locks import new_lock
 from .machine_code import CACHE_LINE, code_of
 from .operations import LIBM, libm
 from .plan import Plan
 
 PADDING = 8  # numbers after each column, which a vector with the last row may read
+KEPT_ENGINES = 32  # that a process keeps for programs that are made again
 SMALL_STACK, MAIN_STACK = 1 << 15, 1 << 20  # bytes of stack that any thread has, and that the main one has
 
 
@@ -34,20 +39,20 @@ class Kernel:
 
     The outputs, and the leaves' numbers in `state`, are flat, one array after the other. `by_row` says
     whether an output differs from row to row. `order` has the places of the leaves' numbers in the state of
-    iterate.
+    iterate. `cache` is a folder that keeps machine code for other processes.
 
     Raises NotImplementedError for a primitive without machine code, or if a row's numbers depend on a sum
     over the rows.
     """
 
-    def __init__(self, planned: Plan, order: Any = slice(None)):
+    def __init__(self, planned: Plan, order: Any = slice(None), cache: str | None = None):
         code, self._order = code_of(planned, _lanes()), order
         self.by_row = any(code.varies)
         self._uniform = [k for k, varies in enumerate(code.varies) if not varies]
         self._sizes = code.sizes
         self._scratch = CACHE_LINE + code.scratch  # numbers
         self._stack = 2 * code.stack  # LLVM may compute in another order
-        self._engine = _compiled(str(code.module))  # it must live as long as the code
+        self._engine = _compiled(str(code.module), cache)  # it must live as long as the code
         self._evaluate = self._function("evaluate", None)
         self._iterate = self._function("iterate", ctypes.c_int64)
 
@@ -195,8 +200,26 @@ def _lanes() -> int:
     return 8 if features.get("avx512f") else 4 if features.get("avx2") else 2
 
 
-def _compiled(text: str) -> Any:
-    """LLVM's engine that holds the code.
+def _compiled(text: str, cache: str | None) -> Any:
+    """LLVM's engine that holds the code, made anew if neither this process nor the folder `cache` has it."""
+    host = [text, llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()]
+    versions = [llvmlite.__version__, str(llvm.llvm_version_info), sys.platform]
+    digest = hashlib.sha256("\n".join([*host, *versions]).encode()).hexdigest()
+    with _engines_lock:
+        engine = _engines.pop(digest, None)
+        if engine is not None:
+            _engines[digest] = engine  # the latest is the last
+            return engine
+    engine = _engine(text, Folder(cache, digest) if cache else None)
+    with _engines_lock:
+        _engines[digest] = engine
+        while len(_engines) > KEPT_ENGINES:
+            _engines.pop(next(iter(_engines)))
+    return engine
+
+
+def _engine(text: str, kept: Folder | None) -> Any:
+    """LLVM's engine for this code.
 
     LLVM's other optimisations would take as long again and make the code slower: the graph is simplified
     already, and numbers that are moved out of the loop find no registers.
@@ -214,11 +237,14 @@ def _compiled(text: str) -> Any:
     passes.add_always_inliner_pass()
     passes.run(module, llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options()))
     engine = llvm.create_mcjit_compiler(module, machine)
+    if kept:
+        engine.set_object_cache(lambda _, code: kept.write(code), lambda _: kept.read())
     engine.finalize_object()
     return engine
 
 
-_stack_lock = new_lock()
+_engines: dict[str, Any] = {}  # the latest, by a digest of all that they depend on
+_engines_lock, _stack_lock = new_lock(), new_lock()
 # A fork waits for llvmlite's lock, until no thread is in LLVM: LLVM's own locks cannot be renewed.
 _llvm_lock = getattr(llvm.ffi.lib, "_lock", None)
 if _llvm_lock and hasattr(os, "register_at_fork"):

@@ -50,9 +50,15 @@ class Variant:
     """
 
     def __init__(
-        self, kind: str, recorded: Scalars, engine: str, passes: Passes, whole: Variant | None = None
+        self,
+        kind: str,
+        recorded: Scalars,
+        engine: str,
+        passes: Passes,
+        whole: Variant | None = None,
+        cache: str | None = None,
     ):
-        self.kind, self.listed, self._engine, self._passes = kind, recorded.listed, engine, passes
+        self.kind, self.listed, self._passes, self._cache = kind, recorded.listed, passes, cache
         # Do all arithmetic with Values now, while they have the data of the recording: it may change later.
         self.scalars: Scalars = (
             whole.scalars.without_gradient(kind)
@@ -115,7 +121,9 @@ class Variant:
 
     def _make_kernel(self) -> None:
         with contextlib.suppress(Exception):  # NumPy goes on: there may be no code, or too little memory
-            vars(self)["kernel"] = Kernel(self.names.plan)  # without the lock, which calls need
+            vars(self)["kernel"] = Kernel(
+                self.names.plan, cache=self._cache
+            )  # without the lock, which calls need
 
     def numpy_seconds(self, rows: int) -> float:
         """About how long NumPy takes for so many rows."""
@@ -197,7 +205,7 @@ class Variant:
     @computed_once
     def kernel(self) -> Any:
         """The machine code; NotImplementedError if there is none (see native.Kernel)."""
-        return Kernel(self.names.plan)
+        return Kernel(self.names.plan, cache=self._cache)
 
     def training_kernel(
         self, parameters: Sequence[Value], slots: int, update: Callable[..., Any], lr: float, steps: int
@@ -207,7 +215,7 @@ class Variant:
         For the arguments and the kernel's state, see training_step.
         """
         step, others, order = training_step(self.lifted, parameters, slots, update, lr, steps)
-        return Kernel(through(self._passes, step, "plan", "roll"), order), others
+        return Kernel(through(self._passes, step, "plan", "roll"), order, self._cache), others
 
     @computed_once
     def operations(self) -> int:

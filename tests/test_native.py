@@ -350,7 +350,9 @@ def test_machine_code_is_kept_in_a_folder(tmp_path: Path, monkeypatch: pytest.Mo
         native._engines.clear()
         write = Folder.write
         monkeypatch.setattr(Folder, "write", lambda self, code: made.append(self.path) or write(self, code))
-        found = autograd.compile(lambda x: x.exp() * 0.25, engine="native", cache=tmp_path / "code")(np.ones(9))
+        found = autograd.compile(lambda x: x.exp() * 0.25, engine="native", cache=tmp_path / "code")(
+            np.ones(9)
+        )
         monkeypatch.setattr(Folder, "write", write)
         return found
 

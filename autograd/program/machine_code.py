@@ -61,7 +61,12 @@ Coordinate = tuple[int, Any]  # a number, and a variable to add or None
 def code_of(planned: Plan, lanes: int) -> Code:
     """The code of a plan, for vectors of so many numbers; NotImplementedError where there is none."""
     nests = Nests(planned)
-    operations = sum(_operations(s) for nest in nests_of(nests.rows) for s in nest.statements)
+    operations = sum(
+        _operations(statement) * (item.steps if isinstance(item, Repeat) else 1)
+        for item in nests.rows
+        for nest in nests_of([item])
+        for statement in nest.statements
+    )
     is_small = operations <= FEW_OPERATIONS or nests.sizes["rows"] > MOST_MEMORY * operations
     if operations <= MOST_OPERATIONS and is_small:
         return Code(Nests(planned.unrolled()), lanes, with_loops=False)

@@ -124,7 +124,7 @@ def passes(y):
         half = above + height + 28
         start, end = lefts[3] + width / 2, lefts[0] + width / 2
         yield arrow((start, above + height), (start, half), (end, half), (end, below - 30), (end, below - 2))
-    side, first, last = lefts[3] + width + 14, tops[0] + height / 2, tops[2] + height / 2
+    side, first, last = lefts[3] + width + 14, tops[1] + height / 2, tops[2] + height / 2
     yield arrow(
         (lefts[3] + width, first), (side, first), (side, last), (lefts[3] + width + 2, last), color=ORANGE
     )

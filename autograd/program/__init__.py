@@ -2,7 +2,7 @@
 
 Passes lead from the function to its source. Each pass takes the result of the one before, and
 `program.show("lift")` prints the result of `lift`. A call such as loss.backward(X, Y) runs the passes once
-for each shape of a row, and then the source; machine code is made from the scalars before `lift`.
+for each shape of a row, and then the source; machine code is made from the plan (see machine_code).
 """
 
 from collections.abc import Callable, Mapping

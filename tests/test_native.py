@@ -24,7 +24,8 @@ from autograd import Value, dot, total
 from autograd.files import Folder
 from autograd.ops import CONDITIONS, TABLE
 from autograd.program import PASSES, machine_code, native
-from autograd.program.native import PADDING, Kernel, pack
+from autograd.program.machine_code import PADDING
+from autograd.program.native import Kernel, pack
 from autograd.program.operations import OPERATIONS, has_code
 from autograd.program.record import Call
 from autograd.program.simplify import ROW_SUM
@@ -126,6 +127,21 @@ def test_rows_beyond_the_last_do_not_count() -> None:
     np.testing.assert_array_equal(
         kernel.evaluate(data, 10, state), kernel.evaluate(pack([X[:10], Y[:10]]), 10, state)
     )
+
+
+@pytest.mark.parametrize("n", [1, 9, 63, 64, 65, 1023, 1024, 1025, 3000])
+def test_arrays_are_taken_in_blocks(n: int) -> None:
+    model = nn.MLP(5, [3, 1], rng=np.random.default_rng(0))
+    rng = np.random.default_rng(n)
+    X, Y = rng.normal(size=(n, 5)), rng.normal(size=n)
+    p = autograd.compile(lambda x, y: nn.squared_error(model(x), y), engine="native")
+    for kind in ("gradient", "rows"):
+        variant = p.variant(kind, X, Y)
+        kernel, state = variant.kernel, data_of(variant.live)
+        found = kernel.evaluate_arrays([X, np.repeat(Y, 2)[::2]], state)  # not contiguous
+        np.testing.assert_allclose(found, kernel.evaluate(pack([X, Y]), n, state), rtol=1e-12, atol=1e-15)
+    with pytest.raises(ValueError, match="6 numbers a row"):
+        kernel.evaluate_arrays([X], state)
 
 
 EDGES = [0.0, -0.0, 1.0, -1.0, 0.3, -2.5, 3.0, 20.0, -40.0, 1e-310, -1e300, 710.0, inf, -inf, nan]
@@ -344,18 +360,19 @@ def test_auto_stays_with_numpy_where_there_is_no_machine_code(monkeypatch: pytes
 
 def test_machine_code_is_kept_in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
+    write = Folder.write
+
+    def noted(self: Folder, code: bytes) -> None:
+        made.append(self.path)
+        write(self, code)
 
     def result() -> float:
-        """The program's result, by an engine of LLVM that is made anew; its file is noted if it is written."""
+        """The program's result, as a new process has it."""
         native._engines.clear()
-        write = Folder.write
-        monkeypatch.setattr(Folder, "write", lambda self, code: made.append(self.path) or write(self, code))
-        found = autograd.compile(lambda x: x.exp() * 0.25, engine="native", cache=tmp_path / "code")(
-            np.ones(9)
-        )
-        monkeypatch.setattr(Folder, "write", write)
-        return found
+        program = autograd.compile(lambda x: x.exp() * 0.25, engine="native", cache=tmp_path / "code")
+        return float(program(np.ones(9)))
 
+    monkeypatch.setattr(Folder, "write", noted)
     expected = result()
     assert len(made) == 1 and expected == pytest.approx(math.e / 4.0, rel=1e-14)
     assert result() == expected and len(made) == 1  # from the file

@@ -45,6 +45,8 @@ from .vector_math import DOUBLE, INT64
 
 BOOL, POINTER = ir.IntType(1), DOUBLE.as_pointer()
 CACHE_LINE = 8  # numbers
+PADDING = 8  # numbers after each column, which a vector with the last row may read
+BLOCK = 4096  # numbers of data that are copied at once, to stay in the cache
 REGISTERS = 16  # vectors of sums that are computed at once
 WRITTEN_OUT = 64  # up to so many operations are written out instead of a loop
 LONGEST = 200  # statements of a function, as LLVM takes longer for larger ones
@@ -110,7 +112,10 @@ class Code:
         self.parts = {e: i for i, e in enumerate(sorted(needed, key=lambda e: (first[e[0]], e[1])))}
         self.parts_start = -(-nests.sizes["uniform"] // CACHE_LINE) * CACHE_LINE
         self.rows_start = self.parts_start + len(self.parts) * lanes
-        self.scratch = self.rows_start + (nests.sizes["rows"] * WIDE * lanes if with_loops else 0)
+        self.block_start = self.rows_start + (nests.sizes["rows"] * WIDE * lanes if with_loops else 0)
+        numbers = nests.sizes["input"]
+        self.block = min(1024, max(64, BLOCK // max(1, numbers) // 64 * 64))  # rows
+        self.scratch = self.block_start + numbers * (self.block + PADDING)
         self.stack = self.calls = 0
         evaluate = self._emit_evaluate()
         _emit_iterate(self.module, evaluate)
@@ -150,40 +155,96 @@ class Code:
         return self.nests.storage_of(array)
 
     def _emit_evaluate(self) -> Any:
-        """out[k · width] = outputs[k], or out[k · width + i] for each row i."""
+        """evaluate: out[k · width] = outputs[k], or out[k · width + i] for each row i.
+
+        evaluate_arrays does the same for arrays whose rows follow each other, and takes these in blocks.
+        """
+        self.steps = {"rows": self.lanes} if self.has_rows else {}
+        statements = sum(len(nest.statements) for nest in nests_of(self.nests.rows))
+        if self.steps and self.with_loops and statements <= MOST_WIDE:
+            self.steps = {"wide": WIDE * self.lanes, **self.steps}
+        self.functions = {name: self._functions(name, None) for name in ("once", "after")}
+        self.functions |= {name: self._functions(name, n) for name, n in self.steps.items()}
         evaluate = _procedure(self.module, "evaluate", "columns stride n state out width scratch")
         evaluate.attributes.add("noinline")  # so that it is compiled once
         columns, stride, n, state, out, width, scratch = evaluate.args
-        steps = {"rows": self.lanes}
-        statements = sum(len(nest.statements) for nest in nests_of(self.nests.rows))
-        if self.with_loops and statements <= MOST_WIDE:
-            steps = {"wide": WIDE * self.lanes, **steps}
-        lanes = {"once": None, **(steps if self.has_rows else {}), "after": None}
-        functions = {name: self._functions(name, n) for name, n in lanes.items()}
-        b = ir.IRBuilder(evaluate.append_basic_block())
-        done: Any = INT64(0)
-        for name, each in functions.items():
-            if name not in steps:
-                for function in each:
-                    b.call(function, [columns, stride, INT64(0), n, state, out, width, scratch])
-                continue
-            before, head, body, after = b.block, *(b.append_basic_block() for _ in range(3))
-            b.branch(head)
-            b.position_at_end(head)
-            i = b.phi(INT64)
-            i.add_incoming(done, before)
-            following = b.add(i, INT64(steps[name]))
-            is_full = b.icmp_signed("<=", following, n)
-            b.cbranch(is_full if name == "wide" else b.icmp_signed("<", i, n), body, after)
-            b.position_at_end(body)
-            for function in each:
-                b.call(function, [columns, stride, i, n, state, out, width, scratch])
-            i.add_incoming(following, body)
-            b.branch(head)
-            b.position_at_end(after)
-            done = i
+        b, memory = ir.IRBuilder(evaluate.append_basic_block()), (state, out, width, scratch)
+        self._call(b, "once", columns, stride, INT64(0), n, n, *memory)
+        self._call_rows(b, columns, stride, n, n, *memory)
+        self._call(b, "after", columns, stride, INT64(0), n, n, *memory)
         b.ret_void()
+        self._emit_evaluate_arrays()
         return evaluate
+
+    def _emit_evaluate_arrays(self) -> None:
+        function = _procedure(self.module, "evaluate_arrays", "columns n state out width scratch")
+        arrays, n, state, out, width, scratch = function.args
+        b = ir.IRBuilder(function.append_basic_block())
+        block = b.gep(scratch, [INT64(self.block_start)])
+        stride = INT64(self.block + PADDING)
+        self._call(b, "once", block, stride, INT64(0), n, n, state, out, width, scratch)
+
+        def rows(start: Any) -> None:
+            left = b.sub(n, start)
+            count = b.select(b.icmp_signed("<", left, INT64(self.block)), left, INT64(self.block))
+            place = 0
+            for argument, array in enumerate(self.nests.plan.lifted.scalars.inputs):
+                address = b.load(b.bitcast(b.gep(arrays, [INT64(argument)]), INT64.as_pointer()))
+                first = b.gep(b.inttoptr(address, POINTER), [b.mul(start, INT64(array.size))])
+                for k in range(array.size) if array.size <= 4 else ():
+                    self._copy_column(b, first, array.size, INT64(k), block, stride, place, count)
+                if array.size > 4:
+
+                    def column(k: Any, first: Any = first, n: int = array.size, place: int = place) -> None:
+                        self._copy_column(b, first, n, k, block, stride, place, count)
+
+                    _loop(b, INT64(array.size), 1, column)
+                place += array.size
+            self._call_rows(b, block, stride, count, n, state, b.gep(out, [start]), width, scratch)
+
+        _loop(b, n, self.block, rows)
+        self._call(b, "after", block, stride, INT64(0), n, n, state, out, width, scratch)
+        b.ret_void()
+
+    def _copy_column(
+        self, b: Any, first: Any, size: int, k: Any, block: Any, stride: Any, place: int, n: Any
+    ) -> None:
+        """Copy the k-th number of each of n rows; what a vector may read after them repeats the last."""
+        column, kind = (
+            b.gep(block, [b.mul(b.add(k, INT64(place)), stride)]),
+            ir.VectorType(DOUBLE, self.lanes),
+        )
+
+        def number(row: Any) -> Any:
+            return b.load(b.gep(first, [b.add(b.mul(row, INT64(size)), k)]))
+
+        def together(row: Any) -> None:
+            out = ir.Constant(kind, None)
+            for lane in range(self.lanes):
+                out = b.insert_element(out, number(b.add(row, INT64(lane))), INT32(lane))
+            b.store(out, b.bitcast(b.gep(column, [row]), kind.as_pointer()), align=8)
+
+        def one(row: Any) -> None:
+            last = b.sub(n, INT64(1))
+            b.store(number(b.select(b.icmp_signed("<", row, last), row, last)), b.gep(column, [row]))
+
+        done = _loop(b, b.sub(n, INT64(self.lanes - 1)), self.lanes, together)
+        _loop(b, b.add(n, INT64(self.lanes - 1)), 1, one, done)
+
+    def _call(self, b: Any, name: str, *arguments: Any) -> None:
+        for function in self.functions[name]:
+            b.call(function, arguments)
+
+    def _call_rows(self, b: Any, columns: Any, stride: Any, n: Any, count: Any, *memory: Any) -> None:
+        """Compute n rows, of `count` in all: as many at once as there is code for."""
+        done: Any = INT64(0)
+        for name, step in self.steps.items():
+            end = n if step == self.lanes else b.sub(n, INT64(step - 1))
+
+            def rows(i: Any, name: str = name) -> None:
+                self._call(b, name, columns, stride, i, n, count, *memory)
+
+            done = _loop(b, end, step, rows, done)
 
     def _functions(self, name: str, lanes: int | None) -> list[Any]:
         """Functions that compute all nests of one kind."""
@@ -213,6 +274,22 @@ class Code:
         return functions
 
 
+def _loop(b: Any, n: Any, step: int, body: Callable[[Any], None], start: Any = None) -> Any:
+    """body(i) for i = start (0), start + step, ... below n; returns the first i that is not below."""
+    before, head, inside, after = b.block, *(b.append_basic_block() for _ in range(3))
+    b.branch(head)
+    b.position_at_end(head)
+    i = b.phi(INT64)
+    i.add_incoming(start or INT64(0), before)
+    b.cbranch(b.icmp_signed("<", i, n), inside, after)
+    b.position_at_end(inside)
+    body(i)
+    i.add_incoming(b.add(i, INT64(step)), b.block)
+    b.branch(head)
+    b.position_at_end(after)
+    return i
+
+
 def _procedure(module: Any, name: str, arguments: str) -> Any:
     """A function without a result."""
     pointers = ("columns", "state", "out", "scratch")
@@ -229,14 +306,13 @@ class _Computing:
 
     def __init__(self, code: Code, name: str, lanes: int | None):
         self.code, self.nests, self.lanes = code, code.nests, lanes
-        self.function = _procedure(code.module, name, "columns stride i n state out width scratch")
+        self.function = _procedure(code.module, name, "columns stride i n count state out width scratch")
         self.function.linkage = "internal"
         self.function.attributes.add("noinline")
-        self.columns, self.stride, self.i, n, self.state, self.out, self.width, self.scratch = (
-            self.function.args
-        )
+        self.columns, self.stride, self.i, n, count, *memory = self.function.args
+        self.state, self.out, self.width, self.scratch = memory
         self.b = b = ir.IRBuilder(self.function.append_basic_block())
-        self.count = b.sitofp(n, DOUBLE)
+        self.count = b.sitofp(count, DOUBLE)
         self.reciprocal = b.fdiv(DOUBLE(1.0), self.count)
         self.inside: Any = None  # which lanes have rows, where some may have none
         if lanes == code.lanes:

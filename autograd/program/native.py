@@ -16,7 +16,7 @@ import math
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import llvmlite
@@ -25,11 +25,10 @@ import numpy as np
 
 from ..files import Folder
 from ..locks import new_lock
-from .machine_code import CACHE_LINE, code_of
+from .machine_code import CACHE_LINE, PADDING, code_of
 from .operations import LIBM, libm
 from .plan import Plan
 
-PADDING = 8  # numbers after each column, which a vector with the last row may read
 KEPT_ENGINES = 32  # that a process keeps for programs that are made again
 SMALL_STACK, MAIN_STACK = 1 << 15, 1 << 20  # bytes of stack that any thread has, and that the main one has
 
@@ -54,6 +53,7 @@ class Kernel:
         self._stack = 2 * code.stack  # LLVM may compute in another order
         self._engine = _compiled(str(code.module), cache)  # it must live as long as the code
         self._evaluate = self._function("evaluate", None)
+        self._evaluate_arrays = self._function("evaluate_arrays", None)
         self._iterate = self._function("iterate", ctypes.c_int64)
 
     def _function(self, name: str, result: Any) -> Callable[..., int]:
@@ -95,6 +95,23 @@ class Kernel:
             out[self._uniform] = out[self._uniform, :1]
 
         return run_and_repeat, out[:, :n]
+
+    def evaluate_arrays(self, arrays: Sequence[np.ndarray], state: np.ndarray) -> np.ndarray:
+        """evaluate() for arrays as they are, of equally many rows: it needs no copy of all of them."""
+        arrays = [np.require(array, np.float64, ["C", "A"]) for array in arrays]
+        outputs, inputs, _ = self._sizes
+        n = len(arrays[0])
+        if sum(array.size for array in arrays) != n * inputs or any(len(array) != n for array in arrays):
+            raise ValueError(f"not {inputs} numbers a row, but arrays of {[a.shape for a in arrays]}")
+        width = n + PADDING if self.by_row else 1
+        out, memory = np.empty((outputs, width)), np.empty(self._scratch)
+        addresses = np.array([_address(array) for array in arrays])
+        self._evaluate_arrays(
+            *_integers(_address(addresses), n, _address(state), _address(out), width),
+            *_integers(_on_cache_line(_address(memory))),
+        )
+        out[self._uniform] = out[self._uniform, :1]
+        return out[:, :n] if self.by_row else out[:, 0]
 
     def iterate(
         self,

@@ -35,6 +35,7 @@ ARRAY, ELEMENT, KERNEL, STATEMENT = 3e-6, 5e-10, 0.05, 0.006
 # How long NumPy runs, in times those seconds, before machine code is begun, and before it takes over. A run
 # that ends in between has lost a tenth.
 BEGIN, TAKE_OVER = 10.0, 12.0
+LARGE = 1 << 13  # numbers of data, beyond which machine code reads arrays where they are
 KEPT = 1 << 15  # numbers: up to these, a kernel's memory is kept for the next call
 FEW = 64  # numbers: up to these, Python adds them sooner than NumPy
 
@@ -184,6 +185,12 @@ class Variant:
         Raises FloatingPointError if one of them is not finite.
         """
         n = len(arrays[0]) if arrays else 1
+        if sum([array.size for array in arrays]) > LARGE:
+            found = self.kernel.evaluate_arrays(arrays, self._read(np.empty(len(self.live))))
+            outputs = [np.require(x, requirements=["C", "W"]) for x in self.shaped(found, n)]
+            if not all_finite([found] if found.ndim == 1 else outputs):
+                raise FloatingPointError
+            return outputs
         work = self._idle.pop(n, None)  # so that no other thread has it
         if work is None:
             work = _Workspace(self, arrays, n)
@@ -201,6 +208,12 @@ class Variant:
         if not finite:
             raise FloatingPointError
         return outputs
+
+    def shaped(self, found: np.ndarray, n: int) -> list[np.ndarray]:
+        """Views of a kernel's outputs for n rows, in their shapes."""
+        if self.kind == "rows" and self.scalars.by_row and found.ndim == 1:
+            found = np.broadcast_to(found[:, None], (len(found), n))
+        return _shaped(found, [array.shape for array in self.lifted.outputs])
 
     @computed_once
     def kernel(self) -> Any:
@@ -238,10 +251,7 @@ class _Workspace:
         self.run, self.found = variant.kernel.bound(self.columns, n, self.state)
         self.inputs = _shaped(self.columns[:, :n], [array.shape[1:] for array in arrays])
         self.size = self.columns.size + self.found.size
-        out = self.found
-        if variant.kind == "rows" and variant.scalars.by_row and out.ndim == 1:
-            out = np.broadcast_to(out[:, None], (len(out), n))
-        self.outputs = _shaped(out, [array.shape for array in variant.lifted.outputs])
+        self.outputs = variant.shaped(self.found, n)
 
 
 def _places(shapes: Sequence[tuple[int, ...]]) -> list[tuple[slice, tuple[int, ...]]]:

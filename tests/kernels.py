@@ -16,8 +16,9 @@ def kernel_of(
     outputs: Sequence[Any], columns: Sequence[Value], leaves: Sequence[Value], rows: Value | None = None
 ) -> Kernel:
     """A kernel of these outputs, whose state has the numbers of these leaves."""
-    form = Nest(list, [()] * len(outputs))
-    return _kernel(outputs, form, columns, leaves, rows)
+    form, known = Nest(list, [()] * len(outputs)), {*columns, *leaves, rows}
+    numbers = [v.data if isinstance(v, Value) and not v.op and v not in known else v for v in outputs]
+    return _kernel(numbers, form, columns, leaves, rows)
 
 
 def step_of(

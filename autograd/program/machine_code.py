@@ -665,7 +665,8 @@ class _Loops(_Computing):
         for array in self.nests.outputs:
             n, first = size(array), start
             start += n
-            if array.by_row != (self.lanes is not None) or array in self.code.direct:
+            is_there = self.code.direct.get(array) == first  # one array may be several outputs
+            if array.by_row != (self.lanes is not None) or is_there:
                 continue
 
             def copy(at: Coordinate, array: Array = array, first: int = first) -> None:

@@ -47,7 +47,6 @@ from .masking import masked
 from .plan import Plan
 
 ONCE, ROWS, AFTER = "once", "rows", "after"
-LOGICAL = (ops.logical_and, ops.logical_or, ops.logical_not)
 LONGEST = 200  # statements of a nest: compilers take long for more
 
 
@@ -74,10 +73,10 @@ class Affine(NamedTuple):
     strides: Mapping[int, int]
     table: np.ndarray | None = None
 
-    def at(self, coordinates: Mapping[int, int]) -> int:
-        """The position of the element at these coordinates."""
+    def at(self, coordinates: Mapping[int, Any]) -> Any:
+        """The position of the element at these coordinates, or the positions at arrays of coordinates."""
         position = self.start + sum(stride * coordinates[axis] for axis, stride in self.strides.items())
-        return position if self.table is None else int(self.table[position])
+        return position if self.table is None else self.table[position]
 
 
 @dataclass(eq=False, slots=True)
@@ -233,8 +232,11 @@ class Nests:
                 self.conditions.add(array)
             if all(map(self._is_data, of)):
                 self._data.add(array)
-        elif isinstance(definition, Map) and definition.row in CONDITIONS:
-            self.conditions.add(array)
+        elif isinstance(definition, Map):
+            branches = [getattr(x, "array", None) for x in definition.operands[1:]]
+            chosen = definition.row is ops.where and all(x and self.is_condition(x) for x in branches)
+            if chosen or definition.row in CONDITIONS:
+                self.conditions.add(array)
 
     def is_condition(self, array: Array) -> bool:
         """Whether an array has truth values."""
@@ -253,7 +255,12 @@ class Nests:
             return ()
         found = []
         for masks, x in zip(masked(definition.row), definition.operands):
-            if masks and isinstance(x, View) and not self._is_data(x.array):
+            if (
+                masks
+                and isinstance(x, View)
+                and not self._is_data(x.array)
+                and not self.is_condition(x.array)
+            ):
                 found.append(x)
         if definition.row is ops.where:
             found += self._compared(definition.operands[0])
@@ -267,13 +274,26 @@ class Nests:
         if not isinstance(array, Map):
             raise NotImplementedError("there is no machine code for conditions that are moved")
         terms = terms_through(condition)
-        if not terms:
-            raise NotImplementedError("there is no machine code for parts of an array of conditions")
-        ((operands),) = terms
-        views = [x for x in operands if isinstance(x, View)]
-        if array.row in LOGICAL:
-            return [x for view in views for x in self._compared(view)]
-        return [x for x in views if not self._is_data(x.array)]
+        operands = terms[0] if terms else [self._seen_through(condition, x) for x in array.operands]
+        found = []
+        for x in operands:
+            if isinstance(x, View) and self.is_condition(x.array):
+                found += self._compared(x)
+            elif isinstance(x, View) and not self._is_data(x.array):
+                found.append(x)
+        return found
+
+    def _seen_through(self, view: View, inner: Any) -> Any:
+        """An operand of the view's array, as a view along the view's axes."""
+        if not isinstance(inner, View):
+            return inner
+        places, of = self.affine(view), self.affine(inner)
+        if places.step or of.step or len({*view.axes}) < len(view.axes):
+            raise NotImplementedError("there is no machine code for conditions that move with a loop's steps")
+        at = dict(zip(view.axes, np.indices(view.lengths)))
+        coordinates_of_it = coordinates(places.at(at), view.array.shape)
+        positions = np.asarray(of.at(dict(enumerate(coordinates_of_it))))
+        return Gather(inner.array, view.axes, np.broadcast_to(positions, view.lengths))
 
     # Loops
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -197,12 +197,10 @@ class Nests:
         self._phase.setdefault(array, ONCE)
         self._data.add(array)
 
-    def phase_of(self, array: Array) -> str:
-        """When the array's numbers are there."""
-        return self._phase[array.series if isinstance(array, Member) else array]
-
     def _latest(self, views: Iterable[View], by_row: bool) -> str:
-        phases = {self.phase_of(view.array) for view in views}
+        """The phase of an array that is computed from these views."""
+        arrays = [view.array for view in views]
+        phases = {self._phase[a.series if isinstance(a, Member) else a] for a in arrays}
         if by_row:
             if AFTER in phases:
                 raise NotImplementedError("there is no machine code for rows that depend on a sum over rows")
@@ -217,15 +215,11 @@ class Nests:
             self._phase[array], where = AFTER, ROWS
         else:
             where = self._phase[array] = self._latest(definition.views, array.by_row)
-        for statement in self._statements(array, definition):
-            phases[where].append(statement)
-
-    def _statements(self, array: Array, definition: Array) -> Iterator[Statement]:
-        """The statements that compute an array: one, or one for each part of a Stack."""
         self._note(array, definition)
-        yield Statement(array, definition, self._watched(definition))
+        phases[where].append(Statement(array, definition, self._watched(definition)))
 
     def _note(self, array: Array, definition: Array) -> None:
+        """Note whether an array has truth values, or copies of data."""
         of = [view.array for view in definition.views]
         if isinstance(definition, Spread | Stack | Stacked):
             if all(map(self.is_condition, of)):
@@ -255,12 +249,7 @@ class Nests:
             return ()
         found = []
         for masks, x in zip(masked(definition.row), definition.operands):
-            if (
-                masks
-                and isinstance(x, View)
-                and not self._is_data(x.array)
-                and not self.is_condition(x.array)
-            ):
+            if masks and self._is_computed(x):
                 found.append(x)
         if definition.row is ops.where:
             found += self._compared(definition.operands[0])
@@ -279,9 +268,13 @@ class Nests:
         for x in operands:
             if isinstance(x, View) and self.is_condition(x.array):
                 found += self._compared(x)
-            elif isinstance(x, View) and not self._is_data(x.array):
+            elif self._is_computed(x):
                 found.append(x)
         return found
+
+    def _is_computed(self, x: Any) -> bool:
+        """Whether an operand is a computed number, of which an infinity is an error."""
+        return isinstance(x, View) and not self._is_data(x.array) and not self.is_condition(x.array)
 
     def _seen_through(self, view: View, inner: Any) -> Any:
         """An operand of the view's array, as a view along the view's axes."""
@@ -314,13 +307,10 @@ class Nests:
         known = [self._phase[array] for array in members[: series.given] if array in self._phase]
         self._phase[series] = ROWS if by_row else AFTER if AFTER in known else ONCE
         for i, array in enumerate(members[: series.given]):
-            if array in self._phase:
-                definition: Array = Spread(array.shape, by_row, whole(array))
-                copy = replace(definition)
-            else:
-                definition = copy = array
-            self._state(copy, self.plan.written.get(definition, definition), phases)
-            self.storage[copy] = self._at(series, i)
+            # An array that is computed elsewhere is copied to here.
+            here = Spread(array.shape, by_row, whole(array)) if array in self._phase else array
+            self._state(here, self.plan.written.get(here, here), phases)
+            self.storage[here] = self._at(series, i)
         for i, array in enumerate(members[series.given :], series.given):
             self.storage[array] = self._at(series, i)
 
@@ -393,7 +383,7 @@ class Nests:
             view, source = self._moved[definition][position]
             if isinstance(definition, Stacked):
                 return [((view.array, source),)]
-            return [((view.array, self.affine(view).at({axis: source for axis in view.axes})),)]
+            return [(self._entry(view, dict.fromkeys(view.axes, source)),)]
         own = dict(enumerate(coordinates(position, definition.shape)))
         terms: list[tuple[Any, ...]] = []
         for term in definition.terms:
@@ -401,15 +391,11 @@ class Nests:
             lengths = summed(term, len(own))
             for numbers in itertools.product(*map(range, lengths.values())):
                 at = {**own, **dict(zip(lengths, numbers))}
-                terms.append(
-                    tuple(
-                        [
-                            (x.array, self.affine(x).at(at)) if isinstance(x, View) else x
-                            for x in (*term, *others)
-                        ]
-                    )
-                )
+                terms.append(tuple([self._entry(x, at) for x in (*term, *others)]))
         return terms
+
+    def _entry(self, x: Any, at: Mapping[int, int]) -> Any:
+        return (x.array, self.affine(x).at(at)) if isinstance(x, View) else x
 
     def needed_sums(self) -> list[tuple[Array, int]]:
         """The elements of sums over rows that outputs need, in the order in which they need them."""
@@ -454,6 +440,7 @@ class Nests:
 
 
 def _strides(view: View) -> Affine:
+    """See Nests.affine."""
     taken: dict[int, int] = {}
     if isinstance(view, Gather):
         factor = 1

@@ -77,6 +77,7 @@ def measured(name, most, n):
         if line["operations"] <= most:
             calls[SCALARS] = in_jax(problem, rows, in_scalars(problem))
     for peer in calls.keys() - ENGINES:
+        line[f"s {peer}"] = seconds(calls[peer])
         loss, gradient = calls[peer]()
         results[peer] = [loss, *np.concatenate(list(map(np.ravel, gradient)))]
     for who, result in results.items():
@@ -109,7 +110,7 @@ def main():
         if not found:
             print(f"{name} is not installed: its columns are left out")
     peers = (HAND, SCALARS) if jax and options.scalars else (HAND,) if jax else ()
-    columns = ["operations", "lines", "gathers", *(f"s {engine}" for engine in ENGINES)]
+    columns = ["operations", "lines", "gathers", *(f"s {who}" for who in (*ENGINES, *peers))]
     columns += [f"µs {who}" for who in (*ENGINES, *peers)]
     columns += [f"{engine} ÷ {HAND}" for engine in ENGINES if jax]
     print("\n" + " " * 26 + "".join(f"{column:>13}" for column in columns))
@@ -125,6 +126,12 @@ def main():
     for column in columns[-len(ENGINES) :] if jax else ():
         mean = math.exp(sum(math.log(line[column]) for line in lines) / len(lines))
         print(f"{column} by hand, geometric mean: {mean:.2f}")
+    compiled = [
+        line["s native"] / line[f"s {SCALARS}"] for line in lines if f"s {SCALARS}" in line and Kernel
+    ]
+    if compiled:
+        mean = math.exp(sum(map(math.log, compiled)) / len(compiled))
+        print(f"native ÷ JAX of the same scalars, to compile, geometric mean of {len(compiled)}: {mean:.3f}")
 
 
 if __name__ == "__main__":

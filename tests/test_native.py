@@ -86,6 +86,7 @@ def eager(f: Callable[..., Any], leaves: list[Value], *arrays: Any) -> Any:
 def test_the_lab_network(n: int, lanes: int, memory: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "_lanes", lambda: lanes)
     monkeypatch.setattr(machine_code, "MOST_MEMORY", memory)
+    monkeypatch.setattr(machine_code, "FEW_OPERATIONS", 0)
     monkeypatch.setattr(machine_code, "INLINED", lanes)  # or not: there are several calls of exp
     f, X, Y = lab(n)
     loss, gradient, _, r = recorded(f, X, Y)
@@ -129,8 +130,11 @@ def test_rows_beyond_the_last_do_not_count() -> None:
     )
 
 
+@pytest.mark.parametrize("memory", [0.0, 9.0])  # without loops, and in loops
 @pytest.mark.parametrize("n", [1, 9, 63, 64, 65, 1023, 1024, 1025, 3000])
-def test_arrays_are_taken_in_blocks(n: int) -> None:
+def test_arrays_are_taken_in_blocks(n: int, memory: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine_code, "MOST_MEMORY", memory)
+    monkeypatch.setattr(machine_code, "FEW_OPERATIONS", 0)
     model = nn.MLP(5, [3, 1], rng=np.random.default_rng(0))
     rng = np.random.default_rng(n)
     X, Y = rng.normal(size=(n, 5)), rng.normal(size=n)

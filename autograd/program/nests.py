@@ -291,8 +291,6 @@ class Nests:
             self._phase[series] = ONCE
             return
         self._series[series] = self._reserved(by_row, one * len(members), one)
-        known = [self._phase[array] for array in members[: series.given] if array in self._phase]
-        self._phase[series] = ROWS if by_row else AFTER if AFTER in known else ONCE
         for i, array in enumerate(members[: series.given]):
             if array in self._phase:
                 definition: Array = Spread(array.shape, by_row, whole(array))
@@ -301,6 +299,8 @@ class Nests:
                 definition = copy = array
             self._state(copy, self.plan.written.get(definition, definition), phases)
             self.storage[copy] = self._at(series, i)
+        given = {self._phase[array] for array in members[: series.given]}  # sums over rows come after the rows
+        self._phase[series] = ROWS if by_row else AFTER if AFTER in given else ONCE
         for i, array in enumerate(members[series.given :], series.given):
             self.storage[array] = self._at(series, i)
 

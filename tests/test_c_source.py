@@ -230,7 +230,7 @@ def test_forms_of_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     check(programs, tmp_path)
     monkeypatch.setattr(c_source, "ON_STACK", 20)
     check({"wide": programs["wide"]}, tmp_path)
-    assert "double *work)" in programs["wide"][0].c_source()
+    assert "double *restrict work)" in programs["wide"][0].c_source()
 
 
 @needs_cc

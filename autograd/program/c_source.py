@@ -37,7 +37,6 @@ ON_STACK = 1 << 13  # more numbers than this are in memory that the caller gives
 WIDTH = 100  # of lines of numbers
 SHORT = 40  # longer expressions are a line of their own
 POWERS = {"2.0": 2, "3.0": 3, "4.0": 4}  # that are products
-COUNTER = 8  # its letter is that of a loop's steps
 
 # The rule of each primitive: an expression of its operands, or a function of the C library or of HELPERS.
 EXPRESSIONS: dict[Primitive, str] = {
@@ -186,7 +185,7 @@ class CSource:
         self._definitions: list[str] = []  # of constants
         self._constants: dict[Any, str] = {}  # their names
         self._variables: list[str] = []  # of loops, by axis
-        self._counter = ""  # of the steps of a loop
+        self._counter = self._steps = ""  # of the steps of a loop, in one, and its name
         self._local: dict[Array, str] = {}  # scalars of the present nest
         self._uses = Counter[Array]()  # of these
         self._known = {**names.proposed, **names.of}
@@ -233,9 +232,9 @@ class CSource:
         lines = [f"{self.title}: {result}{', and its gradient' if kind == 'gradient' else ''}.", ""]
         width = max([len(name) for _, name, _ in self._arguments], default=0)
         lines += [f"  {name:{width}}  {text}" for _, name, text in self._arguments]
-        lines += ["", "Arrays are flat, with the last axis innermost."]
+        lines += ["", "Arrays are flat, with the last axis innermost. Those written overlap no others."]
         if self._stack:
-            lines[-1] += f" Work arrays take {self._stack} {self.real}s of the stack."
+            lines.append(f"Work arrays take {self._stack} {self.real}s of the stack.")
         return "\n".join(["/*", *(f" * {line}".rstrip() for line in lines), " */"])
 
     def _described_arguments(self, with_leaves: bool) -> list[tuple[str, str, str]]:
@@ -244,24 +243,24 @@ class CSource:
         if n:
             found.append(("size_t n", "n", "the number of rows"))
         for name, values in zip(self._inputs, self.scalars.inputs):
-            found.append((f"const {self.real} *{name}", name, f"{_shape(values.shape, n)}, data"))
+            found.append((f"const {self.real} *{name}", name, f"{_dimensions(values.shape, n)}, data"))
         for leaf, name in self._leaves.items() if with_leaves else ():
             if leaf.shape:
-                found.append((f"const {self.real} *{name}", name, f"{_shape(leaf.shape)}, weights"))
+                found.append((f"const {self.real} *{name}", name, f"{_dimensions(leaf.shape)}, weights"))
             else:
                 found.append((f"{self.real} {name}", name, "a number, weight"))
         for name, array in zip(self._outputs, self.returned):
-            shape = _shape(array.shape, n if self._per_row else "")
-            found.append((f"{self.real} *{name}", name, f"{shape}, written"))
+            shape = _dimensions(array.shape, n if self._per_row else "")
+            found.append((f"{self.real} *restrict {name}", name, f"{shape}, written"))
         if self._work:
-            found.append((f"{self.real} *work", "work", f"({self._work},), memory to work on"))
+            found.append((f"{self.real} *restrict work", "work", f"({self._work},), memory to work on"))
         return found
 
     # Names
 
     def _unique(self, name: str) -> str:
         """The name, or one that begins with it: ASCII that C has no use for, and taken from now on."""
-        name = "".join(c if c.isascii() else _spelled(c) for c in name)
+        name = "".join(c if c.isascii() else _in_ascii(c) for c in name)
         if not name[:1].isalpha() or name.startswith(("M_", "FP_")):  # names of C's own
             name = f"v{name}"
         unique = name
@@ -331,7 +330,7 @@ class CSource:
 
     def _call(self, name: str, *operands: str) -> str:
         suffix = "" if name in HELPERS else self.suffix
-        return f"{self._use(name)}{suffix}({', '.join(map(_bare, operands))})"
+        return f"{self._use(name)}{suffix}({', '.join(map(_unwrapped, operands))})"
 
     def _line(self, text: str) -> None:
         self._lines.append("    " * self._depth + text)
@@ -375,7 +374,7 @@ class CSource:
             if name not in self._used:
                 continue
             if leaf.shape:
-                yield f"/* {_shape(leaf.shape)} */\n{self._array(name, texts, self.real)}"
+                yield f"/* {_dimensions(leaf.shape)} */\n{self._array(name, texts, self.real)}"
             else:
                 yield f"static const {self.real} {name} = {texts[0]};"
 
@@ -505,7 +504,7 @@ class CSource:
             if isinstance(item, Nest):
                 self._nest(item)
                 continue
-            self._counter = self._variable(COUNTER)
+            self._counter = self._steps = self._steps or self._unique("s")
             with self._for(self._counter, item.steps):
                 self._items(item.nests)
             self._counter = ""
@@ -548,7 +547,7 @@ class CSource:
             assert isinstance(definition, Map)
             value = self._applied(definition.row, [self._operand(x, at) for x in definition.operands])
         if target:
-            self._line(f"{target} {'+=' if over_rows else '='} {_bare(value)};")
+            self._line(f"{target} {'+=' if over_rows else '='} {_unwrapped(value)};")
         elif statement.has_sums:
             self._local[array] = value
         elif self._uses[array] == 1 and len(value) < SHORT and array not in self._known:
@@ -556,7 +555,7 @@ class CSource:
         else:
             self._local[array] = name = self._unique(self._name_of(array))
             kind = "bool" if self.nests.is_condition(array) else self.real
-            self._line(f"const {kind} {name} = {_bare(value)};")
+            self._line(f"const {kind} {name} = {_unwrapped(value)};")
 
     def _own(self, array: Array, at: Mapping[int, Place]) -> str:
         """An array's element at these coordinates, if the array is in memory."""
@@ -617,7 +616,7 @@ class CSource:
                 text = self._read(view.array, source)
             else:
                 text = self._load(view, {axis: source for axis in view.axes})
-            self._line(f"{self._element(array, place)} = {_bare(text)};")
+            self._line(f"{self._element(array, place)} = {_unwrapped(text)};")
 
         for view, sources, places in pieces(definition):
             if len(places) > WRITTEN_OUT:
@@ -666,7 +665,7 @@ def _is_atom(text: str) -> bool:
     return bool(re.fullmatch(r"\w[\w.]*(\[[^]]*\])?|\w+\([^()]*\)", text))
 
 
-def _bare(text: str) -> str:
+def _unwrapped(text: str) -> str:
     """An expression without the parentheses around it."""
     return text[1:-1] if text[0] == "(" and text[-1] == ")" and _closes_last(text) else text
 
@@ -677,13 +676,13 @@ def _closes_last(text: str) -> bool:
     return 0 not in list(depths)[:-1]
 
 
-def _shape(shape: Sequence[int], n: str = "") -> str:
+def _dimensions(shape: Sequence[int], n: str = "") -> str:
     """A shape in words, for arrays that have one element for each of n rows, too."""
     lengths = [n] * bool(n) + [str(length) for length in shape]
     return f"({', '.join(lengths)}{',' * (len(lengths) == 1)})" if lengths else "a number"
 
 
-def _spelled(c: str) -> str:
+def _in_ascii(c: str) -> str:
     """A letter in ASCII: theta, e for é."""
     name = unicodedata.name(c, "").partition(" LETTER ")[2].partition(" WITH ")[0].lower()
     return re.sub(r"\W", "_", name) or "_"

@@ -320,10 +320,10 @@ class Program(Generic[P, Result]):
         or float. If `weights`, the leaves are constants with their present numbers, and else arguments.
 
         A comment has the shapes of the arguments: the number of rows, the data, the leaves, and the arrays
-        to write. The function allocates nothing and keeps no state: up to 8,192 numbers to work on are on the
-        stack, and more are an argument. It does not notice numbers that are not finite, nor an index beyond
-        its table, which gives 0. Raises NotImplementedError for primitives that <math.h> has no function for:
-        polygamma, and users' own.
+        to write, which may not overlap others. The function allocates nothing and keeps no state: up to 8,192
+        numbers to work on are on the stack, and more are an argument. It does not notice numbers that are not
+        finite, nor an index beyond its table, which gives 0. Raises NotImplementedError for primitives that
+        <math.h> has no function for: polygamma, and users' own.
 
         >>> b = Value(0.5, "b")
         >>> @autograd.compile
@@ -334,7 +334,7 @@ class Program(Generic[P, Result]):
         >>> print(line.c_source("rows", weights=True).partition("<stddef.h>")[2].strip())
         static const double b = 0.5;
         <BLANKLINE>
-        void line_of_rows(size_t n, const double *x, double *line)
+        void line_of_rows(size_t n, const double *x, double *restrict line)
         {
             for (size_t row = 0; row < n; row++) {
                 line[row] = (2.0 * x[row]) + b;

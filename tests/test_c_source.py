@@ -183,7 +183,9 @@ def test_every_primitive(tmp_path: Path, dtype: Any, rtol: float, least: float) 
     program = autograd.compile(outputs)
     program.per_example(np.array([0.5]), np.array([0.25]), np.array([1.5]))
     edges = [x for x in EDGES if dtype == "float64" or (not 100.0 < abs(x) < inf and abs(x) != 1e-310)]
-    pairs = np.array(list(itertools.product(edges, edges)), TYPES[dtype][1]).astype(float)
+    near_whole = -0.7205084300666422, 0.023673799335066328  # the quotient less its rest
+    listed = [*itertools.product(edges, edges), near_whole]
+    pairs = np.array(listed, TYPES[dtype][1]).astype(float)
     source = program.c_source("rows", dtype)
     (found,) = built({0: source}, tmp_path)[0]([*pairs.T, pairs[:, 0]], len(pairs))
     names = [*(row.name for row in ROWS), *(f"x**{k}" for k in POWERS), *LOGICAL]
@@ -206,7 +208,7 @@ def test_every_primitive(tmp_path: Path, dtype: Any, rtol: float, least: float) 
 
 @needs_cc
 def test_forms_of_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No data, no parameters, unused ones, scalars and outputs that are leaves; dicts; large memory."""
+    """No data, no parameters, unused ones, outputs that are leaves; dicts; steps; memory that is given."""
     w, b = [Value(0.5 * i, f"w[{i}]") for i in range(3)], Value(-0.25, "b")
     many = [Value(0.001 * i, f"v[{i}]") for i in range(5)]
     x, X = np.array([0.5, -1.0]), np.arange(6.0).reshape(2, 3)
@@ -214,6 +216,12 @@ def test_forms_of_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     def wide(x: Any) -> Any:
         table = [[(u * x + v).tanh() for u in many] for v in many]
         return autograd.total(table[i][j] * table[j][i] for i in range(5) for j in range(5))
+
+    def steps(x: Any) -> Any:
+        state, before = x[0], b
+        for t in range(12):
+            state, before = (w[1] * state + x[11 - t] * before).tanh(), state
+        return state
 
     functions: dict[str, tuple[Any, list[np.ndarray]]] = {
         "no data": (lambda: autograd.dot(w, w) + b, []),
@@ -224,6 +232,7 @@ def test_forms_of_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         "as they are": (lambda x, y: [x[1], w[2], b, 2.0, x[1], b * 2.0, y], [X, x]),
         "parts": (lambda x: {"a": w[1] * x[0], "b": [x * b, where(x[0] < w[1], w[0], b)], "c": []}, [X]),
         "nothing": (lambda x, y: [x * 2.0, y * b], [np.empty((2, 0)), x]),
+        "steps": (steps, [np.linspace(-1.0, 1.0, 24).reshape(2, 12)]),
         "wide": (wide, [x]),
     }
     programs = {key: (autograd.compile(f, engine="numpy"), arrays) for key, (f, arrays) in functions.items()}

@@ -38,8 +38,17 @@ WIDTH = 100  # of lines of numbers
 SHORT = 40  # longer expressions are a line of their own
 POWERS = {"2.0": 2, "3.0": 3, "4.0": 4}  # that are products
 
-# The rule of each primitive: an expression of its operands, or a function of the C library or of HELPERS.
-EXPRESSIONS: dict[Primitive, str] = {
+_LIBM = (
+    "exp log sqrt sin cos tanh tan asin acos atan sinh cosh asinh acosh atanh log1p expm1 log2 log10 cbrt"
+    " atan2 hypot erf erfc lgamma floor ceil copysign pow"
+)
+# The rule of each primitive: an expression of its operands, or a function of <math.h> or of HELPERS.
+RULES: dict[Primitive, str] = {
+    **{ops.TABLE[name]: name for name in _LIBM.split()},
+    **{ops.TABLE[name]: name for name in "sigmoid relu softplus sign step maximum minimum logaddexp".split()},
+    ops.abs: "fabs",
+    ops.remainder: "floor_remainder",
+    ops.floor_divide: "floor_divide",
     ops.add: "{} + {}",
     ops.sub: "{} - {}",
     ops.mul: "{} * {}",
@@ -53,17 +62,6 @@ EXPRESSIONS: dict[Primitive, str] = {
     ops.logical_or: "{} || {}",
     ops.logical_not: "!{}",
     ops.where: "{} ? {} : {}",
-}
-_LIBM = (
-    "exp log sqrt sin cos tanh tan asin acos atan sinh cosh asinh acosh atanh log1p expm1 log2 log10 cbrt"
-    " atan2 hypot erf erfc lgamma floor ceil copysign pow"
-)
-FUNCTIONS: dict[Primitive, str] = {
-    **{ops.TABLE[name]: name for name in _LIBM.split()},
-    **{ops.TABLE[name]: name for name in "sigmoid relu softplus sign step maximum minimum logaddexp".split()},
-    ops.abs: "fabs",
-    ops.remainder: "floor_remainder",
-    ops.floor_divide: "floor_divide",
 }
 # Comparisons are written so that NaN passes through.
 HELPERS = {
@@ -194,10 +192,10 @@ class CSource:
         self._inputs = [self._unique(argument) for argument in names.arguments]
         self._leaves = {leaf: self._unique(names.of[leaf]) for leaf in self.lifted.leaves}
         self._outputs = self._named_outputs(names)
-        direct = zip(self._outputs[::-1], self.returned[::-1])
-        self._direct = {  # outputs that are computed where the caller reads them
-            array: name for name, array in direct if array in nests.own and array.by_row == self._per_row
-        }
+        self._direct: dict[Array, str] = {}  # outputs that are computed where the caller reads them
+        for name, array in zip(self._outputs, self.written):
+            if array in nests.own and array.by_row == self._per_row:
+                self._direct.setdefault(array, name)
         self._regions = self._named_regions()
         numbers = sum(n for _, n in self._regions.values() if n > 1)
         self._work = numbers if numbers > ON_STACK else 0
@@ -208,9 +206,9 @@ class CSource:
         self._arguments = self._described_arguments(weights is None)
 
     @property
-    def returned(self) -> list[Array]:
-        """The outputs that are written to arguments; the others are the function's result."""
-        return self.nests.outputs[self.scalars.kind != "rows" :]
+    def written(self) -> list[Array]:
+        """The outputs that are arguments: all but a mean, which is the function's result."""
+        return self.nests.outputs if self.scalars.kind == "rows" else self.nests.outputs[1:]
 
     def __str__(self) -> str:
         parameters = [declaration for declaration, _, _ in self._arguments]
@@ -249,7 +247,7 @@ class CSource:
                 found.append((f"const {self.real} *{name}", name, f"{_dimensions(leaf.shape)}, weights"))
             else:
                 found.append((f"{self.real} {name}", name, "a number, weight"))
-        for name, array in zip(self._outputs, self.returned):
+        for name, array in zip(self._outputs, self.written):
             shape = _dimensions(array.shape, n if self._per_row else "")
             found.append((f"{self.real} *restrict {name}", name, f"{shape}, written"))
         if self._work:
@@ -280,7 +278,7 @@ class CSource:
     def _named_outputs(self, names: Names) -> list[str]:
         roles = [self.scalars.title] * len(self.lifted.results)
         roles += [f"grad_{names.of[leaf]}" for leaf in self.lifted.leaves]
-        outputs = zip(self.returned, roles[len(self.nests.outputs) - len(self.returned) :])
+        outputs = zip(self.written, roles[len(self.nests.outputs) - len(self.written) :])
         return [self._unique(names.of.get(array, role) if array.terms else role) for array, role in outputs]
 
     def _named_regions(self) -> dict[Storage, tuple[str, int]]:
@@ -327,10 +325,6 @@ class CSource:
         if np.isinf(rounded):
             return f"{'-' if x < 0.0 else ''}HUGE_VAL{self.suffix.upper()}"
         return f"{rounded.astype(str)}{self.suffix}"
-
-    def _call(self, name: str, *operands: str) -> str:
-        suffix = "" if name in HELPERS else self.suffix
-        return f"{self._use(name)}{suffix}({', '.join(map(_unwrapped, operands))})"
 
     def _line(self, text: str) -> None:
         self._lines.append("    " * self._depth + text)
@@ -491,7 +485,7 @@ class CSource:
 
     def _write_outputs(self) -> None:
         """Copy outputs that are elsewhere to where the caller reads them."""
-        for name, array in zip(self._outputs, self.returned):
+        for name, array in zip(self._outputs, self.written):
             if self._direct.get(array) != name and size(array):
                 with self._along({0: size(array)}) as at:
                     number, moving = at[0]
@@ -573,11 +567,12 @@ class CSource:
         power = POWERS.get(operands[-1].removesuffix("f"), 0) if row is ops.pow else 0
         if power and re.fullmatch(r"\w+(\[.*\])?", operands[0]):
             return " * ".join([operands[0]] * power)
-        if row in FUNCTIONS:
-            return self._call(FUNCTIONS[row], *operands)
-        if row in EXPRESSIONS:
-            return EXPRESSIONS[row].format(*(f"({x})" if x.startswith("-") else x for x in operands))
-        raise NotImplementedError(f"<math.h> has no function for the primitive {row.name!r}")
+        if row not in RULES:
+            raise NotImplementedError(f"<math.h> has no function for the primitive {row.name!r}")
+        if "{" in (rule := RULES[row]):
+            return rule.format(*(f"({x})" if x.startswith("-") else x for x in operands))
+        suffix = "" if rule in HELPERS else self.suffix
+        return f"{self._use(rule)}{suffix}({', '.join(map(_unwrapped, operands))})"
 
     def _contracted(self, definition: Contract, at: Mapping[int, Place], begin: str, total: str) -> None:
         """Add up a sum of products in the variable `total`, which begins as `begin`."""

@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -344,3 +345,21 @@ def test_the_gpt_learns_and_writes(tmp_path: Path) -> None:
     ):
         result = run("gpt.py", *wrong, cwd=tmp_path)
         assert result.returncode == 2 and said in result.stderr.splitlines()[-1]
+
+
+def test_the_network_in_c_predicts_the_same(tmp_path: Path) -> None:
+    result = run("export_c.py", "--epochs", 20, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    source = (tmp_path / "runs" / "c" / "xor.c").read_text()
+    assert (
+        source.count("static const double w") == 3 and "void xor_of_rows(size_t n, const double *x," in source
+    )
+    if not shutil.which("cc"):
+        assert "there is no C compiler here" in result.stdout
+        return
+    *table, last = result.stdout.splitlines()[3:]
+    assert len(table) == 2 + 21 and 0.0 <= float(last.removeprefix("largest difference: ")) <= 1e-12
+    again = run("export_c.py", "--epochs", 20, without=["matplotlib"], cwd=tmp_path)
+    assert again.returncode == 0 and again.stdout.splitlines()[-1].startswith(
+        "there is no C compiler here: in "
+    )

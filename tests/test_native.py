@@ -244,6 +244,22 @@ def test_steps_stop_where_the_loss_is_not_finite(steps: int) -> None:
     assert kernel.iterate(pack([X]), 3, 3, state, steps, losses) == 0 and np.isnan(losses[0])
 
 
+def test_a_loop_that_begins_with_a_sum_over_the_rows() -> None:
+    w, X = Value(0.3, "w"), np.array([0.5, -1.0, 2.0])
+
+    def f(x: Any) -> Any:
+        h: Any = w
+        for _ in range(12):
+            h = (1.5 * h).tanh()
+        return (h - x) ** 2
+
+    (_, slope), _ = eager(f, [w], X)
+    program = autograd.compile(f, engine="native")
+    program.backward(X)
+    assert "for i in range(" in program.source
+    assert w.grad - slope == pytest.approx(slope, rel=1e-12)
+
+
 def test_threads_share_a_kernel() -> None:
     _, X, Y = lab(21)
     _, step, weights = lab_code()

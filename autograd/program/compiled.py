@@ -46,6 +46,7 @@ from ..locks import new_lock
 from ..notebook import preformatted
 from ..value import Array, Traced, Value, number
 from .array_api import Source
+from .c_source import CSource
 from .matrices import Matrices
 from .record import Call, example, is_alike, outputs_of
 from .scalars import Scalars, formed
@@ -53,6 +54,8 @@ from .variant import Kernel, Passes, Variant, all_finite, through
 
 Engine = Literal["auto", "numpy", "native"]
 Reduction = Literal["mean", "sum"]
+Kind = Literal["rows", "value", "gradient"]  # see Variant
+REALS = {"float64": "double", "float32": "float"}  # in C
 FLOAT = np.dtype(float)
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -331,6 +334,47 @@ class Program(Generic[P, Result]):
         notice indices beyond a table: they give 0.
         """
         return self._latest().function(xp)
+
+    def c_source(
+        self,
+        kind: Kind | None = None,
+        dtype: Literal["float64", "float32"] = "float64",
+        weights: bool = False,
+    ) -> str:
+        """The program as one C99 file that needs <math.h> alone, for microcontrollers too.
+
+        kind: "rows" for the result of f for each row, "value" for the mean (or sum), "gradient" for that and
+        its gradient by leaf array; by default, what `source` shows. dtype: "float64" or "float32", C's double
+        or float. If `weights`, the leaves are constants with their present numbers, and else arguments.
+
+        A comment has the shapes of the arguments: the number of rows, the data, the leaves, and the arrays
+        to write, which may not overlap others. The function allocates nothing and keeps no state: up to 8,192
+        numbers to work on are on the stack, and more are an argument. It does not notice numbers that are not
+        finite, nor an index beyond its table, which gives 0. Raises NotImplementedError for primitives that
+        <math.h> has no function for: polygamma, and users' own.
+
+        >>> b = Value(0.5, "b")
+        >>> @autograd.compile
+        ... def line(x):
+        ...     return 2.0 * x + b
+        >>> line(np.array([1.0]))
+        2.5
+        >>> print(line.c_source("rows", weights=True).partition("<stddef.h>")[2].strip())
+        static const double b = 0.5;
+        <BLANKLINE>
+        void line_of_rows(size_t n, const double *x, double *restrict line)
+        {
+            for (size_t row = 0; row < n; row++) {
+                line[row] = (2.0 * x[row]) + b;
+            }
+        }
+        """
+        if kind is not None and kind not in get_args(Kind):
+            raise ValueError(f"unknown kind {kind!r}; there are {', '.join(get_args(Kind))}")
+        if dtype not in REALS:
+            raise ValueError(f"dtype is {' or '.join(map(repr, REALS))}, not {dtype!r}")
+        variant = self._variant(kind, self._sample(), self._latest_key()) if kind else self._latest()
+        return str(CSource(variant.names, REALS[dtype], variant.data() if weights else None))
 
     def variant(self, kind: str, *arrays: Any) -> Variant:
         """The variant for arrays like these: "rows", "value" or "gradient" (see Variant)."""

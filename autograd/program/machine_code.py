@@ -328,6 +328,11 @@ class _Computing:
         """A number of the program."""
         return constant(self.kind(BOOL), x) if isinstance(x, bool) else constant(self.kind(), float(x))
 
+    def as_condition(self, number: Any) -> Any:
+        """A truth value, which memory has as a number."""
+        is_one = getattr(number.type, "element", number.type) == BOOL
+        return number if is_one else self.b.fcmp_unordered("!=", number, constant(number.type, 0.0))
+
     def spread(self, number: Any) -> Any:
         """A number that is the same for all rows, as numbers are here."""
         return number if self.lanes is None else splat(self.b, number, self.lanes)
@@ -369,6 +374,8 @@ class _Computing:
                 b, watched(b, operands[0]) if second < 0.0 and watch[0] else operands[0], int(second)
             )
         if row is ops.where:
+            if self.nests.is_condition(statement.array):  # a branch may be the number 1 or 0
+                operands = [operands[0], *map(self.as_condition, operands[1:])]
             if isinstance(condition := operands[0], ir.Constant):
                 one = condition.constant[0] if self.lanes else condition
                 return operands[1 if one.constant else 2]
@@ -478,9 +485,7 @@ class _Unrolled(_Computing):
         number = self.spread(
             self.b.load(self.b.gep(self.state if storage.space == "leaf" else self.scratch, [place]))
         )
-        if self.nests.is_condition(array):
-            return self.b.fcmp_unordered("!=", number, constant(number.type, 0.0))
-        return number
+        return self.as_condition(number) if self.nests.is_condition(array) else number
 
 
 class _Loops(_Computing):
@@ -593,9 +598,7 @@ class _Loops(_Computing):
             number = self.load_vector(pointer, 64 if storage.space == "rows" else 8)
         else:
             number = self.spread(self.b.load(pointer))
-        if self.nests.is_condition(array):
-            return self.b.fcmp_unordered("!=", number, constant(number.type, 0.0))
-        return number
+        return self.as_condition(number) if self.nests.is_condition(array) else number
 
     def _place(self, found: Affine, at: Mapping[Any, Coordinate]) -> tuple[int, list[tuple[Any, int]]]:
         place, terms = found.start, []

@@ -124,18 +124,20 @@ class Nests:
 
     `outputs` are the arrays of the plan's outputs. `constants` has arrays of numbers. `sizes` has how many
     numbers the spaces take; `sums` has the arrays that are sums over rows, which begin at 0, and how many
-    numbers they have in all steps of a loop. `conditions` has the arrays of truth values.
+    numbers they have in all steps of a loop. `conditions` has the arrays of truth values. `reserved` has the
+    places in "rows" and "uniform" that belong together, in order, and how many numbers are at each.
 
     A statement's `watched` operands are those whose infinities or NaN its result could hide, although they
-    are computed and no data: see masking.py. Raises NotImplementedError where they cannot be told, or where
-    rows depend on a sum over the rows.
+    are computed and no data: see masking.py. Without `watch` there are none. Raises NotImplementedError where
+    they cannot be told, or where rows depend on a sum over the rows.
     """
 
-    def __init__(self, planned: Plan):
-        self.plan, self.outputs = planned, planned.lifted.outputs
+    def __init__(self, planned: Plan, watch: bool = True):
+        self.plan, self.outputs, self._watch = planned, planned.lifted.outputs, watch
         self.storage: dict[Array, Storage] = {}
         self.constants: list[np.ndarray] = []
         self.sizes = {"rows": 0, "uniform": 0, "input": 0, "leaf": 0}
+        self.reserved: list[tuple[Storage, int]] = []
         self.sums: dict[Array, int] = {}
         self.own: set[Array] = set()  # arrays that share their memory with no other
         self.conditions: set[Array] = set()
@@ -227,8 +229,8 @@ class Nests:
             if all(map(self._is_data, of)):
                 self._data.add(array)
         elif isinstance(definition, Map):
-            branches = [getattr(x, "array", None) for x in definition.operands[1:]]
-            chosen = definition.row is ops.where and all(x and self.is_condition(x) for x in branches)
+            branches = definition.operands[1:] if definition.row is ops.where else ()
+            chosen = [x for x in branches if isinstance(x, View) and self.is_condition(x.array)]
             if chosen or definition.row in CONDITIONS:
                 self.conditions.add(array)
 
@@ -245,7 +247,7 @@ class Nests:
 
     def _watched(self, definition: Array) -> Sequence[Any]:
         """The operands to watch."""
-        if not isinstance(definition, Map) or definition.row in CONDITIONS:
+        if not self._watch or not isinstance(definition, Map) or definition.row in CONDITIONS:
             return ()
         found = []
         for masks, x in zip(masked(definition.row), definition.operands):
@@ -304,13 +306,15 @@ class Nests:
             self._phase[series] = ONCE
             return
         self._series[series] = self._reserved(by_row, one * len(members), one)
-        known = [self._phase[array] for array in members[: series.given] if array in self._phase]
-        self._phase[series] = ROWS if by_row else AFTER if AFTER in known else ONCE
         for i, array in enumerate(members[: series.given]):
             # An array that is computed elsewhere is copied to here.
             here = Spread(array.shape, by_row, whole(array)) if array in self._phase else array
             self._state(here, self.plan.written.get(here, here), phases)
             self.storage[here] = self._at(series, i)
+        given = {
+            self._phase[array] for array in members[: series.given]
+        }  # sums over rows come after the rows
+        self._phase[series] = ROWS if by_row else AFTER if AFTER in given else ONCE
         for i, array in enumerate(members[series.given :], series.given):
             self.storage[array] = self._at(series, i)
 
@@ -322,7 +326,8 @@ class Nests:
         space = "rows" if by_row else "uniform"
         start = self.sizes[space]
         self.sizes[space] += n
-        return Storage(space, start, step)
+        self.reserved.append((storage := Storage(space, start, step), n))
+        return storage
 
     def _loop(self, loop: Loop, phases: dict[str, list[Any]]) -> None:
         """Add a loop to each phase that it has statements of: no phase needs a later one."""

@@ -307,6 +307,7 @@ class _Computing:
 
     def __init__(self, code: Code, name: str, lanes: int | None):
         self.code, self.nests, self.lanes = code, code.nests, lanes
+        self.aligned = min(64, 8 * (lanes or 1))  # bytes, to which vectors of rows are
         self.function = _procedure(code.module, name, "columns stride i n count state out width scratch")
         self.function.linkage = "internal"
         self.function.attributes.add("noinline")
@@ -420,7 +421,7 @@ class _Unrolled(_Computing):
         for array, position in code.needed:
             self._compute((array, position))
             pointer, x = self.part((array, position)), self.inside_alone(self.known[array, position])
-            self.store(fadd(self.b, self.load_vector(pointer, 64), x), pointer, 64)
+            self.store(fadd(self.b, self.load_vector(pointer, self.aligned), x), pointer, self.aligned)
         start = 0
         for array in self.nests.outputs:
             for position in range(size(array)) if array.by_row else ():
@@ -595,7 +596,7 @@ class _Loops(_Computing):
             return self.number(bool(number) if self.nests.is_condition(array) else number)
         pointer = self._pointer(storage, place, terms)
         if storage.space in ("input", "rows") or (self.along_elements and size(array) > 1):
-            number = self.load_vector(pointer, 64 if storage.space == "rows" else 8)
+            number = self.load_vector(pointer, self.aligned if storage.space == "rows" else 8)
         else:
             number = self.spread(self.b.load(pointer))
         return self.as_condition(number) if self.nests.is_condition(array) else number
@@ -617,7 +618,9 @@ class _Loops(_Computing):
         return place, terms
 
     def _keep(self, number: Any, storage: Storage, place: int, terms: Sequence[tuple[Any, int]]) -> None:
-        self.store(number, self._pointer(storage, place, terms), 64 if storage.space == "rows" else 8)
+        self.store(
+            number, self._pointer(storage, place, terms), self.aligned if storage.space == "rows" else 8
+        )
         self.loaded = {key: x for key, x in self.loaded.items() if key[0].space != storage.space}
 
     def zero_sums(self) -> None:
@@ -627,7 +630,11 @@ class _Loops(_Computing):
             n = len(self.code.parts) * self.code.lanes
 
             def zero(k: Any) -> None:
-                self.store(zeros, self.b.gep(self.scratch, [self.b.add(k, INT64(start))]), 64)
+                self.store(
+                    zeros,
+                    self.b.gep(self.scratch, [self.b.add(k, INT64(start))]),
+                    min(64, 8 * self.code.lanes),
+                )
 
             self.loop(n, self.code.lanes, zero)
         for array, n in self.nests.sums.items() if self.code.with_loops else ():
@@ -646,7 +653,7 @@ class _Loops(_Computing):
             group = elements[start : start + lanes]
             vector = ir.VectorType(DOUBLE, lanes).as_pointer()
             parts = [self.b.bitcast(self.part(element), vector) for element in group]
-            added = across(self.b, [self.b.load(part, align=64) for part in parts])
+            added = across(self.b, [self.b.load(part, align=min(64, 8 * lanes)) for part in parts])
             self._add_group(added, [(self.code.storage(a), k, ()) for a, k in group], begin=True)
 
     def _add_group(self, added: Any, places: Sequence[Any], begin: bool = False) -> None:

@@ -148,6 +148,22 @@ def test_arrays_are_taken_in_blocks(n: int, memory: float, monkeypatch: pytest.M
         kernel.evaluate_arrays([X], state)
 
 
+@pytest.mark.parametrize("lanes", [8, 4, 2])
+@pytest.mark.parametrize("n", [1, 7, 16, 43])
+def test_sums_over_rows_of_outer_products(n: int, lanes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "_lanes", lambda: lanes)
+    monkeypatch.setattr(machine_code, "LARGE_PRODUCT", 1)
+    monkeypatch.setattr(machine_code, "MOST_MEMORY", 9.0)
+    model = nn.MLP(3, [13, 24, 5, 1], activation="tanh", rng=np.random.default_rng(0))
+    rng = np.random.default_rng(n)
+    X, Y = rng.normal(size=(n, 3)), rng.normal(size=n)
+    results = []
+    for engine in ("numpy", "native"):
+        p: Any = autograd.compile(lambda x, y: nn.squared_error(model(x), y), engine=engine)
+        results.append(np.concatenate([grad.ravel() for grad in p.value_and_grad(X, Y)[1]]))
+    np.testing.assert_allclose(results[1], results[0], rtol=1e-12, atol=1e-15)
+
+
 EDGES = [0.0, -0.0, 1.0, -1.0, 0.3, -2.5, 3.0, 20.0, -40.0, 1e-310, -1e300, 710.0, inf, -inf, nan]
 NAMES = [
     name

@@ -22,7 +22,7 @@ from llvmlite import ir
 
 from .. import ops
 from ..ops import CONDITIONS
-from .arrays import Array, Contract, Map, Reduce, Rows, Spread, Stack, Stacked, View, size
+from .arrays import Array, Contract, Map, Reduce, Rows, Select, Spread, Stack, Stacked, View, size
 from .nests import Affine, Nest, Nests, Repeat, Statement, Storage, nests_of, pieces, summed
 from .operations import (
     CALLED,
@@ -45,6 +45,7 @@ from .vector_math import DOUBLE, INT64
 
 BOOL, POINTER = ir.IntType(1), DOUBLE.as_pointer()
 CACHE_LINE = 8  # numbers
+LARGE_PRODUCT = 256  # elements of a sum over rows of outer products, from which it has code of its own
 PADDING = 8  # numbers after each column, which a vector with the last row may read
 BLOCK = 4096  # numbers of data that are copied at once, to stay in the cache
 REGISTERS = 16  # vectors of sums that are computed at once
@@ -115,7 +116,9 @@ class Code:
         self.block_start = self.rows_start + (nests.sizes["rows"] * WIDE * lanes if with_loops else 0)
         numbers = nests.sizes["input"]
         self.block = min(1024, max(64, BLOCK // max(1, numbers) // 64 * 64))  # rows
-        self.scratch = self.block_start + numbers * (self.block + PADDING)
+        large = [nest.shape[1] for nest in nests_of(nests.rows) if outer_product(nest)] if with_loops else []
+        self.rows_of_products = self.block_start + numbers * (self.block + PADDING)
+        self.scratch = self.rows_of_products + WIDE * lanes * (max(large, default=0) + lanes)
         self.stack = self.calls = 0
         evaluate = self._emit_evaluate()
         _emit_iterate(self.module, evaluate)
@@ -311,7 +314,7 @@ class _Computing:
         self.function = _procedure(code.module, name, "columns stride i n count state out width scratch")
         self.function.linkage = "internal"
         self.function.attributes.add("noinline")
-        self.columns, self.stride, self.i, n, count, *memory = self.function.args
+        self.columns, self.stride, self.i, self.n, count, *memory = self.function.args
         self.state, self.out, self.width, self.scratch = memory
         self.b = b = ir.IRBuilder(self.function.append_basic_block())
         self.count = b.sitofp(count, DOUBLE)
@@ -319,7 +322,7 @@ class _Computing:
         self.inside: Any = None  # which lanes have rows, where some may have none
         if lanes == code.lanes:
             places = ir.Constant(ir.VectorType(INT64, lanes), list(range(lanes)))
-            self.inside = b.icmp_signed("<", places, splat(b, b.sub(n, self.i), lanes))
+            self.inside = b.icmp_signed("<", places, splat(b, b.sub(self.n, self.i), lanes))
 
     def kind(self, element: Any = DOUBLE) -> Any:
         """The type of numbers here: one, or a vector."""
@@ -504,9 +507,9 @@ class _Loops(_Computing):
     # Loops
 
     def loop(
-        self, n: int, step: int, body: Callable[..., Iterable[Any] | None], carried: Sequence[Any] = ()
+        self, n: Any, step: int, body: Callable[..., Iterable[Any] | None], carried: Sequence[Any] = ()
     ) -> list[Any]:
-        """body(variable, *carried) for 0, step, ... below n; what it returns is carried to the next turn."""
+        """body(variable, *carried) for 0, step, ... below n > 0; its results are carried to the next turn."""
         b = self.b
         before, head = b.block, b.append_basic_block()
         b.branch(head)
@@ -521,7 +524,8 @@ class _Loops(_Computing):
             phi.add_incoming(initially, before)
             phi.add_incoming(then, b.block)
         after = b.append_basic_block()
-        b.cbranch(b.icmp_signed("<", following, INT64(n)), head, after)
+        end = INT64(n) if isinstance(n, int) else n
+        b.cbranch(b.icmp_signed("<", following, end), head, after)
         b.position_at_end(after)
         self.loaded = {}
         del self.level[variable]
@@ -709,6 +713,8 @@ class _Loops(_Computing):
             self._copies(first)
         elif self._is_flat(nest):
             self._flat(nest)
+        elif self.lanes and outer_product(nest):
+            self._outer(nest)
         else:
             self._along(nest, self._tile(nest), 0, [{}])
 
@@ -916,6 +922,83 @@ class _Loops(_Computing):
 
         return along(list(lengths), {}, totals)
 
+    # Sums over rows of outer products
+
+    def _outer(self, nest: Nest) -> None:
+        """Add Σ δ[i] x[j] over the rows at hand: row by row, for many j at once.
+
+        The sums over the lanes that other sums need would take most of the time here.
+        """
+        outer = outer_product(nest)
+        assert outer and self.lanes
+        (first, second), (rows, columns), lanes = outer, nest.shape, self.code.lanes
+        vectors = -(-columns // lanes)
+        length = vectors * lanes
+        self._transpose(second, columns, length)
+        valid: Any = self.lanes
+        if self.inside is not None:
+            left = self.b.sub(self.n, self.i)
+            valid = self.b.select(self.b.icmp_signed("<", left, INT64(lanes)), left, INT64(lanes))
+        kind = ir.VectorType(DOUBLE, lanes)
+        target = self.code.storage(nest.statements[0].array)
+
+        def tile(at: Sequence[Coordinate], over: Sequence[Coordinate]) -> None:
+            factors = [self._first_of(first, {0: i}) for i in at]
+
+            def row(r: Any, *totals: Any) -> list[Any]:
+                places = [
+                    self._linear(self.code.rows_of_products + k, [*t, (r, length)])
+                    for k, t in map(_as_terms, over)
+                ]
+                pointers = [self.b.bitcast(self.b.gep(self.scratch, [x]), kind.as_pointer()) for x in places]
+                xs = [self.b.load(pointer, align=8 * lanes) for pointer in pointers]
+                deltas = [splat(self.b, self.b.load(self.b.gep(x, [r])), lanes) for x in factors]
+                products = [self.b.fmul(d, x, flags=CONTRACT) for d in deltas for x in xs]
+                return [fadd(self.b, total, product) for total, product in zip(totals, products)]
+
+            zero = ir.Constant(kind, None)
+            totals = iter(self.loop(valid, 1, row, [zero] * (len(at) * len(over))))
+            for i, j in itertools.product(at, over):
+                (a, s), (c, t) = _as_terms(i), _as_terms(j)
+                place, terms = a * columns + c, [*((v, f * columns) for v, f in s), *t]
+                left = min(lanes, columns - c) if not t else lanes
+                self._add_group(next(totals), [(target, place + k, terms) for k in range(left)])
+
+        def along(n: int, step: int, unit: int, body: Callable[[list[Coordinate]], None]) -> None:
+            done = n // step * step
+            if done and unit > 1 and columns % unit and done == n:
+                done -= step  # the last vector is not full: it has no variable
+            if done:
+                self.loop(done * unit, step * unit, lambda k: body([(m * unit, k) for m in range(step)]))
+            if done < n:
+                body([(m * unit, None) for m in range(done, n)])
+
+        along(rows, 4, 1, lambda at: along(vectors, 4, lanes, lambda over: tile(at, over)))
+
+    def _first_of(self, view: View, at: Mapping[Any, Coordinate]) -> Any:
+        """Where the first row's number of an element is."""
+        return self._pointer(self.code.storage(view.array), *self._place(self.nests.affine(view), at))
+
+    def _transpose(self, view: View, n: int, length: int) -> None:
+        """Copy the elements of a view so that those of each row follow each other."""
+        lanes = self.code.lanes
+
+        def some(at: list[Coordinate]) -> None:
+            found = [self.load(view, {1: j}) for j in at]
+            found += [constant(self.kind(), 0.0)] * (lanes - len(at))
+            for start in range(0, self.lanes or 0, lanes):
+                part = [_some_lanes(self.b, x, range(start, start + lanes)) for x in found]
+                for row, vector in enumerate(_columns_of(self.b, part), start):
+                    k, terms = _as_terms(at[0])
+                    place = self._linear(self.code.rows_of_products + k + row * length, terms)
+                    self.store(vector, self.b.gep(self.scratch, [place]), 8 * lanes)
+
+        done = n // lanes * lanes
+        if done:
+            self.loop(done, lanes, lambda j: some([(k, j) for k in range(lanes)]))
+        if done < n:
+            some([(k, None) for k in range(done, n)])
+
     # Copies
 
     def _copies(self, statement: Statement) -> None:
@@ -944,6 +1027,37 @@ class _Loops(_Computing):
             return int(numbers[0]), variable if step == 1 else self.b.mul(variable, INT64(step))
         pointer = self.b.gep(self.code.table(numbers), [INT64(0), variable])
         return 0, self.b.sext(self.b.load(pointer), INT64)
+
+
+def outer_product(nest: Nest) -> tuple[View, View] | None:
+    """The factors of a large sum over rows of products δ[i] x[j], if a nest is that."""
+    (statement, *others), size = nest.statements, math.prod(nest.shape)
+    if others or not statement.is_sum_over_rows or len(nest.shape) != 2 or size < LARGE_PRODUCT:
+        return None
+    term, *more = statement.definition.terms
+    if more or len(term) != 2 or not all(isinstance(x, Select) and x.array.by_row for x in term):
+        return None
+    first, second = sorted(term, key=lambda x: x.axes)
+    return (first, second) if (first.axes, second.axes) == ((0,), (1,)) else None
+
+
+def _some_lanes(b: Any, vector: Any, lanes: Sequence[int]) -> Any:
+    mask = ir.Constant(ir.VectorType(INT32, len(lanes)), list(lanes))
+    return b.shuffle_vector(vector, vector, mask)
+
+
+def _columns_of(b: Any, vectors: list[Any]) -> list[Any]:
+    """As many vectors as each has lanes, rows for columns."""
+    n, step = len(vectors), 1
+    while step < n:
+        for i in (i for i in range(n) if not i & step):
+            x, y = vectors[i], vectors[i + step]
+            low = [k if not k & step else n + k - step for k in range(n)]
+            high = [k + step if not k & step else n + k for k in range(n)]
+            masks = (ir.Constant(ir.VectorType(INT32, n), mask) for mask in (low, high))
+            vectors[i], vectors[i + step] = (b.shuffle_vector(x, y, mask) for mask in masks)
+        step *= 2
+    return vectors
 
 
 def _as_terms(at: Coordinate) -> tuple[int, list[tuple[Any, int]]]:

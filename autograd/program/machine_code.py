@@ -37,6 +37,7 @@ from .operations import (
     has_code,
     intrinsic,
     power,
+    shuffle,
     splat,
     watched,
 )
@@ -194,14 +195,11 @@ class Code:
             for argument, array in enumerate(self.nests.plan.lifted.scalars.inputs):
                 address = b.load(b.bitcast(b.gep(arrays, [INT64(argument)]), INT64.as_pointer()))
                 first = b.gep(b.inttoptr(address, POINTER), [b.mul(start, INT64(array.size))])
-                for k in range(array.size) if array.size <= 4 else ():
-                    self._copy_column(b, first, array.size, INT64(k), block, stride, place, count)
-                if array.size > 4:
 
-                    def column(k: Any, first: Any = first, n: int = array.size, place: int = place) -> None:
-                        self._copy_column(b, first, n, k, block, stride, place, count)
+                def column(k: Any, first: Any = first, n: int = array.size, place: int = place) -> None:
+                    self._copy_column(b, first, n, k, block, stride, place, count)
 
-                    _loop(b, INT64(array.size), 1, column)
+                _loop(b, INT64(array.size), 1, column)
                 place += array.size
             here = b.gep(out, [start]) if any(self.varies) else out  # sums stay where they are
             self._call_rows(b, block, stride, count, n, state, here, width, scratch)
@@ -214,10 +212,8 @@ class Code:
         self, b: Any, first: Any, size: int, k: Any, block: Any, stride: Any, place: int, n: Any
     ) -> None:
         """Copy the k-th number of each of n rows; what a vector may read after them repeats the last."""
-        column, kind = (
-            b.gep(block, [b.mul(b.add(k, INT64(place)), stride)]),
-            ir.VectorType(DOUBLE, self.lanes),
-        )
+        kind = ir.VectorType(DOUBLE, self.lanes)
+        column = b.gep(block, [b.mul(b.add(k, INT64(place)), stride)])
 
         def number(row: Any) -> Any:
             return b.load(b.gep(first, [b.add(b.mul(row, INT64(size)), k)]))
@@ -355,7 +351,7 @@ class _Computing:
         self.b.store(number, self.b.bitcast(pointer, number.type.as_pointer()), align=align)
 
     def mapped(self, statement: Statement, operands: Sequence[Any], others: Sequence[Any]) -> Any:
-        """A primitive of these operands; `others` are the statement's watched views that are no operands."""
+        """A primitive of these operands; `others` are the numbers of statement.beside."""
         b, definition = self.b, statement.definition
         assert isinstance(definition, Map)
         row, second = definition.row, definition.operands[-1]
@@ -812,8 +808,7 @@ class _Loops(_Computing):
     def _folded(self, vector: Any) -> Any:
         """The sum of the parts of a vector, each of which has as many numbers as a register."""
         while (n := vector.type.count // 2) >= self.code.lanes:
-            halves = [ir.Constant(ir.VectorType(INT32, n), list(range(s, s + n))) for s in (0, n)]
-            vector = self.b.fadd(*(self.b.shuffle_vector(vector, vector, half) for half in halves))
+            vector = self.b.fadd(*(shuffle(self.b, vector, vector, range(s, s + n)) for s in (0, n)))
         return vector
 
     def _own(self, nest: Nest, at: Mapping[Any, Coordinate]) -> tuple[int, Sequence[tuple[Any, int]]]:
@@ -838,8 +833,7 @@ class _Loops(_Computing):
 
     def _mapped(self, statement: Statement, nest: Nest, e: int, at: Mapping[Any, Coordinate]) -> Any:
         operands = statement.definition.terms[0]
-        others = [x for x in statement.watched if not any(x is each for each in operands)]
-        values, rest = ([self._operand(x, nest, e, at) for x in xs] for xs in (operands, others))
+        values, rest = ([self._operand(x, nest, e, at) for x in xs] for xs in (operands, statement.beside))
         return values[0] if isinstance(statement.definition, Spread) else self.mapped(statement, values, rest)
 
     def _contracted(self, statement: Statement, nest: Nest, elements: list[Any]) -> list[Any]:
@@ -869,22 +863,20 @@ class _Loops(_Computing):
 
     def _sum_of_all(self, term: Sequence[Any], total: Any) -> Any:
         """The sum over an array, as many elements at once as there are lanes."""
-        n, lanes, at = (
-            size(next(x.array for x in term if isinstance(x, View))),
-            self.code.lanes,
-            Nest((), False),
-        )
+        lanes, n = self.code.lanes, size(next(x.array for x in term if isinstance(x, View)))
 
-        def add(k: Any, total: Any) -> list[Any]:
-            return [self.add(total, [self._operand(x, at, -1, {"flat": (0, k)}) for x in term])]
+        def plus(total: Any, at: Coordinate) -> Any:
+            factors = [self.load(x, {"flat": at}) if isinstance(x, View) else self.number(x) for x in term]
+            return self.add(total, factors)
 
         self.lanes, self.flat, self.along_elements = lanes, True, True
-        (added,) = self.loop(n // lanes * lanes, lanes, add, [constant(self.kind(), 0.0)])
+        begun = [constant(self.kind(), 0.0)]
+        (added,) = self.loop(n // lanes * lanes, lanes, lambda k, total: [plus(total, (0, k))], begun)
         self.lanes, self.along_elements = None, False
         one = self.b.extract_element(across(self.b, [added]), INT32(0))
         total = one if total is None else fadd(self.b, total, one)
         for k in range(n // lanes * lanes, n):
-            total = self.add(total, [self._operand(x, at, -1, {"flat": (k, None)}) for x in term])
+            total = plus(total, (k, None))
         self.flat = False
         return total
 
@@ -987,7 +979,7 @@ class _Loops(_Computing):
             found = [self.load(view, {1: j}) for j in at]
             found += [constant(self.kind(), 0.0)] * (lanes - len(at))
             for start in range(0, self.lanes or 0, lanes):
-                part = [_some_lanes(self.b, x, range(start, start + lanes)) for x in found]
+                part = [shuffle(self.b, x, x, range(start, start + lanes)) for x in found]
                 for row, vector in enumerate(_columns_of(self.b, part), start):
                     k, terms = _as_terms(at[0])
                     place = self._linear(self.code.rows_of_products + k + row * length, terms)
@@ -1041,11 +1033,6 @@ def outer_product(nest: Nest) -> tuple[View, View] | None:
     return (first, second) if (first.axes, second.axes) == ((0,), (1,)) else None
 
 
-def _some_lanes(b: Any, vector: Any, lanes: Sequence[int]) -> Any:
-    mask = ir.Constant(ir.VectorType(INT32, len(lanes)), list(lanes))
-    return b.shuffle_vector(vector, vector, mask)
-
-
 def _columns_of(b: Any, vectors: list[Any]) -> list[Any]:
     """As many vectors as each has lanes, rows for columns."""
     n, step = len(vectors), 1
@@ -1054,8 +1041,7 @@ def _columns_of(b: Any, vectors: list[Any]) -> list[Any]:
             x, y = vectors[i], vectors[i + step]
             low = [k if not k & step else n + k - step for k in range(n)]
             high = [k + step if not k & step else n + k for k in range(n)]
-            masks = (ir.Constant(ir.VectorType(INT32, n), mask) for mask in (low, high))
-            vectors[i], vectors[i + step] = (b.shuffle_vector(x, y, mask) for mask in masks)
+            vectors[i], vectors[i + step] = (shuffle(b, x, y, lanes) for lanes in (low, high))
         step *= 2
     return vectors
 

@@ -92,6 +92,12 @@ class Statement:
         return [*self.definition.views, *(x for x in self.watched if isinstance(x, View))]
 
     @property
+    def beside(self) -> list[Any]:
+        """The watched operands that the definition has not among its own: those of a condition."""
+        own = [x for term in self.definition.terms for x in term]
+        return [x for x in self.watched if not any(x is each for each in own)]
+
+    @property
     def is_sum_over_rows(self) -> bool:
         return isinstance(self.definition, Contract) and self.definition.over_rows
 
@@ -376,7 +382,7 @@ class Nests:
     def terms_at(self, statement: Statement, position: int) -> list[tuple[Any, ...]]:
         """The numbers, and the arrays with positions, that an element is computed from, term by term.
 
-        Watched operands follow the others. A statement of a loop has no such terms.
+        The watched operands of a condition come last. A statement of a loop has no such terms.
         """
         definition = statement.definition
         if isinstance(definition, Stack | Stacked):
@@ -392,11 +398,10 @@ class Nests:
         own = dict(enumerate(coordinates(position, definition.shape)))
         terms: list[tuple[Any, ...]] = []
         for term in definition.terms:
-            others = [x for x in statement.watched if not any(x is each for each in term)]
             lengths = summed(term, len(own))
             for numbers in itertools.product(*map(range, lengths.values())):
                 at = {**own, **dict(zip(lengths, numbers))}
-                terms.append(tuple([self._entry(x, at) for x in (*term, *others)]))
+                terms.append(tuple([self._entry(x, at) for x in (*term, *statement.beside)]))
         return terms
 
     def _entry(self, x: Any, at: Mapping[int, int]) -> Any:

@@ -36,10 +36,10 @@ def training_step(
     parameters, the learning rate and the number of steps taken. `order` has its places in the order of the
     leaves of the result.
     """
-    known, used = set(parameters), {v for leaf in lifted.leaves for v in leaf.values.flat}
-    others = [v for leaf in lifted.leaves for v in leaf.values.flat if v not in known]
-    place = {v: i for i, v in enumerate(parameters)}
-    n = len(parameters)
+    used = {v: None for leaf in lifted.leaves for v in leaf.values.flat}
+    n, place = len(parameters), {v: i for i, v in enumerate(parameters)}
+    others = [v for v in used if v not in place]
+    place_of_other = {v: n * (1 + slots) + i for i, v in enumerate(others)}
     recorded = _Update(update, slots, lr, steps)
     leaves: list[Leaf] = []
     state: list[Array] = []
@@ -57,8 +57,8 @@ def training_step(
         given.append((Leaf(values.shape, False, values), Constant((), False, np.array(0.0))))
     for leaf, gradient in given:
         flat = list(leaf.values.flat)
-        moved = [i for i, v in enumerate(flat) if v in known]
-        places = [place[v] if v in known else n * (1 + slots) + others.index(v) for v in flat]
+        moved = [i for i, v in enumerate(flat) if v in place]
+        places = [place[v] if v in place else place_of_other[v] for v in flat]
         if not moved:
             add(leaf, leaf, places)
             continue

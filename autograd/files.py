@@ -44,16 +44,15 @@ def whole_file(path: Any) -> Iterator[BinaryIO]:
             raise
 
 
-class Folder:
-    """A file of a folder that only its owner can change, as code from there runs in this process.
+class PrivateFolder:
+    """A folder that only its owner can write to, as code from its files runs in this process.
 
-    The folder is made if there is none. Raises OSError with a sentence that names it if another user owns it,
-    or can write to it.
+    It is made if there is none. Raises OSError with a sentence that names it if another user owns it, or can
+    write to it.
     """
 
-    def __init__(self, path: Any, name: str):
-        path = os.path.abspath(os.fsdecode(path))
-        self.path = os.path.join(path, name)
+    def __init__(self, path: Any):
+        self.path = path = os.path.abspath(os.fsdecode(path))
         with named_in_errors(path):
             os.makedirs(path, mode=0o700, exist_ok=True)
         if hasattr(os, "getuid"):  # Windows has other rights, which its folders of users have set
@@ -61,18 +60,18 @@ class Folder:
             if found.st_uid != os.getuid() or found.st_mode & 0o022:
                 raise PermissionError(f"{path} is no safe place for machine code: others can write to it")
 
-    def read(self) -> bytes | None:
-        """What was written, or None if nothing was, or if the file is damaged."""
+    def read(self, name: str) -> bytes | None:
+        """What was written to this file, or None if nothing was, or if the file is damaged."""
         try:
-            with open(self.path, "rb") as file:
+            with open(os.path.join(self.path, name), "rb") as file:
                 digest, content = file.read(32), file.read()
         except OSError:
             return None
         return content if hashlib.sha256(content).digest() == digest else None
 
-    def write(self, content: bytes) -> None:
-        """Keep these bytes; a full disk is no error, as the file is only to save time."""
-        with contextlib.suppress(OSError), whole_file(self.path) as file:
+    def write(self, name: str, content: bytes) -> None:
+        """Keep these bytes in a file; a full disk is no error, as the file is only to save time."""
+        with contextlib.suppress(OSError), whole_file(os.path.join(self.path, name)) as file:
             file.write(hashlib.sha256(content).digest())
             file.write(content)
 

@@ -21,7 +21,7 @@ from kernels import kernel_of, step_of
 import autograd
 import nn
 from autograd import Value, dot, total
-from autograd.files import Folder
+from autograd.files import PrivateFolder
 from autograd.ops import CONDITIONS, TABLE
 from autograd.program import PASSES, machine_code, native
 from autograd.program.machine_code import PADDING
@@ -396,11 +396,11 @@ def test_auto_stays_with_numpy_where_there_is_no_machine_code(monkeypatch: pytes
 
 def test_machine_code_is_kept_in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
-    write = Folder.write
+    write = PrivateFolder.write
 
-    def noted(self: Folder, code: bytes) -> None:
-        made.append(self.path)
-        write(self, code)
+    def noted(self: PrivateFolder, name: str, code: bytes) -> None:
+        made.append(os.path.join(self.path, name))
+        write(self, name, code)
 
     def result() -> float:
         """The program's result, as a new process has it."""
@@ -408,7 +408,7 @@ def test_machine_code_is_kept_in_a_folder(tmp_path: Path, monkeypatch: pytest.Mo
         program = autograd.compile(lambda x: x.exp() * 0.25, engine="native", cache=tmp_path / "code")
         return float(program(np.ones(9)))
 
-    monkeypatch.setattr(Folder, "write", noted)
+    monkeypatch.setattr(PrivateFolder, "write", noted)
     expected = result()
     assert len(made) == 1 and expected == pytest.approx(math.e / 4.0, rel=1e-14)
     assert result() == expected and len(made) == 1  # from the file

@@ -40,7 +40,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import tracing, value
-from ..files import Folder
+from ..files import PrivateFolder
 from ..graph import collector_off, dependents, topological_order
 from ..locks import new_lock
 from ..notebook import preformatted
@@ -175,7 +175,7 @@ class Program(Generic[P, Result]):
         self.reduce, self._engine = reduce, engine
         self._cache = None if cache is None else os.fspath(cache)
         if self._cache is not None:
-            Folder(self._cache, "")  # raises its errors now
+            PrivateFolder(self._cache)  # raises its errors now
         self._call = _listing(f) if callable(getattr(f, "outputs", None)) else f
         functools.update_wrapper(self, f, updated=())
         self._memory = _Memory()

@@ -23,7 +23,7 @@ import llvmlite
 import llvmlite.binding as llvm
 import numpy as np
 
-from ..files import Folder
+from ..files import PrivateFolder
 from ..locks import new_lock
 from .machine_code import CACHE_LINE, PADDING, code_of
 from .operations import LIBM, libm
@@ -227,7 +227,7 @@ def _compiled(text: str, cache: str | None) -> Any:
         if engine is not None:
             _engines[digest] = engine  # the latest is the last
             return engine
-    engine = _engine(text, Folder(cache, digest) if cache else None)
+    engine = _engine(text, digest, PrivateFolder(cache) if cache else None)
     with _engines_lock:
         _engines[digest] = engine
         while len(_engines) > KEPT_ENGINES:
@@ -235,8 +235,8 @@ def _compiled(text: str, cache: str | None) -> Any:
     return engine
 
 
-def _engine(text: str, kept: Folder | None) -> Any:
-    """LLVM's engine for this code.
+def _engine(text: str, digest: str, folder: PrivateFolder | None) -> Any:
+    """LLVM's engine for this code, which a folder may have by its digest.
 
     LLVM's other optimisations would take as long again and make the code slower: the graph is simplified
     already, and numbers that are moved out of the loop find no registers.
@@ -254,8 +254,8 @@ def _engine(text: str, kept: Folder | None) -> Any:
     passes.add_always_inliner_pass()
     passes.run(module, llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options()))
     engine = llvm.create_mcjit_compiler(module, machine)
-    if kept:
-        engine.set_object_cache(lambda _, code: kept.write(code), lambda _: kept.read())
+    if folder:
+        engine.set_object_cache(lambda _, code: folder.write(digest, code), lambda _: folder.read(digest))
     engine.finalize_object()
     return engine
 

@@ -11,7 +11,7 @@ from .ops import (
     floor, floor_divide, hypot, lgamma, log, log10, log1p, log2, logaddexp, relu, remainder, sigmoid, sign,
     sin, sinh, softplus, sqrt, tan, tanh,
 )  # fmt: skip
-from .program import compile
+from .program import compile, set_threads
 from .tracing import where
 from .transforms import grad, hessian, hvp, jacobian, jvp, value_and_grad
 from .value import Value, dot, logsumexp, matvec, maximum, minimum, total
@@ -24,6 +24,6 @@ __all__ = [
     "dot", "draw", "erf", "erfc", "exp", "exp2", "explain", "expm1", "floor", "floor_divide", "grad",
     "hessian", "hvp", "hypot", "jacobian", "jvp", "lesson", "lgamma", "linalg", "log", "log10", "log1p",
     "log2", "logaddexp", "logsumexp", "matvec", "maximum", "minimum", "rad2deg", "relu", "remainder",
-    "sigmoid", "sign", "sin", "sinc", "sinh", "softplus", "sqrt", "tan", "tanh", "total", "value_and_grad",
-    "where",
+    "set_threads", "sigmoid", "sign", "sin", "sinc", "sinh", "softplus", "sqrt", "tan", "tanh", "total",
+    "value_and_grad", "where",
 ]  # fmt: skip

@@ -1230,7 +1230,7 @@ def test_the_row_that_fails_among_many_is_found_without_computing_all_with_value
             wrong[row] = bad
             with pytest.raises(FloatingPointError, match=f"^{said}: "):
                 p(wrong)
-        wrong[-2], wrong[70_000] = (1.0, np.nan), (0.0, 1.0)  # NaN comes first
+        wrong[-2], wrong[99_000] = (1.0, np.nan), (0.0, 1.0)  # NaN comes first, in a block of rows
         with pytest.raises(FloatingPointError, match=r"^x, row 99998, column 1 is nan: "):
             p(wrong)
         assert len(calls) == 3

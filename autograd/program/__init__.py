@@ -13,6 +13,7 @@ import numpy as np
 from ..value import Value
 from .array_api import Source
 from .array_rules import simplified_arrays
+from .blocks import set_threads as set_threads
 from .compiled import Program, compile
 from .differentiate import differentiate
 from .lift import Lifted

@@ -49,14 +49,15 @@ from .array_api import Source
 from .c_source import CSource
 from .matrices import Matrices
 from .record import Call, example, is_alike, outputs_of
+from .rows import FLOAT, Rows, read, readable
 from .scalars import Scalars, formed
-from .variant import Kernel, Passes, Variant, all_finite, through
+from .variant import OVERFLOW, SMALLEST_BLOCK, Kernel, Passes, Variant, all_finite, through
 
 Engine = Literal["auto", "numpy", "native"]
 Reduction = Literal["mean", "sum"]
 Kind = Literal["rows", "value", "gradient"]  # see Variant
 REALS = {"float64": "double", "float32": "float"}  # in C
-FLOAT = np.dtype(float)
+MOST_RECORDED = 1 << 13  # rows that recording sees
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 Result = TypeVar("Result", covariant=True)  # of f
@@ -298,7 +299,7 @@ class Program(Generic[P, Result]):
         """The graph and the matrices that compute the gradient for these arrays."""
         given, key = self._checked(arrays, named)
         variant = self._variant("gradient", given, key)
-        data = dict(zip(self._named(key, len(given))[1], given))
+        data = dict(zip(self._named(key, len(given))[1], [read(a, 0, len(a)) for a in given]))
         return Recorded(
             self._memory.recordings[key].outputs[0], Matrices(variant.names), variant.leaves, data
         )
@@ -422,7 +423,9 @@ class Program(Generic[P, Result]):
             key, variants = self._latest_key(), self._memory.variants
             return variants.get((key, "gradient")) or variants[key, "rows"]
 
-    def _checked(self, given: Sequence[Any], named: Mapping[str, Any]) -> tuple[Sequence[np.ndarray], Any]:
+    def _checked(
+        self, given: Sequence[Any], named: Mapping[str, Any]
+    ) -> tuple[Sequence[np.ndarray | Rows], Any]:
         """The arrays of a call, and a key: the shapes of their rows, and the names of those given by name."""
         if named:
             with contextlib.suppress(ValueError):  # builtins may have no signature
@@ -433,7 +436,8 @@ class Program(Generic[P, Result]):
         # Shapes that were right before need no other look; those of anything but arrays of floats are not.
         rows = _rows(tuple([a.shape if type(a) is np.ndarray and a.dtype == FLOAT else () for a in given]))
         if rows is None:
-            arrays = [_array(name, a) for name, a in zip(self._named(tuple(named), len(given))[1], given)]
+            names = self._named(tuple(named), len(given))[1]
+            arrays = [_array(name, a) if (r := readable(a)) is None else r for name, a in zip(names, given)]
             rows = _rows(tuple([a.shape for a in arrays]))
         if rows is None or (not arrays and _takes_arguments(self._call)):
             raise ValueError(f"{_shapes(arrays)}: they need a row for each example, and equally many rows")
@@ -449,13 +453,17 @@ class Program(Generic[P, Result]):
 
         return call if last else self._call, [*argument_names(self._call, first), *last]
 
-    def _call_of(self, arrays: Sequence[np.ndarray], key: Any) -> Call:
-        """f and these arrays, as the first pass takes them."""
+    def _call_of(self, arrays: Sequence[np.ndarray | Rows], key: Any) -> Call:
+        """f and these arrays, or the first of many rows with the last, as the first pass takes them."""
+        n = len(arrays[0]) if arrays else 0
+        given = [read(array, 0, min(n, MOST_RECORDED)) for array in arrays]
+        if n > MOST_RECORDED:
+            given = [np.concatenate([rows, read(a, n - 1, n)]) for rows, a in zip(given, arrays)]
         name = getattr(self._f, "__name__", type(self._f).__name__.lower())
         f, names = self._named(key, len(arrays))
-        return Call(f, names, arrays, name if name.isidentifier() else "result", self.reduce)
+        return Call(f, names, given, name if name.isidentifier() else "result", self.reduce)
 
-    def _variant(self, kind: str, arrays: Sequence[np.ndarray], key: Any) -> Variant:
+    def _variant(self, kind: str, arrays: Sequence[np.ndarray | Rows], key: Any) -> Variant:
         """The variant of the recording for rows of these shapes; records f if there is none yet."""
         memory = self._memory
         variant = memory.variants.get((key, kind))
@@ -463,24 +471,15 @@ class Program(Generic[P, Result]):
             with memory.lock:
                 variant = memory.variants.get((key, kind))
                 if variant is None and (key not in memory.recordings or not memory.recordings[key].listed):
-                    self._record(arrays, key, kind)
+                    self._record(self._call_of(arrays, key), key, kind)
                     variant = memory.variants.get((key, kind))
         if variant is None:
             raise TypeError("this program returns a list of outputs: it has no mean, and no gradient")
-        if variant.has_indices(arrays):
-            return variant
-        for (argument, index), known in variant.scalars.indices.items():
-            column = arrays[argument][(slice(None), *index)]
-            for row in np.flatnonzero(~np.isin(column, known))[:1].tolist():
-                place, x = _place(variant.scalars.names[argument], row, *index), column[row]
-                which = f"from 0 to {known[-1]}" if known[-1] == len(known) - 1 else f"among {known}"[:80]
-                raise IndexError(f"{place} is {x:g}, and an index here is a whole number {which}")
         return variant
 
     @collector_off()
-    def _record(self, arrays: Sequence[np.ndarray], key: Any, kind: str) -> None:
-        call = self._call_of(arrays, key)
-        names = call.names
+    def _record(self, call: Call, key: Any, kind: str) -> None:
+        names, arrays = call.names, call.arrays
         try:
             recording = through(self.passes, call, "record")
             simplified = through(self.passes, recording, "simplify")
@@ -496,7 +495,7 @@ class Program(Generic[P, Result]):
                 )
             except ArithmeticError as error:
                 if each == kind:  # other kinds are made when they are asked for, perhaps for another row
-                    self._replay(kind, arrays, key, [0])
+                    self._replay(kind, _Block(arrays, key, 0, len(arrays[0]) if arrays else 1), [0])
                     raise _of_row(0, error, names, arrays) from error
         if recording.listed:
             made[key, "value"] = made[key, "rows"]
@@ -520,55 +519,65 @@ class Program(Generic[P, Result]):
         with tracing.untraced():
             return self._evaluated(kind, arrays, key)
 
-    def _evaluated(self, kind: str, arrays: Sequence[np.ndarray], key: Any) -> tuple[Variant, Sequence[Any]]:
+    def _evaluated(
+        self, kind: str, arrays: Sequence[np.ndarray | Rows], key: Any
+    ) -> tuple[Variant, Sequence[Any]]:
         variant = self._variant(kind, arrays, key)
-        kind = variant.kind
-        if variant.is_native(len(arrays[0]) if arrays else 1):
-            outputs = _tried(variant.run_native, arrays)
+        n = len(arrays[0]) if arrays else 1
+        native, state = variant.is_native(n), None if n <= SMALLEST_BLOCK else variant.state()
+
+        def run(first: int, rows: Sequence[np.ndarray]) -> Sequence[Any]:
+            return self._of_block(variant, _Block(rows, key, first, n), native, state)
+
+        return variant, variant.in_blocks(run, arrays, native)
+
+    def _of_block(
+        self, variant: Variant, block: _Block, native: bool, state: np.ndarray | None
+    ) -> Sequence[Any]:
+        """The outputs for a block of rows."""
+        kind, arrays = variant.kind, block.arrays
+        if not variant.has_indices(arrays):
+            _refuse_index(variant, block)
+        if native:
+            by_code = functools.partial(variant.run_native, state=state)
+            outputs = _tried(by_code, arrays)
             if outputs is not None:
-                return variant, outputs
-            self._explain(kind, arrays, key, variant.run_native)
-        data = variant.data()
+                return outputs
+            self._explain(kind, block, by_code)
+        data = variant.data(state)
         outputs = _tried(functools.partial(_raising, variant, data, True), arrays)
         if outputs is None:
             with_care = functools.partial(_raising, variant, data, False)
-            self._explain(kind, arrays, key, with_care, nan_alone=True)
+            self._explain(kind, block, with_care, nan_alone=True)
             outputs = _tried(with_care, arrays)
         if outputs is None:
-            self._explain(kind, arrays, key, with_care)
+            self._explain(kind, block, with_care)
             with np.errstate(all="ignore"):
                 outputs = variant.run_numpy(arrays, data, fast=False)
             # If no row fails, infinities in the results come from the data.
             if not all_finite(outputs) and (kind != "rows" or any(np.isnan(x).any() for x in outputs)):
-                raise OverflowError("the result of each row is finite, but they overflow when added")
+                raise OverflowError(OVERFLOW)
         if kind == "rows":
-            return variant, [_own(output, arrays) for output in outputs]
-        return variant, [np.array(output) for output in outputs] if kind == "gradient" else outputs
+            return [_own(output, arrays) for output in outputs]
+        return [np.array(output) for output in outputs] if kind == "gradient" else outputs
 
-    def _explain(
-        self,
-        kind: str,
-        arrays: Sequence[np.ndarray],
-        key: Any,
-        run: Callable[..., Any],
-        nan_alone: bool = False,
-    ) -> None:
+    def _explain(self, kind: str, block: _Block, run: Callable[..., Any], nan_alone: bool = False) -> None:
         """Raise for the first row that fails because of NaN in its data or, unless nan_alone, at all."""
+        arrays = block.arrays
         if not arrays:
-            return self._replay(kind, arrays, key, [0])
+            return self._replay(kind, block, [0])
         numbers = _with_nan(arrays)
         if len(numbers):
             failing = _failing(run, [array[numbers] for array in arrays])
-            self._replay(kind, arrays, key, (int(numbers[i]) for i in failing), by_nan=True)
+            self._replay(kind, block, (int(numbers[i]) for i in failing), by_nan=True)
         if not nan_alone:
-            self._replay(kind, arrays, key, _failing(run, arrays))
+            self._replay(kind, block, _failing(run, arrays))
 
-    def _replay(
-        self, kind: str, arrays: Sequence[np.ndarray], key: Any, rows: Iterable[int], by_nan: bool = False
-    ) -> None:
-        """Compute these rows with Values, up to the first error."""
-        f, names = self._named(key, len(arrays))
-        share = 1.0 / len(arrays[0]) if arrays and self.reduce == "mean" else 1.0
+    def _replay(self, kind: str, block: _Block, rows: Iterable[int], by_nan: bool = False) -> None:
+        """Compute these rows of a block with Values, up to the first error."""
+        arrays = block.arrays
+        f, names = self._named(block.key, len(arrays))
+        share = 1.0 / block.total if self.reduce == "mean" else 1.0
         for i in rows:
             try:
                 inputs = [example(name, a[i], Traced) for name, a in zip(names, arrays)]
@@ -580,9 +589,28 @@ class Program(Generic[P, Result]):
                 if kind == "gradient" and isinstance(outputs[0], Value):
                     _differentiate(outputs[0], {v for leaves in inputs for v in leaves.flat}, share)
             except ArithmeticError as error:
-                located = _of_row(i, error, names, arrays)
+                located = _of_row(i, error, names, arrays, block.first)
                 if not (by_nan and str(located).startswith("row ")):
                     raise located from error
+
+
+class _Block(NamedTuple):
+    """Rows of a call, those from `first` on of `total`, and the key of the recording."""
+
+    arrays: Sequence[np.ndarray]
+    key: Any
+    first: int
+    total: int
+
+
+def _refuse_index(variant: Variant, block: _Block) -> None:
+    """Raise IndexError for the first index of a block that is beyond its table."""
+    for (argument, index), known in variant.scalars.indices.items():
+        column = block.arrays[argument][(slice(None), *index)]
+        for row in np.flatnonzero(~np.isin(column, known))[:1].tolist():
+            place, x = _place(variant.scalars.names[argument], row + block.first, *index), column[row]
+            which = f"from 0 to {known[-1]}" if known[-1] == len(known) - 1 else f"among {known}"[:80]
+            raise IndexError(f"{place} is {x:g}, and an index here is a whole number {which}")
 
 
 class _Memory:
@@ -708,13 +736,17 @@ def _with_nan(arrays: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _of_row(
-    i: int, error: ArithmeticError, names: Sequence[str], arrays: Sequence[np.ndarray]
+    i: int, error: ArithmeticError, names: Sequence[str], arrays: Sequence[np.ndarray], first: int = 0
 ) -> ArithmeticError:
-    """The error of row i, with the place of a NaN among its data if the error is of a number not finite."""
+    """The error of row i, with the place of a NaN among its data if the error is of a number not finite.
+
+    Row 0 of these arrays is row `first` of the call's.
+    """
     if not arrays:
         return type(error)(str(error))
-    nan = first_of({name: array[i : i + 1] for name, array in zip(names, arrays)}, np.isnan, i)
-    return type(error)(f"{nan if nan and 'not finite' in str(error) else f'row {i}'}: {error}")
+    row = i + first
+    nan = first_of({name: array[i : i + 1] for name, array in zip(names, arrays)}, np.isnan, row)
+    return type(error)(f"{nan if nan and 'not finite' in str(error) else f'row {row}'}: {error}")
 
 
 def first_of(arrays: Mapping[str, np.ndarray], wrong: Callable[..., Any], start: int = 0) -> str:

@@ -25,6 +25,7 @@ import numpy as np
 
 from ..files import PrivateFolder
 from ..locks import new_lock
+from .blocks import start
 from .machine_code import CACHE_LINE, PADDING, code_of
 from .operations import LIBM, libm
 from .plan import Plan
@@ -170,17 +171,12 @@ def _integers(*numbers: int) -> Iterator[ctypes.c_int64]:
 
 def _with_stack(size: int, function: Callable[..., int], *arguments: ctypes.c_int64) -> int:
     """Call a function with `size` bytes of stack: threads except the main one may have less, and crash."""
-    if threading.current_thread() is threading.main_thread() and size <= MAIN_STACK:
+    thread = threading.current_thread()
+    known = MAIN_STACK if thread is threading.main_thread() else getattr(thread, "stack", 0) - MAIN_STACK
+    if size <= known:
         return function(*arguments)
     results: list[int] = []
-    thread = threading.Thread(target=lambda: results.append(function(*arguments)))
-    with _stack_lock:
-        before = threading.stack_size(MAIN_STACK + size // 4096 * 4096)
-        try:
-            thread.start()
-        finally:
-            threading.stack_size(before)
-    thread.join()
+    start(lambda: results.append(function(*arguments)), MAIN_STACK + size).join()
     return results[0]
 
 
@@ -261,7 +257,7 @@ def _engine(text: str, digest: str, folder: PrivateFolder | None) -> Any:
 
 
 _engines: dict[str, Any] = {}  # the latest, by a digest of all that they depend on
-_engines_lock, _stack_lock = new_lock(), new_lock()
+_engines_lock = new_lock()
 # A fork waits for llvmlite's lock, until no thread is in LLVM: LLVM's own locks cannot be renewed.
 _llvm_lock = getattr(llvm.ffi.lib, "_lock", None)
 if _llvm_lock and hasattr(os, "register_at_fork"):

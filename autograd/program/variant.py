@@ -17,8 +17,10 @@ from ..graph import collector_off
 from ..locks import computed_once, new_lock
 from ..value import Value
 from .array_api import Source
+from .blocks import TreeSum, run_blocks
 from .lift import Lifted
 from .names import Names
+from .rows import FLOAT, Rows, read
 from .scalars import Scalars
 from .training import training_step
 
@@ -38,7 +40,12 @@ BEGIN, TAKE_OVER = 10.0, 12.0
 LARGE = 1 << 13  # numbers of data, beyond which machine code reads arrays where they are
 KEPT = 1 << 15  # numbers: up to these, a kernel's memory is kept for the next call
 FEW = 64  # numbers: up to these, Python adds them sooner than NumPy
-
+# NumPy takes blocks of so many rows, a power of two, that the numbers of their rows take about BLOCK bytes
+# and stay in the processor's cache; not below FEW_ROWS, unless these take more than MOST_MEMORY bytes.
+# Machine code keeps few numbers in memory, and takes NATIVE_BLOCKS times as many rows.
+BLOCK, FEW_ROWS, MOST_ROWS, MOST_MEMORY, NATIVE_BLOCKS = 1 << 22, 1 << 9, 1 << 15, 1 << 25, 4
+SMALLEST_BLOCK = 1 << 4
+OVERFLOW = "the result of each row is finite, but they overflow when added"
 
 Passes = dict[str, Callable[[Any], Any]]  # see the package
 
@@ -135,6 +142,56 @@ class Variant:
         """About how long it takes to make machine code."""
         return KERNEL + STATEMENT * self.names.plan.length
 
+    @computed_once
+    def _block(self) -> int:
+        """How many rows NumPy takes at a time."""
+        varying = [math.prod(array.shape) for array in self.names.plan.arrays if array.by_row]
+        size = FLOAT.itemsize * max(1, sum(varying))
+        rows = max(min(BLOCK // size, MOST_ROWS), min(MOST_MEMORY // size, FEW_ROWS), SMALLEST_BLOCK)
+        return 1 << rows.bit_length() >> 1
+
+    def in_blocks(
+        self,
+        run: Callable[[int, Sequence[np.ndarray]], Sequence[Any]],
+        arrays: Sequence[np.ndarray | Rows],
+        native: bool,
+    ) -> Sequence[Any]:
+        """The outputs for all rows, by blocks: run(first, rows) gives those of the block that begins there.
+
+        Raises the error of the first block that has one, and OverflowError if the sum of all is not finite.
+        """
+        n = len(arrays[0]) if arrays else 1
+        size = SMALLEST_BLOCK if n <= SMALLEST_BLOCK else self._block * (NATIVE_BLOCKS if native else 1)
+        if n <= size:
+            return run(
+                0, [a if type(a) is np.ndarray and a.dtype == FLOAT else read(a, 0, n) for a in arrays]
+            )
+        by_row, mean = self.kind == "rows", self.scalars.reduce == "mean"
+        whole = [np.empty((n, *array.shape)) for array in self.lifted.outputs] if by_row else []
+        sums = TreeSum()
+
+        @np.errstate(over="ignore", invalid="ignore")
+        def task(i: int) -> None:
+            start, stop = i * size, min(n, (i + 1) * size)
+            found = run(start, [read(array, start, stop) for array in arrays])
+            if by_row:
+                for output, part in zip(whole, found):
+                    output[start:stop] = part
+            else:
+                sums.add(i, [x * (stop - start) for x in found] if mean else found)
+
+        run_blocks(task, -(-n // size))
+        if by_row:
+            return whole
+        total = [x / n for x in sums.total()] if mean else sums.total()
+        if not all_finite(total):
+            raise OverflowError(OVERFLOW)
+        return total
+
+    def state(self) -> np.ndarray:
+        """The numbers of the live leaves, as they are now, one after the other."""
+        return self._read(np.empty(len(self.live)))
+
     def _read(self, state: np.ndarray) -> np.ndarray:
         """Write the numbers of the live leaves, as they are now, to this array."""
         self._write(state, 0, *[v._data for v in self.live])
@@ -160,9 +217,9 @@ class Variant:
                 return False
         return True
 
-    def data(self) -> list[np.ndarray]:
-        """The numbers of the live leaves, as they are now."""
-        numbers = self._read(np.empty(len(self.live)))
+    def data(self, state: np.ndarray | None = None) -> list[np.ndarray]:
+        """The numbers of `leaves`, those of this state or as they are now."""
+        numbers = self.state() if state is None else state
         return [numbers[place].reshape(shape) for place, shape in self._leaf_places]
 
     @collector_off()
@@ -179,14 +236,14 @@ class Variant:
             function = self._functions[fast] = self.function(np, fast=fast, watch=True)
         return function(*arrays, *data)
 
-    def run_native(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """The outputs for these rows and the leaves' present data, by machine code.
+    def run_native(self, arrays: Sequence[np.ndarray], state: np.ndarray | None = None) -> list[np.ndarray]:
+        """The outputs for these rows by machine code, for this state or the leaves' present data.
 
         Raises FloatingPointError if one of them is not finite.
         """
         n = len(arrays[0]) if arrays else 1
         if sum([array.size for array in arrays]) > LARGE:
-            found = self.kernel.evaluate_arrays(arrays, self._read(np.empty(len(self.live))))
+            found = self.kernel.evaluate_arrays(arrays, self.state() if state is None else state)
             outputs = [np.require(x, requirements=["C", "W"]) for x in self.shaped(found, n)]
             if not all_finite([found] if found.ndim == 1 else outputs):
                 raise FloatingPointError
@@ -197,7 +254,10 @@ class Variant:
         else:
             for place, array in zip(work.inputs, arrays):
                 place[...] = array
-        self._read(work.state)
+        if state is None:
+            self._read(work.state)
+        else:
+            work.state[:] = state
         work.run()
         kept = work.size <= KEPT
         outputs = [x.copy() if kept else np.require(x, requirements=["C", "W"]) for x in work.outputs]

@@ -12,6 +12,9 @@ import numpy as np
 from numpy.random import Generator
 
 from autograd.program.compiled import first_of
+from autograd.program.rows import FLOAT, Rows, in_parts, readable
+
+SMALL = 1 << 20  # numbers, up to which all of a data set is read at once
 
 
 def whole(name: str, n: Any) -> int:
@@ -80,30 +83,47 @@ def numbers(name: str, x: Any) -> np.ndarray:
     return array.astype(float, copy=False)
 
 
-def unknown(**arrays: np.ndarray) -> str:
+def rows(name: str, x: Any) -> np.ndarray | Rows:
+    """An array of real numbers as numbers() gives it; if it is large, an array or Rows without a copy."""
+    found = readable(x)
+    if found is None or found.ndim == 0 or found.size <= SMALL:
+        return numbers(name, x)
+    return found if found.dtype == FLOAT else Rows(found, found.shape[1:])
+
+
+def unknown(**arrays: np.ndarray | Rows) -> str:
     """The first number of the arrays that is not finite, as the start of a message; "" if all are finite."""
-    found = first_of(arrays, lambda array: ~np.isfinite(array))
-    return f"{found}: " if found else ""
+    for name, array in arrays.items():
+        for start, (part,) in in_parts(array):
+            if found := first_of({name: part}, lambda part: ~np.isfinite(part), start):
+                return f"{found}: "
+    return ""
 
 
-def column(name: str, x: np.ndarray) -> str:
+def column(name: str, x: np.ndarray | Rows) -> str:
     """Advice for an array that has a number where a row is needed."""
     said = f"; {name}[:, None] makes each number an example, and {name}[None] makes them all one"
     return said if x.ndim == 1 else ""
 
 
-def examples(X: Any, Y: Any) -> tuple[np.ndarray, np.ndarray]:
-    """X of shape (examples, inputs) and Y of shape (examples, outputs), or (examples,) for one output.
+def examples(X: Any, Y: Any, read: Callable[[str, Any], Any] = numbers) -> tuple[Any, Any]:
+    """X of shape (examples, inputs) and Y of shape (examples, outputs), from (examples,) for one output.
 
-    Raises ValueError with both shapes for other shapes, and TypeError for arrays that are not numeric.
+    `read` is numbers or, so that large arrays need not be in memory, rows. Raises ValueError with both shapes
+    for other shapes, and TypeError for arrays that are not numeric.
     """
-    X, Y = numbers("X", X), numbers("Y", Y)
+    X, Y = read("X", X), read("Y", Y)
     shapes = f"X has shape {X.shape} and Y {Y.shape}"
     if X.ndim != 2 or Y.ndim not in (1, 2) or len(X) != len(Y):
         raise ValueError(f"{shapes}: they need a row for each example, and equally many rows{column('X', X)}")
     if len(X) == 0:
         raise ValueError(f"{shapes}: there is no example")
-    return X, Y.reshape(len(Y), -1)
+    return X, with_row(Y, (math.prod(Y.shape[1:]),))
+
+
+def with_row(array: np.ndarray | Rows, row: tuple[int, ...]) -> np.ndarray | Rows:
+    """The same numbers, with rows of another shape."""
+    return Rows(array, row) if isinstance(array, Rows) else array.reshape(len(array), *row)
 
 
 def state(given: Any, expected: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

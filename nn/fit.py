@@ -14,6 +14,7 @@ import numpy as np
 from numpy.random import Generator
 
 from autograd.program import Program
+from autograd.program.rows import in_parts
 
 from . import checks
 from .checkpoint import load_checkpoint, save_checkpoint
@@ -21,7 +22,7 @@ from .losses import Loss, squared_error
 from .matrix import MatrixMLP
 from .notebook import history_html, history_line, progress_bar
 from .optim import Optimizer
-from .predict import check_model, predict, share_of
+from .predict import accuracy, check_model, predict
 from .trainers import TRAINING_ENGINES, Engine, Run, Trainer
 
 
@@ -125,7 +126,7 @@ class Training:
         self.epochs, self.every = checks.whole("epochs", epochs), checks.whole("every", every)
         size = None if batch_size is None else checks.whole("batch_size", batch_size)
         draws, self._rng = rng is not None or size is not None, checks.generator(rng)
-        X, Y = checks.examples(X, Y)
+        X, Y = checks.examples(X, Y, checks.numbers if isinstance(model, MatrixMLP) else checks.rows)
         if engine not in TRAINING_ENGINES:
             raise ValueError(f"unknown engine {engine!r}; there are {', '.join(TRAINING_ENGINES)}")
         _check_together(model, X, Y, loss, optimizer)
@@ -138,7 +139,11 @@ class Training:
             if not hasattr(model, "state_dict"):
                 said = "a checkpoint needs a model with a state_dict, as a Module has"
                 raise TypeError(f"{said}, not {model!r}")
-            self._settings["data (SHA-256)"] = hashlib.sha256(X.tobytes() + Y.tobytes()).hexdigest()
+            digest = hashlib.sha256()
+            for array in (X, Y):
+                for _, (part,) in in_parts(array):
+                    digest.update(part.tobytes())
+            self._settings["data (SHA-256)"] = digest.hexdigest()
         if resume:
             self.losses, self.seconds = load_checkpoint(resume, model, optimizer, self._rng, self._settings)
         self._run = Run(X, Y, self.losses, size, self._rng, draws, self.epochs)
@@ -172,7 +177,7 @@ class Training:
         with self._guarded():
             self._trainer.mark_epoch()
             self._trainer.stepper.write_back()
-            self._accuracy = share_of(self._trainer.predictions(), self._Y, self.loss)
+            self._accuracy = self._trainer.accuracy(self._Y, self.loss)
         self._save()
 
     def _advance(self, trainer: Trainer) -> bool:
@@ -233,7 +238,7 @@ class Training:
         share = self._accuracy
         if len(self.losses) < self.epochs:
             with contextlib.suppress(ArithmeticError), np.errstate(over="ignore", invalid="ignore"):
-                share = share_of(predict(self.model, self._X), self._Y, self.loss)
+                share = accuracy(self.model, self._X, self._Y, self.loss)
         by = (self._trainer.engine, self._trainer.reason) if self._trainer else ()
         return History(self.losses, share, self.seconds, *by)
 
@@ -299,7 +304,7 @@ def _warn(line: str) -> None:
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def _check_together(model: Any, X: np.ndarray, Y: np.ndarray, loss: Any, optimizer: Any) -> None:
+def _check_together(model: Any, X: Any, Y: Any, loss: Any, optimizer: Any) -> None:
     """Raise an error for arguments that do not go together, before training starts."""
     check_model(model)
     if not callable(loss) or isinstance(loss, Program):
@@ -312,8 +317,9 @@ def _check_together(model: Any, X: np.ndarray, Y: np.ndarray, loss: Any, optimiz
         if not set(map(id, model.parameters())) & set(map(id, optimizer.parameters)):
             raise ValueError("the optimizer has other parameters than the model: nothing would be learnt")
     if takes := getattr(loss, "takes", None):
-        for y in Y[~takes(Y)][:1].tolist():
-            loss(y, y)  # raises an error that says what is wrong
+        for _, (part,) in in_parts(Y):
+            for y in part[~takes(part)][:1].tolist():
+                loss(y, y)  # raises an error that says what is wrong
     shapes = f"X has shape {X.shape} and Y {Y.shape}"
     try:
         outputs = predict(model, X[:1]).shape[1]
@@ -323,13 +329,14 @@ def _check_together(model: Any, X: np.ndarray, Y: np.ndarray, loss: Any, optimiz
         raise ValueError(f"{shapes}, which the model does not take: {error}") from None
     if takes_rows := getattr(loss, "takes_rows", None):
         if Y.shape[1] in (1, outputs):
-            for y in Y[~takes_rows(Y, outputs)][:1]:
-                loss([0.0] * outputs, y)
+            for _, (part,) in in_parts(Y):
+                for y in part[~takes_rows(part, outputs)][:1]:
+                    loss([0.0] * outputs, y)
             return
     if Y.shape[1] != outputs:
         numbers = ", or nn.cross_entropy as the loss" if Y.shape[1] == 1 else ""
         classes = f": classes need one-hot rows, as np.eye({outputs})[classes] has{numbers}"
-        is_classes = Y.shape[1] == 1 and np.isin(Y, range(outputs)).all()
+        is_classes = Y.shape[1] == 1 and all(np.isin(y, range(outputs)).all() for _, (y,) in in_parts(Y))
         raise ValueError(f"{shapes}, but the model's outputs are {outputs}{classes if is_classes else ''}")
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
+from collections.abc import Iterator
 from numbers import Real
 from typing import Any
 
@@ -11,13 +13,13 @@ import numpy as np
 from autograd import Value, compile
 from autograd.program import Program
 from autograd.program.reachable import fingerprint, random_generators, restore, states
+from autograd.program.rows import Rows, in_parts
 
 from . import checks
 from .losses import Loss, sequence, squared_error
 from .matrix import MatrixMLP
 
 MANY = 256  # rows, for which recording and compiling a model takes about as long as Values do
-BLOCK = 1 << 13
 
 
 def predict(model: Any, X: Any) -> np.ndarray:
@@ -30,22 +32,35 @@ def predict(model: Any, X: Any) -> np.ndarray:
     (2, 3)
     """
     check_model(model)
-    X = checks.numbers("X", X)
+    X = checks.rows("X", X)
     if X.ndim != 2:
         advice = checks.column("X", X)
         raise ValueError(f"X has shape {X.shape}: it needs a row for each example{advice}")
+    if len(X) >= MANY and (program := program_of(model, X)):
+        with contextlib.suppress(ArithmeticError):  # the Values below raise an error that names the row
+            return program.per_example(X)
+    with _naming(X):
+        parts = [_outputs(model, part) for _, (part,) in in_parts(X)]
+    return np.concatenate(parts) if parts else np.array(parts)
+
+
+@contextlib.contextmanager
+def _naming(X: np.ndarray | Rows) -> Iterator[None]:
+    """Let errors name a number of X that is not finite, if there is one."""
+    try:
+        yield
+    except ArithmeticError as error:
+        raise type(error)(f"{checks.unknown(X=X)}{error}") from error
+
+
+def _outputs(model: Any, X: np.ndarray) -> np.ndarray:
+    """The model's outputs for rows in memory, without a program."""
     if isinstance(model, MatrixMLP):
         predictions = model(X)
         if not np.isfinite(predictions).all():
             raise FloatingPointError("a prediction is not finite")
         return predictions
-    if len(X) >= MANY and (program := program_of(model, X)):
-        with contextlib.suppress(ArithmeticError):  # the Values below raise an error that names the row
-            return in_blocks(program, X)
-    try:
-        rows = [_outputs_of_row(model, x) for x in X.copy()]  # a model may write into its row
-    except ArithmeticError as error:
-        raise type(error)(f"{checks.unknown(X=X)}{error}") from error
+    rows = [_outputs_of_row(model, x) for x in X.copy()]  # a model may write into its row
     if len(widths := set(map(len, rows))) > 1:
         raise ValueError(
             f"the model gives {' or '.join(map(str, sorted(widths)))} outputs, depending on the row"
@@ -53,18 +68,15 @@ def predict(model: Any, X: Any) -> np.ndarray:
     return np.array(rows)
 
 
-def in_blocks(program: Program[..., Any], X: np.ndarray) -> np.ndarray:
-    """The program's outputs for the rows of X, in blocks that stay in the processor's cache."""
-    return np.concatenate([program.per_example(X[i : i + BLOCK]) for i in range(0, len(X), BLOCK)])
-
-
-def program_of(model: Any, X: np.ndarray) -> Program[..., Any] | None:
+def program_of(model: Any, X: np.ndarray | Rows) -> Program[..., Any] | None:
     """The compiled model, or None if some rows of X show that it differs from the model with Values."""
+    if isinstance(model, MatrixMLP):
+        return None
     generators = random_generators(model)
     before = states(generators)
     try:
         program = compile(lambda x: list(sequence(model(x))), engine="numpy")
-        sample = X[np.linspace(0, len(X) - 1, 16).astype(int)]
+        sample = X[np.unique(np.linspace(0, len(X) - 1, 16).astype(int))]
         seen = fingerprint(model)[0]
         rows = np.array([_outputs_of_row(model, x) for x in sample.copy()])
         is_pure = fingerprint(model)[0] == seen  # else the model counts or collects, and needs every row
@@ -97,27 +109,38 @@ def accuracy(model: Any, X: Any, Y: Any, loss: Loss = squared_error) -> float | 
     >>> nn.accuracy(lambda x: x[0] + 0.0, [[0.2], [0.9], [0.6]], [0, 1, 0])
     0.6666666666666666
     """
-    X, Y = checks.examples(X, Y)
-    return share_of(predict(model, X), Y, loss)
+    check_model(model)
+    X, Y = checks.examples(X, Y, checks.rows)
+    return share_of(model, X, Y, loss, program_of(model, X) if len(X) >= MANY else None)
 
 
-def share_of(predictions: np.ndarray, Y: np.ndarray, loss: Loss) -> float | None:
-    """The accuracy of predictions of shape (examples, outputs), for targets of shape (examples, ...)."""
+def share_of(
+    model: Any, X: np.ndarray | Rows, Y: np.ndarray | Rows, loss: Loss, program: Program[..., Any] | None
+) -> float | None:
+    """The accuracy for X and Y, of shape (examples, ...), by a program of the model or without."""
     decision = getattr(loss, "decision", None)
-    if loss is squared_error and not np.isin(Y, (0.0, 1.0)).all():
-        decision = None  # numbers to predict, and no classes
-    is_index = hasattr(loss, "takes_rows") and Y.shape[1] == 1 < predictions.shape[1]
-    if predictions.shape != Y.shape and not is_index:
-        raise ValueError(f"the predictions have shape {predictions.shape} and Y {Y.shape}")
-    if decision is None:
+    chooses = hasattr(loss, "takes_rows")  # one class of several
+    is_one_hot, is_binary = Y.shape[1] > 1, True
+    of_classes = of_outputs = 0
+    try:
+        with _naming(X):
+            for _, (x, y) in in_parts(X, Y):
+                p = program.per_example(x) if program else _outputs(model, x)
+                if p.shape != y.shape and not (chooses and y.shape[1] == 1 < p.shape[1]):
+                    raise ValueError(f"the predictions have shape {(len(X), *p.shape[1:])} and Y {Y.shape}")
+                if decision is not None:
+                    is_binary = is_binary and bool(np.isin(y, (0.0, 1.0)).all())
+                    is_one_hot = is_one_hot and bool(((y > decision).sum(axis=1) == 1).all())
+                    classes = y.argmax(axis=1) if p.shape == y.shape else y[:, 0]
+                    of_classes += int((p.argmax(axis=1) == classes).sum())
+                    of_outputs += int(((p > decision) == (y > 0.5)).sum())
+    except ArithmeticError:
+        if program is None:
+            raise
+        return share_of(model, X, Y, loss, None)
+    if decision is None or (loss is squared_error and not is_binary):  # numbers to predict, and no classes
         return None
-    if is_index:
-        right = predictions.argmax(axis=1) == Y[:, 0]
-    elif hasattr(loss, "takes_rows") or (Y.shape[1] > 1 and ((Y > decision).sum(axis=1) == 1).all()):
-        right = predictions.argmax(axis=1) == Y.argmax(axis=1)
-    else:
-        right = (predictions > decision) == (Y > 0.5)
-    return float(np.mean(right))
+    return of_classes / len(X) if chooses or is_one_hot else of_outputs / math.prod(Y.shape)
 
 
 def check_model(model: Any) -> None:

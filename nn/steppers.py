@@ -17,6 +17,7 @@ import numpy as np
 
 from autograd import Value, total
 from autograd.program import Program, Variant, pack
+from autograd.program.rows import Rows
 
 from . import checks
 from .losses import Loss
@@ -41,7 +42,7 @@ class MeanLoss:
         """The mean loss; adds its gradient to every parameter's grad."""
         X, Y = checks.examples(X, Y)
         Y = targets(Y.copy())  # copies, as a model may write into its row
-        ys = Y.tolist() if Y.ndim == 1 else Y
+        ys: Any = Y.tolist() if Y.ndim == 1 else Y
         model, loss = self.model, self.loss
         each = [loss(model(x), y) for x, y in zip(X.copy(), ys)]
         try:
@@ -59,9 +60,9 @@ class MeanLoss:
         return self.loss(self.model(x), y)
 
 
-def targets(Y: np.ndarray) -> np.ndarray:
+def targets(Y: np.ndarray | Rows) -> np.ndarray | Rows:
     """Y of shape (examples, outputs) or, for one output, (examples,), as a prediction is then a scalar."""
-    return Y[:, 0] if Y.shape[1] == 1 else Y
+    return checks.with_row(Y, ()) if Y.shape[1] == 1 else Y
 
 
 class ScalarStepper:
@@ -85,7 +86,7 @@ class ScalarStepper:
         for p, old in zip(self.optimizer.parameters, data):
             p.data = old
 
-    def take(self, x: np.ndarray, y: np.ndarray, batch: int, steps: int) -> Iterator[float]:
+    def take(self, x: Any, y: Any, batch: int, steps: int) -> Iterator[float]:
         for rows in _batches(len(x), batch, steps):
             self.optimizer.zero_grad()
             loss = self.program.backward(x[rows], y[rows])
@@ -107,31 +108,28 @@ def _batches(n: int, batch: int, steps: int) -> Iterator[slice]:
         yield slice(starts[k % len(starts)], starts[k % len(starts)] + batch)
 
 
-class NumpyStepper:
-    """Steps of all the optimizer's parameters as one array, by a compiled program in NumPy.
+class ArrayStepper:
+    """Steps of all the optimizer's parameters as one array, by a compiled program in blocks of rows.
 
     Each slot of the optimizer's state is an array too, and `twin`, a copy of the optimizer, updates them.
     """
 
-    engine, is_fast = "numpy", True
+    is_fast = True
 
-    def __init__(self, program: Program[..., Any], variant: Variant, optimizer: Optimizer):
-        self.program, self.variant = program, variant
+    def __init__(
+        self, program: Program[..., Any], variant: Variant, optimizer: Optimizer, engine: str = "numpy"
+    ):
+        self.program, self.variant, self.engine = program, variant, engine
         self.optimizer, self.twin = optimizer, copy.copy(optimizer)
         place = {p: i for i, p in enumerate(optimizer.parameters)}
-        used = [v for leaves in variant.leaves for v in leaves.flat if v in place]
-        # The order is the program's, so that its arrays are slices of one array of all parameters.
+        # Which live leaves are trained; the order of the parameters is that of these leaves, and then others.
+        self.trained = np.array([v in place for v in variant.live], dtype=bool)
+        used = [v for v in variant.live if v in place]
         self.values = list(dict.fromkeys([*used, *optimizer.parameters]))
         self.places = np.array([place[v] for v in self.values])  # in the optimizer's list
         self.order = np.argsort(self.places)
         self.unused = np.zeros(len(self.values) - len(used))
-        # For each leaf array of the program: its slice, its data, and a mask if only some of it is trained.
-        self.arrays: list[tuple[slice, np.ndarray, np.ndarray | None]] = []
-        start = 0
-        for leaves, now in zip(variant.leaves, variant.data()):
-            moved = np.array([v in place for v in leaves.flat], dtype=bool).reshape(leaves.shape)
-            part = slice(start, start := start + int(moved.sum()))
-            self.arrays.append((part, now, None if moved.all() else moved))
+        self.kernel = variant.kernel if engine == "native" else None  # its errors come now
         self.read()
 
     @property
@@ -146,47 +144,40 @@ class NumpyStepper:
         data = np.array([v._data for v in self.values])
         self.packed = data, tuple(array[self.places] for array in self.optimizer.state_arrays)
         vars(self.twin).update(vars(copy.copy(self.optimizer)))  # the learning rate, and all else
-        if any(moved is not None for _, _, moved in self.arrays):
-            for array, (_, now, _) in zip(self.variant.data(), self.arrays):
-                now[...] = array
+        self.live = self.variant.state()
 
-    def take(self, x: np.ndarray, y: np.ndarray, batch: int, steps: int) -> Iterator[float]:
+    def take(self, x: Any, y: Any, batch: int, steps: int) -> Iterator[float]:
         losses, error = [], None
         try:
             with np.errstate(over="raise", divide="raise", invalid="raise"):
                 for rows in _batches(len(x), batch, steps):
-                    losses.append(self._step(x[rows], y[rows]))
+                    losses.append(self._step(*((x, y) if batch >= len(x) else (x[rows], y[rows]))))
         except ArithmeticError as found:
             error = found
         yield from losses
         if error:
             raise error
 
-    def _step(self, x: np.ndarray, y: np.ndarray) -> float:
+    def _step(self, x: Any, y: Any) -> float:
         numbers, kept = self.packed
-        data = [
-            numbers[part].reshape(now.shape) if moved is None else _merged(now, moved, numbers[part])
-            for part, now, moved in self.arrays
-        ]
+        state = numbers[: len(self.live)]
+        if not self.trained.all():
+            state = self.live.copy()
+            state[self.trained] = numbers[: len(numbers) - len(self.unused)]
         try:
-            result, *grads = self.variant.run_numpy((x, y), data, fast=True)
-            loss = float(result)
-        except FloatingPointError:
-            loss = math.nan
-        if not math.isfinite(loss):
+            loss, *grads = self.variant.evaluate((x, y), state, self.kernel is not None)
+        except ArithmeticError:
             self.write_back()
             loss, grads = self.program.value_and_grad(x, y)  # slower; its errors name the row
-        parts = [
-            grad.ravel() if moved is None else grad[moved] for grad, (_, _, moved) in zip(grads, self.arrays)
-        ]
+        gradient = np.concatenate([grad.ravel() for grad in grads])
+        gradient = np.concatenate([gradient[self.trained], self.unused])
         self.twin.steps += 1
-        gradient = np.concatenate([*parts, self.unused])
         try:
             self.packed = self.twin.update(numbers, gradient, kept)
         except FloatingPointError:  # the next step's loss shows the overflow, as with Values
             with np.errstate(all="ignore"):
                 self.packed = self.twin.update(numbers, gradient, kept)
-        return loss
+        return float(loss)
 
     def write_back(self) -> None:
         numbers, kept = self.packed
@@ -196,20 +187,21 @@ class NumpyStepper:
         self.optimizer.steps = self.twin.steps
 
 
-def _merged(now: np.ndarray, moved: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """A copy of `now` with new numbers where `moved`, in the part that the optimizer trains."""
-    array = now.copy()
-    array[moved] = numbers
-    return array
-
-
 class NativeStepper:
     """Steps by a kernel that takes whole training steps (see Variant.training_kernel)."""
 
     engine, is_fast = "native", True
 
-    def __init__(self, kernel: Any, others: list[Value], program: Program[..., Any], optimizer: Optimizer):
-        self.kernel, self.others, self.program, self.optimizer = kernel, others, program, optimizer
+    def __init__(
+        self,
+        kernel: Any,
+        others: list[Value],
+        program: Program[..., Any],
+        variant: Variant,
+        optimizer: Optimizer,
+    ):
+        self.kernel, self.others, self.optimizer = kernel, others, optimizer
+        self.program, self.variant = program, variant
         self.packed: tuple[Any, ...] = None, None, None
         self.read()
 
@@ -220,9 +212,12 @@ class NativeStepper:
         self.state = np.concatenate([data, *optimizer.state_arrays, rest])
         self.packed = None, None, None  # the data may have changed, too
 
-    def take(self, x: np.ndarray, y: np.ndarray, batch: int, steps: int) -> Iterator[float]:
+    def take(self, x: Any, y: Any, batch: int, steps: int) -> Iterator[float]:
         if self.packed[0] is not x or self.packed[1] is not y:
-            self.packed = x, y, pack([x, y])
+            arrays = x[:], y[:]
+            if not self.variant.has_indices(arrays):
+                self.program.value_and_grad(x, y)  # raises an error that names the row
+            self.packed = x, y, pack(arrays)
         columns = self.packed[2]
         losses, numbers = np.empty(steps), self.state.copy()
         taken = self.kernel.iterate(columns, len(x), batch, numbers, steps, losses)

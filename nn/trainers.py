@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from types import MethodType
 from typing import Any, Literal, get_args
@@ -18,15 +20,16 @@ import numpy as np
 from numpy.random import Generator
 
 from autograd import Value, compile
-from autograd.program import Variant
+from autograd.program import Program, Variant
 from autograd.program.reachable import fingerprint, random_generators, restore, states
+from autograd.program.rows import Rows, is_in_memory
 
 from . import checks
 from .matrix import MatrixMLP
 from .optim import Optimizer
-from .predict import MANY, in_blocks, predict, program_of
-from .steppers import MeanLoss, NativeStepper, NumpyStepper, ScalarStepper, targets
-from .verify import Verifier, one_line
+from .predict import MANY, program_of, share_of
+from .steppers import ArrayStepper, MeanLoss, NativeStepper, ScalarStepper, targets
+from .verify import Verifier, one_line, representative
 
 Engine = Literal["auto", "scalar", "numpy", "native"]
 TRAINING_ENGINES = get_args(Engine)
@@ -36,6 +39,7 @@ ADVICE = (
 )
 
 PAYS = 1.5  # in how many times the seconds that machine code takes to make NumPy would train
+WINDOW, CHUNKS = 1 << 21, 64  # numbers of a window, whose rows are shuffled in memory, and parts that it has
 
 
 @dataclass
@@ -47,8 +51,8 @@ class Run:
     `draws` says whether rng is part of the state, and `epochs` is how many epochs the run has.
     """
 
-    X: np.ndarray
-    Y: np.ndarray
+    X: np.ndarray | Rows
+    Y: np.ndarray | Rows
     losses: list[float]
     batch_size: int | None
     rng: Generator
@@ -57,9 +61,44 @@ class Run:
     started: float = field(default_factory=time.perf_counter)
 
     @property
+    def rows(self) -> int:
+        """The most rows that a step takes."""
+        return min(len(self.X), self.batch_size or len(self.X))
+
+    @property
     def steps(self) -> int:
         """The steps of all epochs."""
-        return self.epochs * -(-len(self.X) // (self.batch_size or len(self.X)))
+        return self.epochs * -(-len(self.X) // self.rows)
+
+    @property
+    def reads_in_order(self) -> bool:
+        """Whether the data are not in memory, so that shuffling moves chunks of rows."""
+        return not (is_in_memory(self.X) and is_in_memory(self.Y))
+
+    def shuffled(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """All examples in an order that rng draws: windows of many batches, one after the other.
+
+        A window has rows from anywhere or, if the data are not in memory, CHUNKS runs of successive rows.
+        """
+        n, size = len(self.X), self.rows
+        numbers = math.prod(self.X.shape[1:]) + math.prod(self.Y.shape[1:])
+        window = size * max(1, WINDOW // numbers // size)
+        if not self.reads_in_order:
+            order = self.rng.permutation(np.arange(n, dtype=np.uint32 if n < 1 << 32 else np.uint64))
+            for start in range(0, n, window):
+                rows = order[start : start + window]
+                yield self.X[rows], self.Y[rows]
+            return
+        length = -(-window // CHUNKS)
+        starts = self.rng.permutation(-(-n // length)) * length
+        rest = self.X[:0], self.Y[:0]  # rows that fill no batch go to the next window
+        for k in range(0, len(starts), CHUNKS):
+            chunks = [slice(start, start + length) for start in starts[k : k + CHUNKS].tolist()]
+            x, y = (np.concatenate([r, *(a[c] for c in chunks)]) for r, a in zip(rest, (self.X, self.Y)))
+            order = self.rng.permutation(len(x))
+            end = len(x) // size * size if k + CHUNKS < len(starts) else len(x)
+            yield x[order[:end]], y[order[:end]]
+            rest = x[order[end:]], y[order[end:]]
 
 
 class Compiled:
@@ -106,27 +145,31 @@ class Compiled:
         is_power = self.looked & (self.looked - 1) == 0
         return is_power and verifier.differs_in_row(self.looked % len(verifier.X))
 
-    def predictions(self, X: np.ndarray) -> np.ndarray | None:
-        """The model's outputs by a program, if rows are many or calls repeat; None if no program is right."""
+    def predictor_for(self, X: np.ndarray | Rows) -> Program[..., Any] | None:
+        """A program of the model, if rows are many or calls repeat; None if no program is right."""
         if self.predictor is None and (len(X) >= MANY or self.looked):
             self.predictor = program_of(self.mean.model, X)
-        return in_blocks(self.predictor, X) if self.predictor else None
+        return self.predictor
 
     def stepper(self, engine: str, optimizer: Optimizer, run: Run) -> tuple[Any, str]:
         """The fastest stepper of that engine, and why "auto" could not use machine code that would pay."""
-        constants, reason = _settings_seen(optimizer), ""
+        constants, reason, variant = _settings_seen(optimizer), "", self.variant
+        in_blocks = run.rows > variant.block(native=True)
         has_kernel = self.kernel is not None and constants[0] == self.constants[0]
-        if engine == "native" or (engine == "auto" and (has_kernel or _pays(self.variant, run))):
+        is_made = "kernel" in vars(variant) if in_blocks else has_kernel
+        if engine == "native" or (engine == "auto" and (is_made or _pays(variant, run))):
             try:
+                if in_blocks:
+                    return ArrayStepper(self.program, variant, optimizer, "native"), ""
                 if not has_kernel:
-                    self.kernel, self.others = _training_kernel(self.variant, optimizer)
+                    self.kernel, self.others = _training_kernel(variant, optimizer)
                     self.constants = constants
-                return NativeStepper(self.kernel, self.others, self.program, optimizer), ""
+                return NativeStepper(self.kernel, self.others, self.program, variant, optimizer), ""
             except Exception as error:  # an update that cannot be recorded may work on arrays
                 if engine == "native":
                     raise
                 reason = one_line(error)
-        return NumpyStepper(self.program, self.variant, optimizer), reason
+        return ArrayStepper(self.program, variant, optimizer), reason
 
 
 def _row_shapes(run: Run) -> tuple[Any, ...]:
@@ -149,8 +192,7 @@ def _settings_seen(optimizer: Optimizer) -> tuple[list[Any], list[Any]]:
 
 def _pays(variant: Variant, run: Run) -> bool:
     """Whether machine code is made before NumPy would have taken all steps of the run."""
-    rows = min(len(run.X), run.batch_size or len(run.X))
-    steps = run.steps * variant.numpy_seconds(rows)
+    steps = run.steps * variant.numpy_seconds(run.rows)
     return variant.has_code() and steps >= PAYS * variant.kernel_seconds
 
 
@@ -196,6 +238,8 @@ class Trainer:
             self.wanted, self.run = engine, replace(run, Y=targets(run.Y))
         self.by_values: Any = model if isinstance(model, MatrixMLP) else MeanLoss(model, loss)
         self.compiled: Compiled | None = None
+        if run.batch_size and run.reads_in_order:
+            say(f"batches are drawn from {CHUNKS} runs of rows at a time, as the data are not in memory")
         self._begin()
 
     def _begin(self) -> None:
@@ -247,7 +291,7 @@ class Trainer:
         verifier = self._verifier(compiled)
         difference = verifier.difference(stepper)
         if difference and stepper.engine == "native" and self.wanted == "auto":
-            stepper, reason = NumpyStepper(compiled.program, compiled.variant, optimizer), difference
+            stepper, reason = ArrayStepper(compiled.program, compiled.variant, optimizer), difference
             verifier = self._verifier(compiled)  # a new one, as the first look is the longest
             difference = verifier.difference(stepper)
         if difference:
@@ -259,10 +303,15 @@ class Trainer:
 
     def _verifier(self, compiled: Compiled) -> Verifier:
         verifier = Verifier(
-            self.by_values, compiled.program, self.optimizer, self.run.X, self.run.Y, compiled.generators
+            self.by_values, compiled.program, self.optimizer, *self.looked_at, compiled.generators
         )
         verifier.seconds, verifier.losses_seconds = compiled.look
         return verifier
+
+    @functools.cached_property
+    def looked_at(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The examples that verifiers choose from, and their numbers."""
+        return representative(self.run.X, self.run.Y)
 
     @property
     def engine(self) -> str:
@@ -296,10 +345,12 @@ class Trainer:
             if self.stepper.is_fast and time.perf_counter() - start < 0.05:
                 self.pace *= 2
         else:
-            order = self.run.rng.permutation(n)
-            losses = list(self.stepper.take(X[order], Y[order], size, -(-n // size)))
-            ends = np.minimum(np.arange(1, len(losses) + 1) * size, n)
-            self.losses.append(float(np.diff(ends, prepend=0) @ losses) / n)
+            losses, rows = [], []
+            for x, y in self.run.shuffled():
+                starts = range(0, len(x), size)
+                losses += self.stepper.take(x, y, size, len(starts))
+                rows += [min(size, len(x) - start) for start in starts]
+            self.losses.append(float(np.array(rows) @ losses) / n)
 
     @property
     def state(self) -> Any:
@@ -377,12 +428,10 @@ class Trainer:
         compiled.look = verifier.seconds, verifier.losses_seconds
         compiled.looks += time.perf_counter() - start
 
-    def predictions(self) -> np.ndarray:
-        """The model's outputs for the data; ArithmeticError if one is not finite, after the last update."""
-        found = None
-        with contextlib.suppress(ArithmeticError):  # predict() raises the error that names the row
-            found = self.compiled.predictions(self.run.X) if self.compiled else None
-        return predict(self.model, self.run.X) if found is None else found
+    def accuracy(self, Y: np.ndarray | Rows, loss: Any) -> float | None:
+        """The share that is right; ArithmeticError if an output is not finite, after the last update."""
+        predictor = self.compiled.predictor_for(self.run.X) if self.compiled else None
+        return share_of(self.model, self.run.X, Y, loss, predictor)
 
     def resume(self) -> None:
         """Take over the caller's changes to model and optimizer since the last epoch."""

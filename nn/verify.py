@@ -1,6 +1,6 @@
 """Verifier: compares compiled training with model and loss on Values, and with the update on floats.
 
-    verifier = Verifier(MeanLoss(model, loss), program, optimizer, X, Y, generators)
+    verifier = Verifier(MeanLoss(model, loss), program, optimizer, *representative(X, Y), generators)
     verifier.difference(stepper)  # "", or a sentence: "the loss of row 5 is 9801.0 and with Values 99.5"
 
 A function may do things that its graph does not show: draw random numbers, look a target up, read a Value's
@@ -25,6 +25,7 @@ from autograd.graph import topological_order
 from autograd.node import data_of
 from autograd.program import Program
 from autograd.program.reachable import restore, states
+from autograd.program.rows import Rows, in_parts
 
 from .optim import Optimizer
 
@@ -32,13 +33,16 @@ CLOSE = 1e-9  # relative differences up to this count as none, as a closer look 
 OPERATIONS_A_LOOK = 50_000  # operations with Values for all rows of a look together
 STEPS, LATER_STEPS = 10, 3  # steps of the first look and of later ones, as an update may differ by step
 MOST_TARGETS = 1000  # distinct targets to look at, if targets repeat
+MOST_ROWS = 1 << 16  # of a data set that is looked at as a whole; of others, rows are chosen in one pass
+SAMPLE, COLUMNS = 1 << 12, 32  # rows at equal distances, and columns whose extremes are among the rows
 
 
 class Verifier:
     """Compares steppers with one model, loss, data set and optimizer.
 
     It looks at all rows of a small data set. In a large one, it looks at each distinct target the first time,
-    and every time at rows spread over targets, inputs and losses, with the largest and smallest of each.
+    and every time at rows spread over targets, inputs and losses, with the largest and smallest of each. The
+    rows of X and Y have the `numbers` in all of the data.
     """
 
     def __init__(
@@ -48,10 +52,11 @@ class Verifier:
         optimizer: Optimizer,
         X: np.ndarray,
         Y: np.ndarray,
+        numbers: np.ndarray,
         generators: Sequence[Any],
     ):
         self.mean_loss, self.program, self.optimizer, self.X, self.Y = mean_loss, program, optimizer, X, Y
-        self.generators = generators
+        self.numbers, self.generators = numbers, generators  # what the rows are called
         used = [v for array in program.leaves for v in array.flat]
         self.leaves = list({*optimizer.parameters, *used})
         place = {v: k for k, v in enumerate(used)}  # in the gradient; a 0 follows for other parameters
@@ -139,12 +144,12 @@ class Verifier:
             try:
                 loss = self._loss(i)
             except ArithmeticError:
-                return f"Values raise an error of row {i}"
+                return f"Values raise an error of row {self.numbers[i]}"
             except Exception as error:
-                return f"row {i} with Values: {one_line(error)}"
+                return f"row {self.numbers[i]} with Values: {one_line(error)}"
             loss = data_of(loss)
             if not abs(found - loss) <= CLOSE * abs(loss):
-                return f"the loss of row {i} is {found} and with Values {loss}"
+                return f"the loss of row {self.numbers[i]} is {found} and with Values {loss}"
         return ""
 
     def _in_gradients(self, stepper: Any, rows: np.ndarray, careful: bool) -> str:
@@ -156,11 +161,12 @@ class Verifier:
                 wanted, slack = self._by_values(i, careful, found)
             except ArithmeticError:
                 self.program.value_and_grad(self.X[i : i + 1], self.Y[i : i + 1])
-                return f"Values raise an error of row {i} that is not found otherwise"
+                return f"Values raise an error of row {self.numbers[i]} that is not found otherwise"
             except Exception as error:
-                return f"row {i} with Values: {one_line(error)}"
+                return f"row {self.numbers[i]} with Values: {one_line(error)}"
             for k in np.flatnonzero(~(np.abs(found - wanted) <= slack)):
-                which = f"gradient of row {i} by parameter {k - 1}" if k else f"loss of row {i}"
+                row = self.numbers[i]
+                which = f"gradient of row {row} by parameter {k - 1}" if k else f"loss of row {row}"
                 return f"the {which} is {found[k]} and with Values {wanted[k]}"
             if max(slack[1:]) <= 1e-3 * max(abs(wanted[1:])):  # else rounding may choose the side of a kink
                 kept.append((i, wanted, slack))
@@ -259,6 +265,41 @@ class Verifier:
 
 def _within(got: np.ndarray, wanted: np.ndarray, slacks: np.ndarray) -> np.ndarray:
     return (np.abs(got - wanted) <= slacks) | ~np.isfinite(wanted)
+
+
+def representative(X: np.ndarray | Rows, Y: np.ndarray | Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The examples to choose from, X and Y, and their numbers: all, if they are not too many.
+
+    In large data these are rows at equal distances, the first with each distinct target, up to MOST_TARGETS,
+    and those with the smallest and largest numbers of some columns.
+    """
+    n = len(X)
+    if n <= MOST_ROWS:
+        return X[:], Y[:], np.arange(n)
+    factors = 1.0 + np.random.default_rng(0).random(
+        Y.shape[1:]
+    )  # so that targets that differ have other sums
+    known: np.ndarray = np.empty(0)
+    parts, extremes = [], dict[tuple[int, float], tuple[float, Any]]()
+    step = -(-n // SAMPLE)
+    for start, (x, y) in in_parts(X, Y):
+        chosen = [np.arange(-start % step, len(x), step)]
+        if len(known) <= MOST_TARGETS:
+            sums = (y * factors).reshape(len(y), -1).sum(axis=1)
+            is_new = np.append(known, np.nan)[np.searchsorted(known, sums)] != sums
+            new, first = np.unique(sums[is_new], return_index=True)
+            known = np.union1d(known, new)
+            chosen.append(np.flatnonzero(is_new)[first])
+        for j, column in enumerate([*x.T[:COLUMNS], *y.reshape(len(y), -1).T[:COLUMNS]]):
+            for sign, i in ((1.0, int(column.argmin())), (-1.0, int(column.argmax()))):
+                if not sign * column[i] >= extremes.get((j, sign), (np.inf, None))[0]:
+                    extremes[j, sign] = sign * column[i], (x[i : i + 1], y[i : i + 1], np.array([start + i]))
+        rows = np.unique(np.concatenate(chosen))
+        parts.append((x[rows], y[rows], start + rows))
+    found = [np.concatenate(arrays) for arrays in zip(*parts, *(extreme for _, extreme in extremes.values()))]
+    _, first = np.unique(found[2], return_index=True)
+    x, y, numbers = (array[first] for array in found)
+    return x, y, numbers
 
 
 def spread(keys: np.ndarray, most: int) -> np.ndarray:

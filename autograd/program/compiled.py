@@ -545,9 +545,9 @@ class Program(Generic[P, Result]):
                 return outputs
             self._explain(kind, block, by_code)
         data = variant.data(state)
-        outputs = _tried(functools.partial(_raising, variant, data, True), arrays)
+        outputs = _tried(functools.partial(variant.run_raising, data=data, fast=True), arrays)
         if outputs is None:
-            with_care = functools.partial(_raising, variant, data, False)
+            with_care = functools.partial(variant.run_raising, data=data, fast=False)
             self._explain(kind, block, with_care, nan_alone=True)
             outputs = _tried(with_care, arrays)
         if outputs is None:
@@ -692,16 +692,6 @@ def _row_shape(array: np.ndarray) -> str:
 
 def _shapes(arrays: Sequence[np.ndarray]) -> str:
     return f"arrays of shapes {', '.join(str(array.shape) for array in arrays)}" if arrays else "no arrays"
-
-
-@np.errstate(over="raise", divide="raise", invalid="raise")  # a with statement takes three times as long
-def _raising(
-    variant: Variant, data: Sequence[np.ndarray], fast: bool, arrays: Sequence[np.ndarray]
-) -> Sequence[Any]:
-    outputs = variant.run_numpy(arrays, data, fast)
-    if not all_finite(outputs):
-        raise FloatingPointError
-    return outputs
 
 
 def _tried(run: Callable[..., Any], arrays: Sequence[np.ndarray]) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import mmap
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,39 +12,51 @@ import numpy as np
 from ..locks import new_lock
 
 FLOAT = np.dtype(float)
+PART = 1 << 19  # numbers that in_parts reads at once
 
 
 class Rows:
-    """An array outside of memory, such as a data set of HDF5, Zarr or Dask: its slices are arrays of floats.
+    """Rows of numbers that are not in memory, or not as floats: its slices are. A row has the shape `row`.
 
-    `source` has `shape`, `dtype` and slices; each row is given the shape `row`. Threads may share it: they
-    read one after the other, as not every library lets them read at once. Raises TypeError where a slice is
-    no array of numbers.
+    `source` is an array of another type, or anything with `shape`, `dtype` and slices, such as a data set of
+    HDF5, Zarr or Dask. Threads may share it: they read one after the other, as not every library lets them
+    read at once. Raises TypeError where a slice of the source is no array of numbers.
     """
+
+    dtype = None  # as the source's is not that of the slices
 
     def __init__(self, source: Any, row: tuple[int, ...]):
         self.source, self.shape, self._lock = source, (source.shape[0], *row), new_lock()
-        self.ndim = len(self.shape)
+        self.ndim, self.size = len(self.shape), math.prod(self.shape)
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, at: Any) -> np.ndarray:
-        """The rows of a slice without a step, or those of an array of numbers."""
-        if not isinstance(at, slice):
-            return np.stack([self[i : i + 1][0] for i in np.asarray(at).tolist()])
-        start, stop, _ = at.indices(len(self))
-        with self._lock:
-            part = np.asarray(self.source[start:stop])
-        shape = (max(stop - start, 0), *self.shape[1:])
+        """The rows of a slice without a step, or of an array of numbers; or one row."""
+        if isinstance(at, slice):
+            start, stop, _ = at.indices(len(self))
+            if isinstance(self.source, np.ndarray):
+                return self._as_floats(self.source[start:stop], stop - start)
+            with self._lock:
+                part = self.source[start:stop]
+            return self._as_floats(np.asarray(part), stop - start)
+        if not np.ndim(at):
+            return self[at : at + 1][0]
+        if isinstance(self.source, np.ndarray):
+            return self._as_floats(self.source[at], len(at))
+        return np.concatenate([self[i : i + 1] for i in np.asarray(at).tolist()])
+
+    def _as_floats(self, part: np.ndarray, rows: int) -> np.ndarray:
+        shape = (rows, *self.shape[1:])
         if part.dtype.kind not in "fiub" or part.size != math.prod(shape):
-            found = f"{type(self.source).__name__}[{start}:{stop}]"
-            raise TypeError(f"{found} gives {part.dtype} of shape {part.shape}, and not rows of numbers")
+            found = f"slices of {type(self.source).__name__} give {part.dtype} of shape {part.shape}"
+            raise TypeError(f"{found}, and not rows of numbers")
         return part.reshape(shape).astype(FLOAT, copy=False)
 
 
 def readable(given: Any) -> np.ndarray | Rows | None:
-    """The given object as an array, or as Rows, without a copy; None where all of it has to be converted."""
+    """The given object as an array of numbers, or as Rows, without a copy; None if that is not possible."""
     if isinstance(given, np.ndarray):
         return None if given.dtype.kind not in "fiub" or np.ma.isMaskedArray(given) else np.asarray(given)
     if isinstance(given, Rows):
@@ -62,10 +76,20 @@ def read(array: np.ndarray | Rows, start: int, stop: int) -> np.ndarray:
     return part if part.dtype == FLOAT else part.astype(FLOAT)
 
 
+def in_parts(*arrays: np.ndarray | Rows) -> Iterator[tuple[int, list[np.ndarray]]]:
+    """The rows of arrays of equally many rows, a part after the other: its first row, and its arrays."""
+    n = len(arrays[0])
+    step = max(1, PART // max(1, sum(math.prod(array.shape[1:]) for array in arrays)))
+    for start in range(0, n, step):
+        yield start, [read(array, start, min(n, start + step)) for array in arrays]
+
+
 def is_in_memory(array: Any) -> bool:
     """Whether rows can be read in any order at no cost: not so from a file, mapped into memory or not."""
+    if isinstance(array, Rows):
+        return isinstance(array.source, np.ndarray) and is_in_memory(array.source)
     while isinstance(array, np.ndarray):
         if isinstance(array, np.memmap):
             return False
         array = array.base
-    return not isinstance(array, Rows)
+    return not isinstance(array, mmap.mmap)

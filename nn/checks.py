@@ -86,8 +86,10 @@ def numbers(name: str, x: Any) -> np.ndarray:
 def rows(name: str, x: Any) -> np.ndarray | Rows:
     """An array of real numbers as numbers() gives it; if it is large, an array or Rows without a copy."""
     found = readable(x)
-    if found is None or found.ndim == 0 or found.size <= SMALL:
+    if found is None or found.ndim == 0:
         return numbers(name, x)
+    if found.size <= SMALL:
+        return numbers(name, found[:])
     return found if found.dtype == FLOAT else Rows(found, found.shape[1:])
 
 

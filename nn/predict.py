@@ -75,7 +75,7 @@ def program_of(model: Any, X: np.ndarray | Rows) -> Program[..., Any] | None:
     generators = random_generators(model)
     before = states(generators)
     try:
-        program = compile(lambda x: list(sequence(model(x))), engine="numpy")
+        program = compile(lambda x: list(sequence(model(x))))
         sample = X[np.unique(np.linspace(0, len(X) - 1, 16).astype(int))]
         seen = fingerprint(model)[0]
         rows = np.array([_outputs_of_row(model, x) for x in sample.copy()])
@@ -131,9 +131,11 @@ def share_of(
                 if decision is not None:
                     is_binary = is_binary and bool(np.isin(y, (0.0, 1.0)).all())
                     is_one_hot = is_one_hot and bool(((y > decision).sum(axis=1) == 1).all())
-                    classes = y.argmax(axis=1) if p.shape == y.shape else y[:, 0]
-                    of_classes += int((p.argmax(axis=1) == classes).sum())
-                    of_outputs += int(((p > decision) == (y > 0.5)).sum())
+                    if chooses or is_one_hot:
+                        classes = y.argmax(axis=1) if p.shape == y.shape else y[:, 0]
+                        of_classes += int((p.argmax(axis=1) == classes).sum())
+                    if not chooses:
+                        of_outputs += int(((p > decision) == (y > 0.5)).sum())
     except ArithmeticError:
         if program is None:
             raise

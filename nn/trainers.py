@@ -84,7 +84,8 @@ class Run:
         numbers = math.prod(self.X.shape[1:]) + math.prod(self.Y.shape[1:])
         window = size * max(1, WINDOW // numbers // size)
         if not self.reads_in_order:
-            order = self.rng.permutation(np.arange(n, dtype=np.uint32 if n < 1 << 32 else np.uint64))
+            order = np.arange(n, dtype=np.uint32 if n < 1 << 32 else np.uint64)
+            self.rng.shuffle(order)
             for start in range(0, n, window):
                 rows = order[start : start + window]
                 yield self.X[rows], self.Y[rows]

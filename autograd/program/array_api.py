@@ -231,9 +231,7 @@ class Source:
 
     def function(self, xp: Any) -> Callable[..., tuple[Any, ...]]:
         """The function, for an array module."""
-        namespace: dict[str, Any] = {}
-        exec(str(self), namespace)
-        return namespace["program"](xp, *([self.constants] if self.constants else []))
+        return _program(str(self))(xp, *([self.constants] if self.constants else []))
 
     def _is_plain(self, array: Array) -> bool:
         if isinstance(array, Member):
@@ -741,3 +739,25 @@ def _operation(op: Any, *texts: Text) -> Text:
 def _in(text: Text, precedence: int) -> str:
     """The text, parenthesised if its precedence is too low."""
     return text[0] if text[1] >= precedence else f"({text[0]})"
+
+
+@functools.lru_cache(maxsize=64)
+def _program(text: str) -> Callable[..., Any]:
+    """The function `program` of a source."""
+    namespace: dict[str, Any] = {}
+    exec(text, namespace)
+    return namespace["program"]
+
+
+class SourceFunction:
+    """A source's function for NumPy, which pickle takes as its text."""
+
+    def __init__(self, text: str, constants: list[Any]):
+        self.text, self.constants = text, constants
+        self._function = _program(text)(np, *([constants] if constants else []))
+
+    def __call__(self, *arrays: np.ndarray) -> Sequence[Any]:
+        return self._function(*arrays)
+
+    def __reduce__(self) -> Any:
+        return SourceFunction, (self.text, self.constants)

@@ -6,9 +6,10 @@ neither the number of threads nor their speed changes a bit of a result.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ..locks import new_lock
@@ -38,7 +39,7 @@ def run_blocks(task: Callable[[int], Any], count: int) -> None:
     Raises the error of the first task that fails; later ones may then not have run.
     """
     helpers = min(_threads, count) - 1
-    if helpers <= 0:
+    if helpers <= 0 or getattr(_here, "alone", False):
         for i in range(count):
             task(i)
         return
@@ -66,6 +67,16 @@ def run_blocks(task: Callable[[int], Any], count: int) -> None:
             thread.join()
     if errors:  # tasks begin in order, so that all before the first that failed have ended
         raise errors[min(errors)]
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Let this thread run blocks by itself: an executor gives each of its tasks a core."""
+    before, _here.alone = getattr(_here, "alone", False), True
+    try:
+        yield
+    finally:
+        _here.alone = before
 
 
 class Thread(threading.Thread):
@@ -131,4 +142,4 @@ def _at_start() -> int:
 
 
 _stack_lock = new_lock()  # the size of stacks belongs to all threads that start
-_threads = _at_start()
+_threads, _here = _at_start(), threading.local()

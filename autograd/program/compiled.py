@@ -17,8 +17,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import itertools
 import math
 import os
+import pickle
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -46,6 +48,8 @@ from ..locks import new_lock
 from ..notebook import preformatted
 from ..value import Array, Traced, Value, number
 from .array_api import Source
+from .batches import PIECE, Done, Failed, Task, are_batches, done, loaded, results, run_task, sample_of
+from .blocks import TreeSum
 from .c_source import CSource
 from .matrices import Matrices
 from .record import Call, example, is_alike, outputs_of
@@ -507,21 +511,83 @@ class Program(Generic[P, Result]):
         self, kind: str, given: Sequence[Any], named: Mapping[str, Any]
     ) -> tuple[Variant, Sequence[Any]]:
         """A variant and its outputs for these arrays; those for rows and gradients are the caller's own."""
+        executor, named = _executor_in(named)
+        is_batched = len(given) == 1 and not named and self._takes_batches(given[0])
+        if executor is None and not is_batched:
+            run: Any = self._evaluated
+        else:
+            run = functools.partial(self._over_batches, is_batched, executor)
         if not tracing.modes:
-            return self._evaluated(kind, *self._checked(given, named))
+            return run(kind, given, named)
         # The caller is compiled or differentiated itself: derivatives by live leaves would be lost.
         with tracing.untraced():
-            arrays, key = self._checked(given, named)
-            variant = self._variant(kind, arrays, key)
+            variant, outputs = run(kind, given, named)
             live = variant.live
         for v in live:
             tracing.refuse(v, "runs a program over")
-        with tracing.untraced():
-            return self._evaluated(kind, arrays, key)
+        return variant, outputs
+
+    def _takes_batches(self, given: Any) -> bool:
+        """Whether the only argument of a call is batches, and no array."""
+
+        def binds(n: int) -> bool:
+            try:
+                inspect.signature(self._call).bind(*[None] * n)
+            except TypeError:
+                return False
+            except ValueError:  # builtins may have no signature
+                return True
+            return True
+
+        return type(given) is not np.ndarray and are_batches(
+            given, lambda n: binds(n) and (n == 1 or not binds(1))
+        )
+
+    def _over_batches(
+        self, is_batched: bool, executor: Any, kind: str, given: Sequence[Any], named: Mapping[str, Any]
+    ) -> tuple[Variant, Sequence[Any]]:
+        """A variant and its outputs for all rows of batches, or of arrays whose pieces an executor gets."""
+        if not is_batched:
+            arrays, key = self._checked(given, named)
+            variant = self._variant(kind, arrays, key)
+            step = max(PIECE, variant.block(True))
+            pieces = range(0, len(arrays[0]) if arrays else 0, step)
+            batches: Iterator[Any] = (tuple(array[i : i + step] for array in arrays) for i in pieces)
+        else:
+            batches = iter(given[0])
+            try:
+                first = next(batches)
+            except StopIteration:
+                raise ValueError("there is no batch") from None
+            if executor is not None and callable(first):
+                sample = executor.submit(sample_of, first).result()
+            else:
+                sample = first = loaded(first)
+            arrays, key = self._checked(sample, {})
+            variant = self._variant(kind, arrays, key)
+            batches, step = itertools.chain([first], batches), 0
+        state, done, parts, sums = variant.state(), list[int](), list[Any](), TreeSum()
+        over = _Over(self, variant, key, state)
+        found = map(over.here, batches) if executor is None else over.by(executor, batches, step)
+        try:
+            for rows, outputs in found:
+                if variant.kind == "rows":
+                    parts.append(outputs)
+                else:
+                    sums.add(len(done), outputs)
+                done.append(rows)
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            if is_batched:
+                error.args = (f"batch {len(done)}: {error}",)
+            raise
+        if variant.kind != "rows":
+            return variant, variant.reduced(sums, sum(done))
+        return variant, [np.concatenate(outputs) for outputs in zip(*parts)]
 
     def _evaluated(
-        self, kind: str, arrays: Sequence[np.ndarray | Rows], key: Any
+        self, kind: str, given: Sequence[Any], named: Mapping[str, Any]
     ) -> tuple[Variant, Sequence[Any]]:
+        arrays, key = self._checked(given, named)
         variant = self._variant(kind, arrays, key)
         n = len(arrays[0]) if arrays else 1
         native, state = variant.is_native(n), None if n <= SMALLEST_BLOCK else variant.state()
@@ -594,6 +660,41 @@ class Program(Generic[P, Result]):
                     raise located from error
 
 
+class _Over(NamedTuple):
+    """A program's work on batches whose rows have the shapes of a key, for one state of the leaves."""
+
+    program: Program[..., Any]
+    variant: Variant
+    key: Any
+    state: np.ndarray
+
+    def here(self, batch: Any) -> Done:
+        """The outputs for a batch."""
+        arrays, key = self.program._checked(loaded(batch), {})
+        if key != self.key:
+            raise ValueError(f"its rows have shapes {key}, and those of the first batch {self.key}")
+        n = len(arrays[0])
+        native = self.variant.is_native(n)
+
+        def run(first: int, rows: Sequence[np.ndarray]) -> Sequence[Any]:
+            return self.program._of_block(self.variant, _Block(rows, key, first, n), native, self.state)
+
+        return done(self.variant, run, arrays, native)
+
+    def by(self, executor: Any, batches: Iterable[Any], step: int) -> Iterator[Done]:
+        """The outputs for each batch, by an executor; a batch begins `step` rows after the one before."""
+        native = self.variant.has_kernel()
+        code = pickle.dumps(self.variant.portable(native))
+        shapes = tuple(shape for shape in self.key if not isinstance(shape, str))
+        tasks = (Task(code, native, self.state, shapes, batch) for batch in batches)
+        for i, (task, found) in enumerate(results(executor, run_task, tasks)):
+            if isinstance(found, Failed):  # only here is f, to say what is wrong
+                block = _Block(found.arrays, self.key, i * step + found.first, found.rows)
+                self.program._of_block(self.variant, block, native, self.state)
+                found = self.here(task.batch)
+            yield found
+
+
 class _Block(NamedTuple):
     """Rows of a call, those from `first` on of `total`, and the key of the recording."""
 
@@ -601,6 +702,14 @@ class _Block(NamedTuple):
     key: Any
     first: int
     total: int
+
+
+def _executor_in(named: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
+    """The executor among the named arguments of a call, or None, and the others."""
+    executor = named.get("executor")
+    if executor is None or not callable(getattr(executor, "submit", None)):
+        return None, named
+    return executor, {name: given for name, given in named.items() if name != "executor"}
 
 
 def _refuse_index(variant: Variant, block: _Block) -> None:

@@ -16,6 +16,7 @@ import math
 import os
 import sys
 import threading
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -46,13 +47,22 @@ class Kernel:
     """
 
     def __init__(self, planned: Plan, order: Any = slice(None), cache: str | None = None):
-        code, self._order = code_of(planned, _lanes()), order
-        self.by_row = any(code.varies)
-        self._uniform = [k for k, varies in enumerate(code.varies) if not varies]
-        self._sizes = code.sizes
-        self._scratch = CACHE_LINE + code.scratch  # numbers
-        self._stack = 2 * code.stack  # LLVM may compute in another order
-        self._engine = _compiled(str(code.module), cache)  # it must live as long as the code
+        code = code_of(planned, _lanes())
+        facts = code.varies, code.sizes, code.scratch, code.stack
+        self._set(str(code.module), facts, order, cache)
+
+    def __reduce__(self) -> Any:
+        # Another process makes the same code, with vectors as long as here.
+        return _unpickled, (zlib.compress(self._text.encode()), self._facts, self._order)
+
+    def _set(self, text: str, facts: Any, order: Any, cache: str | None) -> None:
+        self._text, self._facts, self._order = text, facts, order
+        varies, self._sizes, scratch, stack = facts
+        self.by_row = any(varies)
+        self._uniform = [k for k, each in enumerate(varies) if not each]
+        self._scratch = CACHE_LINE + scratch  # numbers
+        self._stack = 2 * stack  # LLVM may compute in another order
+        self._engine = _compiled(text, cache)  # it must live as long as the code
         self._evaluate = self._function("evaluate", None)
         self._evaluate_arrays = self._function("evaluate_arrays", None)
         self._iterate = self._function("iterate", ctypes.c_int64)
@@ -162,6 +172,12 @@ class Kernel:
                 raise ValueError(f"not a contiguous array of float64 {shape}, but {found}")
         if columns.ndim != 2 or not 0 < n <= columns.shape[1] - PADDING:
             raise ValueError(f"there are no {n} rows in columns of shape {columns.shape}, padding excepted")
+
+
+def _unpickled(text: bytes, facts: Any, order: Any) -> Kernel:
+    kernel = object.__new__(Kernel)
+    kernel._set(zlib.decompress(text).decode(), facts, order, None)
+    return kernel
 
 
 def _integers(*numbers: int) -> Iterator[ctypes.c_int64]:

@@ -16,7 +16,7 @@ import numpy as np
 from ..graph import collector_off
 from ..locks import computed_once, new_lock
 from ..value import Value
-from .array_api import Source
+from .array_api import Source, SourceFunction
 from .blocks import TreeSum, run_blocks
 from .lift import Lifted
 from .names import Names
@@ -47,6 +47,9 @@ BLOCK, FEW_ROWS, MOST_ROWS, MOST_MEMORY, NATIVE_BLOCKS = 1 << 22, 1 << 9, 1 << 1
 SMALLEST_BLOCK = 1 << 4
 OVERFLOW = "the result of each row is finite, but they overflow when added"
 
+Run = Callable[
+    [int, Sequence[np.ndarray]], Sequence[Any]
+]  # the outputs for a block: its first row, and arrays
 Passes = dict[str, Callable[[Any], Any]]  # see the package
 
 
@@ -74,6 +77,7 @@ class Variant:
             else through(passes, replace(recorded, kind=kind), "differentiate", "simplify again")
         )
         self.native = None if engine == "auto" and self.has_code() else engine == "native" and self.has_code()
+        self.mean, self.by_row = self.scalars.reduce == "mean", self.scalars.by_row
         self._spent = 0.0  # see is_native
         self._maker: threading.Thread | None = None
         self._functions: dict[bool, Callable[..., Any]] = {}
@@ -106,6 +110,28 @@ class Variant:
         """The place of each array of leaves among all live leaves, and its shape."""
         return _places([leaves.shape for leaves in self.leaves])
 
+    @property
+    def leaf_count(self) -> int:
+        """How many live leaves there are."""
+        return self._leaf_places[-1][0].stop if self._leaf_places else 0
+
+    @computed_once
+    def _output_shapes(self) -> list[tuple[int, ...]]:
+        """The shape of each output, for a row if it varies by row."""
+        return [array.shape for array in self.lifted.outputs]
+
+    def portable(self, native: bool) -> Variant:
+        """A copy that pickle takes, for evaluate() alone: it has code for NumPy or for this processor."""
+        needed = ["_block", "_index_ends", "_leaf_places", "_output_shapes", "kind", "mean", "by_row"]
+        facts = {name: getattr(self, name) for name in [*needed, *(["kernel"] if native else [])]}
+        functions = {}
+        if not native:
+            source = Source(self.names, fast=True, watch=True)
+            functions[True] = SourceFunction(str(source), source.constants)
+        made = object.__new__(Variant)
+        vars(made).update(facts, _functions=functions, _idle={})
+        return made
+
     @computed_once
     def _write(self) -> Callable[..., None]:
         """Writes as many numbers as there are live leaves to an array: twice as fast as NumPy does."""
@@ -125,6 +151,13 @@ class Variant:
             if self._maker and self._spent >= TAKE_OVER:
                 self._maker.join()
                 self.native = "kernel" in vars(self)
+        return bool(self.native)
+
+    def has_kernel(self) -> bool:
+        """Whether the engine has machine code for this program, which is made now."""
+        if self.native is None:
+            self._make_kernel()
+            self.native = "kernel" in vars(self)
         return bool(self.native)
 
     def _make_kernel(self) -> None:
@@ -156,7 +189,7 @@ class Variant:
 
     def in_blocks(
         self,
-        run: Callable[[int, Sequence[np.ndarray]], Sequence[Any]],
+        run: Run,
         arrays: Sequence[np.ndarray | Rows],
         native: bool,
     ) -> Sequence[Any]:
@@ -166,30 +199,45 @@ class Variant:
         """
         n = len(arrays[0]) if arrays else 1
         if n <= SMALLEST_BLOCK or n <= (size := self.block(native)):
-            return run(
-                0, [a if type(a) is np.ndarray and a.dtype == FLOAT else read(a, 0, n) for a in arrays]
-            )
-        by_row, mean = self.kind == "rows", self.scalars.reduce == "mean"
-        whole = [np.empty((n, *array.shape)) for array in self.lifted.outputs] if by_row else []
-        sums = TreeSum()
+            return run(0, [read(array, 0, n) for array in arrays])
+        if self.kind != "rows":
+            return self.reduced(self.sums(run, arrays, native), n)
+        whole = [np.empty((n, *shape)) for shape in self._output_shapes]
+
+        def task(i: int) -> None:
+            rows = slice(i * size, min(n, (i + 1) * size))
+            found = run(rows.start, [read(array, rows.start, rows.stop) for array in arrays])
+            for output, part in zip(whole, found):
+                output[rows] = part
+
+        run_blocks(task, -(-n // size))
+        return whole
+
+    def sums(
+        self,
+        run: Run,
+        arrays: Sequence[np.ndarray | Rows],
+        native: bool,
+    ) -> TreeSum:
+        """The sums over all rows of the outputs, by blocks as for in_blocks."""
+        n, size, sums = len(arrays[0]), self.block(native), TreeSum()
 
         @np.errstate(over="ignore", invalid="ignore")
         def task(i: int) -> None:
             start, stop = i * size, min(n, (i + 1) * size)
             found = run(start, [read(array, start, stop) for array in arrays])
-            if by_row:
-                for output, part in zip(whole, found):
-                    output[start:stop] = part
-            else:
-                sums.add(i, [x * (stop - start) for x in found] if mean else found)
+            sums.add(i, [x * (stop - start) for x in found] if self.mean else found)
 
         run_blocks(task, -(-n // size))
-        if by_row:
-            return whole
-        total = [x / n for x in sums.total()] if mean else sums.total()
-        if not all_finite(total):
+        return sums
+
+    def reduced(self, sums: TreeSum, n: int) -> Sequence[Any]:
+        """The outputs for n rows, from their sums; OverflowError if one is not finite."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            outputs = [x / n for x in sums.total()] if self.mean else sums.total()
+        if not all_finite(outputs):
             raise OverflowError(OVERFLOW)
-        return total
+        return outputs
 
     def evaluate(self, arrays: Sequence[np.ndarray | Rows], state: np.ndarray, native: bool) -> Sequence[Any]:
         """The outputs for all rows and these numbers of the live leaves, by NumPy or by machine code.
@@ -198,12 +246,15 @@ class Variant:
         """
         data = self.data(state)
 
-        def run(_: int, rows: Sequence[np.ndarray]) -> Sequence[Any]:
-            if not self.has_indices(rows):
-                raise FloatingPointError
-            return self.run_native(rows, state) if native else self.run_raising(rows, data, fast=True)
+        return self.in_blocks(lambda _, rows: self.run(rows, state, data, native), arrays, native)
 
-        return self.in_blocks(run, arrays, native)
+    def run(
+        self, rows: Sequence[np.ndarray], state: np.ndarray, data: Sequence[np.ndarray], native: bool
+    ) -> Sequence[Any]:
+        """The outputs for a block, as evaluate() has them; `data` are the state's numbers by array."""
+        if not self.has_indices(rows):
+            raise FloatingPointError
+        return self.run_native(rows, state) if native else self.run_raising(rows, data, fast=True)
 
     def state(self) -> np.ndarray:
         """The numbers of the live leaves, as they are now, one after the other."""
@@ -298,9 +349,9 @@ class Variant:
 
     def shaped(self, found: np.ndarray, n: int) -> list[np.ndarray]:
         """Views of a kernel's outputs for n rows, in their shapes."""
-        if self.kind == "rows" and self.scalars.by_row and found.ndim == 1:
+        if self.kind == "rows" and self.by_row and found.ndim == 1:
             found = np.broadcast_to(found[:, None], (len(found), n))
-        return _shaped(found, [array.shape for array in self.lifted.outputs])
+        return _shaped(found, self._output_shapes)
 
     @computed_once
     def kernel(self) -> Any:
@@ -334,7 +385,7 @@ class _Workspace:
     """
 
     def __init__(self, variant: Variant, arrays: Sequence[np.ndarray], n: int):
-        self.columns, self.state = pack(arrays), np.empty(len(variant.live))
+        self.columns, self.state = pack(arrays), np.empty(variant.leaf_count)
         self.run, self.found = variant.kernel.bound(self.columns, n, self.state)
         self.inputs = _shaped(self.columns[:, :n], [array.shape[1:] for array in arrays])
         self.size = self.columns.size + self.found.size

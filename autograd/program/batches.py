@@ -1,0 +1,156 @@
+"""batches: data that come in batches, computed here one after the other, or by an executor's workers.
+
+A batch is a tuple of arrays, or a function of no arguments that loads one, where it is computed. What travels
+to a worker is a portable variant, the numbers of the leaves, and the batch.
+"""
+
+from __future__ import annotations
+
+import functools
+import pickle
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .blocks import alone
+from .rows import Rows, read, readable
+from .variant import Variant
+
+AHEAD, FAR_AHEAD = 2, 256  # tasks that wait: with arrays, for each worker, and with functions, in all
+WORKERS = 4  # of an executor that does not say how many it has
+SAMPLE = 1 << 13  # rows of a batch that is loaded elsewhere, for recording
+PIECE = 1 << 18  # rows of a task where an executor gets arrays
+Batch = Sequence[Any] | Callable[[], Sequence[Any]]
+
+
+def are_batches(given: Any, arguments: Callable[[int], bool]) -> bool:
+    """Whether an object is batches, and no array: `arguments(n)` says whether a tuple of n arrays is a batch.
+
+    Batches are an iterator, or a list or tuple of functions and of tuples of arrays.
+    """
+    if isinstance(given, Iterator):
+        return True
+    if not isinstance(given, Sequence) or isinstance(given, str) or not given:
+        return False
+    first = given[0]
+    is_tuple = isinstance(first, tuple) and bool(first) and all(np.ndim(a) > 0 for a in first)
+    return callable(first) or (is_tuple and arguments(len(first)))
+
+
+def loaded(batch: Any) -> tuple[Any, ...]:
+    """The arrays of a batch; TypeError unless it has or gives a tuple or list of them."""
+    arrays = batch() if callable(batch) else batch
+    if hasattr(arrays, "key") and hasattr(arrays, "result"):
+        said = f"a batch is {arrays!r:.60}, which is lost with the worker that has it"
+        raise TypeError(f"{said}: give a function that loads the batch")
+    if not isinstance(arrays, tuple | list):
+        what = "a function gives" if callable(batch) else "a batch is"
+        raise TypeError(f"a batch is a tuple of arrays, or a function that gives one; {what} {arrays!r:.60}")
+    return tuple(arrays)
+
+
+class Task(NamedTuple):
+    """The outputs of a variant for a batch, or the sums of its blocks: what travels to a worker."""
+
+    code: bytes  # of a pickled Variant
+    native: bool
+    state: np.ndarray
+    shapes: tuple[tuple[int, ...], ...]  # of rows
+    batch: Batch
+    name: str = ""  # different for each task, for executors that compute equal tasks once
+
+
+class Done(NamedTuple):
+    """What was found for so many rows: their outputs or, for other kinds than "rows", the sum of those."""
+
+    rows: int
+    outputs: Sequence[Any]
+
+
+class Failed(NamedTuple):
+    """The first block of rows that is not finite in a task of so many rows, from row `first` on."""
+
+    rows: int
+    first: int
+    arrays: Sequence[np.ndarray]
+
+
+class _BlockError(Exception):
+    pass
+
+
+def run_task(task: Task) -> Done | Failed:
+    """Compute a task, on a worker."""
+    variant = _unpickled(task.code)
+    arrays = arrays_of(task.batch, task.shapes)
+    data = variant.data(task.state)
+
+    def run(first: int, rows: Sequence[np.ndarray]) -> Sequence[Any]:
+        try:
+            return variant.run(rows, task.state, data, task.native)
+        except ArithmeticError:
+            raise _BlockError(first, rows) from None
+
+    try:
+        with alone():
+            return done(variant, run, arrays, task.native)
+    except _BlockError as error:
+        return Failed(len(arrays[0]), *error.args)
+
+
+def done(
+    variant: Variant, run: Callable[..., Any], arrays: Sequence[np.ndarray | Rows], native: bool
+) -> Done:
+    """The outputs for the rows of arrays, by blocks (see Variant.in_blocks), or their sums."""
+    if variant.kind == "rows":
+        return Done(len(arrays[0]), variant.in_blocks(run, arrays, native))
+    return Done(len(arrays[0]), variant.sums(run, arrays, native).total())
+
+
+def arrays_of(batch: Batch, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray | Rows]:
+    """The arrays of a batch; ValueError if their rows do not have these shapes, or are not equally many."""
+    arrays = [np.asarray(a, dtype=float) if (r := readable(a)) is None else r for a in loaded(batch)]
+    rows = {array.shape[:1] for array in arrays}
+    if [array.shape[1:] for array in arrays] != list(shapes) or len(rows) > 1 or rows == {(0,)}:
+        found = ", ".join(str(array.shape) for array in arrays)
+        raise ValueError(f"it has arrays of shapes {found}, and rows of shapes {list(shapes)} are needed")
+    return arrays
+
+
+def sample_of(batch: Batch) -> tuple[np.ndarray, ...]:
+    """The first rows of a batch, as a worker sends them."""
+    arrays = [np.asarray(a) if (r := readable(a)) is None else r for a in loaded(batch)]
+    return tuple(read(array, 0, min(len(array), SAMPLE)) for array in arrays)
+
+
+@functools.lru_cache(maxsize=16)
+def _unpickled(code: bytes) -> Variant:
+    return pickle.loads(code)
+
+
+def results(executor: Any, work: Callable[[Any], Any], tasks: Iterable[Task]) -> Iterator[tuple[Task, Any]]:
+    """work(task) for each task by an executor, in order; few tasks that have arrays wait at a time.
+
+    Raises the error of the first task that has one, and RuntimeError if the executor has lost a worker.
+    """
+    waiting: deque[tuple[Task, Any]] = deque()
+    run, ahead = str(uuid.uuid4()), AHEAD * getattr(executor, "_max_workers", WORKERS)
+    try:
+        for i, task in enumerate(tasks):
+            task = task._replace(name=f"{run} {i}")
+            waiting.append((task, executor.submit(work, task)))
+            if len(waiting) >= (FAR_AHEAD if callable(task.batch) else ahead):
+                yield waiting[0][0], waiting[0][1].result()
+                waiting.popleft()
+        while waiting:
+            yield waiting[0][0], waiting[0][1].result()
+            waiting.popleft()
+    except BrokenExecutor as error:
+        raise RuntimeError(f"a worker of the executor has died, and nothing was changed: {error}") from error
+    finally:
+        for _, future in waiting:
+            future.cancel()

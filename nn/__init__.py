@@ -12,6 +12,7 @@ from autograd import __version__ as __version__
 from autograd import logsumexp
 
 from . import data, init, picture, plot
+from .accuracy import accuracy
 from .checkpoint import load_checkpoint, save_checkpoint
 from .fit import Epoch, History, Training, fit
 from .functions import softmax
@@ -20,7 +21,7 @@ from .losses import binary_cross_entropy, cross_entropy, hinge, huber, squared_e
 from .matrix import MatrixMLP, Parameter
 from .module import Module
 from .optim import SGD, Adam, Optimizer
-from .predict import accuracy, predict
+from .predict import predict
 from .steppers import MeanLoss
 from .weights import load_safetensors, save_safetensors, to_torch
 

@@ -123,6 +123,11 @@ def examples(X: Any, Y: Any, read: Callable[[str, Any], Any] = numbers) -> tuple
     return X, with_row(Y, (math.prod(Y.shape[1:]),))
 
 
+def targets(Y: np.ndarray | Rows) -> np.ndarray | Rows:
+    """Y of shape (examples, outputs) or, for one output, (examples,), as a prediction is then a scalar."""
+    return with_row(Y, ()) if Y.shape[1] == 1 else Y
+
+
 def with_row(array: np.ndarray | Rows, row: tuple[int, ...]) -> np.ndarray | Rows:
     """The same numbers, with rows of another shape."""
     return Rows(array, row) if isinstance(array, Rows) else array.reshape(len(array), *row)

@@ -17,12 +17,14 @@ from autograd.program import Program
 from autograd.program.rows import in_parts
 
 from . import checks
+from .accuracy import accuracy, share_of_batches
+from .batches import Batches, are_examples
 from .checkpoint import load_checkpoint, save_checkpoint
 from .losses import Loss, squared_error
 from .matrix import MatrixMLP
 from .notebook import history_html, history_line, progress_bar
 from .optim import Optimizer
-from .predict import accuracy, check_model, predict
+from .predict import check_model, predict
 from .trainers import TRAINING_ENGINES, Engine, Run, Trainer
 
 
@@ -111,7 +113,7 @@ class Training:
         self,
         model: Any,
         X: Any,
-        Y: Any,
+        Y: Any = None,
         *,
         loss: Loss,
         optimizer: Optimizer,
@@ -122,13 +124,22 @@ class Training:
         resume: Any = None,
         rng: Generator | None = None,
         engine: Engine = "auto",
+        executor: Any = None,
     ):
         self.epochs, self.every = checks.whole("epochs", epochs), checks.whole("every", every)
         size = None if batch_size is None else checks.whole("batch_size", batch_size)
         draws, self._rng = rng is not None or size is not None, checks.generator(rng)
-        X, Y = checks.examples(X, Y, checks.numbers if isinstance(model, MatrixMLP) else checks.rows)
         if engine not in TRAINING_ENGINES:
             raise ValueError(f"unknown engine {engine!r}; there are {', '.join(TRAINING_ENGINES)}")
+        _check_executor(executor, model, engine, size)
+        batches = Batches(X, executor) if Y is None and are_examples(X) else None
+        if batches is None and Y is None:
+            raise TypeError("training takes X and Y, or batches of both")
+        if batches and size is None and (engine == "scalar" or isinstance(model, MatrixMLP)):
+            raise ValueError("a step on all batches needs a compiled model: give a batch_size, or no engine")
+        read = checks.numbers if isinstance(model, MatrixMLP) else checks.rows
+        X, Y = batches.sample if batches else (X, Y)
+        X, Y = checks.examples(X, Y, read)
         _check_together(model, X, Y, loss, optimizer)
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self._X, self._Y, self._engine, self._checkpoint = X, Y, engine, checkpoint
@@ -139,14 +150,14 @@ class Training:
             if not hasattr(model, "state_dict"):
                 said = "a checkpoint needs a model with a state_dict, as a Module has"
                 raise TypeError(f"{said}, not {model!r}")
-            digest = hashlib.sha256()
+            digest = hashlib.sha256(str(len(batches)).encode() if batches else b"")
             for array in (X, Y):
                 for _, (part,) in in_parts(array):
                     digest.update(part.tobytes())
             self._settings["data (SHA-256)"] = digest.hexdigest()
         if resume:
             self.losses, self.seconds = load_checkpoint(resume, model, optimizer, self._rng, self._settings)
-        self._run = Run(X, Y, self.losses, size, self._rng, draws, self.epochs)
+        self._run = Run(X, Y, self.losses, size, self._rng, draws, self.epochs, batches, executor)
         self._trainer: Trainer | None = None
         self._accuracy: float | None = None
         self._save()  # if the file cannot be written, raise before training has results to lose
@@ -208,7 +219,10 @@ class Training:
                 self._save()  # else the file may have parameters that overflowed
             in_data = checks.unknown(X=self._X, Y=self._Y)
             smaller = ", and a smaller learning rate may keep it finite"
-            advice = ": leave out such rows, or fill them in" if in_data else smaller
+            is_given = in_data or " is nan: " in str(
+                error
+            )  # other batches are looked at by the program alone
+            advice = ": leave out such rows, or fill them in" if is_given else smaller
             raise ArithmeticError(
                 f"{in_data}the loss stopped being finite in epoch {epoch}: {error}; the parameters are"
                 f" those before epoch {len(self.losses)}{advice}"
@@ -238,7 +252,10 @@ class Training:
         share = self._accuracy
         if len(self.losses) < self.epochs:
             with contextlib.suppress(ArithmeticError), np.errstate(over="ignore", invalid="ignore"):
-                share = accuracy(self.model, self._X, self._Y, self.loss)
+                if self._run.batches is None:
+                    share = accuracy(self.model, self._X, self._Y, self.loss)
+                else:
+                    share = share_of_batches(self.model, self._run.batches, self.loss, None)
         by = (self._trainer.engine, self._trainer.reason) if self._trainer else ()
         return History(self.losses, share, self.seconds, *by)
 
@@ -246,7 +263,7 @@ class Training:
 def fit(
     model: Any,
     X: Any,
-    Y: Any,
+    Y: Any = None,
     *,
     loss: Loss,
     optimizer: Optimizer,
@@ -258,6 +275,7 @@ def fit(
     resume: Any = None,
     rng: Generator | None = None,
     engine: Engine = "auto",
+    executor: Any = None,
 ) -> History:
     """Train model until `epochs` epochs are done: nn.Training run to its end; returns its history.
 
@@ -279,6 +297,7 @@ def fit(
         model, X, Y, loss=loss, optimizer=optimizer, epochs=epochs,
         every=log_every or (max(1, epochs // 10) if checkpoint else epochs),
         batch_size=batch_size, checkpoint=checkpoint, resume=resume, rng=rng, engine=engine,
+        executor=executor,
     )  # fmt: skip
     bar, say = _progress(len(training.losses), epochs, progress)
     try:
@@ -295,6 +314,18 @@ def fit(
         if bar is not None:
             bar.close()
     return training.history
+
+
+def _check_executor(executor: Any, model: Any, engine: str, batch_size: int | None) -> None:
+    """Raise an error for an executor, or for arguments that do not go with one."""
+    if executor is None:
+        return
+    if not callable(getattr(executor, "submit", None)):
+        raise TypeError(f"executor is one of concurrent.futures, or alike, not {executor!r:.80}")
+    if batch_size is not None:
+        raise ValueError("steps of a batch_size follow one another, and an executor cannot share them")
+    if engine == "scalar" or isinstance(model, MatrixMLP):
+        raise ValueError("an executor's workers need a compiled model: leave engine out, or the executor")
 
 
 def _warn(line: str) -> None:

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from autograd import Value, total
 from autograd.program import Program, Variant, pack
-from autograd.program.rows import Rows
 
 from . import checks
+from .batches import Batches
 from .losses import Loss
 from .optim import Optimizer
 
@@ -41,7 +41,7 @@ class MeanLoss:
     def backward(self, X: Any, Y: Any) -> float:
         """The mean loss; adds its gradient to every parameter's grad."""
         X, Y = checks.examples(X, Y)
-        Y = targets(Y.copy())  # copies, as a model may write into its row
+        Y = checks.targets(Y.copy())  # copies, as a model may write into its row
         ys: Any = Y.tolist() if Y.ndim == 1 else Y
         model, loss = self.model, self.loss
         each = [loss(model(x), y) for x, y in zip(X.copy(), ys)]
@@ -58,11 +58,6 @@ class MeanLoss:
     def of_example(self, x: np.ndarray, y: Any) -> Any:
         """The loss of a row and its target, into which the model may write."""
         return self.loss(self.model(x), y)
-
-
-def targets(Y: np.ndarray | Rows) -> np.ndarray | Rows:
-    """Y of shape (examples, outputs) or, for one output, (examples,), as a prediction is then a scalar."""
-    return checks.with_row(Y, ()) if Y.shape[1] == 1 else Y
 
 
 class ScalarStepper:
@@ -117,9 +112,14 @@ class ArrayStepper:
     is_fast = True
 
     def __init__(
-        self, program: Program[..., Any], variant: Variant, optimizer: Optimizer, engine: str = "numpy"
+        self,
+        program: Program[..., Any],
+        variant: Variant,
+        optimizer: Optimizer,
+        engine: str = "numpy",
+        executor: Any = None,
     ):
-        self.program, self.variant, self.engine = program, variant, engine
+        self.program, self.variant, self.engine, self.executor = program, variant, engine, executor
         self.optimizer, self.twin = optimizer, copy.copy(optimizer)
         place = {p: i for i, p in enumerate(optimizer.parameters)}
         # Which live leaves are trained; the order of the parameters is that of these leaves, and then others.
@@ -164,11 +164,7 @@ class ArrayStepper:
         if not self.trained.all():
             state = self.live.copy()
             state[self.trained] = numbers[: len(numbers) - len(self.unused)]
-        try:
-            loss, *grads = self.variant.evaluate((x, y), state, self.kernel is not None)
-        except ArithmeticError:
-            self.write_back()
-            loss, grads = self.program.value_and_grad(x, y)  # slower; its errors name the row
+        loss, *grads = self._evaluated(x, y, state)
         gradient = np.concatenate([grad.ravel() for grad in grads])
         gradient = np.concatenate([gradient[self.trained], self.unused])
         self.twin.steps += 1
@@ -178,6 +174,21 @@ class ArrayStepper:
             with np.errstate(all="ignore"):
                 self.packed = self.twin.update(numbers, gradient, kept)
         return float(loss)
+
+    def _evaluated(self, x: Any, y: Any, state: np.ndarray) -> Sequence[Any]:
+        """The loss and its gradient; the program's errors name the row."""
+        if isinstance(x, Batches) or self.executor is not None:
+            self.write_back()
+            given = (iter(x),) if isinstance(x, Batches) else (x, y)
+            named = {} if self.executor is None else {"executor": self.executor}
+            loss, grads = self.program.value_and_grad(*given, **named)
+            return loss, *grads
+        try:
+            return self.variant.evaluate((x, y), state, self.kernel is not None)
+        except ArithmeticError:
+            self.write_back()
+            loss, grads = self.program.value_and_grad(x, y)  # slower
+            return loss, *grads
 
     def write_back(self) -> None:
         numbers, kept = self.packed

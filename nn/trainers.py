@@ -25,10 +25,12 @@ from autograd.program.reachable import fingerprint, random_generators, restore, 
 from autograd.program.rows import Rows, is_in_memory
 
 from . import checks
+from .accuracy import share_of, share_of_batches
+from .batches import Batches
 from .matrix import MatrixMLP
 from .optim import Optimizer
-from .predict import MANY, program_of, share_of
-from .steppers import ArrayStepper, MeanLoss, NativeStepper, ScalarStepper, targets
+from .predict import MANY, program_of
+from .steppers import ArrayStepper, MeanLoss, NativeStepper, ScalarStepper
 from .verify import Verifier, one_line, representative
 
 Engine = Literal["auto", "scalar", "numpy", "native"]
@@ -46,9 +48,10 @@ WINDOW, CHUNKS = 1 << 21, 64  # numbers of a window, whose rows are shuffled in 
 class Run:
     """The data of a training run, and its settings.
 
-    `losses` has the mean loss of each epoch so far, as it was before that epoch's updates. An epoch
-    is one step on all examples or, with batch_size, a step for each batch, in an order that rng draws.
-    `draws` says whether rng is part of the state, and `epochs` is how many epochs the run has.
+    X and Y are the examples, or those of the first of `batches`. `losses` has the mean loss of each epoch so
+    far, as it was before that epoch's updates. An epoch is one step on all examples or, with batch_size, a
+    step for so many at a time, in an order that rng draws. `draws` says whether rng is part of the state, and
+    `epochs` is how many epochs the run has. An `executor` computes the batches, or pieces of X and Y.
     """
 
     X: np.ndarray | Rows
@@ -58,17 +61,30 @@ class Run:
     rng: Generator
     draws: bool
     epochs: int
+    batches: Batches | None = None
+    executor: Any = None
     started: float = field(default_factory=time.perf_counter)
 
     @property
     def rows(self) -> int:
-        """The most rows that a step takes."""
-        return min(len(self.X), self.batch_size or len(self.X))
+        """The most rows that a step takes, about as many for batches."""
+        n = len(self.X) * (len(self.batches) if self.batches else 1)
+        return min(n, self.batch_size or n)
 
     @property
     def steps(self) -> int:
-        """The steps of all epochs."""
-        return self.epochs * -(-len(self.X) // self.rows)
+        """The steps of all epochs, about as many for batches."""
+        return self.epochs * -(-len(self.X) * (len(self.batches) if self.batches else 1) // self.rows)
+
+    @property
+    def whole(self) -> tuple[Any, Any, int]:
+        """X, Y, and how many there are, for a stepper that takes a step on all of the data."""
+        return (self.batches, None, len(self.batches)) if self.batches else (self.X, self.Y, len(self.X))
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether the program itself takes batches, or pieces of the data for an executor."""
+        return self.executor is not None or (self.batches is not None and self.batch_size is None)
 
     @property
     def reads_in_order(self) -> bool:
@@ -80,6 +96,9 @@ class Run:
 
         A window has rows from anywhere or, if the data are not in memory, CHUNKS runs of successive rows.
         """
+        if self.batches:
+            yield from self._shuffled_batches(self.batches)
+            return
         n, size = len(self.X), self.rows
         numbers = math.prod(self.X.shape[1:]) + math.prod(self.Y.shape[1:])
         window = size * max(1, WINDOW // numbers // size)
@@ -101,6 +120,21 @@ class Run:
             yield x[order[:end]], y[order[:end]]
             rest = x[order[end:]], y[order[end:]]
 
+    def _shuffled_batches(self, batches: Batches) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Windows of the rows of one batch each, and of those that were left by the batch before."""
+        rest: tuple[np.ndarray, np.ndarray] | None = None
+        size = self.batch_size or 1
+        for x, y in batches.shuffled(self.rng):
+            if rest is not None:
+                x, y = np.concatenate([rest[0], x[:]]), np.concatenate([rest[1], y[:]])
+            order = self.rng.permutation(len(x))
+            end = len(x) // size * size
+            if end:
+                yield x[order[:end]], y[order[:end]]
+            rest = x[order[end:]], y[order[end:]]
+        if rest is not None and len(rest[0]):
+            yield rest
+
 
 class Compiled:
     """The program of a model's mean loss, and machine code for its training steps.
@@ -118,6 +152,7 @@ class Compiled:
         self.mean, self.shapes, self.generators = mean, _row_shapes(run), generators
         self.program = compile(mean.of_example, engine="numpy")
         self.variant: Variant = self.program.variant("gradient", run.X, run.Y)
+        self.shared: Any = None  # the program with machine code, for batches and executors
         self.kernel: Any = None
         self.predictor: Any = None
         self.others: list[Value] = []  # the live leaves that the kernel reads beside the parameters
@@ -155,13 +190,17 @@ class Compiled:
     def stepper(self, engine: str, optimizer: Optimizer, run: Run) -> tuple[Any, str]:
         """The fastest stepper of that engine, and why "auto" could not use machine code that would pay."""
         constants, reason, variant = _settings_seen(optimizer), "", self.variant
-        in_blocks = run.rows > variant.block(native=True)
+        is_shared = run.is_shared
+        in_blocks = is_shared or run.rows > variant.block(native=True)
         has_kernel = self.kernel is not None and constants[0] == self.constants[0]
         is_made = "kernel" in vars(variant) if in_blocks else has_kernel
         if engine == "native" or (engine == "auto" and (is_made or _pays(variant, run))):
             try:
+                if is_shared and self.shared is None:
+                    self.shared = compile(self.mean.of_example, engine="native")
                 if in_blocks:
-                    return ArrayStepper(self.program, variant, optimizer, "native"), ""
+                    program = self.shared if is_shared else self.program
+                    return ArrayStepper(program, variant, optimizer, "native", run.executor), ""
                 if not has_kernel:
                     self.kernel, self.others = _training_kernel(variant, optimizer)
                     self.constants = constants
@@ -170,7 +209,7 @@ class Compiled:
                 if engine == "native":
                     raise
                 reason = one_line(error)
-        return ArrayStepper(self.program, variant, optimizer), reason
+        return ArrayStepper(self.program, variant, optimizer, executor=run.executor), reason
 
 
 def _row_shapes(run: Run) -> tuple[Any, ...]:
@@ -236,7 +275,7 @@ class Trainer:
         if isinstance(model, MatrixMLP):
             self.wanted, self.run = "scalar", run
         else:
-            self.wanted, self.run = engine, replace(run, Y=targets(run.Y))
+            self.wanted, self.run = engine, replace(run, Y=checks.targets(run.Y))
         self.by_values: Any = model if isinstance(model, MatrixMLP) else MeanLoss(model, loss)
         self.compiled: Compiled | None = None
         if run.batch_size and run.reads_in_order:
@@ -271,7 +310,7 @@ class Trainer:
             return self._compiled_stepper(generators)
         except Exception as error:  # of any class: the user's code may not take Values or arrays
             restore(generators, before)  # model, loss or update may have drawn from them
-            if self.wanted != "auto":
+            if self.wanted != "auto" or run.is_shared:
                 raise
             reason = one_line(error)
             self.say(f"engine scalar trains, as no other can: {reason}")
@@ -339,10 +378,10 @@ class Trainer:
             self._look(self.verifier, self.compiled)
 
     def _train(self, epochs: int) -> None:
-        X, Y, n, size = self.run.X, self.run.Y, len(self.run.X), self.run.batch_size
+        size = self.run.batch_size
         if size is None:
             start = time.perf_counter()
-            self.losses.extend(self.stepper.take(X, Y, n, min(epochs, self.pace)))
+            self.losses.extend(self.stepper.take(*self.run.whole, min(epochs, self.pace)))
             if self.stepper.is_fast and time.perf_counter() - start < 0.05:
                 self.pace *= 2
         else:
@@ -351,7 +390,7 @@ class Trainer:
                 starts = range(0, len(x), size)
                 losses += self.stepper.take(x, y, size, len(starts))
                 rows += [min(size, len(x) - start) for start in starts]
-            self.losses.append(float(np.array(rows) @ losses) / n)
+            self.losses.append(float(np.array(rows) @ losses) / sum(rows))
 
     @property
     def state(self) -> Any:
@@ -384,7 +423,7 @@ class Trainer:
             epochs = max(self.failed - 1, 0)
             self.state = self.latest if self.latest[0] <= epochs else self.earlier
             if again := max(epochs - len(self.losses), 0):
-                self.losses.extend(self.stepper.take(self.run.X, self.run.Y, len(self.run.X), again))
+                self.losses.extend(self.stepper.take(*self.run.whole, again))
             self.stepper.write_back()
         return self.failed
 
@@ -399,7 +438,7 @@ class Trainer:
         epoch = len(self.losses)
         self.state = self.earlier = self.latest = self.verified
         text = f"after {epoch} epochs {difference}"
-        if self.wanted != "auto":
+        if self.wanted != "auto" or self.run.is_shared:
             raise TypeError(
                 f"{text}; the parameters are those before epoch {len(self.losses)}. Perhaps {ADVICE}"
             )
@@ -432,7 +471,9 @@ class Trainer:
     def accuracy(self, Y: np.ndarray | Rows, loss: Any) -> float | None:
         """The share that is right; ArithmeticError if an output is not finite, after the last update."""
         predictor = self.compiled.predictor_for(self.run.X) if self.compiled else None
-        return share_of(self.model, self.run.X, Y, loss, predictor)
+        if self.run.batches is None:
+            return share_of(self.model, self.run.X, Y, loss, predictor)
+        return share_of_batches(self.model, self.run.batches, loss, predictor)
 
     def resume(self) -> None:
         """Take over the caller's changes to model and optimizer since the last epoch."""

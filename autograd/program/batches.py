@@ -38,19 +38,24 @@ def are_batches(given: Any, arguments: Callable[[int], bool]) -> bool:
         return False
     first = given[0]
     is_tuple = isinstance(first, tuple) and bool(first) and all(np.ndim(a) > 0 for a in first)
-    return callable(first) or (is_tuple and arguments(len(first)))
+    return callable(first) or _is_scattered(first) or (is_tuple and arguments(len(first)))
 
 
 def loaded(batch: Any) -> tuple[Any, ...]:
     """The arrays of a batch; TypeError unless it has or gives a tuple or list of them."""
     arrays = batch() if callable(batch) else batch
-    if hasattr(arrays, "key") and hasattr(arrays, "result"):
-        said = f"a batch is {arrays!r:.60}, which is lost with the worker that has it"
+    if _is_scattered(arrays) or (isinstance(arrays, tuple | list) and any(map(_is_scattered, arrays))):
+        said = f"a batch is {arrays!r:.60}, whose data are lost with the worker that has them"
         raise TypeError(f"{said}: give a function that loads the batch")
     if not isinstance(arrays, tuple | list):
         what = "a function gives" if callable(batch) else "a batch is"
         raise TypeError(f"a batch is a tuple of arrays, or a function that gives one; {what} {arrays!r:.60}")
     return tuple(arrays)
+
+
+def _is_scattered(given: Any) -> bool:
+    """Whether data are on the workers of a cluster: a future of Dask, and not its arrays."""
+    return hasattr(given, "key") and hasattr(given, "result")
 
 
 class Task(NamedTuple):
@@ -85,7 +90,7 @@ class _BlockError(Exception):
 
 def run_task(task: Task) -> Done | Failed:
     """Compute a task, on a worker."""
-    variant = _unpickled(task.code)
+    variant = variant_of(task.code)
     arrays = arrays_of(task.batch, task.shapes)
     data = variant.data(task.state)
 
@@ -128,16 +133,17 @@ def sample_of(batch: Batch) -> tuple[np.ndarray, ...]:
 
 
 @functools.lru_cache(maxsize=16)
-def _unpickled(code: bytes) -> Variant:
+def variant_of(code: bytes) -> Variant:
+    """The portable variant that was pickled."""
     return pickle.loads(code)
 
 
-def results(executor: Any, work: Callable[[Any], Any], tasks: Iterable[Task]) -> Iterator[tuple[Task, Any]]:
-    """work(task) for each task by an executor, in order; few tasks that have arrays wait at a time.
+def results(executor: Any, work: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    """Each task, and work(task) by an executor, in order; few tasks wait at a time if they have arrays.
 
     Raises the error of the first task that has one, and RuntimeError if the executor has lost a worker.
     """
-    waiting: deque[tuple[Task, Any]] = deque()
+    waiting: deque[tuple[Any, Any]] = deque()
     run, ahead = str(uuid.uuid4()), AHEAD * getattr(executor, "_max_workers", WORKERS)
     try:
         for i, task in enumerate(tasks):

@@ -551,7 +551,9 @@ class Program(Generic[P, Result]):
             arrays, key = self._checked(given, named)
             variant = self._variant(kind, arrays, key)
             step = max(PIECE, variant.block(True))
-            pieces = range(0, len(arrays[0]) if arrays else 0, step)
+            if not arrays or len(arrays[0]) <= step:
+                return self._evaluated(kind, given, named)
+            pieces = range(0, len(arrays[0]), step)
             batches: Iterator[Any] = (tuple(array[i : i + step] for array in arrays) for i in pieces)
         else:
             batches = iter(given[0])

@@ -83,7 +83,9 @@ class Training:
     model: a Module, or any function of one example's inputs over the optimizer's parameters, or a
     MatrixMLP (its loss is squared_error). X has shape (examples, inputs), Y (examples, outputs) or
     (examples,). An epoch is one step on all examples or, with batch_size, a step for each batch of
-    examples in an order shuffled by rng.
+    examples in an order shuffled by rng. Large data that are not in memory are read in blocks, and shuffled
+    by 64 runs of successive rows at a time. Without Y, X is batches of X and Y, as autograd.compile takes
+    them; with batch_size, rows are then shuffled within each. Batches from an iterator are for one epoch.
 
     The loop gets an Epoch after epoch 0 and then after every `every`-th. There, model and optimizer are in
     step, and the loop may read and change them, such as its lr. (Only "scalar" leaves gradients in `grad`.)
@@ -98,6 +100,10 @@ class Training:
     the end. If they differ, training goes back to the last state where they agreed, but not behind the last
     turn of the loop: "auto" goes on from there with "scalar", and says so in a line on standard error; the
     others raise TypeError.
+
+    executor: one that computes the gradients of batches, or of pieces of large X and Y, as for
+    autograd.compile; not with batch_size. A RuntimeError says if it lost a worker for good; the parameters are
+    then those after the last step.
 
     checkpoint: a file to save the training in at the start, after each turn of the loop, and at the end;
     resume: such a file to go on from, with the same engine to the last bit as without the break. Data, loss,

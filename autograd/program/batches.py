@@ -12,9 +12,10 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .blocks import alone
 from .rows import Rows, read, readable
@@ -25,6 +26,18 @@ WORKERS = 4  # of an executor that does not say how many it has
 SAMPLE = 1 << 13  # rows of a batch that is loaded elsewhere, for recording
 PIECE = 1 << 18  # rows of a task where an executor gets arrays
 Batch = Sequence[Any] | Callable[[], Sequence[Any]]
+
+
+class Sliced(Protocol):
+    """An array that may be outside of memory."""
+
+    @property
+    def shape(self) -> Any: ...
+
+    def __getitem__(self, at: slice, /) -> Any: ...
+
+
+Data = ArrayLike | Sliced | Iterable[Any]  # what a call takes: an array, or batches
 
 
 def are_batches(given: Any, arguments: Callable[[int], bool]) -> bool:

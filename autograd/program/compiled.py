@@ -39,7 +39,6 @@ from typing import (
 )
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from .. import tracing, value
 from ..files import PrivateFolder
@@ -48,7 +47,7 @@ from ..locks import new_lock
 from ..notebook import preformatted
 from ..value import Array, Traced, Value, number
 from .array_api import Source
-from .batches import PIECE, Done, Failed, Task, are_batches, done, loaded, results, run_task, sample_of
+from .batches import PIECE, Data, Done, Failed, Task, are_batches, done, loaded, results, run_task, sample_of
 from .blocks import TreeSum
 from .c_source import CSource
 from .matrices import Matrices
@@ -147,7 +146,17 @@ class Recorded(NamedTuple):
 class Program(Generic[P, Result]):
     """A compiled function: see compile().
 
-    Arrays have the examples along the first axis. If anything on the way to a result or a gradient is not
+    Arrays have the examples along the first axis. They may be outside of memory, as np.memmap or a data set of
+    HDF5, Zarr or Dask: anything with `shape`, `dtype` and slices. Rows are taken in blocks, by as many threads
+    as set_threads says; neither the threads nor an executor changes a bit of a result.
+
+    Instead of arrays, a call takes batches: a list or an iterator of tuples of arrays, or of functions of no
+    arguments that load one. An `executor`, which has a method submit as those of concurrent.futures, loky and
+    Dask have, gets the batches, or pieces of the arrays. Its workers need this package; they get source or
+    machine code, the numbers of the leaves and, of a function, no data. A batch must not be a future of data
+    that are on a worker, as they would be lost with it (TypeError).
+
+    If anything on the way to a result or a gradient is not
     finite, the first row that fails is computed again with Values, and their ArithmeticError then names the
     row or a NaN among its data. NaN in the data is an error if a result depends on it; an infinity is an
     error where it is one in eager code. Arrays that a call returns are the caller's own.
@@ -155,6 +164,8 @@ class Program(Generic[P, Result]):
     >>> square = autograd.compile(lambda x: x**2)
     >>> square(np.array([1.0, 3.0])), square.per_example(np.array([1.0, 3.0]))
     (5.0, array([1., 9.]))
+    >>> square((np.array([x]),) for x in (1.0, 3.0))  # batches of one row each
+    5.0
     """
 
     passes: Passes  # see the package
@@ -191,12 +202,17 @@ class Program(Generic[P, Result]):
 
     @overload
     def __call__(
-        self: Program[P, Sequence[Any] | Array | Mapping[str, Any]], *arrays: ArrayLike, **named: ArrayLike
+        self: Program[P, Sequence[Any] | Array | Mapping[str, Any]],
+        *arrays: Data,
+        executor: Any = None,
+        **named: Data,
     ) -> Any: ...
     @overload
     def __call__(self: Program[P, Value | float], *arrays: P.args, **named: P.kwargs) -> float: ...
     @overload
-    def __call__(self: Program[P, Value | float], *arrays: ArrayLike, **named: ArrayLike) -> float: ...
+    def __call__(
+        self: Program[P, Value | float], *arrays: Data, executor: Any = None, **named: Data
+    ) -> float: ...
     def __call__(self, *arrays: Any, **named: Any) -> Any:
         """The mean (or sum) over the rows, a float; if f returns a list, its outputs for each row."""
         variant, results = self._run("value", arrays, named)
@@ -205,7 +221,7 @@ class Program(Generic[P, Result]):
     @overload
     def per_example(self, *arrays: P.args, **named: P.kwargs) -> Any: ...
     @overload
-    def per_example(self, *arrays: ArrayLike, **named: ArrayLike) -> Any: ...
+    def per_example(self, *arrays: Data, executor: Any = None, **named: Data) -> Any: ...
     def per_example(self, *arrays: Any, **named: Any) -> Any:
         """The result of f for each row: shape (N,) or, if f returns an array or nested lists, (N, ...).
 
@@ -218,7 +234,9 @@ class Program(Generic[P, Result]):
     @overload
     def value_and_grad(self, *arrays: P.args, **named: P.kwargs) -> tuple[float, list[Array]]: ...
     @overload
-    def value_and_grad(self, *arrays: ArrayLike, **named: ArrayLike) -> tuple[float, list[Array]]: ...
+    def value_and_grad(
+        self, *arrays: Data, executor: Any = None, **named: Data
+    ) -> tuple[float, list[Array]]: ...
     def value_and_grad(self, *arrays: Any, **named: Any) -> tuple[float, list[np.ndarray]]:
         """The mean (or sum), and its gradient: an array for each of `leaves`. Nothing is written."""
         _, (result, *gradient) = self._run("gradient", arrays, named)
@@ -227,7 +245,7 @@ class Program(Generic[P, Result]):
     @overload
     def backward(self, *arrays: P.args, **named: P.kwargs) -> float: ...
     @overload
-    def backward(self, *arrays: ArrayLike, **named: ArrayLike) -> float: ...
+    def backward(self, *arrays: Data, executor: Any = None, **named: Data) -> float: ...
     def backward(self, *arrays: Any, **named: Any) -> float:
         """The mean (or sum); adds its gradient to the grad of every live leaf."""
         variant, (result, *gradient) = self._run("gradient", arrays, named)

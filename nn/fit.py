@@ -102,8 +102,8 @@ class Training:
     others raise TypeError.
 
     executor: one that computes the gradients of batches, or of pieces of large X and Y, as for
-    autograd.compile; not with batch_size. A RuntimeError says if it lost a worker for good; the parameters are
-    then those after the last step.
+    autograd.compile; not with batch_size. A RuntimeError says that it has lost a worker for good; the
+    parameters are then those after the last step.
 
     checkpoint: a file to save the training in at the start, after each turn of the loop, and at the end;
     resume: such a file to go on from, with the same engine to the last bit as without the break. Data, loss,

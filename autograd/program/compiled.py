@@ -146,9 +146,9 @@ class Recorded(NamedTuple):
 class Program(Generic[P, Result]):
     """A compiled function: see compile().
 
-    Arrays have the examples along the first axis. They may be outside of memory, as np.memmap or a data set of
-    HDF5, Zarr or Dask: anything with `shape`, `dtype` and slices. Rows are taken in blocks, by as many threads
-    as set_threads says; neither the threads nor an executor changes a bit of a result.
+    Arrays have the examples along the first axis. They may be outside of memory: np.memmap, a data set of
+    HDF5, Zarr or Dask, anything with `shape`, `dtype` and slices. Rows are taken in blocks, by as many
+    threads as set_threads says; neither threads nor an executor change a bit of a result.
 
     Instead of arrays, a call takes batches: a list or an iterator of tuples of arrays, or of functions of no
     arguments that load one. An `executor`, which has a method submit as those of concurrent.futures, loky and

@@ -240,6 +240,15 @@ def test_mazurs_numbers_come_out_and_some_do_not(tmp_path: Path) -> None:
     assert "grad_w5_w8 = delta2[:, None] * h1  # (2, 2)" in result.stdout
 
 
+def test_the_cluster_trains_from_files(tmp_path: Path) -> None:
+    options = ["--folder", "data", "--files", 3, "--rows", 200, "--epochs", 30, "--processes", 2]
+    result = run("cluster.py", *options, cwd=tmp_path)
+    assert "<History of 30 epochs: " in result.stdout and result.returncode == 0
+    assert len(list((tmp_path / "data").glob("*.npy"))) == 3
+    result = run("cluster.py", *options[:-2], without=["distributed"], cwd=tmp_path)
+    assert "Dask is missing: pip install distributed, or use --processes 2" in result.stderr
+
+
 def test_explain_prints_the_chain_the_matrices_and_sigma(tmp_path: Path) -> None:
     assert run("train_linear.py", "--epochs", 20, "--no-plots", cwd=tmp_path).returncode == 0
     trained = ["--data", "linear", "--point", 5, "--trained", "runs/linear/weights.npz"]

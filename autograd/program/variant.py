@@ -40,16 +40,15 @@ BEGIN, TAKE_OVER = 10.0, 12.0
 LARGE = 1 << 13  # numbers of data, beyond which machine code reads arrays where they are
 KEPT = 1 << 15  # numbers: up to these, a kernel's memory is kept for the next call
 FEW = 64  # numbers: up to these, Python adds them sooner than NumPy
-# NumPy takes blocks of so many rows, a power of two, that the numbers of their rows take about BLOCK bytes
-# and stay in the processor's cache; not below FEW_ROWS, unless these take more than MOST_MEMORY bytes.
-# Machine code keeps few numbers in memory, and takes NATIVE_BLOCKS times as many rows.
-BLOCK, FEW_ROWS, MOST_ROWS, MOST_MEMORY, NATIVE_BLOCKS = 1 << 22, 1 << 9, 1 << 15, 1 << 25, 4
-SMALLEST_BLOCK = 1 << 4
+# The rows of a block are a power of two, so many that NumPy's largest array takes less than LARGEST bytes:
+# for larger ones, C libraries may map new memory each time. They are at least FEW_ROWS, unless all arrays
+# then take more than MOST_MEMORY bytes. Machine code keeps few numbers in memory, and takes
+# NATIVE_BLOCKS times as many rows.
+LARGEST, FEW_ROWS, SMALLEST_BLOCK, MOST_MEMORY, NATIVE_BLOCKS = 1 << 17, 1 << 9, 1 << 4, 1 << 25, 16
 OVERFLOW = "the result of each row is finite, but they overflow when added"
 
-Run = Callable[
-    [int, Sequence[np.ndarray]], Sequence[Any]
-]  # the outputs for a block: its first row, and arrays
+# The outputs for a block, by its first row and its arrays.
+Run = Callable[[int, Sequence[np.ndarray]], Sequence[Any]]
 Passes = dict[str, Callable[[Any], Any]]  # see the package
 
 
@@ -178,9 +177,8 @@ class Variant:
     @computed_once
     def _block(self) -> int:
         """How many rows of a large data set NumPy takes at a time."""
-        varying = [math.prod(array.shape) for array in self.names.plan.arrays if array.by_row]
-        size = FLOAT.itemsize * max(1, sum(varying))
-        rows = max(min(BLOCK // size, MOST_ROWS), min(MOST_MEMORY // size, FEW_ROWS), SMALLEST_BLOCK)
+        sizes = [FLOAT.itemsize * math.prod(a.shape) for a in self.names.plan.arrays if a.by_row] or [1]
+        rows = max(min(max((LARGEST - 1) // max(sizes), FEW_ROWS), MOST_MEMORY // sum(sizes)), SMALLEST_BLOCK)
         return 1 << rows.bit_length() >> 1
 
     def block(self, native: bool) -> int:

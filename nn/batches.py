@@ -21,21 +21,20 @@ class Batches:
     """
 
     def __init__(self, given: Any, executor: Any):
-        self.executor, self.is_repeatable = executor, isinstance(given, Sequence)
+        self.executor, self.is_repeatable = executor, not isinstance(given, Iterator)
         self._given: Any = given
+        try:
+            first = next(iter(given))
+        except StopIteration:
+            raise ValueError("there is no batch") from None
         if not self.is_repeatable:
-            first = next(given, None)
-            if first is None:
-                raise ValueError("there is no batch")
             self._given = itertools.chain([first], given)
-        else:
-            first = given[0]
         is_remote = executor is not None and callable(first)
         self.sample = _examples(executor.submit(sample_of, first).result() if is_remote else loaded(first))
 
     def __len__(self) -> int:
         """How many batches there are; 1 if that is not known."""
-        return len(self._given) if self.is_repeatable else 1
+        return len(self._given) if hasattr(self._given, "__len__") else 1
 
     def __iter__(self) -> Iterator[Any]:
         """All batches, with the targets in the shape that losses take."""
@@ -48,7 +47,7 @@ class Batches:
 
     def shuffled(self, rng: Generator) -> Iterator[tuple[Any, ...]]:
         """The arrays of all batches, in an order that rng draws if they are a list."""
-        if not self.is_repeatable:
+        if not isinstance(self._given, Sequence):
             return map(loaded, self)
         return (loaded(_ready(self._given[i])) for i in rng.permutation(len(self._given)).tolist())
 

@@ -204,6 +204,8 @@ def test_training_takes_batches(engine: Any, processes: Executor) -> None:
         if engine != "auto":
             assert by_executor.loss == history.loss
             assert [p.data for p in model.parameters()] == [p.data for p in other.parameters()]
+    other, _ = fitted(dict(enumerate(batch() for batch in given)).values(), engine=engine)
+    assert other.loss == history.loss or engine == "auto"
     once, _ = fitted(iter(given), epochs=1, engine=engine)
     assert once.loss == history.loss[:1] and once.accuracy is None
     with pytest.raises(ValueError, match="an iterator gives its batches once"):

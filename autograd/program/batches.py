@@ -43,9 +43,10 @@ Data = ArrayLike | Sliced | Iterable[Any]  # what a call takes: an array, or bat
 def are_batches(given: Any, arguments: Callable[[int], bool]) -> bool:
     """Whether an object is batches, and no array: `arguments(n)` says whether a tuple of n arrays is a batch.
 
-    Batches are an iterator, or a list or tuple of functions and of tuples of arrays.
+    Batches are what has an iterator and no elements by number, or a list or tuple of functions or of tuples
+    of arrays.
     """
-    if isinstance(given, Iterator):
+    if isinstance(given, Iterable) and not hasattr(given, "__getitem__"):
         return True
     if not isinstance(given, Sequence) or isinstance(given, str) or not given:
         return False

@@ -529,7 +529,7 @@ class Program(Generic[P, Result]):
         self, kind: str, given: Sequence[Any], named: Mapping[str, Any]
     ) -> tuple[Variant, Sequence[Any]]:
         """A variant and its outputs for these arrays; those for rows and gradients are the caller's own."""
-        executor, named = _executor_in(named)
+        executor, named = _executor_in(named) if named else (None, named)
         is_batched = len(given) == 1 and not named and self._takes_batches(given[0])
         if executor is None and not is_batched:
             run: Any = self._evaluated
@@ -610,26 +610,40 @@ class Program(Generic[P, Result]):
         arrays, key = self._checked(given, named)
         variant = self._variant(kind, arrays, key)
         n = len(arrays[0]) if arrays else 1
-        native, state = variant.is_native(n), None if n <= SMALLEST_BLOCK else variant.state()
-
-        def run(first: int, rows: Sequence[np.ndarray]) -> Sequence[Any]:
-            return self._of_block(variant, _Block(rows, key, first, n), native, state)
-
+        native = variant.is_native(n)
+        if n <= SMALLEST_BLOCK:
+            rows = [read(array, 0, n) for array in arrays]
+            return variant, self._of_rows(variant, native, None, key, n, 0, rows)
+        run = functools.partial(self._of_rows, variant, native, variant.state(), key, n)
         return variant, variant.in_blocks(run, arrays, native)
 
-    def _of_block(
-        self, variant: Variant, block: _Block, native: bool, state: np.ndarray | None
+    def _of_rows(
+        self,
+        variant: Variant,
+        native: bool,
+        state: np.ndarray | None,
+        key: Any,
+        total: int,
+        first: int,
+        arrays: Sequence[np.ndarray],
     ) -> Sequence[Any]:
-        """The outputs for a block of rows."""
+        """The outputs for a block of a call's rows."""
+        if native and variant.has_indices(arrays):
+            try:
+                return variant.run_native(arrays, state)
+            except FloatingPointError:
+                pass
+        return self._of_block(variant, native, state, _Block(arrays, key, first, total))
+
+    def _of_block(
+        self, variant: Variant, native: bool, state: np.ndarray | None, block: _Block
+    ) -> Sequence[Any]:
+        """The outputs for a block of rows by NumPy, as machine code found no finite ones if `native`."""
         kind, arrays = variant.kind, block.arrays
         if not variant.has_indices(arrays):
             _refuse_index(variant, block)
         if native:
-            by_code = functools.partial(variant.run_native, state=state)
-            outputs = _tried(by_code, arrays)
-            if outputs is not None:
-                return outputs
-            self._explain(kind, block, by_code)
+            self._explain(kind, block, functools.partial(variant.run_native, state=state))
         data = variant.data(state)
         outputs = _tried(functools.partial(variant.run_raising, data=data, fast=True), arrays)
         if outputs is None:
@@ -695,10 +709,7 @@ class _Over(NamedTuple):
             raise ValueError(f"its rows have shapes {key}, and those of the first batch {self.key}")
         n = len(arrays[0])
         native = self.variant.is_native(n)
-
-        def run(first: int, rows: Sequence[np.ndarray]) -> Sequence[Any]:
-            return self.program._of_block(self.variant, _Block(rows, key, first, n), native, self.state)
-
+        run = functools.partial(self.program._of_rows, self.variant, native, self.state, key, n)
         return done(self.variant, run, arrays, native)
 
     def by(self, executor: Any, batches: Iterable[Any], step: int) -> Iterator[Done]:
@@ -710,7 +721,7 @@ class _Over(NamedTuple):
         for i, (task, found) in enumerate(results(executor, run_task, tasks)):
             if isinstance(found, Failed):  # only here is f, to say what is wrong
                 block = _Block(found.arrays, self.key, i * step + found.first, found.rows)
-                self.program._of_block(self.variant, block, native, self.state)
+                self.program._of_block(self.variant, native, self.state, block)
                 found = self.here(task.batch)
             yield found
 

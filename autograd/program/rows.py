@@ -72,6 +72,8 @@ def readable(given: Any) -> np.ndarray | Rows | None:
 
 def read(array: np.ndarray | Rows, start: int, stop: int) -> np.ndarray:
     """Some rows, as floats: a view where they are in memory as such."""
+    if array.dtype is FLOAT and stop - start == len(array):
+        return array
     part = array[start:stop]
     return part if part.dtype == FLOAT else part.astype(FLOAT)
 

@@ -196,7 +196,7 @@ class Variant:
         Raises the error of the first block that has one, and OverflowError if the sum of all is not finite.
         """
         n = len(arrays[0]) if arrays else 1
-        if n <= SMALLEST_BLOCK or n <= (size := self.block(native)):
+        if n <= (size := self.block(native)):
             return run(0, [read(array, 0, n) for array in arrays])
         if self.kind != "rows":
             return self.reduced(self.sums(run, arrays, native), n)

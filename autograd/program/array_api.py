@@ -119,10 +119,6 @@ def windows(x, axis, starts, length, step):
     taken = [slice(start, start + (length - 1) * step + 1, step) for start in starts]
     return xp.stack([x[(slice(None),) * axis + (each, ...)] for each in taken], axis=axis + 1)
 """,
-    "detach": """
-def detach(x):
-    return x
-""",
     # ∞ − ∞ is an invalid operation, for which NumPy raises; isfinite would take four times as long.
     "finite": """
 def finite(z):
@@ -179,8 +175,8 @@ def step(x, y):
 """,
 }
 # Primitives whose helpers an array module's own functions of the same names replace, if it has them: they
-# take less time, and PyTorch's own derivatives of its sigmoid, or its detach, are right.
-OWN = ("sigmoid", "relu", "maximum", "minimum", "cbrt", "erf", "erfc", "lgamma", "detach")
+# take less time, and PyTorch's derivative of its sigmoid is right at 0.
+OWN = ("sigmoid", "relu", "maximum", "minimum", "cbrt", "erf", "erfc", "lgamma")
 # Primitives that give finite results of some NaN.
 MASKING_NAN = (ops.where, ops.pow, ops.copysign, ops.less, ops.less_equal, ops.equal)
 # Names that functions of the standard had in NumPy before, and have in libraries such as Dask.
@@ -269,13 +265,12 @@ class Source:
         namespace: dict[str, Any] = {}
         exec(self._program_for(xp) if self._nan else str(self), namespace)
         made = functools.partial(namespace["program"], xp, *([self.constants] if self.constants else []))
-        return self._on_any_axes(made) if self._nan and _is_jax(xp) else made()
+        of_jax = self._nan and getattr(xp, "__name__", "") == "jax.numpy"
+        return self._on_any_axes(made) if of_jax else made()
 
     def _program_for(self, xp: Any) -> str:
         """The source with the functions that this array module has, by the names that it has for them."""
         own = {name: f"{name} = xp.{name}" for name in OWN if hasattr(xp, name)}
-        if _is_jax(xp):
-            own["detach"] = "from jax.lax import stop_gradient as detach"
         text = self._program({**HELPERS, **own})
         here = {name: name if hasattr(xp, name) else OLDER.get(name, name) for name in _XP.findall(text)}
         return _XP.sub(lambda found: f"xp.{here[found[1]]}", text)
@@ -520,7 +515,7 @@ class Source:
         for i in watch:
             self._helpers["finite"] = None
             texts[i] = f"finite({texts[i][0]})", ATOM
-        if row is ops.detach and (not self._nan or array in self._plain):
+        if row is ops.detach:
             return texts[0]
         if row is ops.where:
             x, y = (isinstance(x, View) and x.array for x in array.operands[1:])
@@ -789,10 +784,6 @@ class Source:
             if moved == where:
                 return f"xp.moveaxis({text}, {start}, {stop})", ATOM
         return f"xp.moveaxis({text}, {tuple(where)}, {tuple(range(len(where)))})", ATOM
-
-
-def _is_jax(xp: Any) -> bool:
-    return getattr(xp, "__name__", "") == "jax.numpy"
 
 
 def _with_needs(names: Iterable[str], helpers: Mapping[str, str]) -> dict[str, str]:

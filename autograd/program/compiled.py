@@ -424,10 +424,11 @@ class Program(Generic[P, Result]):
         The function takes the data and then an array for each of `leaves`, all of that module. It returns
         the result and the gradient by leaf array or, if f returns a list, its outputs for each row.
 
-        Where a call of the program would raise an ArithmeticError or an IndexError, NumPy's function raises a
-        FloatingPointError or that IndexError. With other modules, whose functions may be traced (jax.jit,
-        torch.compile) or run later (Dask), the results are NaN then, those for each row in that row: a result
-        that is finite has nothing to hide. Call value_and_grad with the same data for the row and the reason.
+        If a number on the way to the results is not finite, or an index has no element, NumPy's function
+        raises a FloatingPointError or the IndexError of a call. Functions of other modules may be traced
+        (jax.jit, torch.compile) or run later (Dask), and cannot raise: there all results are NaN, or those of
+        such a row if there are results for each row. So a finite result hides nothing. value_and_grad of the
+        same data raises the error that names the row and the reason.
 
         >>> w = Value(3.0, "w")
         >>> run = autograd.compile(lambda x: (w * x) ** 2).for_rows_of(()).function(np)
@@ -531,7 +532,9 @@ class Program(Generic[P, Result]):
     def _latest_key(self) -> Any:
         """The key of the latest recording."""
         if not self._memory.recordings:
-            raise RuntimeError("this program has recorded nothing yet: call it with data first")
+            raise RuntimeError(
+                "this program has recorded nothing yet: call it with data, or for_rows_of with shapes"
+            )
         return next(reversed(self._memory.recordings))
 
     def _latest(self) -> Variant:

@@ -213,6 +213,7 @@ def test_no_primitive_hides_an_infinity(row: Any) -> None:
         lambda x, w: 1.0 / (x * w * np.array([1.0, 2.0])).sum() + x,
         lambda x, w: repeated(lambda z: (z * w * x).tanh() + x, 12, x),  # a loop
         lambda x, w: repeated(lambda z: where(z * w * x > 1.0, 0.5, z), 12, x),
+        lambda x, w: two_loops(x, [w * x * (1e10 if i == 12 else 1e-300 * (i + 1)) for i in range(16)]),
     ],
 )
 def test_no_result_hides_an_infinity(f: Any) -> None:
@@ -223,6 +224,16 @@ def test_no_result_hides_an_infinity(f: Any) -> None:
     assert all(np.isfinite(x).all() for x in called(program, xp, rows[:1]))
     with np.errstate(all="ignore"):
         assert all(np.isnan(x).all() for x in called(program, xp, rows))
+
+
+def two_loops(x: Any, h: Any) -> Any:
+    """The second reads numbers of h beyond those that the first reads."""
+    z = x
+    for i in range(8):
+        z = where(x < z, h[i], z).sin() + z
+    for i in range(1, 16):
+        z = where(x < z, h[i], z * 0.5).cos() - z
+    return z
 
 
 def repeated(step: Callable[[Any], Any], n: int, z: Any) -> Any:
@@ -243,6 +254,12 @@ def test_an_infinity_that_is_no_error_stays_what_it_is() -> None:
     (found,) = of_strict(padded, x, given)
     expected = given * np.exp(x - np.max(x, axis=1, keepdims=True))
     np.testing.assert_allclose(found[:, 0], expected, rtol=1e-12)
+    steps = autograd.compile(
+        lambda x: repeated(lambda z: (maximum(where(x > z, z * w, -INF), -2.0) + x).tanh(), 12, x.tanh())
+    )
+    each, xp = np.array([0.5, -1.0]), module("array_api_strict")
+    assert "for i in range" in steps.for_rows_of(()).source
+    assert_same(called(steps, xp, each)[:1], [steps(each)])
     # An infinity of the data is no error where it leads to none; NaN that is not chosen does not matter.
     np.testing.assert_array_equal(of_strict(lambda x: [x.tanh() * w], [1.0, INF])[0][1], [1.0])
     np.testing.assert_array_equal(of_strict(lambda x: [where(x == x, x, 2.0) * w], [1.0, NAN])[0][1], [2.0])

@@ -25,6 +25,7 @@ INF = math.inf
 NAN = float("nan")
 # Enough kinds for every rule of the printer: heads, masks, windows, loops, choices, reductions, gathers.
 KINDS = ["lstm", "convolution", "causal_attention_2_heads", "hidden_markov", "gaussian_process", "bodies"]
+KINDS += ["rnn", "relatives_of_relu", "mixture_density"]
 
 
 def small(name: str) -> Problem:
@@ -213,7 +214,9 @@ def test_no_primitive_hides_an_infinity(row: Any) -> None:
         lambda x, w: 1.0 / (x * w * np.array([1.0, 2.0])).sum() + x,
         lambda x, w: repeated(lambda z: (z * w * x).tanh() + x, 12, x),  # a loop
         lambda x, w: repeated(lambda z: where(z * w * x > 1.0, 0.5, z), 12, x),
-        lambda x, w: two_loops(x, [w * x * (1e10 if i == 12 else 1e-300 * (i + 1)) for i in range(16)]),
+        lambda x, w: two_loops(
+            x, [(w * 1e-300) * x * (1e10 if i == 12 else 0.1 * (i + 1)) for i in range(16)]
+        ),
     ],
 )
 def test_no_result_hides_an_infinity(f: Any) -> None:

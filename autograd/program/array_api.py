@@ -286,6 +286,9 @@ class Source:
         function, lifted = made(), self.names.plan.lifted
         whole, first = jax.sharding.PartitionSpec(), len(self.names.arguments)
 
+        if not hasattr(jax, "typeof"):  # older than explicit axes
+            return function
+
         @functools.wraps(function)
         def on_any_axes(*arrays: Any) -> Any:
             shardings = [jax.typeof(array).sharding for array in arrays]

@@ -297,10 +297,9 @@ class Program(Generic[P, Result]):
             raise ValueError(f"{len(arrays)} arrays for {len(names)} arrays of leaves: {expected}")
         checked = []
         for name, shape, given in zip(names, self.shapes, arrays):
-            x: Any = given
-            array = _array(
-                name, x.detach().cpu().double() if hasattr(x, "detach") and hasattr(x, "cpu") else x
-            )
+            tensor: Any = given  # of PyTorch, perhaps with a gradient, of half precision or on a device
+            is_tensor = hasattr(tensor, "detach") and hasattr(tensor, "cpu")
+            array = _array(name, tensor.detach().cpu().double() if is_tensor else given)
             if array.shape != shape:
                 raise ValueError(
                     f"{name} has the shape {shape}, not {array.shape}: the leaves are {expected}"
@@ -533,7 +532,7 @@ class Program(Generic[P, Result]):
         """The key of the latest recording."""
         if not self._memory.recordings:
             raise RuntimeError(
-                "this program has recorded nothing yet: call it with data, or for_rows_of with shapes"
+                "this program has recorded nothing yet: call it with data first, or for_rows_of"
             )
         return next(reversed(self._memory.recordings))
 

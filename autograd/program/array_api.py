@@ -41,7 +41,8 @@ from .arrays import (
     size,
 )
 from .names import Names
-from .plan import watched
+from .plan import masking, watched
+from .scalars import Scalars
 
 # How a primitive is written, if not as xp.name(x): an operator with its precedence, or a helper.
 OPERATORS = {
@@ -76,7 +77,7 @@ def relu(z):
 """,
     "softplus": """
 def softplus(z):
-    return xp.where(z <= 0.0, 0.0, z) + xp.log1p(xp.exp(-xp.abs(z)))
+    return xp.where(z < 0.0, 0.0, z) + xp.log1p(xp.exp(xp.where(z < 0.0, z, -z)))
 """,
     "maximum": """
 def maximum(x, y):
@@ -88,11 +89,11 @@ def minimum(x, y):
 """,
     "largest": """
 def largest(x, axis):
-    return xp.max(x, axis=axis) if hasattr(xp, "__array_api_version__") else xp.amax(x, axis)
+    return xp.amax(x, axis) if hasattr(xp, "amax") else xp.max(x, axis=axis)
 """,
     "smallest": """
 def smallest(x, axis):
-    return xp.min(x, axis=axis) if hasattr(xp, "__array_api_version__") else xp.amin(x, axis)
+    return xp.amin(x, axis) if hasattr(xp, "amin") else xp.min(x, axis=axis)
 """,
     "step": """
 def step(x, y):
@@ -173,6 +174,17 @@ def step(x, y):
     return xp.heaviside(x - y, 0.5)
 """,
 }
+# Primitives whose helpers an array module's own functions of the same names replace, if it has them: they
+# take less time, and PyTorch's derivative of its sigmoid is right at 0.
+OWN = ("sigmoid", "relu", "maximum", "minimum", "cbrt", "erf", "erfc", "lgamma")
+# Primitives that give finite results of some NaN.
+MASKING_NAN = (ops.where, ops.pow, ops.copysign, ops.less, ops.less_equal, ops.equal)
+# Names that functions of the standard had in NumPy before, and have in libraries such as Dask.
+OLDER = {
+    **{name: name.replace("a", "arc", 1) for name in "acos acosh asin asinh atan atanh atan2".split()},
+    "concat": "concatenate",
+}
+_XP = re.compile(r"\bxp\.(\w+)")
 Text = tuple[str, int]  # an expression and its precedence
 
 
@@ -182,11 +194,17 @@ class Source:
     The function takes the arguments and then the arrays of the leaves, and returns a tuple of the outputs, or
     of the arrays `returned`. `constants` has arrays too large to be written out, and functions of users' own
     primitives. `fast` is for NumPy alone. `watch` turns infinities that would be masked into invalid
-    operations, for which NumPy can raise.
+    operations, for which NumPy can raise. `nan`, for other libraries, makes results NaN instead: those of a
+    row in which such an infinity or an index beyond its table is, and means, sums and gradients of all rows.
     """
 
     def __init__(
-        self, names: Names, fast: bool = False, watch: bool = False, returned: Sequence[Array] | None = None
+        self,
+        names: Names,
+        fast: bool = False,
+        watch: bool = False,
+        nan: bool = False,
+        returned: Sequence[Array] | None = None,
     ):
         planned, self.names, self._fast = names.plan, names.copy(), fast
         self._leaves = planned.lifted.leaves
@@ -206,19 +224,32 @@ class Source:
         self._lists: dict[Series, str] = {}
         self._in_list: dict[Array, tuple[Series, int]] = {}  # its list, and the place there
         self._written = planned.written
+        self._by_row = any(array.by_row for array in planned.lifted.outputs)
+        self._nan = self.names.unique("nan") if nan else ""  # the name of a sum of numbers that are 0 or NaN
+        self._nan_by_row: bool | None = None  # whether it has a number for each row; None if it has no terms
+        self._checked: set[Array] = set(planned.unchecked) if nan else set()  # arrays without infinities
+        self._summed: set[str] = set()  # texts that are in the sum
+        if nan:
+            self._check_indices(planned.lifted.scalars)
         for statement in planned.statements:
             self._state(statement)
         outputs = planned.lifted.outputs if returned is None else returned
-        self._returned = [self._as_array(array, self._texts[array])[0] for array in outputs]
+        self._returned = [
+            self._with_nan(array, self._as_array(array, self._texts[array]))[0] for array in outputs
+        ]
 
     def __str__(self) -> str:
         """The source: a function program(xp) that returns the function."""
-        helpers = FAST if self._fast else HELPERS
+        return self._program(FAST if self._fast else HELPERS)
+
+    def _program(self, helpers: Mapping[str, str]) -> str:
         parameters = ", ".join([*self.names.arguments, *(self.names.of[leaf] for leaf in self._leaves)])
         body = [
             *self._lines,
             f"return {', '.join(self._returned)}" + ("," if len(self._returned) == 1 else ""),
         ]
+        if self._nan_by_row is not None:
+            body.insert(0, f"{self._nan} = 0.0")
         if any(re.search(r"\bN\b", line.partition("  #")[0]) for line in body):
             body.insert(0, f"N = {self.names.arguments[0]}.shape[0]")
         inner = [text.strip() for text in _with_needs(self._helpers, helpers).values()]
@@ -231,7 +262,47 @@ class Source:
 
     def function(self, xp: Any) -> Callable[..., tuple[Any, ...]]:
         """The function, for an array module."""
-        return _program(str(self))(xp, *([self.constants] if self.constants else []))
+        text = self._program_for(xp) if self._nan else str(self)
+        made = functools.partial(_compiled_text(text), xp, *([self.constants] if self.constants else []))
+        of_jax = self._nan and getattr(xp, "__name__", "") == "jax.numpy"
+        return self._on_any_axes(made) if of_jax else made()
+
+    def _program_for(self, xp: Any) -> str:
+        """The source with the functions that this array module has, by the names that it has for them."""
+        own = {name: f"{name} = xp.{name}" for name in OWN if hasattr(xp, name)}
+        text = self._program({**HELPERS, **own})
+        here = {name: name if hasattr(xp, name) else OLDER.get(name, name) for name in _XP.findall(text)}
+        return _XP.sub(lambda found: f"xp.{here[found[1]]}", text)
+
+    def _on_any_axes(self, made: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
+        """The function for JAX, whose arrays may be sharded along the explicit axes of a mesh.
+
+        There JAX asks for the sharding of a sum over the rows. Results by row are sharded as the first
+        argument's rows are, gradients as their leaves are, and means are whole on each device.
+        """
+        import jax
+
+        function, lifted = made(), self.names.plan.lifted
+        whole, first = jax.sharding.PartitionSpec(), len(self.names.arguments)
+
+        if not hasattr(jax, "typeof"):  # older than explicit axes
+            return function
+
+        @functools.wraps(function)
+        def on_any_axes(*arrays: Any) -> Any:
+            shardings = [jax.typeof(array).sharding for array in arrays]
+            meshes = [s.mesh for s in shardings if jax.sharding.AxisType.Explicit in s.mesh.axis_types]
+            if not meshes:
+                return function(*arrays)
+            rows = jax.sharding.PartitionSpec(*shardings[0].spec[:1])
+            results = [rows if array.by_row else whole for array in lifted.outputs]
+            if lifted.scalars.kind == "gradient":
+                results[1:] = [s.spec for s in shardings[first:]]
+            with jax.sharding.use_abstract_mesh(meshes[0]):
+                # Made anew, as arrays of constants have the mesh under which they are made.
+                return jax.sharding.auto_axes(lambda *a: made()(*a), out_sharding=tuple(results))(*arrays)
+
+        return on_any_axes
 
     def _is_plain(self, array: Array) -> bool:
         if isinstance(array, Member):
@@ -244,6 +315,62 @@ class Source:
 
     def _as_array(self, array: Array, text: Text) -> Text:
         return (f"xp.asarray({text[0]}, dtype=xp.float64)", ATOM) if array in self._plain else text
+
+    # Results that are not finite
+
+    def _check_indices(self, scalars: Scalars) -> None:
+        """Add NaN for numbers that are no index of their table."""
+        places: dict[tuple[int, tuple[int, ...]], list[int]] = {}
+        for (argument, index), known in scalars.indices.items():
+            order = np.arange(scalars.inputs[argument].size).reshape(scalars.inputs[argument].shape)
+            places.setdefault((argument, tuple(known)), []).append(int(order[index]))
+        for (argument, indices), positions in places.items():
+            text, numbers = f"xp.reshape({self.names.arguments[argument]}, (N, -1))", self.names.unique("t")
+            if len(positions) < scalars.inputs[argument].size:
+                text = self._take(text, np.array(positions))
+            self._line(f"{numbers} = {text}")
+            table, _ = self._constant(np.array(indices, dtype=float))
+            found = f"xp.any({numbers}[..., None] == {table}, axis=-1)"
+            self._add_nan(f"xp.where({found}, {numbers} - {numbers}, xp.nan)", True, 1)
+
+    def _check(self, array: Map) -> None:
+        """Make NaN of infinities that an array would mask; add NaN where the array would mask that too."""
+        condition = array.operands[0]
+        if array.row is ops.where and isinstance(condition, View) and isinstance(condition.array, Constant):
+            return  # the numbers that are not chosen are in no graph of a row
+        for view in masking(array).values():
+            x = view.array
+            if not self._checked.isdisjoint(x.series.members if isinstance(x, Member) else [x]):
+                continue
+            if not re.fullmatch(r"\w+(\[[\w +*-]+\])?", text := self._text(x)[0]):
+                self._assign(x, "t", text)
+                text = self._text(x)[0]
+            if array.row not in MASKING_NAN:
+                self._checked.add(x)
+                self._line(f"{text} = {text} + ({text} - {text})")
+                continue
+            text, _, labels = self._viewed(view)
+            if text not in self._summed:
+                self._summed.add(text)
+                self._add_nan(f"{text} - {text}", x.by_row, len(labels) - x.by_row)
+
+    def _add_nan(self, text: str, by_row: bool, axes: int) -> None:
+        """Add an array of zeros and NaN, summed for each row if results have rows."""
+        by_row = by_row and self._by_row
+        self._nan_by_row = by_row or bool(self._nan_by_row)
+        if axes or not by_row:
+            axis = f", axis={_tuple(range(1, axes + 1))}" if by_row else ""
+            text = f"xp.sum({text}{axis})"
+        self._line(f"{self._nan} = {self._nan} + {text}")
+
+    def _with_nan(self, array: Array, text: Text) -> Text:
+        """A result, or NaN where something on the way to it is not finite."""
+        if self._nan_by_row is None:
+            return text
+        nan = self._nan
+        if self._nan_by_row:
+            nan = f"{nan}[:{', None' * len(array.shape)}]" if array.by_row else f"xp.sum({nan})"
+        return _operation(ops.add, text, (nan, ATOM))
 
     # Statements
 
@@ -279,8 +406,10 @@ class Source:
     def _(self, loop: Loop) -> None:
         self._counter = self._counter or self.names.unique("i")
         self._line(f"for {self._counter} in range({len(loop.steps)}):")
-        self._indent = "    "
-        for array, step in zip(loop.body, loop.steps[0]):
+        self._indent, summed = "    ", set(self._summed)
+        for array, step, *others in zip(loop.body, *loop.steps):
+            if not self._checked.isdisjoint([step, *others]):
+                self._checked.add(array)
             text, series = self._computed(array), loop.series.get(array)
             if series:
                 self._line(f"{self._lists[series]}.append({text[0]})", array)
@@ -289,7 +418,7 @@ class Source:
                 self._texts[array] = text
             else:
                 self._assign(array, self.names.of.get(step) or self.names.proposed.get(step, "t"), text[0])
-        self._indent = ""
+        self._indent, self._summed = "", summed
         for series in loop.series.values():
             for i, array in enumerate(series.members[series.given :], series.given):
                 self._put(series, array, i)
@@ -373,6 +502,8 @@ class Source:
     @_expression.register
     def _(self, array: Map) -> Text:
         row, axes = array.row, _axes(array)
+        if self._nan:
+            self._check(array)
         texts = [
             self._spread(*self._viewed(x), axes) if isinstance(x, View) else _literal(x)
             for x in array.operands
@@ -389,12 +520,13 @@ class Source:
         if row is ops.detach:
             return texts[0]
         if row is ops.where:
-            if not any(isinstance(x, View) for x in array.operands[1:]):  # a branch has to be an array
-                texts[1] = self._number(texts[1][0]), ATOM
+            x, y = (isinstance(x, View) and x.array for x in array.operands[1:])
+            if all(not x or self._is_plain_operand(x) for x in (x, y)):  # a branch has to be an array
+                texts[1] = self._as_array(x, texts[1]) if x else (self._number(texts[1][0]), ATOM)
             return f"xp.where({', '.join(text for text, _ in texts)})", ATOM
         if row in OPERATORS:
             return _operation(row, *texts)
-        if row in OF_ARRAYS:
+        if row in OF_ARRAYS or (self._nan and row in (ops.maximum, ops.minimum)):
             texts = [
                 text if isinstance(x, View) else (self._number(text[0]), ATOM)
                 for x, text in zip(array.operands, texts)
@@ -428,6 +560,8 @@ class Source:
     @_expression.register
     def _(self, array: Reduce) -> Text:
         (view,), axes = array.operands, _axes(array)
+        if self._nan:
+            self._check(array)
         text, _, labels = self._viewed(view)
         if watched(array, self._unnoticed):
             self._helpers["finite"] = None
@@ -641,7 +775,7 @@ class Source:
         atom = _in((text, precedence), ATOM)
         if len(labels) == 2:
             return f"{atom}.T", ATOM
-        if order[:-2] == labels[:-2]:
+        if order[:-2] == labels[:-2] and not self._nan:  # not every library has it
             return f"{atom}.mT", ATOM
         where = [labels.index(l) for l in order]
         if self._fast:
@@ -742,7 +876,7 @@ def _in(text: Text, precedence: int) -> str:
 
 
 @functools.lru_cache(maxsize=64)
-def _program(text: str) -> Callable[..., Any]:
+def _compiled_text(text: str) -> Callable[..., Any]:
     """The function `program` of a source."""
     namespace: dict[str, Any] = {}
     exec(text, namespace)
@@ -754,7 +888,7 @@ class SourceFunction:
 
     def __init__(self, text: str, constants: list[Any]):
         self.text, self.constants = text, constants
-        self._function = _program(text)(np, *([constants] if constants else []))
+        self._function = _compiled_text(text)(np, *([constants] if constants else []))
 
     def __call__(self, *arrays: np.ndarray) -> Sequence[Any]:
         return self._function(*arrays)

@@ -19,6 +19,7 @@ import functools
 import inspect
 import itertools
 import math
+import operator
 import os
 import pickle
 import sys
@@ -51,7 +52,7 @@ from .batches import PIECE, Data, Done, Failed, Task, are_batches, done, loaded,
 from .blocks import TreeSum
 from .c_source import CSource
 from .matrices import Matrices
-from .record import Call, example, is_alike, outputs_of
+from .record import Call, example, is_alike, is_index, outputs_of
 from .rows import FLOAT, Rows, read, readable
 from .scalars import Scalars, formed
 from .variant import OVERFLOW, SMALLEST_BLOCK, Kernel, Passes, Variant, all_finite, through
@@ -288,9 +289,99 @@ class Program(Generic[P, Result]):
         return [array.copy() for array in self._latest().leaves]
 
     @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """The shapes of `leaves`."""
+        return [array.shape for array in self._latest().leaves]
+
+    @property
     def numbers(self) -> list[np.ndarray]:
-        """The numbers of `leaves`, an array for each: `function` takes them after the data."""
+        """The numbers of `leaves`, an array for each: `function` takes them after the data.
+
+        They can be set, to such arrays of NumPy, PyTorch or JAX: all Values get their numbers, or none.
+        Raises ValueError for too few or too many arrays, or another shape, and TypeError for an array that
+        holds anything but real numbers.
+
+        >>> w = Value(3.0, "w")
+        >>> loss = autograd.compile(lambda x: (w * x) ** 2).for_rows_of(())
+        >>> loss.numbers, loss.shapes
+        ([array(3.)], [()])
+        >>> loss.numbers = [np.array(2.0)]
+        >>> w.data
+        2.0
+        """
         return self._latest().data()
+
+    @numbers.setter
+    def numbers(self, numbers: Iterable[Data]) -> None:
+        variant, arrays = self._latest(), list(numbers)
+        names = [variant.names.of[leaf] for leaf in variant.lifted.leaves]
+        expected = ", ".join(f"{name} {shape}" for name, shape in zip(names, self.shapes)) or "none"
+        if len(arrays) != len(names):
+            raise ValueError(f"{len(arrays)} arrays for {len(names)} arrays of leaves: {expected}")
+        checked = []
+        for name, shape, given in zip(names, self.shapes, arrays):
+            tensor: Any = given  # of PyTorch, perhaps with a gradient, of half precision or on a device
+            is_tensor = hasattr(tensor, "detach") and hasattr(tensor, "cpu")
+            array = _array(name, tensor.detach().cpu().double() if is_tensor else given)
+            if array.shape != shape:
+                raise ValueError(
+                    f"{name} has the shape {shape}, not {array.shape}: the leaves are {expected}"
+                )
+            checked += array.ravel().tolist()
+        for v, x in zip(variant.live, checked):
+            v.data = x
+
+    def for_rows_of(self, *shapes: Any, **named: Any) -> Program[P, Result]:
+        """Record f for rows of these shapes before there are data, and return this program.
+
+        A shape is that of one row of an argument: () for a number, (2,) or 2 for two. Then `leaves`,
+        `numbers`, `source` and `function` are there. f runs on two rows of examples: one has numbers that
+        rise from 0 to 1, and one has numbers that fall from 2 to 1, none of them equal. A number that f uses
+        as an index is 0 there, and its table gives the other indices. Raises the errors of a first call: an
+        ArithmeticError if f has no result or gradient for both rows; then call the program with your data.
+
+        >>> model = nn.MLP(2, [4, 1])
+        >>> loss = autograd.compile(lambda x, y: nn.squared_error(model(x), y)).for_rows_of((2,), ())
+        >>> loss.shapes
+        [(4, 2), (4,), (4,), ()]
+        """
+        sizes = [_shape_of_row(shape) for shape in (*shapes, *named.values())]
+        n = sum(map(math.prod, sizes))
+        rising = np.arange(1.0, n + 1.0) / (n + 1.0)
+        flat = iter(np.split(np.stack([rising, 2.0 - rising]), np.cumsum([*map(math.prod, sizes)]), axis=1))
+        examples = [next(flat).reshape(2, *size) for size in sizes]
+        given, key = self._checked(examples[: len(shapes)], dict(zip(named, examples[len(shapes) :])))
+        arrays = [array[:].copy() for array in given]
+        while True:
+            try:
+                self._variant("gradient", arrays, key)
+            except TypeError:
+                if key in self._memory.recordings:  # it returns a list
+                    break
+                if not self._zero_indices(arrays, key):
+                    raise
+            except ArithmeticError as error:
+                advice = "for_rows_of has numbers between 0 and 2: call the program with your data instead"
+                raise type(error)(f"{error}; {advice}") from error
+            else:
+                break
+        with self._memory.lock:  # it is the latest now, also where it was recorded before
+            self._memory.recordings[key] = self._memory.recordings.pop(key)
+        return self
+
+    def _zero_indices(self, arrays: Sequence[np.ndarray], key: Any) -> bool:
+        """Set the numbers to 0 that f uses as indices, and say whether there are others than before."""
+        f, names = self._named(key, len(arrays))
+        found = False
+        for row in (0, 1):
+            leaves = [example(name, array[row], Traced) for name, array in zip(names, arrays)]
+            with contextlib.suppress(Exception), tracing.tracing(tracing.COMPILE):
+                outputs_of(f, leaves)
+            for array, of_row in zip(arrays, leaves):
+                for index, v in np.ndenumerate(of_row):
+                    if is_index(v) and array[(0, *index)] != 0.0:
+                        array[(slice(None), *index)], found = 0.0, True
+        return found
 
     @property
     def source(self) -> str:
@@ -350,13 +441,48 @@ class Program(Generic[P, Result]):
         return recording.outputs if recording.listed else recording.outputs[0]
 
     def function(self, xp: Any) -> Callable[..., tuple[Any, ...]]:
-        """The function of `source` for an array module: numpy, torch, jax.numpy, ...
+        """The function of `source` for an array module: numpy, torch, jax.numpy, dask.array, ...
 
         The function takes the data and then an array for each of `leaves`, all of that module. It returns
-        the result and the gradient by leaf array or, if f returns a list, (outputs,). The function does not
-        notice indices beyond a table: they give 0.
+        the result and the gradient by leaf array or, if f returns a list, its outputs for each row.
+
+        If a number on the way to the results is not finite, or an index has no element, NumPy's function
+        raises a FloatingPointError or the IndexError of a call. Functions of other modules may be traced
+        (jax.jit, torch.compile) or run later (Dask), and cannot raise: there all results are NaN, or those of
+        such a row if there are results for each row. So a finite result hides nothing. value_and_grad of the
+        same data raises the error that names the row and the reason.
+
+        >>> w = Value(3.0, "w")
+        >>> run = autograd.compile(lambda x: (w * x) ** 2).for_rows_of(()).function(np)
+        >>> print(*run(np.array([1.0, 2.0]), np.array(3.0)))
+        22.5 15.0
         """
-        return self._latest().function(xp)
+        variant = self._latest()
+        if xp is not np:
+            return variant.function(xp, nan=True)
+        count, rows_of = len(variant.scalars.names), tuple(a.shape for a in variant.scalars.inputs)
+
+        def function(*arrays: Any) -> tuple[Any, ...]:
+            given, key = self._checked(arrays[:count], {})
+            if key != rows_of:
+                raise ValueError(f"{_shapes(given)}: this function is for rows of shapes {rows_of}")
+            n = len(given[0]) if given else 1
+
+            def run(first: int, rows: Sequence[np.ndarray]) -> Sequence[Any]:
+                if not variant.has_indices(rows):
+                    _refuse_index(variant, _Block(rows, key, first, n))
+                for fast in (True, False):
+                    by_numpy = functools.partial(variant.run_raising, data=arrays[count:], fast=fast)
+                    if (outputs := _tried(by_numpy, rows)) is not None:
+                        return outputs
+                raise FloatingPointError(
+                    "a result, or a number on the way to it, is not finite: value_and_grad of the program, or"
+                    " per_example, names the row and the reason for the same data"
+                )
+
+            return tuple(variant.in_blocks(run, given, native=False))
+
+        return function
 
     def c_source(
         self,
@@ -436,7 +562,9 @@ class Program(Generic[P, Result]):
     def _latest_key(self) -> Any:
         """The key of the latest recording."""
         if not self._memory.recordings:
-            raise RuntimeError("this program has recorded nothing yet: call it with data first")
+            raise RuntimeError(
+                "this program has recorded nothing yet: call it with data first, or for_rows_of"
+            )
         return next(reversed(self._memory.recordings))
 
     def _latest(self) -> Variant:
@@ -770,6 +898,19 @@ def _differentiate(output: Value, inputs: set[Value], seed: float) -> None:
     value.slopes(output, seed, list(dependents(order, leaves)))
 
 
+def _shape_of_row(shape: Any) -> tuple[int, ...]:
+    """The shape, given as a tuple or an int; TypeError or ValueError if it is no shape."""
+    try:
+        sizes = tuple(map(operator.index, shape if isinstance(shape, tuple | list) else (shape,)))
+    except TypeError:
+        raise TypeError(
+            f"the shape of a row is () for a number, or a tuple of ints, not {shape!r:.80}"
+        ) from None
+    if any(n < 0 for n in sizes):
+        raise ValueError(f"the shape of a row has no negative lengths: {shape}")
+    return sizes
+
+
 def _listing(f: Callable[..., Any]) -> Callable[..., Any]:
     """f, with a single output put into a list."""
 
@@ -830,7 +971,7 @@ def _row_shape(array: np.ndarray) -> str:
     return f"({', '.join(['N', *map(str, array.shape[1:])])}{',' * (array.ndim == 1)})"
 
 
-def _shapes(arrays: Sequence[np.ndarray]) -> str:
+def _shapes(arrays: Sequence[np.ndarray | Rows]) -> str:
     return f"arrays of shapes {', '.join(str(array.shape) for array in arrays)}" if arrays else "no arrays"
 
 

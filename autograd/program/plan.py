@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from .. import ops
 from ..ops import CONDITIONS
 from .arrays import (
     Array,
+    Constant,
     Contract,
     Input,
     Leaf,
@@ -64,6 +68,26 @@ class Plan:
                 uses.update(view.array for view in self.written.get(statement, statement).views)
         return uses
 
+    @functools.cached_property
+    def unchecked(self) -> set[Array]:
+        """The arrays in which infinity is no error: data, conditions and choices with infinite constants."""
+        found, infinite = set[Array](), set[Array]()
+        for array in self.arrays:  # operands come first
+            copied, chosen = isinstance(array, Spread | Stack | Stacked), isinstance(array, Map) and array.row
+            hidden = masking(array) if chosen not in (ops.where, ops.maximum, ops.minimum) else ()
+            passed = [x for term in array.terms for i, x in enumerate(term) if i not in hidden]
+            if (isinstance(array, Constant) and not np.isfinite(array.numbers).all()) or any(
+                x.array in infinite if isinstance(x, View) else math.isinf(x) for x in passed
+            ):
+                infinite.add(array)
+            if (
+                not array.terms
+                or chosen in CONDITIONS
+                or (copied and found.issuperset(x.array for x in array.views))
+            ):
+                found.add(array)
+        return found | infinite
+
     @property
     def length(self) -> int:
         """How many statements there are, those in loops once."""
@@ -100,12 +124,17 @@ def _is_inner(array: Array) -> bool:
     return products and all(any(isinstance(x, View) and x.array.by_row for x in term) for term in array.terms)
 
 
+def masking(array: Array) -> dict[int, View]:
+    """A Map's operands, by place, whose infinities the Map may mask."""
+    if not isinstance(array, Map):
+        return {}
+    pairs = enumerate(zip(masked(array.row), array.operands))
+    return {i: x for i, (masks, x) in pairs if masks and isinstance(x, View)}
+
+
 def watched(array: Array, unnoticed: set[Array]) -> list[int]:
     """Which of a Map's operands may have infinities that the Map would mask."""
-    if not isinstance(array, Map):
-        return []
-    pairs = enumerate(zip(masked(array.row), array.operands))
-    return [i for i, (masks, x) in pairs if masks and isinstance(x, View) and x.array in unnoticed]
+    return [i for i, x in masking(array).items() if x.array in unnoticed]
 
 
 def _unnoticed(arrays: Iterable[Array]) -> set[Array]:

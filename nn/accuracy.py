@@ -13,7 +13,7 @@ import numpy as np
 from autograd.program import Program
 from autograd.program.batches import loaded, results, variant_of
 from autograd.program.blocks import alone
-from autograd.program.rows import Rows, in_parts
+from autograd.program.rows import Readable, in_parts
 
 from . import checks
 from .batches import Batches
@@ -38,7 +38,11 @@ def accuracy(model: Any, X: Any, Y: Any, loss: Loss = squared_error) -> float | 
 
 
 def share_of(
-    model: Any, X: np.ndarray | Rows, Y: np.ndarray | Rows, loss: Loss, program: Program[..., Any] | None
+    model: Any,
+    X: Readable,
+    Y: Readable,
+    loss: Loss,
+    program: Program[..., Any] | None,
 ) -> float | None:
     """The accuracy for X and Y, of shape (examples, ...), by a program of the model or without."""
     try:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.random import Generator
 
 from autograd.program.compiled import first_of
-from autograd.program.rows import FLOAT, Rows, in_parts, readable
+from autograd.program.rows import FLOAT, Readable, RowReader, in_parts, readable
 
 SMALL = 1 << 20  # numbers, up to which all of a data set is read at once
 
@@ -83,17 +83,17 @@ def numbers(name: str, x: Any) -> np.ndarray:
     return array.astype(float, copy=False)
 
 
-def rows(name: str, x: Any) -> np.ndarray | Rows:
-    """An array of real numbers as numbers() gives it; if it is large, an array or Rows without a copy."""
+def rows(name: str, x: Any) -> Readable:
+    """An array of real numbers as numbers() gives it; if it is large, without a copy."""
     found = readable(x)
     if found is None or found.ndim == 0:
         return numbers(name, x)
     if found.size <= SMALL:
         return numbers(name, found[:])
-    return found if found.dtype == FLOAT else Rows(found, found.shape[1:])
+    return found if found.dtype == FLOAT else RowReader(found, found.shape[1:])
 
 
-def unknown(**arrays: np.ndarray | Rows) -> str:
+def unknown(**arrays: Readable) -> str:
     """The first number of the arrays that is not finite, as the start of a message; "" if all are finite."""
     for name, array in arrays.items():
         for start, (part,) in in_parts(array):
@@ -102,7 +102,7 @@ def unknown(**arrays: np.ndarray | Rows) -> str:
     return ""
 
 
-def column(name: str, x: np.ndarray | Rows) -> str:
+def column(name: str, x: Readable) -> str:
     """Advice for an array that has a number where a row is needed."""
     said = f"; {name}[:, None] makes each number an example, and {name}[None] makes them all one"
     return said if x.ndim == 1 else ""
@@ -123,14 +123,14 @@ def examples(X: Any, Y: Any, read: Callable[[str, Any], Any] = numbers) -> tuple
     return X, with_row(Y, (math.prod(Y.shape[1:]),))
 
 
-def targets(Y: np.ndarray | Rows) -> np.ndarray | Rows:
+def targets(Y: Readable) -> Readable:
     """Y of shape (examples, outputs) or, for one output, (examples,), as a prediction is then a scalar."""
     return with_row(Y, ()) if Y.shape[1] == 1 else Y
 
 
-def with_row(array: np.ndarray | Rows, row: tuple[int, ...]) -> np.ndarray | Rows:
+def with_row(array: Readable, row: tuple[int, ...]) -> Readable:
     """The same numbers, with rows of another shape."""
-    return Rows(array, row) if isinstance(array, Rows) else array.reshape(len(array), *row)
+    return RowReader(array, row) if isinstance(array, RowReader) else array.reshape(len(array), *row)
 
 
 def state(given: Any, expected: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -12,7 +12,7 @@ import numpy as np
 from autograd import Value, compile
 from autograd.program import Program
 from autograd.program.reachable import fingerprint, random_generators, restore, states
-from autograd.program.rows import Rows, in_parts
+from autograd.program.rows import Readable, in_parts
 
 from . import checks
 from .losses import sequence
@@ -44,7 +44,7 @@ def predict(model: Any, X: Any) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def naming(X: np.ndarray | Rows) -> Iterator[None]:
+def naming(X: Readable) -> Iterator[None]:
     """Let errors name a number of X that is not finite, if there is one."""
     try:
         yield
@@ -67,7 +67,7 @@ def outputs_of(model: Any, X: np.ndarray) -> np.ndarray:
     return np.array(rows)
 
 
-def program_of(model: Any, X: np.ndarray | Rows) -> Program[..., Any] | None:
+def program_of(model: Any, X: Readable) -> Program[..., Any] | None:
     """The compiled model, or None if some rows of X show that it differs from the model with Values."""
     if isinstance(model, MatrixMLP):
         return None

@@ -22,7 +22,7 @@ from numpy.random import Generator
 from autograd import Value, compile
 from autograd.program import Program, Variant
 from autograd.program.reachable import fingerprint, random_generators, restore, states
-from autograd.program.rows import Rows, is_in_memory
+from autograd.program.rows import Readable, is_in_memory
 
 from . import checks
 from .accuracy import share_of, share_of_batches
@@ -54,8 +54,8 @@ class Run:
     `epochs` is how many epochs the run has. An `executor` computes the batches, or pieces of X and Y.
     """
 
-    X: np.ndarray | Rows
-    Y: np.ndarray | Rows
+    X: Readable
+    Y: Readable
     losses: list[float]
     batch_size: int | None
     rng: Generator
@@ -181,7 +181,7 @@ class Compiled:
         is_power = self.looked & (self.looked - 1) == 0
         return is_power and verifier.differs_in_row(self.looked % len(verifier.X))
 
-    def predictor_for(self, X: np.ndarray | Rows) -> Program[..., Any] | None:
+    def predictor_for(self, X: Readable) -> Program[..., Any] | None:
         """A program of the model, if rows are many or calls repeat; None if no program is right."""
         if self.predictor is None and (len(X) >= MANY or self.looked):
             self.predictor = program_of(self.mean.model, X)
@@ -468,7 +468,7 @@ class Trainer:
         compiled.look = verifier.seconds, verifier.losses_seconds
         compiled.looks += time.perf_counter() - start
 
-    def accuracy(self, Y: np.ndarray | Rows, loss: Any) -> float | None:
+    def accuracy(self, Y: Readable, loss: Any) -> float | None:
         """The share that is right; ArithmeticError if an output is not finite, after the last update."""
         predictor = self.compiled.predictor_for(self.run.X) if self.compiled else None
         if self.run.batches is None:

@@ -25,7 +25,7 @@ from autograd.graph import topological_order
 from autograd.node import data_of
 from autograd.program import Program
 from autograd.program.reachable import restore, states
-from autograd.program.rows import Rows, in_parts
+from autograd.program.rows import Readable, in_parts
 
 from .optim import Optimizer
 
@@ -267,7 +267,7 @@ def _within(got: np.ndarray, wanted: np.ndarray, slacks: np.ndarray) -> np.ndarr
     return (np.abs(got - wanted) <= slacks) | ~np.isfinite(wanted)
 
 
-def representative(X: np.ndarray | Rows, Y: np.ndarray | Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def representative(X: Readable, Y: Readable) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The examples to choose from, X and Y, and their numbers: all, if they are not too many.
 
     In large data these are rows at equal distances, the first with each distinct target, up to MOST_TARGETS,

@@ -1,4 +1,4 @@
-"""Rows in blocks: the same numbers for any number of threads, in flat memory, from data of any kind."""
+"""RowReader in blocks: the same numbers for any number of threads, in flat memory, from data of any kind."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import autograd
 import nn
 from autograd import Value
 from autograd.program.blocks import TreeSum, run_blocks
-from autograd.program.rows import Rows
+from autograd.program.rows import RowReader
 from autograd.program.variant import Kernel
 from nn.trainers import Run
 
@@ -195,8 +195,8 @@ def test_memory_does_not_grow_with_the_rows(engine: Any) -> None:
 def test_an_epoch_of_batches_has_every_row_once_in_another_order(kept: Any, batch_size: int) -> None:
     n = 2_300_001  # more than one window
     X = np.arange(n, dtype=float)
-    x = Rows(kept(X), (1,)) if kept is Counted else X[:, None]
-    run = Run(x, Rows(kept(-X), ()), [], batch_size, np.random.default_rng(0), True, 1)
+    x = RowReader(kept(X), (1,)) if kept is Counted else X[:, None]
+    run = Run(x, RowReader(kept(-X), ()), [], batch_size, np.random.default_rng(0), True, 1)
     windows = list(run.shuffled())
     rows = np.concatenate([x[:, 0] for x, _ in windows])
     np.testing.assert_array_equal(np.sort(rows), X)
@@ -270,7 +270,7 @@ def test_the_environment_has_the_number_of_threads() -> None:
 
 def test_slices_that_are_no_numbers_are_refused() -> None:
     x = Counted(np.ones((N, 2)))
-    rows = Rows(x, (2,))
+    rows = RowReader(x, (2,))
     assert rows[3:5].shape == (2, 2) and rows[[7, 5]].shape == (2, 2) and rows[4].shape == (2,)
     x.array = np.full((N, 2), "a", dtype=object)
     with pytest.raises(TypeError, match=r"^slices of Counted give object"):

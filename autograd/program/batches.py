@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .blocks import alone
-from .rows import Rows, read, readable
+from .rows import Readable, read, readable
 from .variant import Variant
 
 AHEAD, FAR_AHEAD = 2, 256  # tasks that wait: with arrays, for each worker, and with functions, in all
@@ -121,16 +121,14 @@ def run_task(task: Task) -> Done | Failed:
         return Failed(len(arrays[0]), *error.args)
 
 
-def done(
-    variant: Variant, run: Callable[..., Any], arrays: Sequence[np.ndarray | Rows], native: bool
-) -> Done:
+def done(variant: Variant, run: Callable[..., Any], arrays: Sequence[Readable], native: bool) -> Done:
     """The outputs for the rows of arrays, by blocks (see Variant.in_blocks), or their sums."""
     if variant.kind == "rows":
         return Done(len(arrays[0]), variant.in_blocks(run, arrays, native))
     return Done(len(arrays[0]), variant.sums(run, arrays, native).total())
 
 
-def arrays_of(batch: Batch, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray | Rows]:
+def arrays_of(batch: Batch, shapes: Sequence[tuple[int, ...]]) -> list[Readable]:
     """The arrays of a batch; ValueError if their rows do not have these shapes, or are not equally many."""
     arrays = [np.asarray(a, dtype=float) if (r := readable(a)) is None else r for a in loaded(batch)]
     rows = {array.shape[:1] for array in arrays}

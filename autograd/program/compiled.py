@@ -53,7 +53,7 @@ from .blocks import TreeSum
 from .c_source import CSource
 from .matrices import Matrices
 from .record import Call, example, is_alike, is_index, outputs_of
-from .rows import FLOAT, Rows, read, readable
+from .rows import FLOAT, Readable, read, readable
 from .scalars import Scalars, formed
 from .variant import OVERFLOW, SMALLEST_BLOCK, Kernel, Passes, Variant, all_finite, through
 
@@ -148,7 +148,7 @@ class Program(Generic[P, Result]):
     """A compiled function: see compile().
 
     Arrays have the examples along the first axis. They may be outside of memory: np.memmap, a data set of
-    HDF5, Zarr or Dask, anything with `shape`, `dtype` and slices. Rows are taken in blocks, by as many
+    HDF5, Zarr or Dask, anything with `shape`, `dtype` and slices. RowReader are taken in blocks, by as many
     threads as set_threads says; neither threads nor an executor change a bit of a result.
 
     Instead of arrays, a call takes batches: a list or an iterator of tuples of arrays, or of functions of no
@@ -573,9 +573,7 @@ class Program(Generic[P, Result]):
             key, variants = self._latest_key(), self._memory.variants
             return variants.get((key, "gradient")) or variants[key, "rows"]
 
-    def _checked(
-        self, given: Sequence[Any], named: Mapping[str, Any]
-    ) -> tuple[Sequence[np.ndarray | Rows], Any]:
+    def _checked(self, given: Sequence[Any], named: Mapping[str, Any]) -> tuple[Sequence[Readable], Any]:
         """The arrays of a call, and a key: the shapes of their rows, and the names of those given by name."""
         if named:
             with contextlib.suppress(ValueError):  # builtins may have no signature
@@ -603,7 +601,7 @@ class Program(Generic[P, Result]):
 
         return call if last else self._call, [*argument_names(self._call, first), *last]
 
-    def _call_of(self, arrays: Sequence[np.ndarray | Rows], key: Any) -> Call:
+    def _call_of(self, arrays: Sequence[Readable], key: Any) -> Call:
         """f and these arrays, or the first of many rows with the last, as the first pass takes them."""
         n = len(arrays[0]) if arrays else 0
         given = [read(array, 0, min(n, MOST_RECORDED)) for array in arrays]
@@ -613,7 +611,7 @@ class Program(Generic[P, Result]):
         f, names = self._named(key, len(arrays))
         return Call(f, names, given, name if name.isidentifier() else "result", self.reduce)
 
-    def _variant(self, kind: str, arrays: Sequence[np.ndarray | Rows], key: Any) -> Variant:
+    def _variant(self, kind: str, arrays: Sequence[Readable], key: Any) -> Variant:
         """The variant of the recording for rows of these shapes; records f if there is none yet."""
         memory = self._memory
         variant = memory.variants.get((key, kind))
@@ -971,7 +969,7 @@ def _row_shape(array: np.ndarray) -> str:
     return f"({', '.join(['N', *map(str, array.shape[1:])])}{',' * (array.ndim == 1)})"
 
 
-def _shapes(arrays: Sequence[np.ndarray | Rows]) -> str:
+def _shapes(arrays: Sequence[Readable]) -> str:
     return f"arrays of shapes {', '.join(str(array.shape) for array in arrays)}" if arrays else "no arrays"
 
 

@@ -15,7 +15,7 @@ FLOAT = np.dtype(float)
 PART = 1 << 19  # numbers that in_parts reads at once
 
 
-class Rows:
+class RowReader:
     """Rows of numbers that are not in memory, or not as floats: its slices are. A row has the shape `row`.
 
     `source` is an array of another type, or anything with `shape`, `dtype` and slices, such as a data set of
@@ -55,22 +55,25 @@ class Rows:
         return part.reshape(shape).astype(FLOAT, copy=False)
 
 
-def readable(given: Any) -> np.ndarray | Rows | None:
-    """The given object as an array of numbers, or as Rows, without a copy; None if that is not possible."""
+Readable = np.ndarray | RowReader
+
+
+def readable(given: Any) -> Readable | None:
+    """The given object as an array or a reader of numbers, without a copy; None if that is not possible."""
     if isinstance(given, np.ndarray):
         return None if given.dtype.kind not in "fiub" or np.ma.isMaskedArray(given) else np.asarray(given)
-    if isinstance(given, Rows):
+    if isinstance(given, RowReader):
         return given
     shape, dtype = getattr(given, "shape", ()), getattr(given, "dtype", None)
     is_numeric = isinstance(dtype, np.dtype) and dtype.kind in "fiub"
     is_shaped = bool(shape) and all(isinstance(n, int) for n in shape)
     in_memory = any(hasattr(given, name) for name in ("__array_interface__", "__dlpack__", "iloc"))
     if is_numeric and is_shaped and not in_memory and hasattr(given, "__getitem__"):
-        return Rows(given, tuple(shape[1:]))
+        return RowReader(given, tuple(shape[1:]))
     return None
 
 
-def read(array: np.ndarray | Rows, start: int, stop: int) -> np.ndarray:
+def read(array: Readable, start: int, stop: int) -> np.ndarray:
     """Some rows, as floats: a view where they are in memory as such."""
     if array.dtype is FLOAT and stop - start == len(array):
         return array
@@ -78,7 +81,7 @@ def read(array: np.ndarray | Rows, start: int, stop: int) -> np.ndarray:
     return part if part.dtype == FLOAT else part.astype(FLOAT)
 
 
-def in_parts(*arrays: np.ndarray | Rows) -> Iterator[tuple[int, list[np.ndarray]]]:
+def in_parts(*arrays: Readable) -> Iterator[tuple[int, list[np.ndarray]]]:
     """The rows of arrays of equally many rows, a part after the other: its first row, and its arrays."""
     n = len(arrays[0])
     step = max(1, PART // max(1, sum(math.prod(array.shape[1:]) for array in arrays)))
@@ -88,7 +91,7 @@ def in_parts(*arrays: np.ndarray | Rows) -> Iterator[tuple[int, list[np.ndarray]
 
 def is_in_memory(array: Any) -> bool:
     """Whether rows can be read in any order at no cost: not so from a file, mapped into memory or not."""
-    if isinstance(array, Rows):
+    if isinstance(array, RowReader):
         return isinstance(array.source, np.ndarray) and is_in_memory(array.source)
     while isinstance(array, np.ndarray):
         if isinstance(array, np.memmap):

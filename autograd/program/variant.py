@@ -20,7 +20,7 @@ from .array_api import Source, SourceFunction
 from .blocks import TreeSum, run_blocks
 from .lift import Lifted
 from .names import Names
-from .rows import FLOAT, Rows, read
+from .rows import FLOAT, Readable, read
 from .scalars import Scalars
 from .training import training_step
 
@@ -188,7 +188,7 @@ class Variant:
     def in_blocks(
         self,
         run: Run,
-        arrays: Sequence[np.ndarray | Rows],
+        arrays: Sequence[Readable],
         native: bool,
     ) -> Sequence[Any]:
         """The outputs for all rows, by blocks: run(first, rows) gives those of the block that begins there.
@@ -214,7 +214,7 @@ class Variant:
     def sums(
         self,
         run: Run,
-        arrays: Sequence[np.ndarray | Rows],
+        arrays: Sequence[Readable],
         native: bool,
     ) -> TreeSum:
         """The sums over all rows of the outputs, by blocks as for in_blocks."""
@@ -237,7 +237,7 @@ class Variant:
             raise OverflowError(OVERFLOW)
         return outputs
 
-    def evaluate(self, arrays: Sequence[np.ndarray | Rows], state: np.ndarray, native: bool) -> Sequence[Any]:
+    def evaluate(self, arrays: Sequence[Readable], state: np.ndarray, native: bool) -> Sequence[Any]:
         """The outputs for all rows and these numbers of the live leaves, by NumPy or by machine code.
 
         Raises ArithmeticError, which names no row, if a number is not finite, or an index beyond its table.

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.random import Generator
 
-from autograd.program.batches import are_batches, loaded, sample_of
+from autograd.program.batches import are_batches, first_of_batches, loaded
 
 from . import checks
 
@@ -22,15 +21,9 @@ class Batches:
 
     def __init__(self, given: Any, executor: Any):
         self.executor, self.is_repeatable = executor, not isinstance(given, Iterator)
-        self._given: Any = given
-        try:
-            first = next(iter(given))
-        except StopIteration:
-            raise ValueError("there is no batch") from None
-        if not self.is_repeatable:
-            self._given = itertools.chain([first], given)
-        is_remote = executor is not None and callable(first)
-        self.sample = _examples(executor.submit(sample_of, first).result() if is_remote else loaded(first))
+        first, batches = first_of_batches(given, executor)
+        self._given: Any = given if self.is_repeatable else batches
+        self.sample = _examples(first)
 
     def __len__(self) -> int:
         """How many batches there are; 1 if that is not known."""

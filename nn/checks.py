@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
-from autograd.program.compiled import first_of
+from autograd.program.evaluation import first_of
 from autograd.program.rows import FLOAT, Readable, RowReader, in_parts, readable
 
 SMALL = 1 << 20  # numbers, up to which all of a data set is read at once

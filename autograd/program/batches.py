@@ -7,6 +7,7 @@ to a worker is a portable variant, the numbers of the leaves, and the batch.
 from __future__ import annotations
 
 import functools
+import itertools
 import pickle
 import uuid
 from collections import deque
@@ -17,7 +18,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .blocks import alone
+from .blocks import TreeSum, alone
+from .evaluation import Block, Evaluation
 from .rows import Readable, read, readable
 from .variant import Variant
 
@@ -77,8 +79,8 @@ class Task(NamedTuple):
 
     code: bytes  # of a pickled Variant
     native: bool
-    state: np.ndarray
-    shapes: tuple[tuple[int, ...], ...]  # of rows
+    state: Any
+    shapes: Sequence[tuple[int, ...]]  # of rows
     batch: Batch
     name: str = ""  # different for each task, for executors that compute equal tasks once
 
@@ -96,6 +98,55 @@ class Failed(NamedTuple):
     rows: int
     first: int
     arrays: Sequence[np.ndarray]
+
+
+def over_batches(
+    evaluation: Evaluation,
+    checked: Callable[[Any], Sequence[Readable]],
+    batches: Iterable[Any],
+    executor: Any,
+    step: int,
+) -> Sequence[Any]:
+    """The outputs for all rows of batches, by an executor or, without one, here.
+
+    `checked` gives a batch's arrays. A batch begins `step` rows after the one before or, if that is 0, has
+    rows of its own, and errors name the batch.
+    """
+    variant = evaluation.variant
+    rows, parts, sums = list[int](), list[Any](), TreeSum()
+
+    def here(batch: Any) -> Done:
+        arrays = checked(batch)
+        n = len(arrays[0])
+        native = variant.is_native(n)
+        return done(variant, evaluation._replace(native=native, total=n).of_rows, arrays, native)
+
+    def there() -> Iterator[Done]:
+        native = variant.has_kernel()
+        code = pickle.dumps(variant.portable(native))
+        shapes = [array.shape for array in variant.scalars.inputs]
+        tasks = (Task(code, native, evaluation.state, shapes, batch) for batch in batches)
+        for i, (task, found) in enumerate(results(executor, run_task, tasks)):
+            if isinstance(found, Failed):  # only here is f, to say what is wrong
+                block = Block(found.arrays, i * step + found.first, found.rows)
+                evaluation._replace(native=native).of_block(block)
+                found = here(task.batch)
+            yield found
+
+    try:
+        for n, outputs in map(here, batches) if executor is None else there():
+            if variant.kind == "rows":
+                parts.append(outputs)
+            else:
+                sums.add(len(rows), outputs)
+            rows.append(n)
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        if not step:
+            error.args = (f"batch {len(rows)}: {error}",)
+        raise
+    if variant.kind != "rows":
+        return variant.reduced(sums, sum(rows))
+    return [np.concatenate(outputs) for outputs in zip(*parts)]
 
 
 class _BlockError(Exception):
@@ -136,6 +187,18 @@ def arrays_of(batch: Batch, shapes: Sequence[tuple[int, ...]]) -> list[Readable]
         found = ", ".join(str(array.shape) for array in arrays)
         raise ValueError(f"it has arrays of shapes {found}, and rows of shapes {list(shapes)} are needed")
     return arrays
+
+
+def first_of_batches(given: Iterable[Any], executor: Any) -> tuple[tuple[Any, ...], Iterator[Any]]:
+    """Arrays of the first batch, and all batches; a worker loads the first where the others are loaded."""
+    batches = iter(given)
+    try:
+        first = next(batches)
+    except StopIteration:
+        raise ValueError("there is no batch") from None
+    is_remote = executor is not None and callable(first)
+    arrays = executor.submit(sample_of, first).result() if is_remote else loaded(first)
+    return arrays, itertools.chain([first if callable(first) else arrays], batches)
 
 
 def sample_of(batch: Batch) -> tuple[np.ndarray, ...]:

@@ -17,14 +17,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-import itertools
 import math
 import operator
 import os
-import pickle
 import sys
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import (
     Any,
@@ -43,19 +41,19 @@ import numpy as np
 
 from .. import tracing, value
 from ..files import PrivateFolder
-from ..graph import collector_off, dependents, topological_order
+from ..graph import collector_off
 from ..locks import new_lock
 from ..notebook import preformatted
 from ..value import Array, Traced, Value, number
 from .array_api import Source
-from .batches import PIECE, Data, Done, Failed, Task, are_batches, done, loaded, results, run_task, sample_of
-from .blocks import TreeSum
+from .batches import PIECE, Data, are_batches, first_of_batches, loaded, over_batches
 from .c_source import CSource
+from .evaluation import Block, Evaluation, of_row, place, refuse_index, replay, tried
 from .matrices import Matrices
 from .record import Call, example, is_alike, is_index, outputs_of
 from .rows import FLOAT, Readable, read, readable
 from .scalars import Scalars, formed
-from .variant import OVERFLOW, SMALLEST_BLOCK, Kernel, Passes, Variant, all_finite, through
+from .variant import SMALLEST_BLOCK, Kernel, Passes, Variant, through
 
 Engine = Literal["auto", "numpy", "native"]
 Reduction = Literal["mean", "sum"]
@@ -377,8 +375,8 @@ class Program(Generic[P, Result]):
             leaves = [example(name, array[row], Traced) for name, array in zip(names, arrays)]
             with contextlib.suppress(Exception), tracing.tracing(tracing.COMPILE):
                 outputs_of(f, leaves)
-            for array, of_row in zip(arrays, leaves):
-                for index, v in np.ndenumerate(of_row):
+            for array, of_array in zip(arrays, leaves):
+                for index, v in np.ndenumerate(of_array):
                     if is_index(v) and array[(0, *index)] != 0.0:
                         array[(slice(None), *index)], found = 0.0, True
         return found
@@ -470,10 +468,10 @@ class Program(Generic[P, Result]):
 
             def run(first: int, rows: Sequence[np.ndarray]) -> Sequence[Any]:
                 if not variant.has_indices(rows):
-                    _refuse_index(variant, _Block(rows, key, first, n))
+                    refuse_index(variant, Block(rows, first, n))
                 for fast in (True, False):
                     by_numpy = functools.partial(variant.run_raising, data=arrays[count:], fast=fast)
-                    if (outputs := _tried(by_numpy, rows)) is not None:
+                    if (outputs := tried(by_numpy, rows)) is not None:
                         return outputs
                 raise FloatingPointError(
                     "a result, or a number on the way to it, is not finite: value_and_grad of the program, or"
@@ -632,7 +630,7 @@ class Program(Generic[P, Result]):
             recording = through(self.passes, call, "record")
             simplified = through(self.passes, recording, "simplify")
         except ArithmeticError as error:
-            raise _of_row(0, error, names, arrays) from error
+            raise of_row(0, error, names, arrays) from error
         except ValueError as error:
             raise ValueError(f"{_shapes(arrays)}: {error}") from error
         made: dict[Any, Variant] = {}
@@ -643,8 +641,10 @@ class Program(Generic[P, Result]):
                 )
             except ArithmeticError as error:
                 if each == kind:  # other kinds are made when they are asked for, perhaps for another row
-                    self._replay(kind, _Block(arrays, key, 0, len(arrays[0]) if arrays else 1), [0])
-                    raise _of_row(0, error, names, arrays) from error
+                    total = len(arrays[0]) if arrays else 1
+                    block = Block(arrays, 0, total)
+                    replay(call.f, names, kind, self.reduce == "mean", block, [0])
+                    raise of_row(0, error, names, arrays) from error
         if recording.listed:
             made[key, "value"] = made[key, "rows"]
         self._memory.variants.update(made)
@@ -691,44 +691,31 @@ class Program(Generic[P, Result]):
         self, is_batched: bool, executor: Any, kind: str, given: Sequence[Any], named: Mapping[str, Any]
     ) -> tuple[Variant, Sequence[Any]]:
         """A variant and its outputs for all rows of batches, or of arrays whose pieces an executor gets."""
-        if not is_batched:
+        if is_batched:
+            first, batches = first_of_batches(given[0], executor)
+            arrays, key = self._checked(first, {})
+        else:
             arrays, key = self._checked(given, named)
-            variant = self._variant(kind, arrays, key)
-            step = max(PIECE, variant.block(True))
+            batches = iter(())
+        variant = self._variant(kind, arrays, key)
+        step = 0
+        if not is_batched:
+            step = max(PIECE, variant.block(native=True))
             if not arrays or len(arrays[0]) <= step:
                 return self._evaluated(kind, given, named)
             pieces = range(0, len(arrays[0]), step)
-            batches: Iterator[Any] = (tuple(array[i : i + step] for array in arrays) for i in pieces)
-        else:
-            batches = iter(given[0])
-            try:
-                first = next(batches)
-            except StopIteration:
-                raise ValueError("there is no batch") from None
-            if executor is not None and callable(first):
-                sample = executor.submit(sample_of, first).result()
-            else:
-                sample = first = loaded(first)
-            arrays, key = self._checked(sample, {})
-            variant = self._variant(kind, arrays, key)
-            batches, step = itertools.chain([first], batches), 0
-        state, done, parts, sums = variant.state(), list[int](), list[Any](), TreeSum()
-        over = _Over(self, variant, key, state)
-        found = map(over.here, batches) if executor is None else over.by(executor, batches, step)
-        try:
-            for rows, outputs in found:
-                if variant.kind == "rows":
-                    parts.append(outputs)
-                else:
-                    sums.add(len(done), outputs)
-                done.append(rows)
-        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-            if is_batched:
-                error.args = (f"batch {len(done)}: {error}",)
-            raise
-        if variant.kind != "rows":
-            return variant, variant.reduced(sums, sum(done))
-        return variant, [np.concatenate(outputs) for outputs in zip(*parts)]
+            batches = (tuple(array[i : i + step] for array in arrays) for i in pieces)
+
+        def checked(batch: Any) -> Sequence[Readable]:
+            found, rows = self._checked(loaded(batch), {})
+            if rows != key[: len(found)]:
+                raise ValueError(f"its rows have shapes {rows}, and those of the first batch {key}")
+            return found
+
+        evaluation = Evaluation(
+            variant, functools.partial(self._named, key, len(arrays)), False, variant.state(), 0
+        )
+        return variant, over_batches(evaluation, checked, batches, executor, step)
 
     def _evaluated(
         self, kind: str, given: Sequence[Any], named: Mapping[str, Any]
@@ -736,129 +723,11 @@ class Program(Generic[P, Result]):
         arrays, key = self._checked(given, named)
         variant = self._variant(kind, arrays, key)
         n = len(arrays[0]) if arrays else 1
-        native = variant.is_native(n)
+        native, state = variant.is_native(n), None if n <= SMALLEST_BLOCK else variant.state()
+        call = Evaluation(variant, functools.partial(self._named, key, len(arrays)), native, state, n)
         if n <= SMALLEST_BLOCK:
-            rows = [read(array, 0, n) for array in arrays]
-            return variant, self._of_rows(variant, native, None, key, n, 0, rows)
-        run = functools.partial(self._of_rows, variant, native, variant.state(), key, n)
-        return variant, variant.in_blocks(run, arrays, native)
-
-    def _of_rows(
-        self,
-        variant: Variant,
-        native: bool,
-        state: np.ndarray | None,
-        key: Any,
-        total: int,
-        first: int,
-        arrays: Sequence[np.ndarray],
-    ) -> Sequence[Any]:
-        """The outputs for a block of a call's rows."""
-        if native and variant.has_indices(arrays):
-            try:
-                return variant.run_native(arrays, state)
-            except FloatingPointError:
-                pass
-        return self._of_block(variant, native, state, _Block(arrays, key, first, total))
-
-    def _of_block(
-        self, variant: Variant, native: bool, state: np.ndarray | None, block: _Block
-    ) -> Sequence[Any]:
-        """The outputs for a block of rows by NumPy, as machine code found no finite ones if `native`."""
-        kind, arrays = variant.kind, block.arrays
-        if not variant.has_indices(arrays):
-            _refuse_index(variant, block)
-        if native:
-            self._explain(kind, block, functools.partial(variant.run_native, state=state))
-        data = variant.data(state)
-        outputs = _tried(functools.partial(variant.run_raising, data=data, fast=True), arrays)
-        if outputs is None:
-            with_care = functools.partial(variant.run_raising, data=data, fast=False)
-            self._explain(kind, block, with_care, nan_alone=True)
-            outputs = _tried(with_care, arrays)
-        if outputs is None:
-            self._explain(kind, block, with_care)
-            with np.errstate(all="ignore"):
-                outputs = variant.run_numpy(arrays, data, fast=False)
-            # If no row fails, infinities in the results come from the data.
-            if not all_finite(outputs) and (kind != "rows" or any(np.isnan(x).any() for x in outputs)):
-                raise OverflowError(OVERFLOW)
-        if kind == "rows":
-            return [_own(output, arrays) for output in outputs]
-        return [np.array(output) for output in outputs] if kind == "gradient" else outputs
-
-    def _explain(self, kind: str, block: _Block, run: Callable[..., Any], nan_alone: bool = False) -> None:
-        """Raise for the first row that fails because of NaN in its data or, unless nan_alone, at all."""
-        arrays = block.arrays
-        if not arrays:
-            return self._replay(kind, block, [0])
-        numbers = _with_nan(arrays)
-        if len(numbers):
-            failing = _failing(run, [array[numbers] for array in arrays])
-            self._replay(kind, block, (int(numbers[i]) for i in failing), by_nan=True)
-        if not nan_alone:
-            self._replay(kind, block, _failing(run, arrays))
-
-    def _replay(self, kind: str, block: _Block, rows: Iterable[int], by_nan: bool = False) -> None:
-        """Compute these rows of a block with Values, up to the first error."""
-        arrays = block.arrays
-        f, names = self._named(block.key, len(arrays))
-        share = 1.0 / block.total if self.reduce == "mean" else 1.0
-        for i in rows:
-            try:
-                inputs = [example(name, a[i], Traced) for name, a in zip(names, arrays)]
-                outputs, _ = outputs_of(f, inputs)
-                for x in outputs:
-                    x = x._data if isinstance(x, Value) else x
-                    if math.isnan(x) or (math.isinf(x) and kind != "rows"):
-                        raise FloatingPointError(f"the result, {x}, is not finite")
-                if kind == "gradient" and isinstance(outputs[0], Value):
-                    _differentiate(outputs[0], {v for leaves in inputs for v in leaves.flat}, share)
-            except ArithmeticError as error:
-                located = _of_row(i, error, names, arrays, block.first)
-                if not (by_nan and str(located).startswith("row ")):
-                    raise located from error
-
-
-class _Over(NamedTuple):
-    """A program's work on batches whose rows have the shapes of a key, for one state of the leaves."""
-
-    program: Program[..., Any]
-    variant: Variant
-    key: Any
-    state: np.ndarray
-
-    def here(self, batch: Any) -> Done:
-        """The outputs for a batch."""
-        arrays, key = self.program._checked(loaded(batch), {})
-        if key != self.key:
-            raise ValueError(f"its rows have shapes {key}, and those of the first batch {self.key}")
-        n = len(arrays[0])
-        native = self.variant.is_native(n)
-        run = functools.partial(self.program._of_rows, self.variant, native, self.state, key, n)
-        return done(self.variant, run, arrays, native)
-
-    def by(self, executor: Any, batches: Iterable[Any], step: int) -> Iterator[Done]:
-        """The outputs for each batch, by an executor; a batch begins `step` rows after the one before."""
-        native = self.variant.has_kernel()
-        code = pickle.dumps(self.variant.portable(native))
-        shapes = tuple(shape for shape in self.key if not isinstance(shape, str))
-        tasks = (Task(code, native, self.state, shapes, batch) for batch in batches)
-        for i, (task, found) in enumerate(results(executor, run_task, tasks)):
-            if isinstance(found, Failed):  # only here is f, to say what is wrong
-                block = _Block(found.arrays, self.key, i * step + found.first, found.rows)
-                self.program._of_block(self.variant, native, self.state, block)
-                found = self.here(task.batch)
-            yield found
-
-
-class _Block(NamedTuple):
-    """Rows of a call, those from `first` on of `total`, and the key of the recording."""
-
-    arrays: Sequence[np.ndarray]
-    key: Any
-    first: int
-    total: int
+            return variant, call.of_rows(0, [read(array, 0, n) for array in arrays])
+        return variant, variant.in_blocks(call.of_rows, arrays, native)
 
 
 def _executor_in(named: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
@@ -869,16 +738,6 @@ def _executor_in(named: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
     return executor, {name: given for name, given in named.items() if name != "executor"}
 
 
-def _refuse_index(variant: Variant, block: _Block) -> None:
-    """Raise IndexError for the first index of a block that is beyond its table."""
-    for (argument, index), known in variant.scalars.indices.items():
-        column = block.arrays[argument][(slice(None), *index)]
-        for row in np.flatnonzero(~np.isin(column, known))[:1].tolist():
-            place, x = _place(variant.scalars.names[argument], row + block.first, *index), column[row]
-            which = f"from 0 to {known[-1]}" if known[-1] == len(known) - 1 else f"among {known}"[:80]
-            raise IndexError(f"{place} is {x:g}, and an index here is a whole number {which}")
-
-
 class _Memory:
     """Recordings, and rows for them, by key (see Program._checked); variants by key and kind; a lock."""
 
@@ -887,13 +746,6 @@ class _Memory:
         self.recordings: dict[Any, Scalars] = {}
         self.samples: dict[Any, list[np.ndarray]] = {}
         self.variants: dict[Any, Variant] = {}
-
-
-def _differentiate(output: Value, inputs: set[Value], seed: float) -> None:
-    """Raise as output.backward() would, except for gradients that lead to the inputs alone."""
-    order = topological_order(output)
-    leaves = (v for v in order if v.row is None and v not in inputs)
-    value.slopes(output, seed, list(dependents(order, leaves)))
 
 
 def _shape_of_row(shape: Any) -> tuple[int, ...]:
@@ -945,16 +797,8 @@ def _array(name: str, given: Any) -> np.ndarray:
         try:
             numbers[index] = number(x)
         except (TypeError, OverflowError):
-            raise TypeError(f"{_place(name, *index)} is {x!r:.80}, and no real number") from None
+            raise TypeError(f"{place(name, *index)} is {x!r:.80}, and no real number") from None
     return numbers
-
-
-def _place(name: str, *index: Any) -> str:
-    """The words for an element: its row, and its column or columns if a row has some."""
-    parts = [
-        f"{what} {', '.join(map(str, i))}" for what, i in (("row", index[:1]), ("column", index[1:])) if i
-    ]
-    return ", ".join([name, *parts])
 
 
 @functools.lru_cache
@@ -971,64 +815,6 @@ def _row_shape(array: np.ndarray) -> str:
 
 def _shapes(arrays: Sequence[Readable]) -> str:
     return f"arrays of shapes {', '.join(str(array.shape) for array in arrays)}" if arrays else "no arrays"
-
-
-def _tried(run: Callable[..., Any], arrays: Sequence[np.ndarray]) -> Any:
-    """The outputs of a run; None if one of them is not finite, or if NumPy raised on the way."""
-    try:
-        return run(arrays)
-    except FloatingPointError:
-        return None
-
-
-def _failing(run: Callable[..., Any], arrays: Sequence[np.ndarray]) -> Iterator[int]:
-    """The rows that fail by themselves, in order, if all together fail: by halves, in the time of one run."""
-    stack = [(0, len(arrays[0]), True)]
-    while stack:
-        start, stop, fails = stack.pop()
-        if not (fails or _tried(run, [a[start:stop] for a in arrays]) is None):
-            continue
-        if stop - start == 1:
-            yield start
-            continue
-        middle = (start + stop) // 2
-        first = _tried(run, [a[start:middle] for a in arrays]) is None
-        stack.append((middle, stop, not first))
-        if first:
-            stack.append((start, middle, True))
-
-
-def _with_nan(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """The rows that have NaN."""
-    places = [np.flatnonzero(np.isnan(a)) // max(1, math.prod(a.shape[1:])) for a in arrays]
-    return np.unique(np.concatenate(places))
-
-
-def _of_row(
-    i: int, error: ArithmeticError, names: Sequence[str], arrays: Sequence[np.ndarray], first: int = 0
-) -> ArithmeticError:
-    """The error of row i, with the place of a NaN among its data if the error is of a number not finite.
-
-    Row 0 of these arrays is row `first` of the call's.
-    """
-    if not arrays:
-        return type(error)(str(error))
-    row = i + first
-    nan = first_of({name: array[i : i + 1] for name, array in zip(names, arrays)}, np.isnan, row)
-    return type(error)(f"{nan if nan and 'not finite' in str(error) else f'row {row}'}: {error}")
-
-
-def first_of(arrays: Mapping[str, np.ndarray], wrong: Callable[..., Any], start: int = 0) -> str:
-    """The first wrong number: "x, row 1, column 0 is nan"; "" without any. Rows count from `start`."""
-    for name, array in arrays.items():
-        for row, *column in np.argwhere(wrong(array))[:1].tolist():
-            return f"{_place(name, row + start, *column)} is {array[(row, *column)]}"
-    return ""
-
-
-def _own(result: np.ndarray, arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """A result, or its copy where that shares memory with anything."""
-    return result if result.flags.owndata and all(result is not a for a in arrays) else result.copy()
 
 
 def _takes_arguments(f: Callable[..., Any]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -105,6 +106,8 @@ class Training:
     autograd.compile; not with batch_size. A RuntimeError says that it has lost a worker for good; the
     parameters are then those after the last step.
 
+    cache: a folder that keeps machine code for later processes, as for autograd.compile.
+
     checkpoint: a file to save the training in at the start, after each turn of the loop, and at the end;
     resume: such a file to go on from, with the same engine to the last bit as without the break. Data, loss,
     batch_size and the numbers, texts and functions that model and optimizer have as attributes must be as
@@ -131,6 +134,7 @@ class Training:
         rng: Generator | None = None,
         engine: Engine = "auto",
         executor: Any = None,
+        cache: str | os.PathLike[str] | None = None,
     ):
         self.epochs, self.every = checks.whole("epochs", epochs), checks.whole("every", every)
         size = None if batch_size is None else checks.whole("batch_size", batch_size)
@@ -163,7 +167,7 @@ class Training:
             self._settings["data (SHA-256)"] = digest.hexdigest()
         if resume:
             self.losses, self.seconds = load_checkpoint(resume, model, optimizer, self._rng, self._settings)
-        self._run = Run(X, Y, self.losses, size, self._rng, draws, self.epochs, batches, executor)
+        self._run = Run(X, Y, self.losses, size, self._rng, draws, self.epochs, batches, executor, cache)
         self._trainer: Trainer | None = None
         self._accuracy: float | None = None
         self._save()  # if the file cannot be written, raise before training has results to lose
@@ -282,6 +286,7 @@ def fit(
     rng: Generator | None = None,
     engine: Engine = "auto",
     executor: Any = None,
+    cache: str | os.PathLike[str] | None = None,
 ) -> History:
     """Train model until `epochs` epochs are done: nn.Training run to its end; returns its history.
 
@@ -303,7 +308,7 @@ def fit(
         model, X, Y, loss=loss, optimizer=optimizer, epochs=epochs,
         every=log_every or (max(1, epochs // 10) if checkpoint else epochs),
         batch_size=batch_size, checkpoint=checkpoint, resume=resume, rng=rng, engine=engine,
-        executor=executor,
+        executor=executor, cache=cache,
     )  # fmt: skip
     bar, say = _progress(len(training.losses), epochs, progress)
     try:

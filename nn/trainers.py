@@ -10,6 +10,7 @@ import contextlib
 import copy
 import functools
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -63,6 +64,7 @@ class Run:
     epochs: int
     batches: Batches | None = None
     executor: Any = None
+    cache: str | os.PathLike[str] | None = None
     started: float = field(default_factory=time.perf_counter)
 
     @property
@@ -150,7 +152,7 @@ class Compiled:
 
     def __init__(self, mean: MeanLoss, run: Run, generators: list[Any]):
         self.mean, self.shapes, self.generators = mean, _row_shapes(run), generators
-        self.program = compile(mean.of_example, engine="numpy")
+        self.program = compile(mean.of_example, engine="numpy", cache=run.cache)
         self.variant: Variant = self.program.variant("gradient", run.X, run.Y)
         self.shared: Any = None  # the program with machine code, for batches and executors
         self.kernel: Any = None
@@ -197,7 +199,7 @@ class Compiled:
         if engine == "native" or (engine == "auto" and (is_made or _pays(variant, run))):
             try:
                 if is_shared and self.shared is None:
-                    self.shared = compile(self.mean.of_example, engine="native")
+                    self.shared = compile(self.mean.of_example, engine="native", cache=run.cache)
                 if in_blocks:
                     program = self.shared if is_shared else self.program
                     return ArrayStepper(program, variant, optimizer, "native", run.executor), ""

@@ -420,6 +420,22 @@ def test_machine_code_is_kept_in_a_folder(tmp_path: Path, monkeypatch: pytest.Mo
             result()
 
 
+def test_training_keeps_machine_code_in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def losses() -> list[float]:
+        """Of a new process."""
+        native._engines.clear()
+        model = nn.MLP(2, [3, 1], activation="tanh", rng=np.random.default_rng(0))
+        X, Y = nn.data.xor()
+        settings = {"loss": nn.squared_error, "engine": "native", "cache": tmp_path / "code"}
+        return nn.fit(model, X, Y, optimizer=nn.SGD(model.parameters(), lr=0.1), epochs=3, **settings).loss
+
+    expected = losses()
+    files = list((tmp_path / "code").iterdir())
+    assert files
+    monkeypatch.setattr(PrivateFolder, "write", None)  # nothing is made again
+    assert losses() == expected
+
+
 def test_a_process_makes_machine_code_once(monkeypatch: pytest.MonkeyPatch) -> None:
     autograd.compile(lambda x: x.exp() * 0.125, engine="native")(np.ones(9))
     monkeypatch.setattr(native, "_engine", None)

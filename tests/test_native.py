@@ -426,7 +426,7 @@ def test_training_keeps_machine_code_in_a_folder(tmp_path: Path, monkeypatch: py
         native._engines.clear()
         model = nn.MLP(2, [3, 1], activation="tanh", rng=np.random.default_rng(0))
         X, Y = nn.data.xor()
-        settings = {"loss": nn.squared_error, "engine": "native", "cache": tmp_path / "code"}
+        settings: Any = {"loss": nn.squared_error, "engine": "native", "cache": tmp_path / "code"}
         return nn.fit(model, X, Y, optimizer=nn.SGD(model.parameters(), lr=0.1), epochs=3, **settings).loss
 
     expected = losses()

@@ -23,7 +23,7 @@ from numpy.random import Generator
 from autograd import Value, compile
 from autograd.program import Program, Variant
 from autograd.program.reachable import fingerprint, random_generators, restore, states
-from autograd.program.rows import Readable, is_in_memory
+from autograd.program.rows import Readable, at, is_in_memory
 
 from . import checks
 from .accuracy import share_of, share_of_batches
@@ -109,7 +109,7 @@ class Run:
             self.rng.shuffle(order)
             for start in range(0, n, window):
                 rows = order[start : start + window]
-                yield self.X[rows], self.Y[rows]
+                yield at(self.X, rows), at(self.Y, rows)
             return
         length = -(-window // CHUNKS)
         starts = self.rng.permutation(-(-n // length)) * length
@@ -119,8 +119,8 @@ class Run:
             x, y = (np.concatenate([r, *(a[c] for c in chunks)]) for r, a in zip(rest, (self.X, self.Y)))
             order = self.rng.permutation(len(x))
             end = len(x) // size * size if k + CHUNKS < len(starts) else len(x)
-            yield x[order[:end]], y[order[:end]]
-            rest = x[order[end:]], y[order[end:]]
+            yield at(x, order[:end]), at(y, order[:end])
+            rest = at(x, order[end:]), at(y, order[end:])
 
     def _shuffled_batches(self, batches: Batches) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Windows of the rows of one batch each, and of those that were left by the batch before."""
@@ -132,8 +132,8 @@ class Run:
             order = self.rng.permutation(len(x))
             end = len(x) // size * size
             if end:
-                yield x[order[:end]], y[order[:end]]
-            rest = x[order[end:]], y[order[end:]]
+                yield at(x, order[:end]), at(y, order[:end])
+            rest = at(x, order[end:]), at(y, order[end:])
         if rest is not None and len(rest[0]):
             yield rest
 

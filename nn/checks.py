@@ -130,7 +130,7 @@ def targets(Y: Readable) -> Readable:
 
 def with_row(array: Readable, row: tuple[int, ...]) -> Readable:
     """The same numbers, with rows of another shape."""
-    return RowReader(array, row) if isinstance(array, RowReader) else array.reshape(len(array), *row)
+    return RowReader(array.source, row) if isinstance(array, RowReader) else array.reshape(len(array), *row)
 
 
 def state(given: Any, expected: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -18,7 +18,7 @@ from autograd.program import Program
 from autograd.program.rows import in_parts
 
 from . import checks
-from .accuracy import accuracy, share_of_batches
+from .accuracy import accuracy
 from .batches import Batches, are_examples
 from .checkpoint import load_checkpoint, save_checkpoint
 from .losses import Loss, squared_error
@@ -229,13 +229,14 @@ class Training:
                 self._save()  # else the file may have parameters that overflowed
             in_data = checks.unknown(X=self._X, Y=self._Y)
             smaller = ", and a smaller learning rate may keep it finite"
+            shuffled = "in a batch of shuffled rows, " if self._run.batch_size else ""
             is_given = in_data or " is nan: " in str(
                 error
             )  # other batches are looked at by the program alone
             advice = ": leave out such rows, or fill them in" if is_given else smaller
             raise ArithmeticError(
-                f"{in_data}the loss stopped being finite in epoch {epoch}: {error}; the parameters are"
-                f" those before epoch {len(self.losses)}{advice}"
+                f"{in_data}the loss stopped being finite in epoch {epoch}: {shuffled}{error}; the parameters"
+                f" are those before epoch {len(self.losses)}{advice}"
             ) from error
         except BaseException:
             if trainer:
@@ -264,8 +265,8 @@ class Training:
             with contextlib.suppress(ArithmeticError), np.errstate(over="ignore", invalid="ignore"):
                 if self._run.batches is None:
                     share = accuracy(self.model, self._X, self._Y, self.loss)
-                else:
-                    share = share_of_batches(self.model, self._run.batches, self.loss, None)
+                elif self._trainer:
+                    share = self._trainer.accuracy(self._Y, self.loss)
         by = (self._trainer.engine, self._trainer.reason) if self._trainer else ()
         return History(self.losses, share, self.seconds, *by)
 

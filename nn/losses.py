@@ -57,7 +57,8 @@ def _refused(loss: str, targets: str, fine: Any, y: Any, advice: str = "") -> An
             return where(fine, 0.0, math.inf)
     elif fine:
         return None
-    raise ValueError(f"{loss} takes targets {targets} alone, not {getattr(y, '_data', y)}{advice}")
+    given = [getattr(x, "_data", x) for x in y] if isinstance(y, list) else getattr(y, "_data", y)
+    raise ValueError(f"{loss} takes targets {targets} alone, not {given}{advice}")
 
 
 @_loss(decision=0.5)

@@ -126,9 +126,13 @@ class Run:
         """Windows of the rows of one batch each, and of those that were left by the batch before."""
         rest: tuple[np.ndarray, np.ndarray] | None = None
         size = self.batch_size or 1
-        for x, y in batches.shuffled(self.rng):
+        for X, Y in batches.shuffled(self.rng):
+            x, y = X[:], Y[:]
+            if (x.shape[1:], y.shape[1:]) != (self.X.shape[1:], self.Y.shape[1:]):
+                shapes = f"{x.shape[1:]} and {y.shape[1:]}, not {self.X.shape[1:]} and {self.Y.shape[1:]}"
+                raise ValueError(f"a batch has rows of shapes {shapes}")
             if rest is not None:
-                x, y = np.concatenate([rest[0], x[:]]), np.concatenate([rest[1], y[:]])
+                x, y = np.concatenate([rest[0], x]), np.concatenate([rest[1], y])
             order = self.rng.permutation(len(x))
             end = len(x) // size * size
             if end:

@@ -25,7 +25,7 @@ from autograd.graph import topological_order
 from autograd.node import data_of
 from autograd.program import Program
 from autograd.program.reachable import restore, states
-from autograd.program.rows import Readable, in_parts
+from autograd.program.rows import Readable, few, in_parts
 
 from .optim import Optimizer
 
@@ -33,7 +33,7 @@ CLOSE = 1e-9  # relative differences up to this count as none, as a closer look 
 OPERATIONS_A_LOOK = 50_000  # operations with Values for all rows of a look together
 STEPS, LATER_STEPS = 10, 3  # steps of the first look and of later ones, as an update may differ by step
 MOST_TARGETS = 1000  # distinct targets to look at, if targets repeat
-MOST_ROWS = 1 << 16  # of a data set that is looked at as a whole; of others, rows are chosen in one pass
+MOST_NUMBERS = 1 << 18  # of an X that is looked at as a whole; of others, rows are chosen in one pass
 SAMPLE, COLUMNS = 1 << 12, 32  # rows at equal distances, and columns whose extremes are among the rows
 
 
@@ -274,17 +274,17 @@ def representative(X: Readable, Y: Readable) -> tuple[np.ndarray, np.ndarray, np
     and those with the smallest and largest numbers of some columns.
     """
     n = len(X)
-    if n <= MOST_ROWS:
+    if few(X, n, MOST_NUMBERS) == n:
         return X[:], Y[:], np.arange(n)
     factors = 1.0 + np.random.default_rng(0).random(
         Y.shape[1:]
     )  # so that targets that differ have other sums
     known: np.ndarray = np.empty(0)
     parts, extremes = [], dict[tuple[int, float], tuple[float, Any]]()
-    step = -(-n // SAMPLE)
+    step, most_targets = -(-n // few(X, SAMPLE)), few(X, MOST_TARGETS)
     for start, (x, y) in in_parts(X, Y):
         chosen = [np.arange(-start % step, len(x), step)]
-        if len(known) <= MOST_TARGETS:
+        if len(known) <= most_targets:
             sums = (y * factors).reshape(len(y), -1).sum(axis=1)
             is_new = np.append(known, np.nan)[np.searchsorted(known, sums)] != sums
             new, first = np.unique(sums[is_new], return_index=True)

@@ -137,6 +137,30 @@ def test_an_error_names_the_batch_and_the_row(engine: Any, processes: Executor) 
         p(iter(()))
 
 
+def test_a_load_function_that_fails_is_not_the_end_of_the_batches(processes: Executor) -> None:
+    def stops() -> Any:
+        raise StopIteration
+
+    p = network("numpy")
+    for named in ({}, {"executor": ThreadPoolExecutor(1)}):
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            p([Load(0), stops, Load(1)], **named)
+    for wrong in ((), 3, lambda: 3, lambda: ()):
+        with pytest.raises(TypeError, match="batch 1: a batch is a tuple of arrays"):
+            p(iter([Load(0), wrong]))
+
+
+def test_batches_of_any_type_travel(processes: Executor) -> None:
+    X, Y = whole(batches(12))
+    given = [(X.astype(np.float32), Y.astype(bool)), [X[:9], Y[:9]]]  # lists, as a DataLoader has them
+    here, there = fitted(given)[0], fitted(given, executor=processes)[0]
+    assert here.accuracy == there.accuracy
+    np.testing.assert_allclose(here.loss, there.loss, rtol=1e-14)
+    assert network("numpy")([[X[:5], Y[:5]], [X[5:9], Y[5:9]]]) > 0.0
+    with pytest.raises(ValueError, match=r"a batch has rows of shapes \(3,\) and \(\), not \(2,\) and \(\)"):
+        fitted([(X[:9], Y[:9]), (np.ones((9, 3)), Y[:9])], batch_size=5)
+
+
 def test_an_infinity_that_no_row_minds_passes_through_a_worker(processes: Executor) -> None:
     w = Value(2.0)
     p = autograd.compile(lambda x: [x, w * 0.5], engine="numpy")

@@ -188,6 +188,11 @@ def test_the_first_row_that_fails_is_named_within_all_rows(engine: Any) -> None:
     for call in (p, p.per_example, p.backward):
         with pytest.raises(FloatingPointError, match=r"^x, row 140000, column 1 is nan"):
             call(X, Y)
+    Y[:], Y[N - 3] = 1.0, 0.3
+    hinge = autograd.compile(lambda x, y: nn.hinge(x[0], y), engine=engine)
+    X[:] = 1.0
+    with pytest.raises(ValueError, match=f"^row {N - 3}: hinge takes targets of -1 or 1 alone, not 0.3"):
+        hinge(X, Y)
     table = [Value(1.0), Value(2.0)]
     looked = autograd.compile(lambda i: table[int(i)] ** 2, engine=engine)
     i = np.zeros(N)
@@ -297,10 +302,33 @@ def test_the_environment_has_the_number_of_threads() -> None:
         assert said in run.stdout + run.stderr
 
 
+def test_a_chunk_is_read_once() -> None:
+    p, (X, Y) = network("numpy"), data()
+    x = Counted(X)
+    x.chunks = (40_000, 2)  # type: ignore[attr-defined]
+    assert p(x, Y) == p(X, Y) and x.read < N + 50_000  # and a part to record
+
+
+def test_wide_rows_are_read_few_at_a_time() -> None:
+    n, width = 3_000, 2_000
+    x, y, w = Counted(np.ones((n, width))), np.ones(n), [Value(0.001 * i) for i in range(2)]
+    p = autograd.compile(lambda x, y: (w[0] * x[0] + w[1] * x[1] - y) ** 2, engine="numpy")
+    p.backward(x, y)
+    assert x.most <= 2**20 / width
+    model = nn.MLP(width, [1], rng=np.random.default_rng(0))
+    sgd = nn.SGD(model.parameters(), lr=1e-4)
+    nn.fit(model, x, y, loss=nn.squared_error, optimizer=sgd, epochs=1, engine="numpy")
+    assert x.most <= 2**20 / width
+
+
 def test_slices_that_are_no_numbers_are_refused() -> None:
     x = Counted(np.ones((N, 2)))
     rows = RowReader(x, (2,))
     assert rows[3:5].shape == (2, 2) and rows[[7, 5]].shape == (2, 2) and rows[4].shape == (2,)
     x.array = np.full((N, 2), "a", dtype=object)
     with pytest.raises(TypeError, match=r"^slices of Counted give object"):
+        rows[:5]
+    x.array = np.ma.masked_array(np.ones((N, 2)), np.arange(2 * N).reshape(N, 2) == 7)
+    assert rows[:3].sum() == 6.0 and rows[[]].shape == (0, 2)
+    with pytest.raises(TypeError, match=r"^slices of Counted have masked elements"):
         rows[:5]

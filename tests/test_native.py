@@ -420,6 +420,20 @@ def test_machine_code_is_kept_in_a_folder(tmp_path: Path, monkeypatch: pytest.Mo
             result()
 
 
+@pytest.mark.parametrize("name", ["exp", "log", "tanh", "sqrt", "sin", "sigmoid", "erf", "abs", "relu"])
+def test_a_number_for_all_rows_may_be_a_result_and_an_operand_of_rows(name: str) -> None:
+    """∂/∂b of f(a) b + c x is f(a), which the rows read too; and exp(a) is its own derivative."""
+    a, b, c = Value(0.7, "a"), Value(-1.3, "b"), Value(0.4, "c")
+    function: Any = getattr(autograd, name, abs)
+    x = np.arange(1.0, 20.0) / 20.0
+    for f in (lambda x: function(a) * b + c * x, lambda x: function(a) + c * x):
+        by_numpy = autograd.compile(f, engine="numpy").value_and_grad(x)
+        found = autograd.compile(f, engine="native").value_and_grad(x)
+        np.testing.assert_allclose(found[0], np.mean([f(x).data for x in x.tolist()]), rtol=1e-12)
+        for ours, other in zip(found[1], by_numpy[1]):
+            np.testing.assert_allclose(ours, other, rtol=1e-12)
+
+
 def test_training_keeps_machine_code_in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def losses() -> list[float]:
         """Of a new process."""

@@ -20,13 +20,15 @@ from numpy.typing import ArrayLike
 
 from .blocks import TreeSum, alone
 from .evaluation import Block, Evaluation
-from .rows import Readable, read, readable
+from .rows import Readable, few, read, readable
 from .variant import Variant
 
 AHEAD, FAR_AHEAD = 2, 256  # tasks that wait: with arrays, for each worker, and with functions, in all
 WORKERS = 4  # of an executor that does not say how many it has
 SAMPLE = 1 << 13  # rows of a batch that is loaded elsewhere, for recording
-PIECE = 1 << 18  # rows of a task where an executor gets arrays
+PIECE = 1 << 20  # numbers of a task where an executor gets arrays
+# The errors that then name a batch; others may take more than a message.
+NAMED = {FloatingPointError, OverflowError, ZeroDivisionError, IndexError, TypeError, ValueError}
 Batch = Sequence[Any] | Callable[[], Sequence[Any]]
 
 
@@ -53,8 +55,9 @@ def are_batches(given: Any, arguments: Callable[[int], bool]) -> bool:
     if not isinstance(given, Sequence) or isinstance(given, str) or not given:
         return False
     first = given[0]
-    is_tuple = isinstance(first, tuple) and bool(first) and all(np.ndim(a) > 0 for a in first)
-    return callable(first) or _is_scattered(first) or (is_tuple and arguments(len(first)))
+    least = 1 if isinstance(first, tuple) else 2  # a list of one array is a row
+    are_arrays = isinstance(first, tuple | list) and len(first) >= least and all(map(np.ndim, first))
+    return callable(first) or _is_scattered(first) or (are_arrays and arguments(len(first)))
 
 
 def loaded(batch: Any) -> tuple[Any, ...]:
@@ -63,7 +66,7 @@ def loaded(batch: Any) -> tuple[Any, ...]:
     if _is_scattered(arrays) or (isinstance(arrays, tuple | list) and any(map(_is_scattered, arrays))):
         said = f"a batch is {arrays!r:.60}, whose data are lost with the worker that has them"
         raise TypeError(f"{said}: give a function that loads the batch")
-    if not isinstance(arrays, tuple | list):
+    if not isinstance(arrays, tuple | list) or not len(arrays):
         what = "a function gives" if callable(batch) else "a batch is"
         raise TypeError(f"a batch is a tuple of arrays, or a function that gives one; {what} {arrays!r:.60}")
     return tuple(arrays)
@@ -134,16 +137,16 @@ def over_batches(
             yield found
 
     try:
-        for n, outputs in map(here, batches) if executor is None else there():
+        for n, outputs in (here(batch) for batch in batches) if executor is None else there():
             if variant.kind == "rows":
                 parts.append(outputs)
             else:
                 sums.add(len(rows), outputs)
             rows.append(n)
-    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-        if not step:
-            error.args = (f"batch {len(rows)}: {error}",)
-        raise
+    except Exception as error:
+        if step or type(error) not in NAMED:
+            raise
+        raise type(error)(f"batch {len(rows)}: {error}") from error
     if variant.kind != "rows":
         return variant.reduced(sums, sum(rows))
     return [np.concatenate(outputs) for outputs in zip(*parts)]
@@ -204,7 +207,8 @@ def first_of_batches(given: Iterable[Any], executor: Any) -> tuple[tuple[Any, ..
 def sample_of(batch: Batch) -> tuple[np.ndarray, ...]:
     """The first rows of a batch, as a worker sends them."""
     arrays = [np.asarray(a) if (r := readable(a)) is None else r for a in loaded(batch)]
-    return tuple(read(array, 0, min(len(array), SAMPLE)) for array in arrays)
+    end = min(few(array, SAMPLE) for array in arrays)
+    return tuple(read(array, 0, end) for array in arrays)
 
 
 @functools.lru_cache(maxsize=16)

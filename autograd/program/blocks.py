@@ -69,8 +69,10 @@ def _run(task: Callable[[int], Any], count: int, helpers: int) -> None:
             except BaseException as error:
                 errors[i] = error
 
-    started = [start(work, STACK) for _ in range(helpers)]
+    started: list[Thread] = []
     try:
+        for _ in range(helpers):
+            started.append(start(work, STACK))
         work()
         for thread in started:
             thread.join()

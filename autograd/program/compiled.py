@@ -51,7 +51,7 @@ from .c_source import CSource
 from .evaluation import Block, Evaluation, of_row, place, refuse_index, replay, tried
 from .matrices import Matrices
 from .record import Call, example, is_alike, is_index, outputs_of
-from .rows import FLOAT, Readable, read, readable
+from .rows import FLOAT, MASKED, Readable, few, read, readable
 from .scalars import Scalars, formed
 from .variant import SMALLEST_BLOCK, Kernel, Passes, Variant, through
 
@@ -602,8 +602,9 @@ class Program(Generic[P, Result]):
     def _call_of(self, arrays: Sequence[Readable], key: Any) -> Call:
         """f and these arrays, or the first of many rows with the last, as the first pass takes them."""
         n = len(arrays[0]) if arrays else 0
-        given = [read(array, 0, min(n, MOST_RECORDED)) for array in arrays]
-        if n > MOST_RECORDED:
+        end = max(2, min((few(array, MOST_RECORDED) for array in arrays), default=0))
+        given = [read(array, 0, min(n, end)) for array in arrays]
+        if n > end:
             given = [np.concatenate([rows, read(a, n - 1, n)]) for rows, a in zip(given, arrays)]
         name = getattr(self._f, "__name__", type(self._f).__name__.lower())
         f, names = self._named(key, len(arrays))
@@ -617,14 +618,14 @@ class Program(Generic[P, Result]):
             with memory.lock:
                 variant = memory.variants.get((key, kind))
                 if variant is None and (key not in memory.recordings or not memory.recordings[key].listed):
-                    self._record(self._call_of(arrays, key), key, kind)
+                    self._record(self._call_of(arrays, key), key, kind, _shapes(arrays))
                     variant = memory.variants.get((key, kind))
         if variant is None:
             raise TypeError("this program returns a list of outputs: it has no mean, and no gradient")
         return variant
 
     @collector_off()
-    def _record(self, call: Call, key: Any, kind: str) -> None:
+    def _record(self, call: Call, key: Any, kind: str, shapes: str) -> None:
         names, arrays = call.names, call.arrays
         try:
             recording = through(self.passes, call, "record")
@@ -632,7 +633,7 @@ class Program(Generic[P, Result]):
         except ArithmeticError as error:
             raise of_row(0, error, names, arrays) from error
         except ValueError as error:
-            raise ValueError(f"{_shapes(arrays)}: {error}") from error
+            raise ValueError(f"{shapes}: {error}") from error
         made: dict[Any, Variant] = {}
         for each in ("gradient", "value", "rows") if not recording.listed else ("rows",):
             try:
@@ -700,7 +701,8 @@ class Program(Generic[P, Result]):
         variant = self._variant(kind, arrays, key)
         step = 0
         if not is_batched:
-            step = max(PIECE, variant.block(native=True))
+            rows = PIECE // max(1, sum(math.prod(array.shape[1:]) for array in arrays))
+            step = max(1 << rows.bit_length() >> 1, variant.block(native=True))  # whole blocks
             if not arrays or len(arrays[0]) <= step:
                 return self._evaluated(kind, given, named)
             pieces = range(0, len(arrays[0]), step)
@@ -775,9 +777,7 @@ def _listing(f: Callable[..., Any]) -> Callable[..., Any]:
 def _array(name: str, given: Any) -> np.ndarray:
     """An argument of a call as floats; TypeError, with row and column, if an element is no real number."""
     if any(map(np.ma.is_masked, given if isinstance(given, list | tuple) else [given])):
-        raise TypeError(
-            f"{name} has masked elements: a program takes whole rows, so leave such rows out or fill them"
-        )
+        raise TypeError(f"{name} has masked elements: {MASKED}")
     try:
         array = np.asarray(given)
     except ValueError:

@@ -116,6 +116,8 @@ def replay(
             located = of_row(i, error, names, arrays, block.first)
             if not (by_nan and str(located).startswith("row ")):
                 raise located from error
+        except ValueError as error:  # a loss that does not take a target
+            raise ValueError(f"row {i + block.first}: {error}" if arrays else str(error)) from error
 
 
 def refuse_index(variant: Variant, block: Block) -> None:

@@ -473,9 +473,8 @@ class _Unrolled(_Computing):
             self.known[x] = self.load_vector(pointer)
             return self.known[x]
         # A number for all rows is read where it is used, as registers are few.
-        number = self.spread(
-            self.b.load(self.b.gep(self.state if storage.space == "leaf" else self.scratch, [place]))
-        )
+        memory = {"leaf": self.state, "out": self.out, "uniform": self.scratch}[storage.space]
+        number = self.spread(self.b.load(self.b.gep(memory, [place])))
         return self.as_condition(number) if self.nests.is_condition(array) else number
 
 

@@ -13,6 +13,7 @@ from ..locks import new_lock
 
 FLOAT = np.dtype(float)
 PART = 1 << 19  # numbers that in_parts reads at once
+MASKED = "a program takes whole rows, so leave such rows out or fill them"
 
 
 class RowReader:
@@ -20,7 +21,8 @@ class RowReader:
 
     `source` is an array of another type, or anything with `shape`, `dtype` and slices, such as a data set of
     HDF5, Zarr or Dask. Threads may share it: they read one after the other, as not every library lets them
-    read at once. Raises TypeError where a slice of the source is no array of numbers.
+    read at once. Chunks, which the source may decode or compute, are read as a whole, and kept for the next
+    slices. Raises TypeError where a slice of the source is no array of numbers.
     """
 
     dtype = None  # as the source's is not that of the slices
@@ -28,6 +30,11 @@ class RowReader:
     def __init__(self, source: Any, row: tuple[int, ...]):
         self.source, self.shape, self._lock = source, (source.shape[0], *row), new_lock()
         self.ndim, self.size = len(self.shape), math.prod(self.shape)
+        self._chunk = _chunk(source)
+        self._read: dict[int, np.ndarray] = {}  # the latest chunks, by number
+
+    def __reduce__(self) -> Any:
+        return RowReader, (self.source, self.shape[1:])
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -37,22 +44,46 @@ class RowReader:
         if isinstance(at, slice):
             start, stop, _ = at.indices(len(self))
             if isinstance(self.source, np.ndarray):
-                return self._as_floats(self.source[start:stop], stop - start)
+                return self._as_floats(self.source[start:stop], max(stop - start, 0))
             with self._lock:
-                part = self.source[start:stop]
-            return self._as_floats(np.asarray(part), stop - start)
+                return self._as_floats(self._sliced(start, stop), max(stop - start, 0))
         if not np.ndim(at):
             return self[at : at + 1][0]
         if isinstance(self.source, np.ndarray):
             return self._as_floats(self.source.take(at, axis=0), len(at))
-        return np.concatenate([self[i : i + 1] for i in np.asarray(at).tolist()])
+        return np.concatenate([self[0:0], *(self[i : i + 1] for i in np.asarray(at).tolist())])
 
-    def _as_floats(self, part: np.ndarray, rows: int) -> np.ndarray:
+    def _sliced(self, start: int, stop: int) -> Any:
+        """A slice of the source, by chunks if it is a part of one or two."""
+        size = self._chunk
+        if not size or stop - start > size or stop <= start:
+            return self.source[start:stop]
+        parts = []
+        for k in range(start // size, (stop - 1) // size + 1):
+            if k not in self._read:
+                self._read = dict(list(self._read.items())[-1:])
+                self._read[k] = self.source[k * size : (k + 1) * size]
+            parts.append(self._read[k][max(start - k * size, 0) : stop - k * size])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _as_floats(self, part: Any, rows: int) -> np.ndarray:
         shape = (rows, *self.shape[1:])
+        if np.ma.is_masked(part):
+            raise TypeError(f"slices of {type(self.source).__name__} have masked elements: {MASKED}")
+        part = np.asarray(part)
         if part.dtype.kind not in "fiub" or part.size != math.prod(shape):
             found = f"slices of {type(self.source).__name__} give {part.dtype} of shape {part.shape}"
             raise TypeError(f"{found}, and not rows of numbers")
         return part.reshape(shape).astype(FLOAT, copy=False)
+
+
+def _chunk(source: Any) -> int:
+    """How many rows a chunk of the source has, the largest if they differ; 0 for a source without chunks."""
+    chunks = getattr(source, "chunks", None)
+    if not isinstance(chunks, tuple) or not chunks:
+        return 0
+    rows = max(chunks[0], default=0) if isinstance(chunks[0], tuple) else chunks[0]
+    return rows if isinstance(rows, int) else 0
 
 
 Readable = np.ndarray | RowReader
@@ -84,6 +115,11 @@ def read(array: Readable, start: int, stop: int) -> np.ndarray:
 def at(array: Readable, numbers: np.ndarray) -> np.ndarray:
     """The rows of these numbers: `take` has them in a fifth of the time that an index takes."""
     return array.take(numbers, axis=0) if isinstance(array, np.ndarray) else array[numbers]
+
+
+def few(array: Readable, most: int, numbers: int = 1 << 20) -> int:
+    """How many rows of an array to read at once: at most so many, of at most so many numbers, or one."""
+    return min(len(array), most, max(1, numbers // max(1, math.prod(array.shape[1:]))))
 
 
 def in_parts(*arrays: Readable) -> Iterator[tuple[int, list[np.ndarray]]]:

@@ -360,9 +360,9 @@ def _check_together(model: Any, X: Any, Y: Any, loss: Any, optimizer: Any) -> No
         if not set(map(id, model.parameters())) & set(map(id, optimizer.parameters)):
             raise ValueError("the optimizer has other parameters than the model: nothing would be learnt")
     if takes := getattr(loss, "takes", None):
-        for _, (part,) in in_parts(Y):
-            for y in part[~takes(part)][:1].tolist():
-                loss(y, y)  # raises an error that says what is wrong
+        for first, (part,) in in_parts(Y):
+            for row, column in np.argwhere(~takes(part))[:1].tolist():
+                _refused(first + row, loss, *[part[row, column].item()] * 2)
     shapes = f"X has shape {X.shape} and Y {Y.shape}"
     try:
         outputs = predict(model, X[:1]).shape[1]
@@ -372,15 +372,23 @@ def _check_together(model: Any, X: Any, Y: Any, loss: Any, optimizer: Any) -> No
         raise ValueError(f"{shapes}, which the model does not take: {error}") from None
     if takes_rows := getattr(loss, "takes_rows", None):
         if Y.shape[1] in (1, outputs):
-            for _, (part,) in in_parts(Y):
-                for y in part[~takes_rows(part, outputs)][:1]:
-                    loss([0.0] * outputs, y)
+            for first, (part,) in in_parts(Y):
+                for row in np.flatnonzero(~takes_rows(part, outputs))[:1].tolist():
+                    _refused(first + row, loss, [0.0] * outputs, part[row])
             return
     if Y.shape[1] != outputs:
         numbers = ", or nn.cross_entropy as the loss" if Y.shape[1] == 1 else ""
         classes = f": classes need one-hot rows, as np.eye({outputs})[classes] has{numbers}"
         is_classes = Y.shape[1] == 1 and all(np.isin(y, range(outputs)).all() for _, (y,) in in_parts(Y))
         raise ValueError(f"{shapes}, but the model's outputs are {outputs}{classes if is_classes else ''}")
+
+
+def _refused(row: int, loss: Any, prediction: Any, target: Any) -> None:
+    """Raise the loss's error for a target that it does not take, with the row."""
+    try:
+        loss(prediction, target)
+    except ValueError as error:
+        raise ValueError(f"row {row}: {error}") from None
 
 
 def _progress(done: int, epochs: int, wanted: bool | None) -> tuple[Any, Callable[..., None]]:

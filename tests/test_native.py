@@ -426,7 +426,8 @@ def test_a_number_for_all_rows_may_be_a_result_and_an_operand_of_rows(name: str)
     a, b, c = Value(0.7, "a"), Value(-1.3, "b"), Value(0.4, "c")
     function: Any = getattr(autograd, name, abs)
     x = np.arange(1.0, 20.0) / 20.0
-    for f in (lambda x: function(a) * b + c * x, lambda x: function(a) + c * x):
+    functions: list[Any] = [lambda x: function(a) * b + c * x, lambda x: function(a) + c * x]
+    for f in functions:
         by_numpy = autograd.compile(f, engine="numpy").value_and_grad(x)
         found = autograd.compile(f, engine="native").value_and_grad(x)
         np.testing.assert_allclose(found[0], np.mean([f(x).data for x in x.tolist()]), rtol=1e-12)

@@ -81,6 +81,7 @@ def program_of(model: Any, X: Readable) -> Program[..., Any] | None:
         is_pure = fingerprint(model)[0] == seen  # else the model counts or collects, and needs every row
         close = np.allclose(program.per_example(sample), rows, rtol=1e-9, atol=0.0)
         if is_pure and close and states(generators) == before:
+            program.variant("rows", sample).expect(len(X))
             return program
     except Exception:  # of any class: Values then predict, or raise an error that says what is wrong
         pass

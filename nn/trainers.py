@@ -24,6 +24,7 @@ from autograd import Value, compile
 from autograd.program import Program, Variant
 from autograd.program.reachable import fingerprint, random_generators, restore, states
 from autograd.program.rows import Readable, at, is_in_memory
+from autograd.program.variant import PAYS
 
 from . import checks
 from .accuracy import share_of, share_of_batches
@@ -41,7 +42,6 @@ ADVICE = (
     " a Value's data: engine scalar does it"
 )
 
-PAYS = 1.5  # in how many times the seconds that machine code takes to make NumPy would train
 WINDOW, CHUNKS = 1 << 21, 64  # numbers of a window, whose rows are shuffled in memory, and parts that it has
 
 

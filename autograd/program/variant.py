@@ -39,15 +39,15 @@ ARRAY, ELEMENT, KERNEL, STATEMENT = 3e-6, 5e-10, 0.05, 0.006
 # How long NumPy runs, in times those seconds, before machine code is begun, and before it takes over. A run
 # that ends in between has lost a tenth.
 BEGIN, TAKE_OVER = 10.0, 12.0
+PAYS = 1.5  # how much longer than making machine code NumPy takes, where it is known how many rows there are
 LARGE = 1 << 13  # numbers of data, beyond which machine code reads arrays where they are
 KEPT = 1 << 15  # numbers: up to these, a kernel's memory is kept for the next call
 FEW = 64  # numbers: up to these, Python adds them sooner than NumPy
-# The rows of a block are a power of two, so many that NumPy's largest array takes less than LARGEST bytes:
-# for larger ones, C libraries may map new memory each time. They are at least FEW_ROWS, unless all arrays
-# then take more than MOST_MEMORY bytes. Machine code keeps few numbers in memory, and takes
-# NATIVE_BLOCKS times as many rows.
+# The rows of a block are a power of two, so many that NumPy's largest array takes at most LARGEST bytes, for
+# the processor's cache. They are at least FEW_ROWS, unless all arrays then take more than MOST_MEMORY bytes.
+# Machine code keeps few numbers in memory, and takes NATIVE_BLOCKS times as many rows.
+LARGEST, FEW_ROWS, SMALLEST_BLOCK, MOST_MEMORY, NATIVE_BLOCKS = 1 << 18, 1 << 9, 1 << 4, 1 << 25, 4
 BLAS_THREADS = 1 << 17  # multiplications: up to these, no BLAS uses several threads for a product
-LARGEST, FEW_ROWS, SMALLEST_BLOCK, MOST_MEMORY, NATIVE_BLOCKS = 1 << 17, 1 << 9, 1 << 4, 1 << 25, 16
 # The attributes that a portable variant has.
 PORTABLE = (
     "_block", "_has_wide_products", "_index_ends", "_leaf_places", "_output_shapes", "by_row", "kind", "mean",
@@ -158,6 +158,11 @@ class Variant:
                 self.native = "kernel" in vars(self)
         return bool(self.native)
 
+    def expect(self, rows: int) -> None:
+        """Let "auto" choose now, for so many rows: machine code if NumPy takes longer than making it."""
+        if self.native is None and self.numpy_seconds(rows) >= PAYS * self.kernel_seconds:
+            self.has_kernel()
+
     def has_kernel(self) -> bool:
         """Whether the engine has machine code for this program, which is made now."""
         if self.native is None:
@@ -184,7 +189,7 @@ class Variant:
     def _block(self) -> int:
         """How many rows of a large data set NumPy takes at a time."""
         sizes = [FLOAT.itemsize * math.prod(a.shape) for a in self.names.plan.arrays if a.by_row] or [1]
-        rows = max(min(max((LARGEST - 1) // max(sizes), FEW_ROWS), MOST_MEMORY // sum(sizes)), SMALLEST_BLOCK)
+        rows = max(min(max(LARGEST // max(sizes), FEW_ROWS), MOST_MEMORY // sum(sizes)), SMALLEST_BLOCK)
         return 1 << rows.bit_length() >> 1
 
     @computed_once

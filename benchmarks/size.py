@@ -214,9 +214,13 @@ class Load:
 def part_cluster(engine, rows):
     """Eight files on two workers, against two threads of this process."""
     try:
+        import dask
         from distributed import Client, LocalCluster
     except ImportError:
         return
+    # Else workers give their memory back after each array: see docs/large.md.
+    memory = {"MALLOC_TRIM_THRESHOLD_": 2**28, "MALLOC_MMAP_THRESHOLD_": 2**25}
+    dask.config.set({"distributed.nanny.pre-spawn-environ": memory})
     loss = program(engine)
     autograd.set_threads(2)
     settings = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}

@@ -52,6 +52,7 @@ def executor_of(scheduler: str | None, processes: int | None) -> Iterator[Any]:
             yield pool
         return
     try:
+        import dask
         from distributed import Client, LocalCluster
     except ImportError:
         raise SystemExit("Dask is missing: pip install distributed, or use --processes 2") from None
@@ -59,6 +60,9 @@ def executor_of(scheduler: str | None, processes: int | None) -> Iterator[Any]:
         with Client(scheduler) as client:
             yield client.get_executor()
         return
+    # Else workers give their memory back after each array: see docs/large.md.
+    memory = {"MALLOC_TRIM_THRESHOLD_": 2**28, "MALLOC_MMAP_THRESHOLD_": 2**25}
+    dask.config.set({"distributed.nanny.pre-spawn-environ": memory})
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
         with Client(cluster) as client:
             yield client.get_executor()

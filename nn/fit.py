@@ -362,7 +362,7 @@ def _check_together(model: Any, X: Any, Y: Any, loss: Any, optimizer: Any) -> No
     if takes := getattr(loss, "takes", None):
         for first, (part,) in in_parts(Y):
             for row, column in np.argwhere(~takes(part))[:1].tolist():
-                _refused(first + row, loss, *[part[row, column].item()] * 2)
+                _refuse_row(first + row, loss, *[part[row, column].item()] * 2)
     shapes = f"X has shape {X.shape} and Y {Y.shape}"
     try:
         outputs = predict(model, X[:1]).shape[1]
@@ -374,7 +374,7 @@ def _check_together(model: Any, X: Any, Y: Any, loss: Any, optimizer: Any) -> No
         if Y.shape[1] in (1, outputs):
             for first, (part,) in in_parts(Y):
                 for row in np.flatnonzero(~takes_rows(part, outputs))[:1].tolist():
-                    _refused(first + row, loss, [0.0] * outputs, part[row])
+                    _refuse_row(first + row, loss, [0.0] * outputs, part[row])
             return
     if Y.shape[1] != outputs:
         numbers = ", or nn.cross_entropy as the loss" if Y.shape[1] == 1 else ""
@@ -383,7 +383,7 @@ def _check_together(model: Any, X: Any, Y: Any, loss: Any, optimizer: Any) -> No
         raise ValueError(f"{shapes}, but the model's outputs are {outputs}{classes if is_classes else ''}")
 
 
-def _refused(row: int, loss: Any, prediction: Any, target: Any) -> None:
+def _refuse_row(row: int, loss: Any, prediction: Any, target: Any) -> None:
     """Raise the loss's error for a target that it does not take, with the row."""
     try:
         loss(prediction, target)

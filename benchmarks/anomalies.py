@@ -29,7 +29,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a plain check
 import autograd
 import nn
 from autograd.program import compiled, emit
-from nn.trainers import Run, Trainer
+from nn.run import Run
+from nn.trainers import Trainer
 
 try:
     from autograd.program import native

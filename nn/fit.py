@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +27,8 @@ from .matrix import MatrixMLP
 from .notebook import history_html, history_line, progress_bar
 from .optim import Optimizer
 from .predict import check_model, predict
-from .trainers import TRAINING_ENGINES, Engine, Run, Trainer
+from .run import Run
+from .trainers import TRAINING_ENGINES, Engine, Trainer
 
 
 class Epoch(NamedTuple):
@@ -229,7 +231,8 @@ class Training:
                 self._save()  # else the file may have parameters that overflowed
             in_data = checks.unknown(X=self._X, Y=self._Y)
             smaller = ", and a smaller learning rate may keep it finite"
-            shuffled = "in a batch of shuffled rows, " if self._run.batch_size else ""
+            is_in_batch = self._run.batch_size and re.search(r"\brow \d", str(error))
+            shuffled = "in a batch of shuffled rows, " if is_in_batch else ""
             is_given = in_data or " is nan: " in str(
                 error
             )  # other batches are looked at by the program alone

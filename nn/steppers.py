@@ -129,6 +129,7 @@ class ArrayStepper:
         self.places = np.array([place[v] for v in self.values])  # in the optimizer's list
         self.order = np.argsort(self.places)
         self.unused = np.zeros(len(self.values) - len(used))
+        self.are_all = len(used) == len(self.trained)
         self.kernel = variant.kernel if engine == "native" else None  # its errors come now
         self.read()
 
@@ -161,12 +162,14 @@ class ArrayStepper:
     def _step(self, x: Any, y: Any) -> float:
         numbers, kept = self.packed
         state = numbers[: len(self.live)]
-        if not self.trained.all():
+        if not self.are_all:
             state = self.live.copy()
             state[self.trained] = numbers[: len(numbers) - len(self.unused)]
         loss, *grads = self._evaluated(x, y, state)
-        gradient = np.concatenate([grad.ravel() for grad in grads])
-        gradient = np.concatenate([gradient[self.trained], self.unused])
+        parts = [grad.ravel() for grad in grads]
+        if not self.are_all:
+            parts = [np.concatenate(parts)[self.trained]]
+        gradient = np.concatenate([*parts, self.unused])
         self.twin.steps += 1
         try:
             self.packed = self.twin.update(numbers, gradient, kept)
@@ -183,8 +186,15 @@ class ArrayStepper:
             named = {} if self.executor is None else {"executor": self.executor}
             loss, grads = self.program.value_and_grad(*given, **named)
             return loss, *grads
+        variant, native = self.variant, self.kernel is not None
         try:
-            return self.variant.evaluate((x, y), state, self.kernel is not None)
+            rows = x[:], y[:]
+            if native or len(x) > variant.block(native) or not variant.has_indices(rows):
+                return variant.evaluate((x, y), state, native)
+            outputs = variant.run_numpy(rows, variant.data(state), fast=True)  # NumPy raises: see take
+            if math.isfinite(outputs[0]):
+                return outputs
+            raise FloatingPointError
         except ArithmeticError:
             self.write_back()
             loss, grads = self.program.value_and_grad(x, y)  # slower

@@ -20,7 +20,7 @@ from autograd.program import blocks
 from autograd.program.blocks import TreeSum, run_blocks
 from autograd.program.rows import RowReader
 from autograd.program.variant import Kernel
-from nn.trainers import Run
+from nn.run import Run
 
 ENGINES = ["numpy", pytest.param("native", marks=pytest.mark.skipif(Kernel is None, reason="no llvmlite"))]
 N = 150_001  # several blocks for each engine, and a last one of few rows

@@ -188,9 +188,11 @@ class ArrayStepper:
             return loss, *grads
         variant, native = self.variant, self.kernel is not None
         try:
-            rows = x[:], y[:]
-            if native or len(x) > variant.block(native) or not variant.has_indices(rows):
+            if native or len(x) > variant.block(native):
                 return variant.evaluate((x, y), state, native)
+            rows = x[:], y[:]
+            if not variant.has_indices(rows):
+                raise FloatingPointError
             outputs = variant.run_numpy(rows, variant.data(state), fast=True)  # NumPy raises: see take
             if math.isfinite(outputs[0]):
                 return outputs

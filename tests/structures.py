@@ -294,6 +294,7 @@ def structured(seed: int) -> tuple[Callable[..., Any], list[Value], list[np.ndar
     plan = [(names[rng.integers(len(names))], int(rng.integers(2**32))) for _ in range(rng.integers(1, 6))]
     made: list[np.ndarray] = []
     labelled, indexed = rng.random() < 0.5, rng.random() < 0.3
+    adds = int(rng.integers(6)) % 4  # 0 half of the time
 
     def f(x: Any, symbols: Any) -> Any:
         used = iter(range(100))
@@ -321,6 +322,9 @@ def structured(seed: int) -> tuple[Callable[..., Any], list[Value], list[np.ndar
                 a = a.ravel()[:12]
             a = STEPS[name](np.random.default_rng(own), a.ravel().reshape(a.shape) if flat else a, pick)
         loss = sum(np.tanh(0.3 * v) * (1.0 + 0.1 * k) for k, v in enumerate(a.ravel().tolist()))
+        if adds:  # what is the same for all rows, and an entry of the gradient
+            (w,), (v,) = pick((1,)), pick((1,))
+            loss = loss + (np.exp(w), np.exp(w) * v, np.tanh(w) * v)[adds - 1]
         return loss + 0.0 if isinstance(loss, Value) else loss
 
     return f, leaves, arrays

@@ -20,8 +20,8 @@ import time
 from pathlib import Path
 from unittest import mock
 
-ONE_THREAD = ("AUTOGRAD_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
+os.environ.update(dict.fromkeys(("AUTOGRAD_THREADS", "OMP_NUM_THREADS"), "1"))
+os.environ.update(dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
 
 import numpy as np
 

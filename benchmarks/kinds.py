@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 
 # Before NumPy and JAX are imported, which read these once.
-ONE_THREAD = ("AUTOGRAD_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
+os.environ.update(dict.fromkeys(("AUTOGRAD_THREADS", "OMP_NUM_THREADS"), "1"))
+os.environ.update(dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 import numpy as np

@@ -88,11 +88,12 @@ class Training:
     (examples,). An epoch is one step on all examples or, with batch_size, a step for each batch of
     examples in an order shuffled by rng. Large data that are not in memory are read in blocks, and shuffled
     by 64 runs of successive rows at a time. Without Y, X is batches of X and Y, as autograd.compile takes
-    them; with batch_size, rows are then shuffled within each. Batches from an iterator are for one epoch.
+    them; with batch_size, a list of batches is shuffled, and rows within each batch. An iterator is for one
+    epoch.
 
-    The loop gets an Epoch after epoch 0 and then after every `every`-th. There, model and optimizer are in
-    step, and the loop may read and change them, such as its lr. (Only "scalar" leaves gradients in `grad`.)
-    After `break`, another loop over the same object goes on from there, up to `epochs` in all. `losses` has
+    The loop gets an Epoch after epoch 0 and then after every `every`-th. There, model and optimizer have the
+    state after that epoch, and the loop may read and change them, such as its lr. (Only "scalar" leaves
+    gradients in `grad`.) After `break`, another loop over the same object goes on from there, up to `epochs` in all. `losses` has
     the loss of each epoch so far, `history` the whole course.
 
     engine: "scalar" records model and loss anew for each example, "numpy" and "native" compile them
@@ -105,8 +106,7 @@ class Training:
     others raise TypeError.
 
     executor: one that computes the gradients of batches, or of pieces of large X and Y, as for
-    autograd.compile; not with batch_size. A RuntimeError says that it has lost a worker for good; the
-    parameters are then those after the last step.
+    autograd.compile; not with batch_size. A RuntimeError says that it has lost a worker for good.
 
     cache: a folder that keeps machine code for later processes, as for autograd.compile.
 

@@ -16,7 +16,7 @@ from autograd.program.rows import Readable, at, is_in_memory
 
 from .batches import Batches
 
-WINDOW, CHUNKS = 1 << 21, 64  # numbers of a window, whose rows are shuffled in memory, and parts that it has
+WINDOW, CHUNKS = 1 << 21, 64  # about how many numbers a window has, and of how many runs of rows it consists
 
 
 @dataclass

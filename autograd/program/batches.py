@@ -1,7 +1,7 @@
 """batches: data that come in batches, computed here one after the other, or by an executor's workers.
 
-A batch is a tuple of arrays, or a function of no arguments that loads one, where it is computed. What travels
-to a worker is a portable variant, the numbers of the leaves, and the batch.
+A batch is a tuple of arrays, or a function without arguments that returns one and that the worker calls. A
+worker gets the code without the graph, the numbers of the leaves, and the batch.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from .evaluation import Block, Evaluation
 from .rows import Readable, few, read, readable
 from .variant import Variant
 
-AHEAD, FAR_AHEAD = 2, 256  # tasks that wait: with arrays, for each worker, and with functions, in all
+AHEAD, FAR_AHEAD = 2, 256  # most pending tasks: per worker if batches are arrays, in all if functions
 WORKERS = 4  # of an executor that does not say how many it has
 SAMPLE = 1 << 13  # rows of a batch that is loaded elsewhere, for recording
 PIECE = 1 << 20  # numbers of a task where an executor gets arrays
-# The errors that then name a batch; others may take more than a message.
+# Only these errors are raised again with the batch's number: others may take more than a message.
 NAMED = {FloatingPointError, OverflowError, ZeroDivisionError, IndexError, TypeError, ValueError}
 Batch = Sequence[Any] | Callable[[], Sequence[Any]]
 
@@ -130,7 +130,7 @@ def over_batches(
         shapes = [array.shape for array in variant.scalars.inputs]
         tasks = (Task(code, native, evaluation.state, shapes, batch) for batch in batches)
         for i, (task, found) in enumerate(results(executor, run_task, tasks)):
-            if isinstance(found, Failed):  # only here is f, to say what is wrong
+            if isinstance(found, Failed):  # workers do not have f: find the row here
                 block = Block(found.arrays, i * step + found.first, found.rows)
                 evaluation._replace(native=native).of_block(block)
                 found = here(task.batch)

@@ -22,7 +22,7 @@ THREADS = "AUTOGRAD_THREADS"
 def set_threads(n: int | None = None) -> None:
     """Let compiled programs use n threads; by default, as many as there are cores for this process.
 
-    The environment variable AUTOGRAD_THREADS has the number at the start of the process. Results are the
+    The environment variable AUTOGRAD_THREADS sets the number when autograd is imported. Results are the
     same to the last bit for any number. Raises ValueError unless n is a whole number above 0.
 
     >>> autograd.set_threads(1)
@@ -37,8 +37,8 @@ def set_threads(n: int | None = None) -> None:
 def run_blocks(task: Callable[[int], Any], count: int, blas: bool = False) -> None:
     """Run task(0), task(1), ..., task(count - 1), on several threads.
 
-    If the tasks use threads of `blas`, these would wait for each other: then BLAS has one thread, where
-    threadpoolctl is installed, and else the tasks have one. Raises the error of the first task that fails;
+    blas: whether the tasks use BLAS's own threads. BLAS is then limited to one thread or, without
+    threadpoolctl, the tasks run on one. Raises the error of the first task that fails;
     later ones may then not have run.
     """
     helpers = 0 if getattr(_here, "alone", False) else min(_threads, count) - 1

@@ -146,14 +146,16 @@ class Program(Generic[P, Result]):
     """A compiled function: see compile().
 
     Arrays have the examples along the first axis. They may be outside of memory: np.memmap, a data set of
-    HDF5, Zarr or Dask, anything with `shape`, `dtype` and slices. RowReader are taken in blocks, by as many
-    threads as set_threads says; neither threads nor an executor change a bit of a result.
+    HDF5, Zarr or Dask, anything with `shape`, `dtype` and slices. Rows are read in blocks, on as many threads
+    as set_threads allows. An executor changes no bit of a result if the engine is "numpy" or "native"; for
+    "auto" it has machine code at once.
 
     Instead of arrays, a call takes batches: a list or an iterator of tuples of arrays, or of functions of no
     arguments that load one. An `executor`, which has a method submit as those of concurrent.futures, loky and
     Dask have, gets the batches, or pieces of the arrays. Its workers need this package; they get source or
-    machine code, the numbers of the leaves and, of a function, no data. A batch must not be a future of data
-    that are on a worker, as they would be lost with it (TypeError).
+    machine code, the numbers of the leaves, and the batch. A function is called by the worker, so that no
+    data are sent. A batch must not be a future of data that are on a worker, as they would be lost with it
+    (TypeError).
 
     If anything on the way to a result or a gradient is not
     finite, the first row that fails is computed again with Values, and their ArithmeticError then names the
@@ -333,10 +335,10 @@ class Program(Generic[P, Result]):
         """Record f for rows of these shapes before there are data, and return this program.
 
         A shape is that of one row of an argument: () for a number, (2,) or 2 for two. Then `leaves`,
-        `numbers`, `source` and `function` are there. f runs on two rows of examples: one has numbers that
-        rise from 0 to 1, and one has numbers that fall from 2 to 1, none of them equal. A number that f uses
-        as an index is 0 there, and its table gives the other indices. Raises the errors of a first call: an
-        ArithmeticError if f has no result or gradient for both rows; then call the program with your data.
+        `numbers`, `source` and `function` are there. f runs on two rows of distinct numbers: one rises
+        between 0 and 1, one falls between 2 and 1. Numbers used as indices are 0, and f is recorded for all
+        indices of their tables. Raises ArithmeticError if f fails for both rows, and ValueError if a loss
+        refuses their numbers, as binary_cross_entropy does: call the program with your data instead.
 
         >>> model = nn.MLP(2, [4, 1])
         >>> loss = autograd.compile(lambda x, y: nn.squared_error(model(x), y)).for_rows_of((2,), ())
@@ -358,7 +360,7 @@ class Program(Generic[P, Result]):
                     break
                 if not self._zero_indices(arrays, key):
                     raise
-            except ArithmeticError as error:
+            except (ArithmeticError, ValueError) as error:
                 advice = "for_rows_of has numbers between 0 and 2: call the program with your data instead"
                 raise type(error)(f"{error}; {advice}") from error
             else:
@@ -446,8 +448,8 @@ class Program(Generic[P, Result]):
 
         If a number on the way to the results is not finite, or an index has no element, NumPy's function
         raises a FloatingPointError or the IndexError of a call. Functions of other modules may be traced
-        (jax.jit, torch.compile) or run later (Dask), and cannot raise: there all results are NaN, or those of
-        such a row if there are results for each row. So a finite result hides nothing. value_and_grad of the
+        (jax.jit, torch.compile) or run later (Dask), and cannot raise: there the results that depend on such a
+        number are NaN or infinite. So a finite result hides nothing. value_and_grad of the
         same data raises the error that names the row and the reason.
 
         >>> w = Value(3.0, "w")

@@ -1,4 +1,4 @@
-"""evaluation: the outputs of a variant for blocks of rows, and the error of the first row that has none."""
+"""evaluation: a variant's outputs for blocks of rows, and the error of the first row that fails."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class Evaluation(NamedTuple):
     total: int
 
     def of_rows(self, first: int, arrays: Sequence[np.ndarray]) -> Sequence[Any]:
-        """The outputs for a block of rows that begins with this one.
+        """The outputs for a block whose first row has the number `first`.
 
-        Raises the ArithmeticError of the first row that has one, and IndexError for the first index without
-        an element.
+        Raises the ArithmeticError of the first row that fails, and IndexError for the first index that has no
+        element.
         """
         if self.native and self.variant.has_indices(arrays):
             try:
@@ -51,7 +51,7 @@ class Evaluation(NamedTuple):
         return self.of_block(Block(arrays, first, self.total))
 
     def of_block(self, block: Block) -> Sequence[Any]:
-        """The outputs for a block by NumPy; if `native`, machine code has found none that are finite."""
+        """The outputs for a block by NumPy; if `native`, machine code has failed for it."""
         variant, kind, arrays = self.variant, self.variant.kind, block.arrays
         if not variant.has_indices(arrays):
             refuse_index(variant, block)

@@ -31,6 +31,7 @@ from .machine_code import CACHE_LINE, PADDING, code_of
 from .operations import LIBM, libm
 from .plan import Plan
 
+KEPT_MEMORY = 4  # for so many calls at a time
 KEPT_ENGINES = 32  # that a process keeps for programs that are made again
 SMALL_STACK, MAIN_STACK = 1 << 15, 1 << 20  # bytes of stack that any thread has, and that the main one has
 
@@ -61,6 +62,7 @@ class Kernel:
         self.by_row = any(varies)
         self._uniform = [k for k, each in enumerate(varies) if not each]
         self._scratch = CACHE_LINE + scratch  # numbers
+        self._kept: list[np.ndarray] = []
         self._stack = 2 * stack  # LLVM may compute in another order
         self._engine = _compiled(text, cache)  # it must live as long as the code
         self._evaluate = self._function("evaluate", None)
@@ -115,12 +117,18 @@ class Kernel:
         if sum(array.size for array in arrays) != n * inputs or any(len(array) != n for array in arrays):
             raise ValueError(f"not {inputs} numbers a row, but arrays of {[a.shape for a in arrays]}")
         width = n + PADDING if self.by_row else 1
-        out, memory = np.empty((outputs, width)), np.empty(self._scratch)
+        out = np.empty((outputs, width))
+        try:  # memory of a call before: new memory would be mapped, page by page
+            memory = self._kept.pop()
+        except IndexError:
+            memory = np.empty(self._scratch)
         addresses = np.array([_address(array) for array in arrays])
         self._evaluate_arrays(
             *_integers(_address(addresses), n, _address(state), _address(out), width),
             *_integers(_on_cache_line(_address(memory))),
         )
+        if len(self._kept) < KEPT_MEMORY:
+            self._kept.append(memory)
         out[self._uniform] = out[self._uniform, :1]
         return out[:, :n] if self.by_row else out[:, 0]
 

@@ -17,12 +17,12 @@ MASKED = "a program takes whole rows, so leave such rows out or fill them"
 
 
 class RowReader:
-    """Rows of numbers that are not in memory, or not as floats: its slices are. A row has the shape `row`.
+    """Rows that are outside of memory, or of another type; slices are arrays of floats. `row`: a row's shape.
 
     `source` is an array of another type, or anything with `shape`, `dtype` and slices, such as a data set of
     HDF5, Zarr or Dask. Threads may share it: they read one after the other, as not every library lets them
-    read at once. Chunks, which the source may decode or compute, are read as a whole, and kept for the next
-    slices. Raises TypeError where a slice of the source is no array of numbers.
+    read at once. For slices shorter than a chunk of the source, whole chunks are read, and the last two
+    kept. Raises TypeError where a slice of the source is no array of numbers.
     """
 
     dtype = None  # as the source's is not that of the slices

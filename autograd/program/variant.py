@@ -36,17 +36,18 @@ except ImportError:  # there is no llvmlite
 # Seconds that NumPy takes for an array of a program and for one element, and machine code to make, in all and
 # for each statement. Rough values are enough to tell when machine code pays.
 ARRAY, ELEMENT, KERNEL, STATEMENT = 3e-6, 5e-10, 0.05, 0.006
-# How long NumPy runs, in times those seconds, before machine code is begun, and before it takes over. A run
-# that ends in between has lost a tenth.
+# NumPy's estimated time, divided by that of making machine code, at which making begins, and at which machine
+# code takes over. A run that ends in between loses at most a tenth of its time.
 BEGIN, TAKE_OVER = 10.0, 12.0
-PAYS = 1.5  # how much longer than making machine code NumPy takes, where it is known how many rows there are
+PAYS = 1.5  # the same quotient for a run of known length
 LARGE = 1 << 13  # numbers of data, beyond which machine code reads arrays where they are
 KEPT = 1 << 15  # numbers: up to these, a kernel's memory is kept for the next call
 FEW = 64  # numbers: up to these, Python adds them sooner than NumPy
-# The rows of a block are a power of two, so many that NumPy's largest array takes at most LARGEST bytes, for
-# the processor's cache. They are at least FEW_ROWS, unless all arrays then take more than MOST_MEMORY bytes.
-# Machine code keeps few numbers in memory, and takes NATIVE_BLOCKS times as many rows.
-LARGEST, FEW_ROWS, SMALLEST_BLOCK, MOST_MEMORY, NATIVE_BLOCKS = 1 << 18, 1 << 9, 1 << 4, 1 << 25, 4
+# The rows of a block are a power of two, so many that NumPy's arrays take about BLOCK bytes, and stay in the
+# processor's cache; at least FEW_ROWS, unless all arrays then take more than MOST_MEMORY bytes. Machine code
+# keeps few numbers in memory, and takes NATIVE_BLOCKS times as many rows.
+BLOCK, FEW_ROWS, MOST_ROWS, SMALLEST_BLOCK = 1 << 22, 1 << 10, 1 << 15, 1 << 4
+MOST_MEMORY, NATIVE_BLOCKS = 1 << 26, 4
 BLAS_THREADS = 1 << 17  # multiplications: up to these, no BLAS uses several threads for a product
 # The attributes that a portable variant has.
 PORTABLE = (
@@ -145,8 +146,8 @@ class Variant:
     def is_native(self, rows: int) -> bool:
         """Whether a call with so many rows runs as machine code, which a user's own primitives do not have.
 
-        "auto" begins with NumPy. It depends on the calls before, and not on how long they took, when machine
-        code is made in the background, and when it takes over: so a run repeats to the last bit.
+        "auto" begins with NumPy. The sizes of earlier calls, not their times, decide when machine code is
+        made in the background, and when it takes over, so that a run repeats to the last bit.
         """
         if self.native is None:
             self._spent += self.numpy_seconds(rows) / self.kernel_seconds
@@ -188,8 +189,9 @@ class Variant:
     @computed_once
     def _block(self) -> int:
         """How many rows of a large data set NumPy takes at a time."""
-        sizes = [FLOAT.itemsize * math.prod(a.shape) for a in self.names.plan.arrays if a.by_row] or [1]
-        rows = max(min(max(LARGEST // max(sizes), FEW_ROWS), MOST_MEMORY // sum(sizes)), SMALLEST_BLOCK)
+        size = FLOAT.itemsize * sum(math.prod(a.shape) for a in self.names.plan.arrays if a.by_row)
+        rows = max(min(BLOCK // max(1, size), MOST_ROWS), FEW_ROWS)
+        rows = max(min(rows, MOST_MEMORY // max(1, size)), SMALLEST_BLOCK)
         return 1 << rows.bit_length() >> 1
 
     @computed_once

@@ -93,8 +93,8 @@ class Training:
 
     The loop gets an Epoch after epoch 0 and then after every `every`-th. There, model and optimizer have the
     state after that epoch, and the loop may read and change them, such as its lr. (Only "scalar" leaves
-    gradients in `grad`.) After `break`, another loop over the same object goes on from there, up to `epochs` in all. `losses` has
-    the loss of each epoch so far, `history` the whole course.
+    gradients in `grad`.) After `break`, another loop over the same object goes on from there, up to `epochs`
+    in all. `losses` has the loss of each epoch so far, `history` the whole course.
 
     engine: "scalar" records model and loss anew for each example, "numpy" and "native" compile them
     once, as autograd.compile does, and train arrays; "auto" takes the fastest of those that work here, and

@@ -448,9 +448,9 @@ class Program(Generic[P, Result]):
 
         If a number on the way to the results is not finite, or an index has no element, NumPy's function
         raises a FloatingPointError or the IndexError of a call. Functions of other modules may be traced
-        (jax.jit, torch.compile) or run later (Dask), and cannot raise: there the results that depend on such a
-        number are NaN or infinite. So a finite result hides nothing. value_and_grad of the
-        same data raises the error that names the row and the reason.
+        (jax.jit, torch.compile) or run later (Dask), and cannot raise: there the results that depend on such
+        a number are NaN or infinite. So a finite result hides nothing. value_and_grad of the same data raises
+        the error that names the row and the reason.
 
         >>> w = Value(3.0, "w")
         >>> run = autograd.compile(lambda x: (w * x) ** 2).for_rows_of(()).function(np)

@@ -20,20 +20,12 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a plain checkout will do
 
+from training import best
+
 import autograd
 import nn
 
 SMALL, LARGE, IN_FILE = 1_000_000, 10_000_000, 60_000_000
-
-
-def best(function, times=5):
-    """The seconds of the fastest call."""
-    seconds = []
-    for _ in range(times):
-        start = time.perf_counter()
-        function()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
 
 
 def network():

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from autograd.program import Program
-from autograd.program.batches import loaded, results, variant_of
+from autograd.program.batches import Task, loaded, results, variant_of
 from autograd.program.blocks import alone
 from autograd.program.rows import Readable, in_parts
 
@@ -38,11 +38,7 @@ def accuracy(model: Any, X: Any, Y: Any, loss: Loss = squared_error) -> float | 
 
 
 def share_of(
-    model: Any,
-    X: Readable,
-    Y: Readable,
-    loss: Loss,
-    program: Program[..., Any] | None,
+    model: Any, X: Readable, Y: Readable, loss: Loss, program: Program[..., Any] | None
 ) -> float | None:
     """The accuracy for X and Y, of shape (examples, ...), by a program of the model or without."""
     try:
@@ -65,8 +61,9 @@ def share_of_batches(
         return _share([_counts(outputs, loaded(batch), *_decides(loss)) for batch in batches], loss)
     variant = program.variant("rows", batches.sample[0])
     code, state = pickle.dumps(variant.portable(native=False)), variant.state()
-    tasks = (_Task(code, state, batch, *_decides(loss)) for batch in batches)
-    return _share([found for _, found in results(batches.executor, _count, tasks)], loss)
+    tasks = (Task(code, False, state, [a.shape[1:] for a in batches.sample], batch) for batch in batches)
+    count = functools.partial(_count, *_decides(loss))
+    return _share([found for _, found in results(batches.executor, count, tasks)], loss)
 
 
 class _Counts(NamedTuple):
@@ -80,26 +77,15 @@ class _Counts(NamedTuple):
     is_binary: bool
 
 
-class _Task(NamedTuple):
-    """What an executor's worker needs to count."""
-
-    code: bytes  # of a pickled Variant of the model
-    state: np.ndarray
-    batch: Any
-    decision: float | None
-    chooses: bool
-    name: str = ""
-
-
-def _count(task: _Task) -> _Counts:
-    """What is right in a task's batch, on a worker."""
+def _count(decision: float | None, chooses: bool, task: Task) -> _Counts:
+    """How much a program of the model has right in a task's batch, on a worker."""
     variant = variant_of(task.code)
 
     def outputs(x: np.ndarray) -> np.ndarray:
-        return variant.evaluate([x], task.state, native=False)[0]
+        return variant.evaluate([x], task.state, task.native)[0]
 
     with alone():
-        return _counts(outputs, loaded(task.batch), task.decision, task.chooses)
+        return _counts(outputs, loaded(task.batch), decision, chooses)
 
 
 def _outputs(model: Any, program: Program[..., Any] | None) -> Callable[[np.ndarray], np.ndarray]:

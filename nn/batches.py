@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
 from numpy.random import Generator
 
 from autograd.program.batches import are_batches, first_of_batches, loaded
@@ -47,7 +46,7 @@ class Batches:
 
 def are_examples(given: Any) -> bool:
     """Whether an object is batches of X and Y."""
-    return not isinstance(given, np.ndarray) and are_batches(given, lambda n: n == 2)
+    return are_batches(given, lambda n: n == 2)
 
 
 def _ready(batch: Any) -> Any:

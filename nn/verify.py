@@ -276,9 +276,8 @@ def representative(X: Readable, Y: Readable) -> tuple[np.ndarray, np.ndarray, np
     n = len(X)
     if few(X, n, MOST_NUMBERS) == n:
         return X[:], Y[:], np.arange(n)
-    factors = 1.0 + np.random.default_rng(0).random(
-        Y.shape[1:]
-    )  # so that targets that differ have other sums
+    # With these, targets that differ have other sums.
+    factors = 1.0 + np.random.default_rng(0).random(Y.shape[1:])
     known: np.ndarray = np.empty(0)
     parts, extremes = [], dict[tuple[int, float], tuple[float, Any]]()
     step, most_targets = -(-n // few(X, SAMPLE)), few(X, MOST_TARGETS)

@@ -184,12 +184,16 @@ def done(variant: Variant, run: Callable[..., Any], arrays: Sequence[Readable], 
 
 def arrays_of(batch: Batch, shapes: Sequence[tuple[int, ...]]) -> list[Readable]:
     """The arrays of a batch; ValueError if their rows do not have these shapes, or are not equally many."""
-    arrays = [np.asarray(a, dtype=float) if (r := readable(a)) is None else r for a in loaded(batch)]
+    arrays = _readables(batch)
     rows = {array.shape[:1] for array in arrays}
     if [array.shape[1:] for array in arrays] != list(shapes) or len(rows) > 1 or rows == {(0,)}:
         found = ", ".join(str(array.shape) for array in arrays)
         raise ValueError(f"it has arrays of shapes {found}, and rows of shapes {list(shapes)} are needed")
     return arrays
+
+
+def _readables(batch: Batch) -> list[Readable]:
+    return [np.asarray(a, dtype=float) if (r := readable(a)) is None else r for a in loaded(batch)]
 
 
 def first_of_batches(given: Iterable[Any], executor: Any) -> tuple[tuple[Any, ...], Iterator[Any]]:
@@ -206,7 +210,7 @@ def first_of_batches(given: Iterable[Any], executor: Any) -> tuple[tuple[Any, ..
 
 def sample_of(batch: Batch) -> tuple[np.ndarray, ...]:
     """The first rows of a batch, as a worker sends them."""
-    arrays = [np.asarray(a) if (r := readable(a)) is None else r for a in loaded(batch)]
+    arrays = _readables(batch)
     end = min(few(array, SAMPLE) for array in arrays)
     return tuple(read(array, 0, end) for array in arrays)
 

@@ -122,6 +122,8 @@ def test_an_error_names_the_batch_and_the_row(engine: Any, processes: Executor) 
             p.backward(given, **named)
         with pytest.raises(ValueError, match=r"^batch 1: it(s rows| has arrays)"):
             p.backward([Load(0)(), (np.ones((3, 3)), np.ones((3, 1)))], **named)
+        with pytest.raises(ValueError, match=r"^batch 1: it(s rows| has arrays)"):
+            p.backward([Load(0)(), (np.ones((3, 2)),)], **named)
         with pytest.raises(TypeError, match=r"^batch 1: a batch is a tuple of arrays"):
             p.backward(iter([Load(0)(), 3]), **named)
     X, Y = whole(batches(11))

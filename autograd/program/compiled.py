@@ -710,10 +710,12 @@ class Program(Generic[P, Result]):
             pieces = range(0, len(arrays[0]), step)
             batches = (tuple(array[i : i + step] for array in arrays) for i in pieces)
 
+        shapes = key[: len(arrays)]  # without the names of arguments
+
         def checked(batch: Any) -> Sequence[Readable]:
             found, rows = self._checked(loaded(batch), {})
-            if rows != key[: len(found)]:
-                raise ValueError(f"its rows have shapes {rows}, and those of the first batch {key}")
+            if rows != shapes:
+                raise ValueError(f"its rows have shapes {rows}, and those of the first batch {shapes}")
             return found
 
         evaluation = Evaluation(

@@ -248,7 +248,7 @@ total    = Primitive("total",    "Σ",    lambda xs: sum(xs, 0.0), np.sum, lambd
 TABLE: dict[str, Primitive] = {
     row.name: row for row in list(globals().values()) if isinstance(row, Primitive)
 }
-# A row outside the table: compile records the primitives that logsumexp consists of instead.
+# A row outside the table: compile replaces it by what it consists of, in arrays (see array_rules).
 logsumexp = Primitive(
     "logsumexp",
     "log Σ eˣ",
@@ -256,4 +256,5 @@ logsumexp = Primitive(
     np.logaddexp.reduce,
     lambda xs, out: [exp(x - out) for x in xs],
 )
+VECTOR_ROWS = (dot, total, logsumexp)  # all of their operands are vectors
 CONDITIONS = (less, less_equal, equal, logical_and, logical_or, logical_not)  # 1 or 0; bools for arrays

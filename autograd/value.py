@@ -629,7 +629,7 @@ def matvec(rows: Iterable[Iterable[Any]], xs: Iterable[Any]) -> list[Value]:
             ws, w_data, w_is_value = _vector(ws)
         if len(ws) != len(xs):
             raise ValueError(f"dot needs equally many operands on both sides, not {len(ws)} and {len(xs)}")
-        out = _new(_result_class(cls, ws) if modes or _subclasses else cls)
+        out = _new(_result_class(cls, ws) if _subclasses or (modes and cls is Value) else cls)
         out._data = d = sum(map(times, w_data, x_data), 0.0)
         if d - d:
             raise anomaly(ops.dot, ws, xs)
@@ -703,6 +703,8 @@ def _vector(xs: Iterable[Any]) -> tuple[tuple[Any, ...], Sequence[float], bool]:
 
 def _result_class(cls: type[Value], xs: Sequence[Any]) -> type[Value]:
     """The class of a result: the subclass of Value that an operand has, or else cls."""
+    if _PLAIN.issuperset(map(type, xs)):
+        return cls
     for x in xs:
         if type(x) not in _PLAIN and isinstance(x, Value):
             cls = type(x)

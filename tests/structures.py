@@ -22,7 +22,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a plain checkout will do
 
 import autograd
-from autograd import Value, dot, maximum, total, where
+from autograd import Value, dot, logsumexp, maximum, total, where
 
 STEPS: dict[str, Callable[..., np.ndarray]] = {}
 
@@ -239,6 +239,23 @@ def softmax(rng: np.random.Generator, a: np.ndarray, _: Callable[..., Any]) -> n
     e = tensor(a.shape, lambda *i: (0.5 * a[i]).exp())
     sums = e.sum(axis=axis, keepdims=True)
     return tensor(a.shape, lambda *i: e[i] / sums[tuple(0 if k == axis else j for k, j in enumerate(i))])
+
+
+@step
+def shares(rng: np.random.Generator, a: np.ndarray, pick: Callable[..., Any]) -> np.ndarray:
+    """exp(z − log Σ exp z), where the sum has all z, those up to or from an index on, or some others."""
+    a = a.reshape(-1, a.shape[-1])[:4, :5]
+    n, way, of_all = a.shape[1], rng.integers(5), rng.random() < 0.3
+    out = np.empty((len(a), n), dtype=object)
+    for j in range(n):
+        some = [range(n), range(j + 1), range(j, n), [j, 0, j], range(max(0, j - 1), min(n, j + 2))][way]
+        for i, z in enumerate(a):
+            constants = [0.5] if way == 4 and j % 2 else []
+            log = logsumexp([*(z[k] for k in some), *constants])
+            out[i, j] = added(
+                rng, [0.5 * (z[k] - log).exp() * a[i - 1, k] for k in (range(n) if of_all else some)]
+            )
+    return out
 
 
 @step

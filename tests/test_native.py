@@ -20,7 +20,7 @@ from kernels import kernel_of, step_of
 
 import autograd
 import nn
-from autograd import Value, dot, total
+from autograd import Value, dot, total, where
 from autograd.files import PrivateFolder
 from autograd.ops import CONDITIONS, TABLE
 from autograd.program import PASSES, machine_code, native
@@ -338,6 +338,25 @@ def test_what_has_no_machine_code(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(OPERATIONS, TABLE["tanh"])
     with pytest.raises(NotImplementedError, match="tanh"):
         kernel_of([w.tanh()], [x], [w], None)
+
+
+def test_a_condition_may_move_with_the_steps_of_a_loop() -> None:
+    ws = [Value(0.1 * i - 0.2, f"w[{i}]") for i in range(5)]
+
+    def f(x: Any) -> Any:  # what a state is compared with decides the next step
+        h, is_high, out = x, x > 0.1, 0.0
+        for i in range(10):
+            h = where(is_high, lambda h=h, i=i: 1.0 / (h + ws[i % 5]), h + ws[i % 5])
+            is_high, out = h > 0.1 * ws[(i + 1) % 5], out + h
+        return out
+
+    X = np.array([0.3, -2.0, 0.05])
+    (_, by_numpy), (_, found) = (
+        autograd.compile(f, engine=engine).value_and_grad(X) for engine in ("numpy", "native")
+    )
+    np.testing.assert_allclose(found[0], by_numpy[0], rtol=1e-13)
+    with pytest.raises(ZeroDivisionError, match="row 1"):
+        autograd.compile(f, engine="native")(np.array([0.3, 0.2, 0.05]))
 
 
 def test_arrays_are_checked() -> None:

@@ -1,6 +1,7 @@
 """The passes of compile: stages that can be shown, and the names of arrays."""
 
 import contextlib
+import functools
 import io
 import math
 import re
@@ -13,7 +14,7 @@ from structures import structured
 
 import autograd
 import nn
-from autograd import Value
+from autograd import Value, dot, total
 from autograd.graph import topological_order
 from autograd.ops import TABLE
 from autograd.program import PASSES, Place, matrices
@@ -112,6 +113,62 @@ def test_unlabelled_leaves_are_named_after_the_module_that_holds_them() -> None:
     assert not model.layers[1].norm.bias[0].label
 
 
+def matrix(n: int, m: int, label: str = "") -> list[list[Value]]:
+    return [[Value(0.1 * i - 0.2 * j, label and f"{label}[{i},{j}]") for j in range(m)] for i in range(n)]
+
+
+def test_leaves_have_the_shapes_that_were_declared() -> None:
+    layers = [nn.Layer(4, 3, nonlin=False), nn.Layer(4, 3, nonlin=False)]  # with the same labels w, b
+    nest, array, kernels = matrix(3, 4), np.array(matrix(3, 4)), [matrix(2, 2), matrix(2, 2)]
+
+    def f(x: Any) -> Any:
+        rows = [dot(row, x) for row in nest] + [dot(row, x) for row in array]
+        outs = rows + layers[0](x) + layers[1](x)
+        windows = (dot(ws, x[i : i + 2]) for kernel in kernels for i, ws in enumerate(kernel))
+        return sum(z * z for z in outs) + sum(z.tanh() for z in windows)
+
+    program = autograd.compile(f, engine="numpy")
+    program.backward(np.random.default_rng(0).normal(size=(5, 4)))
+    assert sorted(program.shapes) == [(2, 2, 2), (3,), (3,), (3, 4), (3, 4), (3, 4), (3, 4)]
+    assert any((leaf == array).all() for leaf in program.leaves if leaf.shape == array.shape)
+    assert any((leaf == nest).all() for leaf in program.leaves if leaf.shape == array.shape)
+
+
+def test_labels_that_several_arrays_have_give_way_to_the_modules_names() -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            self.key, self.query = nn.Layer(2, 3), nn.Layer(2, 3)
+
+        def __call__(self, x: Any) -> Any:
+            return dot(self.key(x), self.query(x))
+
+    model = Model()
+    assert "grad_query_weight" in source_of(lambda x, y: model(x) - y, X, Y)
+    layers = [nn.Layer(2, 3), nn.Layer(2, 3)]  # both are called "weight": they keep their labels
+    source = source_of(lambda x, y: dot(layers[0](x), layers[1](x)) - y, X, Y)
+    assert "grad_w = " in source and "grad_w_2 = " in source
+
+
+def test_sums_and_softmaxes_that_grow_with_the_position_are_matrices() -> None:
+    def f(q: Any, k: Any) -> Any:
+        out = 0.0
+        for i in range(6):
+            shares = nn.softmax([dot(q[i], k[j]) * w for j in range(i + 1)])
+            out += total(dot(shares, [k[j][c] for j in range(i + 1)]) ** 2 for c in range(3))
+        return out
+
+    w = Value(0.7, "w")
+    q, k = np.random.default_rng(0).normal(size=(2, 4, 6, 3))
+    program = autograd.compile(f, engine="numpy")
+    loss = program.backward(q, k)
+    assert loss == pytest.approx(np.mean([f(*rows).data for rows in zip(q, k)]), rel=1e-14)
+    grad, w.grad = w.grad, 0.0
+    for rows in zip(q, k):
+        f(*rows).backward()
+    assert grad == pytest.approx(w.grad / len(q), rel=1e-13)
+    assert "largest" in program.source and program.source.count(" = ") < 60
+
+
 def test_no_array_has_the_label_of_a_leaf() -> None:
     h1, t, delta1 = Value(0.5, "h1"), Value(0.4, "t"), Value(0.3, "delta1")
     w = [[Value(0.1), Value(0.2)], [Value(0.3), Value(0.4)]]
@@ -142,7 +199,9 @@ def elements_agree(m: Any, numbers: Any) -> int:
                 if e.row:
                     operands = [number(x, i) for x in e.terms[0]]
                     operands[1:] = [tuple(operands[1:])] if e.row == "where" else operands[1:]
-                    found = TABLE[e.row].compute(*operands)
+                    compute = TABLE[e.row].compute
+                    reduces = len(operands) > 2 and e.row in ("maximum", "minimum")
+                    found = functools.reduce(compute, operands) if reduces else compute(*operands)
                 elif e.terms:
                     over = range(rows) if e.over_rows else [i]
                     found = sum(math.prod(number(x, k) for x in term) for term in e.terms for k in over)

@@ -568,7 +568,9 @@ class Source:
             text = f"finite({text})"
         name = {ops.maximum: "largest", ops.minimum: "smallest"}[array.row]
         self._helpers[name] = None
-        where, rest = labels.index(len(array.shape)), [l for l in labels if l != len(array.shape)]
+        places = [i for i, label in enumerate(labels) if label != "N" and label >= len(array.shape)]
+        where = str(places[0]) if len(places) == 1 else _tuple(places)
+        rest = [label for i, label in enumerate(labels) if i not in places]
         return self._spread(f"{name}({text}, {where})", ATOM, rest, axes)
 
     @_expression.register

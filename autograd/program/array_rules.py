@@ -4,8 +4,11 @@
     c2 = c1             equal constants become one
     Σ z[i] (2.0 * y[i])  2.0 Σ z[i] y[i]: the number moves to the front of the product
     max(max(z[0], z[1]), z[2])  the largest along an axis of z
+    log Σ exp z         log Σ exp(z − m) + m, with m the largest, so that nothing overflows
+    exp(z − log Σ exp z)  exp(z − m) / Σ exp(z − m)
     (x.T @ y).T         y.T @ x, if nothing else needs x.T @ y
     x and y end to end  x and y along a new first axis, if each has one of its places
+    copies of x > y     numbers 1 and 0 are copied: machine code has NaN among these if x or y is NaN
 
 The rules that depend on a number apply here to a whole array. Before the lift, simplify applies them to
 scalars, and keeps 1 x beside 2 y and 3 z.
@@ -15,9 +18,9 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,6 +39,7 @@ from .arrays import (
     View,
     reached,
     terms_through,
+    whole,
 )
 from .lift import Lifted
 
@@ -50,6 +54,8 @@ def simplified_arrays(lifted: Lifted) -> Lifted:
     uses = Counter(itertools.chain(*arrays.values()))
     uses.update(lifted.outputs)
     became: dict[Array, Array] = {}
+    numbers: dict[Array, Array] = {}  # conditions as the numbers 1 and 0
+    shares: dict[Array, Shares] = {}
     constants: dict[Any, Array] = {}
     for array in arrays:
         for view in array.views:
@@ -57,15 +63,43 @@ def simplified_arrays(lifted: Lifted) -> Lifted:
         if isinstance(array, Constant):
             new: Array = constants.setdefault((array.shape, array.numbers.tobytes()), array)
         else:
-            new = _simplified(array, uses)
+            new = _moved_conditions(_simplified(array, uses, shares), numbers)
             uses[new] = uses[array]
+            if isinstance(new, Map) and _is_condition(new, numbers):
+                numbers[new] = Map(new.shape, new.by_row, ops.where, (whole(new), 1.0, 0.0))
         if new is not array:
             became[array] = new
     lifted.replace(became)
     return lifted
 
 
-def _simplified(array: Array, uses: Mapping[Array, int]) -> Array:
+def _is_condition(array: Map, conditions: Container[Array]) -> bool:
+    """Whether an array has truth values, by itself or by its branches."""
+    branches = array.operands[1:] if array.row is ops.where else ()
+    chosen = any(isinstance(x, View) and x.array in conditions for x in branches)
+    return chosen or array.row in ops.CONDITIONS
+
+
+def _moved_conditions(array: Array, numbers: Mapping[Array, Array]) -> Array:
+    """Copies of conditions as numbers that are compared with 1; any other array stays."""
+    if not isinstance(array, Spread | Stack | Stacked) or all(v.array not in numbers for v in array.views):
+        return array
+    if isinstance(array, Stacked):
+        array.members = [numbers.get(member, member) for member in array.members]
+    for view in array.views:
+        view.array = numbers.get(view.array, view.array)
+    return Map(array.shape, array.by_row, ops.equal, (whole(array), 1.0))
+
+
+class Shares(NamedTuple):
+    """exp(z − m) and its sum, for a log Σ exp z: the view z, and the two arrays."""
+
+    view: View
+    exps: Array
+    sums: Array
+
+
+def _simplified(array: Array, uses: Mapping[Array, int], shares: dict[Array, Shares]) -> Array:
     if isinstance(array, Contract):
         array.products = [_numbers_first(term, uses) for term in array.products]
     if isinstance(array, Spread):
@@ -76,12 +110,84 @@ def _simplified(array: Array, uses: Mapping[Array, int]) -> Array:
         regular = len(members) == array.shape[0] and each == {(array.shape[1:], array.by_row)}
         in_order = np.array_equal(array.order, np.arange(len(array.order)))
         return Stacked(array.shape, array.by_row, members) if regular and in_order else array
+    if isinstance(array, Reduce):
+        return _expanded(array, shares) if array.row is ops.logsumexp else array
+    if isinstance(array, Map) and array.row is ops.exp:
+        return _normalized(array, shares)
     if not isinstance(array, Map) or len(array.operands) != 2:
         return array
     for number, view, neutral in zip(array.operands, array.operands[::-1], NEUTRAL.get(array.row, ())):
         if isinstance(view, View) and isinstance(number, float) and number == neutral:
             return view.array if view.is_whole else Spread(array.shape, array.by_row, view)
     return _chain_reduced(array, uses) if array.row in (ops.maximum, ops.minimum) else array
+
+
+def _expanded(array: Reduce, shares: dict[Array, Shares]) -> Array:
+    """log Σ exp(z) as log Σ exp(z − m) + m."""
+    (view,) = array.operands
+    n = len(array.shape)
+    lengths = dict(zip(view.axes, view.lengths))
+    summed = sorted(axis for axis in lengths if axis >= n)
+    if not summed:  # a sum of one exp
+        return Spread(array.shape, array.by_row, view)
+    at = {axis: n + i for i, axis in enumerate(summed)}
+    view = replace(view, axes=tuple(at.get(axis, axis) for axis in view.axes))
+    shape = (*array.shape, *(lengths[axis] for axis in summed))
+
+    def computed(row: Primitive, *operands: Any, shape: tuple[int, ...] = array.shape) -> Map:
+        return Map(shape, array.by_row, row, operands)
+
+    largest = Reduce(array.shape, array.by_row, ops.maximum, (view,))
+    exps = computed(ops.exp, whole(computed(ops.sub, view, whole(largest), shape=shape)), shape=shape)
+    sums = Contract(array.shape, array.by_row, [(whole(exps),)])
+    result = computed(ops.add, whole(computed(ops.log, whole(sums))), whole(largest))
+    shares[result] = Shares(view, exps, sums)
+    return result
+
+
+def _normalized(array: Map, shares: Mapping[Array, Shares]) -> Array:
+    """exp(z − log Σ exp z) as exp(z − m) / Σ exp(z − m), if each z is one of those in its sum."""
+    inner, used = _unmasked(array.operands[0])
+    difference = inner.array
+    if not isinstance(difference, Map) or difference.row is not ops.sub or not inner.is_whole:
+        return array
+    z, log = difference.operands
+    if not isinstance(log, View) or log.array not in shares or not log.takes_all:
+        return array
+    of = shares[log.array]
+    summed, there = _unmasked(of.view)
+    if not (isinstance(z, Select) and isinstance(summed, Select)):
+        return array
+    if (z.array, z.index, z.shape) != (summed.array, summed.index, summed.shape):
+        return array
+    axes = {**dict(enumerate(log.axes)), **{a: b for a, b in zip(summed.axes, z.axes) if a >= len(log.axes)}}
+    n = len(array.shape)
+    if tuple(axes[a] for a in summed.axes) != z.axes or sorted(axes.values()) != [*range(n)]:
+        return array
+    same = dict(zip(range(n), range(n)))
+    if (_present(used, same, n) & ~_present(there, axes, n)).any():
+        return array
+    exps = replace(whole(of.exps), axes=tuple(axes[a] for a in range(n)))
+    return Map(array.shape, array.by_row, ops.div, (exps, replace(whole(of.sums), axes=log.axes)))
+
+
+def _present(mask: View | None, axes: Mapping[int, int], n: int) -> np.ndarray:
+    """Where a mask is True along n axes, some of length 1: along axes[a] for its axis a."""
+    if mask is None:
+        return np.ones([1] * n, dtype=bool)
+    lengths = {axes[a]: length for a, length in zip(mask.axes, mask.lengths)}
+    numbers = np.transpose(mask.array.numbers, np.argsort([axes[a] for a in mask.axes]))
+    return numbers.astype(bool).reshape([lengths.get(axis, 1) for axis in range(n)])
+
+
+def _unmasked(view: View) -> tuple[View, Any]:
+    """The view in where(mask, view, number), along the same axes, and the mask as a view; else no mask."""
+    choice = view.array
+    if isinstance(choice, Map) and choice.row is ops.where and view.takes_all:
+        mask, inner, _ = choice.operands
+        if isinstance(mask, View) and isinstance(mask.array, Constant) and mask.takes_all:
+            return tuple(replace(x, axes=tuple(view.axes[a] for a in x.axes)) for x in (inner, mask))
+    return view, None
 
 
 def _transposed_sum(array: Spread, uses: Mapping[Array, int]) -> Array:

@@ -25,7 +25,7 @@ import numpy as np
 
 from .. import ops
 from ..graph import parents, topological_order
-from ..ops import CONDITIONS
+from ..ops import CONDITIONS, VECTOR_ROWS
 from ..value import Constant as Number
 from ..value import Value
 from .arrays import (
@@ -36,6 +36,7 @@ from .arrays import (
     Input,
     Leaf,
     Map,
+    Reduce,
     Rows,
     Select,
     Spread,
@@ -316,7 +317,7 @@ class Lifted:
     def _kinds(self, v: Value) -> Mapping[tuple[int, ...], int]:
         """How many of v's terms have operands in the same arrays, by those arrays' numbers."""
         kinds: Any = zip(*(map(self._kind.__getitem__, xs) for xs in _vectors(v)))
-        if v.row in (ops.dot, ops.total):
+        if v.row in VECTOR_ROWS:
             return Counter(kinds)
         (kind,) = kinds
         return {tuple(sorted(kind)) if v.row in COMMUTATIVE else kind: 1}
@@ -338,16 +339,18 @@ class Lifted:
     def _form(self, group: list[Value]) -> None:
         """Make an array of the Values of one signature."""
         v, *others = group
-        if not others and v.row not in (ops.dot, ops.total):
+        if not others and v.row not in VECTOR_ROWS:
             return self._form_one(v)
         parts = [_aligned(self._located(part)) for part in self._parts(group)]
+        if v.row is ops.logsumexp and (len(parts) > 1 or any(len({*w.x}) < len(w.x) for w in group)):
+            parts = [_aligned([self._side_by_side(group)])]
         where = [part for part, _ in parts]
         shape, order, regular = _node_axes(where, len(group), v.row is ops.dot)
         if not regular and (several := _divided(where, len(group))):
             for some in several:
                 self._form([group[i] for i in some])
             return
-        filled = None if regular else _filled(where, len(group))
+        filled = None if regular or v.row is ops.logsumexp else _filled(where, len(group))
         if filled:
             shape, order, where = filled
         else:
@@ -373,8 +376,15 @@ class Lifted:
         else:
             self._place(self._computed(v.row, shape, terms), [group[i] for i in order])
 
+    def _side_by_side(self, group: list[Value]) -> tuple[Array, np.ndarray]:
+        """An array of the operands of all terms of a group, and their positions there."""
+        terms = [x for v in group for x in _vectors(v)[0]]
+        stacked = self._stacked((len(terms),), terms)
+        return stacked, np.arange(len(terms)).reshape(len(group), -1)
+
     def _form_padded(self, group: list[Value]) -> bool:
         """Make an array of sums of several lengths, if they line up; a product is a sum of one."""
+        row = ops.logsumexp if group[0].row is ops.logsumexp else ops.dot
         rows: list[list[tuple[Any, ...]]] = []
         for v in group:
             terms = [(v.x,), (v.y,)] if v.row is ops.add else list(zip(*_vectors(v)))
@@ -390,9 +400,9 @@ class Lifted:
         labels = {label for x in factors for label in x.axes}
         if not regular or len(labels) < len(shape + along) or any(isinstance(x, Gather) for x in factors):
             return False
-        term = self._masked(factors, self._constant(grids[-1][1]))
-        array = self._new(Contract(shape, any(x.array.by_row for x in term), [tuple(term)]))
-        self._place(array, [group[i] for i in order])
+        nothing = -math.inf if row is ops.logsumexp else 0.0
+        term = self._masked(factors, self._constant(grids[-1][1]), nothing)
+        self._place(self._computed(row, shape, [tuple(term)]), [group[i] for i in order])
         return True
 
     def _padded(self, operands: Columns) -> Part:
@@ -423,8 +433,8 @@ class Lifted:
                 return [*part, (None, there)]
         return []
 
-    def _masked(self, factors: list[View], mask: Select) -> list[View]:
-        """Factors with 0 where there is no term: in one of them, and in each of an array in `_partial`."""
+    def _masked(self, factors: list[View], mask: Select, nothing: float) -> list[View]:
+        """Factors with `nothing` where no term is: in one of them, and in each of an array in `_partial`."""
         best = min(factors, key=lambda x: (x.array not in self._partial, not {*mask.axes} <= {*x.axes}))
         found = []
         for view in factors:
@@ -433,7 +443,7 @@ class Lifted:
                 lengths = {label: n for x in (mask, view) for label, n in zip(x.axes, x.lengths)}
                 shape = tuple(lengths[label] for label in labels)
                 used, x = (replace(x, axes=tuple(map(labels.index, x.axes))) for x in (mask, view))
-                there = self._new(Map(shape, view.array.by_row, ops.where, (used, x, 0.0)))
+                there = self._new(Map(shape, view.array.by_row, ops.where, (used, x, nothing)))
                 view = replace(whole(there), axes=tuple(labels))
             found.append(view)
         return found
@@ -452,7 +462,9 @@ class Lifted:
         by_row = any(x.array.by_row for term in terms for x in term if isinstance(x, View))
         if row is ROW_SUM:
             return self._new(Contract(shape, False, terms, over_rows=True))
-        if row in (ops.dot, ops.total):
+        if row is ops.logsumexp:
+            return self._new(Reduce(shape, by_row, row, terms[0]))
+        if row in VECTOR_ROWS:
             return self._new(Contract(shape, by_row, terms))
         return self._new(Map(shape, by_row, row, terms[0]))
 
@@ -461,7 +473,7 @@ class Lifted:
         numbers: dict[Any, list[Value]] = {}
         others = set()
         for v in group:
-            term = [x for (x,) in _vectors(v)] if v.row not in (ops.dot, ops.total) else []
+            term = [x for (x,) in _vectors(v)] if v.row not in VECTOR_ROWS else []
             fixed = tuple([x for x in term if isinstance(x, float)])
             if not fixed:
                 return [group]
@@ -505,11 +517,15 @@ class Lifted:
     # Which live leaves form an array
 
     def _place_declared(self) -> None:
-        """Put leaves whose labels are name[0,0], name[0,1], ... through a whole grid into one array."""
+        """Put leaves into the arrays that the user declared.
+
+        Labels name[0,0], name[0,1], ... through a whole grid declare an array; so do arrays and nested lists
+        of two axes or more. A list of one may be a row of a matrix, which use will tell.
+        """
         declared: dict[tuple[str, int], dict[tuple[int, ...], Value]] = {}
         names: Counter[str] = Counter()
         for v in self._rank:
-            name, bracket, rest = v.label.partition("[")
+            name, bracket, rest = self.scalars.label(v).partition("[")
             names[name] += 1
             indices = [i.strip() for i in rest.removesuffix("]").split(",")]
             if bracket and rest.endswith("]") and v in self._users and all(i.isdecimal() for i in indices):
@@ -518,6 +534,11 @@ class Lifted:
             shape = tuple(max(index) + 1 for index in zip(*grid))
             if math.prod(shape) == len(grid) == names[name]:
                 self._place_leaf_array(_without_ones(*shape), [grid[index] for index in np.ndindex(*shape)])
+        for array in self.scalars.declared:
+            members = dict.fromkeys(array.flat)
+            free = all(v in self._rank and v in self._users and v not in self._at for v in members)
+            if free and array.ndim > 1 and len(members) == array.size > 1:
+                self._place_leaf_array(_without_ones(*array.shape), list(members))
 
     def _place_leaves(self, waiting: list[Value]) -> None:
         """Put the leaves that some of the waiting Values use into arrays, as those Values use them.
@@ -582,6 +603,8 @@ Part = list[tuple[Any, np.ndarray]]
 def _vectors(v: Value) -> list[Sequence[Any]]:
     """The operands of v, each as a sequence of its elements in the terms of v."""
     x, y = v.x, v.y
+    if v.row is ops.logsumexp:
+        return [tuple([each._data if isinstance(each, Number) else each for each in x])]
     if type(x) is tuple:
         return [x] if y is None else [x, y]
     if v.row is ops.where:
@@ -597,6 +620,8 @@ def _family(key: Any) -> Any:
         return None
     if row in (ops.dot, ops.mul):
         return ops.dot, *sorted(kind)
+    if row is ops.logsumexp:
+        return row, kind[0]
     if row is ops.total or (row is ops.add and kind[0] == kind[1]):
         return ops.total, kind[0]
     return None

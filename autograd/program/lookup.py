@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from .. import ops
-from ..graph import topological_order
 from ..value import Constant, Value, applied, dot
 
 MOST_VALUES = 1000  # values of one index
@@ -89,29 +88,40 @@ class _Graphs:
         self.numbers: dict[tuple[Any, ...], int] = {}
         self.made: list[tuple[Any, ...]] = []
         self.values: list[Any] = []
+        self.weights: dict[int, int] = {}  # tuples of leaves in the first recording, by their ids
 
     def add(self, inputs: list[np.ndarray], outputs: list[Any]) -> list[int]:
-        """The nodes of these outputs."""
-        own = {v: w for a, b in zip(inputs, self.inputs) for v, w in zip(a.flat, b.flat)}
-        found: dict[Value, int] = {}
-        vectors: dict[int, int] = {}  # by id: the weights of a neuron are operands many times
-        for v in topological_order(*(v for v in outputs if isinstance(v, Value))):
-            if v.row is None:
-                leaf = own.get(v, v)
-                found[v] = self._leaf(leaf._data if isinstance(leaf, Constant) else leaf)
+        """The nodes of these outputs, whose Values may be Traced: they are known by their ids."""
+        found = {id(v): self._leaf(w) for a, b in zip(inputs, self.inputs) for v, w in zip(a.flat, b.flat)}
+        found.update(self.weights)
+        stack = list(outputs)
+        while stack:
+            v = stack[-1]
+            if id(v) in found:
+                stack.pop()
                 continue
-            operands = [self._operand(x, found, vectors) for x in (v.x, v.y) if x is not None]
-            found[v] = self._node((v.row, *operands), v)
-        return [found[v] if isinstance(v, Value) else self._leaf(v) for v in outputs]
-
-    def _operand(self, x: Any, found: dict[Value, int], vectors: dict[int, int]) -> int:
-        if isinstance(x, Value):
-            return found[x]
-        if type(x) is not tuple:
-            return self._leaf(x)
-        if id(x) not in vectors:
-            vectors[id(x)] = self._node((tuple, *[self._operand(p, found, vectors) for p in x]), x)
-        return vectors[id(x)]
+            is_vector = type(v) is tuple
+            if not is_vector and not isinstance(v, Value):
+                node = self._leaf(v)
+            elif not is_vector and v.row is None:
+                node = self._leaf(v._data if isinstance(v, Constant) else v)
+            else:
+                operands = v if is_vector else (v.x,) if v.y is None else (v.x, v.y)
+                try:
+                    numbers = [found[id(x)] for x in operands]
+                except KeyError:
+                    stack += [x for x in operands if id(x) not in found]
+                    continue
+                node = self._node((tuple if is_vector else v.row, *numbers), v)
+            found[id(v)] = node
+            stack.pop()
+        if not self.weights:
+            leaves = {n for n, (row, *_) in enumerate(self.made) if row is None}
+            vectors = [
+                x for x, (row, *of) in zip(self.values, self.made) if row is tuple and leaves.issuperset(of)
+            ]
+            self.weights = {id(x): found[id(x)] for x in vectors}
+        return [found[id(v)] for v in outputs]
 
     def _leaf(self, x: Any) -> int:
         return self._node((None, x if isinstance(x, Value) else repr(x)), x)

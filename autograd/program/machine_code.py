@@ -64,7 +64,11 @@ Coordinate = tuple[int, Any]  # a number, and a variable to add or None
 
 def code_of(planned: Plan, lanes: int) -> Code:
     """The code of a plan, for vectors of so many numbers; NotImplementedError where there is none."""
-    nests = Nests(planned)
+    try:
+        nests = Nests(planned)
+    except NotImplementedError:  # conditions that move with the steps of a loop
+        planned = planned.unrolled()
+        nests = Nests(planned)
     total = sum(
         operations(statement.definition) * (item.steps if isinstance(item, Repeat) else 1)
         for item in nests.rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import itertools
 import pickle
 import random
 import sys
@@ -29,20 +30,43 @@ def random_generators(*users: Any) -> list[Any]:
     return [x for x in found if isinstance(x, kinds) and not isinstance(x, random.SystemRandom)]
 
 
-def parameter_names(*users: Any) -> dict[Value, str]:
-    """Labels for the parameters of the Modules that functions can reach: "norm_bias[2]".
+def declared(*users: Any) -> list[tuple[str, np.ndarray]]:
+    """The arrays of leaves that functions can reach, with their names, the nearest first.
 
-    A label is the end of the name that the nearest Module has: "norm_bias" for layers.1.norm.bias.
+    They are the parameters of Modules, other arrays and nested lists, which have no name: "". A name is the
+    end of the one that the nearest Module has: "norm_bias" for layers.1.norm.bias.
     """
-    labels: dict[Value, str] = {}
-    for x in reachable(*users):
+    found: list[tuple[str, np.ndarray]] = []
+    for x in _objects(*users):
         if callable(getattr(type(x), "named_parameters", None)):
             for name, array in x.named_parameters():
                 words = [word for word in name.split(".") if not word.isdigit()]
-                for index, v in np.ndenumerate(array):
-                    place = f"[{','.join(map(str, index))}]" if index else ""
-                    labels.setdefault(v, "_".join(words[-2:]) + place)
-    return labels
+                found.append(("_".join(words[-2:]), array))
+        elif isinstance(x, np.ndarray | list | tuple) and (shape := _nest_shape(x)):
+            found.append(("", np.fromiter(_nest_leaves(x, len(shape)), dtype=object).reshape(shape)))
+    return found
+
+
+def _nest_shape(x: Any, most: int = 8) -> tuple[int, ...]:
+    """The shape of an array or of nested lists of leaves, else (); a list may hold itself."""
+    if isinstance(x, np.ndarray):
+        return x.shape if x.dtype == object and all(map(_is_leaf, x.flat)) else ()
+    if not x or not isinstance(x, list | tuple) or not most:
+        return ()
+    if _is_leaf(x[0]):
+        return (len(x),) if all(map(_is_leaf, x)) else ()
+    shape = _nest_shape(x[0], most - 1)
+    return (len(x), *shape) if shape and all(_nest_shape(part, most - 1) == shape for part in x) else ()
+
+
+def _is_leaf(x: Any) -> bool:
+    return isinstance(x, Value) and x.row is None
+
+
+def _nest_leaves(x: Any, depth: int) -> Iterator[Value]:
+    if depth == 1 or isinstance(x, np.ndarray):
+        return iter(x.flat if isinstance(x, np.ndarray) else x)
+    return itertools.chain.from_iterable(_nest_leaves(part, depth - 1) for part in x)
 
 
 def reachable(*users: Any) -> list[Any]:

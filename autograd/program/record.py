@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from .. import ops
 from ..tracing import COMPILE, Values, tracing
 from ..value import Traced, Value, number, settle
 from .lookup import MOST_TOGETHER, Spot, with_lookups
-from .reachable import parameter_names, random_generators, restore, states
+from .reachable import declared, random_generators, restore, states
 from .scalars import Nest, Scalars
 
 
@@ -44,6 +45,8 @@ def record(call: Call) -> Scalars:
     for row in (0, -1):
         try:
             recorded.append(_recorded(call, row, indices))
+            inputs, outputs, _ = recorded[-1]
+            settle([*outputs, *(v for array in inputs for v in array.flat)])
         except ArithmeticError as error:  # in this row: the other one may do
             errors.append(error)
             continue
@@ -78,8 +81,9 @@ def record(call: Call) -> Scalars:
             raise TypeError(_DRAWS)
     scalars = Scalars(call.title, call.names, inputs, outputs, form, call.reduce, by_row=bool(inputs))
     scalars.indices = values
-    if not all(v.label for v in scalars.live_leaves()):
-        scalars.labels = parameter_names(call.f)
+    arrays = declared(call.f)
+    scalars.labels = _labels(scalars.live_leaves(), arrays)
+    scalars.declared = [array for _, array in arrays]
     return scalars
 
 
@@ -141,13 +145,34 @@ def _recorded(call: Call, row: int, numbers: Mapping[Spot, float]) -> tuple[list
         raise IndexError(
             f"{where}: {latest.label} is {latest._data:g}, and there is no such element"
         ) from error
-    settle([*outputs, *(v for array in inputs for v in array.flat)])
     return inputs, outputs, form
 
 
 def is_index(v: Value) -> int:
     """0 for a leaf that was not used as an index, else a number that is larger for a later use."""
     return getattr(v, "is_index", 0)
+
+
+def _labels(leaves: Sequence[Value], arrays: Sequence[tuple[str, np.ndarray]]) -> dict[Value, str]:
+    """Labels by Modules: "norm_bias[2]", for leaves that have none or share theirs with another array's.
+
+    Where two arrays that the leaves are in would have the same name, leaves keep their labels.
+    """
+    home: dict[Value, tuple[int, tuple[int, ...]]] = {}  # the nearest array that a leaf is in, and its place
+    for i, (_, array) in enumerate(arrays):
+        for index, v in np.ndenumerate(array):
+            home.setdefault(v, (i, index))
+    stems: dict[str, set[int]] = {}
+    for v in leaves:
+        stems.setdefault(v.label.partition("[")[0], set()).add(home.get(v, (-1, ()))[0])
+    names = Counter(arrays[i][0] for i in {home[v][0] for v in leaves if v in home})
+    labels: dict[Value, str] = {}
+    for v in leaves:
+        i, index = home.get(v, (-1, ()))
+        name = arrays[i][0] if i >= 0 else ""
+        if name and (not v.label or (len(stems[v.label.partition("[")[0]]) > 1 and names[name] == 1)):
+            labels[v] = name + (f"[{','.join(map(str, index))}]" if index else "")
+    return labels
 
 
 def is_alike(recorded: Scalars, call: Call) -> bool:
@@ -178,10 +203,14 @@ def _compare(inputs: Any, outputs: list[Any], other_inputs: Any, other_outputs: 
     leaves = {v: w for a, b in zip(inputs, other_inputs) for v, w in zip(a.flat, b.flat)}
     stack: list[tuple[Any, Any]] = [(outputs, other_outputs)]
     found: dict[Value, Value] = {}
+    vectors = set[tuple[int, int]]()  # pairs of operands of many nodes, by their ids
     while stack:
         v, w = stack.pop()
         if type(v) is list or type(v) is tuple:
+            if (id(v), id(w)) in vectors:
+                continue
             if len(v) == len(w):
+                vectors.add((id(v), id(w)))
                 stack += zip(v, w)
                 continue
         elif not isinstance(v, Value) or not isinstance(w, Value):

@@ -68,7 +68,8 @@ class Scalars:
     leaves: list[Value] = field(default_factory=list)
     recorded: list[Any] = field(default_factory=list)  # the outputs of the recording, not simplified
     indices: dict[Any, list[int]] = field(default_factory=dict)  # an index's values, by its place in inputs
-    labels: dict[Value, str] = field(default_factory=dict)  # for leaves without a label of their own
+    labels: dict[Value, str] = field(default_factory=dict)  # by Modules, for leaves: see label
+    declared: list[np.ndarray] = field(default_factory=list)  # arrays that hold leaves, the nearest first
 
     @property
     def listed(self) -> bool:
@@ -112,8 +113,8 @@ class Scalars:
         return self.latest(self.adjoints.get(self.became[0].get(v, v)))
 
     def label(self, v: Value) -> str:
-        """The label of a leaf, its own or one by the Module that holds it; "" if there is none."""
-        return v.label or self.labels.get(v, "")
+        """The label of a leaf, by the Module that holds it or its own; "" if there is none."""
+        return self.labels.get(v, v.label)
 
     def __str__(self) -> str:
         order = self.order

@@ -11,11 +11,10 @@ computed alike.
 
 from __future__ import annotations
 
-import functools
 import math
 import sys
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable
 from operator import is_
 from typing import Any
 
@@ -23,7 +22,7 @@ import numpy as np
 
 from .. import ops
 from ..graph import parents, topological_order
-from ..ops import TABLE, Primitive
+from ..ops import TABLE, VECTOR_ROWS, Primitive
 from ..value import Constant, Value, applied
 
 ROW_SUM = Primitive("row_sum", "Σₙ", lambda x: x, np.sum, lambda x, out: 1.0)
@@ -210,12 +209,6 @@ class _Rewriting:
                         self.inner.add(w)
         return became
 
-    def _expanded(self, xs: Sequence[Any]) -> Any:
-        """log Σ exp(x) as log Σ exp(x − m) + m, with m the largest, so that nothing overflows."""
-        largest = functools.reduce(functools.partial(self, "maximum"), xs)
-        shares = [self("exp", self("sub", x, largest)) for x in xs]
-        return self("add", self("log", functools.reduce(functools.partial(self, "add"), shares)), largest)
-
     def _operand(self, x: Any, became: dict[Any, Any]) -> Any:
         if type(x) is not tuple:
             return became.get(x, x)
@@ -238,10 +231,11 @@ class _Rewriting:
         row = PRIMITIVES[primitive] if isinstance(primitive, str) else primitive
         if row is not ROW_SUM and _number(x) and (y is None or _number(y)):
             return row.compute(x) if y is None else row.compute(x, y)
-        if row is ops.logsumexp:
-            return self._expanded(x)
-        if row in (ops.dot, ops.total):
-            if not self._is_plain(x, y):
+        if row in VECTOR_ROWS:
+            if row is ops.logsumexp:
+                if self._vector(x).all_numbers:
+                    return row.compute(x)
+            elif not self._is_plain(x, y):
                 return self._sum(row, x, y)
             vectors = [self._vector(xs) for xs in (x, y) if xs is not None]
             key: Any = (row, *(xs.elements if xs.has_numbers else id(xs.elements) for xs in vectors))

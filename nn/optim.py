@@ -18,6 +18,7 @@ import numpy as np
 from autograd import Value
 from autograd.node import grad_of
 from autograd.tracing import modes
+from autograd.value import write
 
 from . import checks
 from .notebook import optimizer_html, optimizer_line
@@ -95,8 +96,7 @@ class Optimizer:
             grad = np.fromiter(map(grad_of, parameters), float, n)
         with np.errstate(all="ignore"):  # the next loss shows an overflow, as with floats
             moved, self.state_arrays = self.update(data, grad, self.state_arrays)
-        for p, number in zip(parameters, moved.tolist()):
-            p._data = number
+        write(parameters, moved.tolist())
 
     def zero_grad(self) -> None:
         """Set every parameter's grad to 0."""

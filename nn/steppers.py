@@ -17,6 +17,7 @@ import numpy as np
 
 from autograd import Value, total
 from autograd.program import Program, Variant, pack
+from autograd.value import write
 
 from . import checks
 from .batches import Batches
@@ -204,8 +205,7 @@ class ArrayStepper:
 
     def write_back(self) -> None:
         numbers, kept = self.packed
-        for v, number in zip(self.values, numbers.tolist()):
-            v._data = number
+        write(self.values, numbers.tolist())
         self.optimizer.state_arrays = tuple(slot[self.order] for slot in kept)
         self.optimizer.steps = self.twin.steps
 
@@ -271,8 +271,7 @@ class NativeStepper:
     def write_back(self) -> None:
         parameters, slots = self.optimizer.parameters, len(self.optimizer.slots)
         data, *kept = self.state[: (1 + slots) * len(parameters)].reshape(1 + slots, len(parameters))
-        for p, number in zip(parameters, data.tolist()):
-            p._data = number
+        write(parameters, data.tolist())
         self.optimizer.state_arrays = tuple(map(np.array, kept))
         self.optimizer.steps = int(self.state[-1])
 

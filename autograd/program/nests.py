@@ -283,7 +283,9 @@ class Nests:
 
     def _is_computed(self, x: Any) -> bool:
         """Whether an operand is a computed number, of which an infinity is an error."""
-        return isinstance(x, View) and not self._is_data(x.array) and not self.is_condition(x.array)
+        if not isinstance(x, View) or x.array in self.plan.infinite:
+            return False
+        return not self._is_data(x.array) and not self.is_condition(x.array)
 
     def _seen_through(self, view: View, inner: Any) -> Any:
         """An operand of the view's array, as a view along the view's axes."""

@@ -15,7 +15,7 @@ from typing import Any
 from llvmlite import ir
 
 from .. import ops
-from ..ops import Primitive
+from ..ops import VECTOR_ROWS, Primitive
 from .masking import masked
 from .simplify import ROW_SUM
 from .vector_math import DOUBLE, FUNCTIONS
@@ -229,4 +229,4 @@ CALLED = [ops.TABLE[name] for name in FUNCTIONS]
 
 def has_code(row: Primitive) -> bool:
     """Whether there is machine code for a primitive."""
-    return row in OPERATIONS or row in (ops.dot, ops.total, ops.where, ROW_SUM)
+    return row in OPERATIONS or row in (*VECTOR_ROWS, ops.where, ROW_SUM)

@@ -69,24 +69,32 @@ class Plan:
         return uses
 
     @functools.cached_property
-    def unchecked(self) -> set[Array]:
-        """The arrays in which infinity is no error: data, conditions and choices with infinite constants."""
-        found, infinite = set[Array](), set[Array]()
+    def infinite(self) -> set[Array]:
+        """The arrays that may have infinities of the program's own numbers, as where(c, x, −∞) has."""
+        found = set[Array]()
         for array in self.arrays:  # operands come first
-            copied, chosen = isinstance(array, Spread | Stack | Stacked), isinstance(array, Map) and array.row
+            chosen = isinstance(array, Map) and array.row
             hidden = masking(array) if chosen not in (ops.where, ops.maximum, ops.minimum) else ()
             passed = [x for term in array.terms for i, x in enumerate(term) if i not in hidden]
             if (isinstance(array, Constant) and not np.isfinite(array.numbers).all()) or any(
-                x.array in infinite if isinstance(x, View) else math.isinf(x) for x in passed
+                x.array in found if isinstance(x, View) else math.isinf(x) for x in passed
             ):
-                infinite.add(array)
+                found.add(array)
+        return found
+
+    @functools.cached_property
+    def unchecked(self) -> set[Array]:
+        """The arrays in which infinity is no error: data, conditions, and those in `infinite`."""
+        found = set[Array]()
+        for array in self.arrays:  # operands come first
+            copied, chosen = isinstance(array, Spread | Stack | Stacked), isinstance(array, Map) and array.row
             if (
                 not array.terms
                 or chosen in CONDITIONS
                 or (copied and found.issuperset(x.array for x in array.views))
             ):
                 found.add(array)
-        return found | infinite
+        return found | self.infinite
 
     @property
     def length(self) -> int:

@@ -170,15 +170,12 @@ class _Rewriting:
     def run(self, outputs: list[Value], gather: bool) -> dict[Any, Any]:
         """The simpler form of each Value of the outputs' graph; with `gather`, chains of sums become one."""
         order = topological_order(*outputs)
-        uses = Counter(outputs)  # the caller uses them too, so they stay
-        user: dict[Value, Any] = dict.fromkeys(outputs)  # the primitive of a Value's last user
-        for v in order:
-            operands = {*parents(v)}
-            uses.update(operands)
-            user.update(dict.fromkeys(operands, v.row))
-        for v, n in uses.items():
-            if n > 1:
-                user[v] = None
+        first, last = dict[Value, Value](), dict[Value, Value]()  # users of a Value
+        for users, each in (last, order), (first, reversed(order)):
+            for v in each:
+                users.update(dict.fromkeys(parents(v), v))
+        # The primitive of the only user; the caller uses the outputs too, so they stay.
+        user = {v: u.row if u is last[v] else None for v, u in first.items()} | dict.fromkeys(outputs)
         became: dict[Any, Any] = {}
         self.varied = _varied(order, self.by_row)
         for v in order:

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..graph import collector_off
 from ..locks import computed_once, new_lock
-from ..value import Value
+from ..value import Value, latest_write
 from .array_api import Source, SourceFunction
 from .arrays import Contract
 from .blocks import TreeSum, run_blocks
@@ -350,10 +350,11 @@ class Variant:
         else:
             for place, array in zip(work.inputs, arrays):
                 place[...] = array
-        if state is None:
+        if state is not None:
+            work.state[:], work.read_at = state, -1
+        elif work.read_at != (now := latest_write[0]):
             self._read(work.state)
-        else:
-            work.state[:] = state
+            work.read_at = now
         work.run()
         kept = work.size <= KEPT
         outputs = [x.copy() if kept else np.require(x, requirements=["C", "W"]) for x in work.outputs]
@@ -400,7 +401,10 @@ class _Workspace:
     """The memory of one call at a time, of a variant's kernel for n rows.
 
     A call writes its data to `inputs` and `state`. run() computes `found`, and `outputs` are views of that.
+    `read_at` is the latest writing of data when `state` got the leaves' numbers, or −1.
     """
+
+    read_at = -1
 
     def __init__(self, variant: Variant, arrays: Sequence[np.ndarray], n: int):
         self.columns, self.state = pack(arrays), np.empty(variant.leaf_count)

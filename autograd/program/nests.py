@@ -149,6 +149,7 @@ class Nests:
         self.own: set[Array] = set()  # arrays that share their memory with no other
         self.conditions: set[Array] = set()
         self._series: dict[Series, Storage] = {}
+        self._member: dict[Array, tuple[Series, int]] = {}  # the list that an array is in, and its place there
         self._positions: dict[View, Affine] = {}
         self._moved: dict[Array, dict[int, tuple[View, int]]] = {}
         self._phase: dict[Any, str] = {}
@@ -218,6 +219,7 @@ class Nests:
 
     def _state(self, array: Array, definition: Array, phases: dict[str, list[Any]]) -> None:
         """Add an array's statement to its phase."""
+        definition = self._sliced(definition) if isinstance(definition, Stacked) else definition
         if isinstance(definition, Contract) and definition.over_rows:
             self._latest(definition.views, True)
             self.sums[array] = size(array)
@@ -226,6 +228,24 @@ class Nests:
             where = self._phase[array] = self._latest(definition.views, array.by_row)
         self._note(array, definition)
         phases[where].append(Statement(array, definition, self._watched(definition)))
+
+    def _sliced(self, definition: Stacked) -> Array:
+        """Arrays one after the other as a slice of the list that has them, if one does."""
+        found = [self._member.get(member) for member in definition.members]
+        series, first = found[0] or (None, 0)
+        _, second = found[1] if len(found) > 1 and found[1] else (None, first)
+        step = second - first
+        if not step or found != [(series, first + k * step) for k in range(len(found))]:
+            return definition
+        one, n = definition.members[0], len(series.members)
+        of_all = Array((n, *one.shape), definition.by_row)
+        self.storage[of_all], self._phase[of_all] = self._at(series, 0), self._phase[series]
+        for kind in (self.conditions, self._data):
+            if one in kind:
+                kind.add(of_all)
+        axes, end = tuple(range(1 + len(one.shape))), first + len(found) * step
+        slices = slice(first, end if end >= 0 else None, step), *[slice(None)] * len(one.shape)
+        return Spread(definition.shape, definition.by_row, Select(of_all, axes, slices, of_all.shape))
 
     def _note(self, array: Array, definition: Array) -> None:
         """Note whether an array has truth values, or copies of data."""
@@ -324,6 +344,7 @@ class Nests:
             self._phase[array] for array in members[: series.given]
         }  # sums over rows come after the rows
         self._phase[series] = ROWS if by_row else AFTER if AFTER in given else ONCE
+        self._member.update((array, (series, i)) for i, array in enumerate(members))
         for i, array in enumerate(members[series.given :], series.given):
             self.storage[array] = self._at(series, i)
 

@@ -545,7 +545,7 @@ def slopes(output: Value, seed: float = 1.0, order: Sequence[Value] = ()) -> dic
             for v in graph:
                 v._grad = 0.0
             output._grad = seed
-            accumulate(order or graph)
+            accumulate(order or topological_order(output, gradient_only=True))  # backward()'s order of sums
             return {v: v._grad for v in graph}
         finally:
             for v, grad in zip(graph, before):

@@ -151,7 +151,7 @@ def test_labels_that_several_arrays_have_give_way_to_the_modules_names() -> None
 
 def test_sums_and_softmaxes_that_grow_with_the_position_are_matrices() -> None:
     def f(q: Any, k: Any) -> Any:
-        out = 0.0
+        out: Any = 0.0
         for i in range(6):
             shares = nn.softmax([dot(q[i], k[j]) * w for j in range(i + 1)])
             out += total(dot(shares, [k[j][c] for j in range(i + 1)]) ** 2 for c in range(3))

@@ -171,7 +171,7 @@ def _normalized(array: Map, shares: Mapping[Array, Shares]) -> Array:
     return Map(array.shape, array.by_row, ops.div, (exps, replace(whole(of.sums), axes=log.axes)))
 
 
-def _present(mask: View | None, axes: Mapping[int, int], n: int) -> np.ndarray:
+def _present(mask: Any, axes: Mapping[int, int], n: int) -> np.ndarray:
     """Where a mask is True along n axes, some of length 1: along axes[a] for its axis a."""
     if mask is None:
         return np.ones([1] * n, dtype=bool)
@@ -186,7 +186,8 @@ def _unmasked(view: View) -> tuple[View, Any]:
     if isinstance(choice, Map) and choice.row is ops.where and view.takes_all:
         mask, inner, _ = choice.operands
         if isinstance(mask, View) and isinstance(mask.array, Constant) and mask.takes_all:
-            return tuple(replace(x, axes=tuple(view.axes[a] for a in x.axes)) for x in (inner, mask))
+            moved = [replace(x, axes=tuple(view.axes[a] for a in x.axes)) for x in (inner, mask)]
+            return moved[0], moved[1]
     return view, None
 
 

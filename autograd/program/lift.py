@@ -104,22 +104,30 @@ class Lifted:
         order = topological_order(*values)[::-1]  # first operands come before second ones
         known = {rows, *scalars.input_leaves}
         self._rank = {v: i for i, v in enumerate(leaves)}
-        self._users: dict[Value, list[Value]] = {v: [] for v in [*known, *order]}
-        self._missing: dict[Value, int] = {}  # how many of a Value's operands, but leaves, are in no array
+        # Users wait for their operands, but for live leaves. A vector, such as the operands that a layer's
+        # neurons share, waits for its elements, and is known by its id.
+        self._users: dict[Any, list[Any]] = {v: [] for v in [*known, *order]}
+        self._missing: dict[Any, int] = {}  # how many of a user's operands are in no array
         self._ready: list[Value] = []
         self._partial: set[Array] = set()  # arrays with elements that stand for no Value
-        self._heights = dict.fromkeys(self._users, 0)  # how many steps lead from each to an output
+        self._heights: dict[Any, int] = {}  # how many steps lead from each to an output
+
+        def awaited(operands: Iterable[Any]) -> set[Any]:
+            return {p for p in operands if isinstance(p, Value) and (p.row or p in known)}
+
         for v in order:  # here users come before operands
-            if v.row:
-                operands = {p for p in parents(v) if p.row or p in known}
-                height = self._heights[v] + 1
-                for p in operands:
-                    self._users[p].append(v)
-                    if self._heights[p] < height:
-                        self._heights[p] = height
-                self._missing[v] = len(operands)
-                if not operands:
-                    self._ready.append(v)
+            height = self._heights[v] = 1 + max([self._heights[user] for user in self._users[v]], default=-1)
+            if v.row in VECTOR_ROWS:
+                for x in (v.x,) if v.y is None else (v.x, v.y):
+                    if id(x) not in self._users:
+                        self._users[id(x)] = []
+                        self._wait(id(x), awaited(x))
+                    self._heights[id(x)] = max(height, self._heights.get(id(x), 0))
+                self._wait(v, {id(x) for x in (v.x, v.y) if self._missing.get(id(x))})
+            elif v.row:
+                self._wait(v, awaited(parents(v)))
+            if v.row and not self._missing[v]:
+                self._ready.append(v)
         for i, array in enumerate(inputs):
             self._place(self._new(Input(array.shape, scalars.by_row, i)), array.ravel())
         self._place(self._new(Rows((), False)), [rows])
@@ -131,6 +139,11 @@ class Lifted:
         self.leaves = [array for array in self.arrays if isinstance(array, Leaf)]
         first = {array: i for i, array in enumerate(_in_use(self.arrays, len(self.leaves)))}
         self.leaves.sort(key=lambda leaf: first.get(leaf, len(first)))
+
+    def _wait(self, user: Any, operands: set[Any]) -> None:
+        self._missing[user] = len(operands)
+        for p in operands:
+            self._users[p].append(user)
 
     def place(self, v: Any) -> tuple[Array, int] | None:
         """The array that a scalar is in, and its position; None for numbers and scalars not computed."""
@@ -202,8 +215,15 @@ class Lifted:
             self._kind[v], self._at[v] = number, i
             for user in self._users[v]:
                 self._missing[user] -= 1
-                if not self._missing[user]:
+                if self._missing[user]:
+                    continue
+                if isinstance(user, Value):
                     self._ready.append(user)
+                    continue
+                for w in self._users[user]:
+                    self._missing[w] -= 1
+                    if not self._missing[w]:
+                        self._ready.append(w)
 
     # Which scalars form an array
 
@@ -535,10 +555,10 @@ class Lifted:
             if math.prod(shape) == len(grid) == names[name]:
                 self._place_leaf_array(_without_ones(*shape), [grid[index] for index in np.ndindex(*shape)])
         for array in self.scalars.declared:
-            members = dict.fromkeys(array.flat)
+            members = list(dict.fromkeys(array.flat)) if array.ndim > 1 else []
             free = all(v in self._rank and v in self._users and v not in self._at for v in members)
-            if free and array.ndim > 1 and len(members) == array.size > 1:
-                self._place_leaf_array(_without_ones(*array.shape), list(members))
+            if free and len(members) == array.size > 1:
+                self._place_leaf_array(_without_ones(*array.shape), members)
 
     def _place_leaves(self, waiting: list[Value]) -> None:
         """Put the leaves that some of the waiting Values use into arrays, as those Values use them.

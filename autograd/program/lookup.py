@@ -88,7 +88,7 @@ class _Graphs:
         self.numbers: dict[tuple[Any, ...], int] = {}
         self.made: list[tuple[Any, ...]] = []
         self.values: list[Any] = []
-        self.weights: dict[int, int] = {}  # tuples of leaves in the first recording, by their ids
+        self.weights: dict[int, int] = {}  # tuples of leaves that several recordings may have, by their ids
 
     def add(self, inputs: list[np.ndarray], outputs: list[Any]) -> list[int]:
         """The nodes of these outputs, whose Values may be Traced: they are known by their ids."""
@@ -115,13 +115,14 @@ class _Graphs:
                 node = self._node((tuple if is_vector else v.row, *numbers), v)
             found[id(v)] = node
             stack.pop()
-        if not self.weights:
-            leaves = {n for n, (row, *_) in enumerate(self.made) if row is None}
-            vectors = [
-                x for x, (row, *of) in zip(self.values, self.made) if row is tuple and leaves.issuperset(of)
-            ]
-            self.weights = {id(x): found[id(x)] for x in vectors}
         return [found[id(v)] for v in outputs]
+
+    def keep_weights(self) -> None:
+        """Note the tuples of leaves, so that the next recordings need not go through their elements."""
+        leaves = {n for n, (row, *_) in enumerate(self.made) if row is None}
+        for n, (row, *of) in enumerate(self.made):
+            if row is tuple and leaves.issuperset(of):
+                self.weights[id(self.values[n])] = n
 
     def _leaf(self, x: Any) -> int:
         return self._node((None, x if isinstance(x, Value) else repr(x)), x)
@@ -145,6 +146,7 @@ class _Recordings:
         self.numbers: list[dict[Spot, float]] = [{place: self.leaf(place)._data for place in places}]
         self.outputs = [self.graph.add(inputs, outputs)]
         self.known = set(range(len(self.graph.made)))
+        self.graph.keep_weights()
 
     def leaf(self, place: Spot) -> Value:
         """The index at this place."""

@@ -149,7 +149,9 @@ class Nests:
         self.own: set[Array] = set()  # arrays that share their memory with no other
         self.conditions: set[Array] = set()
         self._series: dict[Series, Storage] = {}
-        self._member: dict[Array, tuple[Series, int]] = {}  # the list that an array is in, and its place there
+        self._member: dict[
+            Array, tuple[Series, int]
+        ] = {}  # the list that an array is in, and its place there
         self._positions: dict[View, Affine] = {}
         self._moved: dict[Array, dict[int, tuple[View, int]]] = {}
         self._phase: dict[Any, str] = {}
@@ -231,9 +233,10 @@ class Nests:
 
     def _sliced(self, definition: Stacked) -> Array:
         """Arrays one after the other as a slice of the list that has them, if one does."""
-        found = [self._member.get(member) for member in definition.members]
-        series, first = found[0] or (None, 0)
-        _, second = found[1] if len(found) > 1 and found[1] else (None, first)
+        found = [self._member[member] for member in definition.members if member in self._member]
+        if len(found) < max(2, len(definition.members)):
+            return definition
+        (series, first), (_, second), *_ = found
         step = second - first
         if not step or found != [(series, first + k * step) for k in range(len(found))]:
             return definition

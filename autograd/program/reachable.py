@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import itertools
@@ -39,9 +40,11 @@ def declared(*users: Any) -> list[tuple[str, np.ndarray]]:
     found: list[tuple[str, np.ndarray]] = []
     for x in _objects(*users):
         if callable(getattr(type(x), "named_parameters", None)):
-            for name, array in x.named_parameters():
-                words = [word for word in name.split(".") if not word.isdigit()]
-                found.append(("_".join(words[-2:]), array))
+            with contextlib.suppress(Exception):  # another library's, or one whose parameters have no order
+                for name, array in x.named_parameters():
+                    words = [word for word in name.split(".") if not word.isdigit()]
+                    if isinstance(array, np.ndarray) and array.dtype == object:
+                        found.append(("_".join(words[-2:]), array))
         elif isinstance(x, np.ndarray | list | tuple) and (shape := _nest_shape(x)):
             found.append(("", np.fromiter(_nest_leaves(x, len(shape)), dtype=object).reshape(shape)))
     return found

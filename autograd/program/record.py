@@ -44,9 +44,9 @@ def record(call: Call) -> Scalars:
     recorded, errors, indices = [], [], dict[Spot, float]()
     for row in (0, -1):
         try:
-            recorded.append(_recorded(call, row, indices))
-            inputs, outputs, _ = recorded[-1]
-            settle([*outputs, *(v for array in inputs for v in array.flat)])
+            recording = _recorded(call, row, indices)
+            settle([*recording[1], *(v for array in recording[0] for v in array.flat)])
+            recorded.append(recording)
         except ArithmeticError as error:  # in this row: the other one may do
             errors.append(error)
             continue

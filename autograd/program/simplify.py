@@ -170,12 +170,7 @@ class _Rewriting:
     def run(self, outputs: list[Value], gather: bool) -> dict[Any, Any]:
         """The simpler form of each Value of the outputs' graph; with `gather`, chains of sums become one."""
         order = topological_order(*outputs)
-        first, last = dict[Value, Value](), dict[Value, Value]()  # users of a Value
-        for users, each in (last, order), (first, reversed(order)):
-            for v in each:
-                users.update(dict.fromkeys(parents(v), v))
-        # The primitive of the only user; the caller uses the outputs too, so they stay.
-        user = {v: u.row if u is last[v] else None for v, u in first.items()} | dict.fromkeys(outputs)
+        user = _only_users(order) | dict.fromkeys(outputs)  # the caller uses these too, so they stay
         became: dict[Any, Any] = {}
         self.varied = _varied(order, self.by_row)
         for v in order:
@@ -408,6 +403,23 @@ class _Rewriting:
         for x in singles[1:]:
             out = self("add", out, x)
         return out
+
+
+def _only_users(order: Iterable[Value]) -> dict[Any, Any]:
+    """The primitive of each operand's user, or None if there are several."""
+    found: dict[Any, Any] = {}
+    users: dict[int, Value] = {}  # of vectors, by their ids
+    several = set[int]()  # vectors
+    for v in order:
+        for x in (v.x,) if v.y is v.x else (v.x, v.y):
+            if type(x) is not tuple:
+                found[x] = None if x in found else v.row
+            elif users.setdefault(id(x), v) is v:
+                found.update([(p, None if p in found else v.row) for p in {*x}])
+            elif id(x) not in several:
+                several.add(id(x))
+                found.update(dict.fromkeys(x))
+    return found
 
 
 def _varied(order: Iterable[Value], by_row: Iterable[Value]) -> set[Value]:

@@ -392,6 +392,43 @@ def test_arrays_are_checked() -> None:
         kernel_of([w], [x], [w], None).iterate(data, 5, 5, state, 1, losses)
 
 
+@pytest.mark.parametrize("n", [1, 2, 10])
+def test_a_call_reads_the_leaves_whatever_wrote_them(n: int) -> None:
+    model = nn.MLP(2, [3, 1], activation="tanh", rng=np.random.default_rng(0))
+    X, Y = np.random.default_rng(1).normal(size=(n, 2)), np.linspace(-1.0, 1.0, n)
+
+    def f(x: Any, y: Any) -> Any:
+        return nn.squared_error(model(x), y)
+
+    loss = autograd.compile(f, engine="native")
+    adam, other = nn.Adam(model.parameters(), lr=0.1), nn.MLP(2, [3, 1], activation="tanh")
+    p = model.parameters()[0]
+
+    def step() -> None:
+        adam.zero_grad()
+        loss.backward(X, Y)
+        adam.step()
+
+    def fitted(engine: Any) -> None:
+        nn.fit(model, X, Y, loss=nn.squared_error, optimizer=adam, epochs=3, engine=engine)
+
+    writes: list[Callable[[], Any]] = [
+        lambda: None,
+        lambda: setattr(p, "data", 0.3),
+        step,
+        lambda: model.load_state_dict(other.state_dict()),
+        lambda: setattr(loss, "numbers", [2.0 * x for x in loss.numbers]),
+        lambda: fitted("native"),
+        lambda: fitted("numpy"),
+    ]
+    seen = []
+    for write in writes:
+        write()
+        seen.append(loss(X, Y))
+        assert seen[-1] == pytest.approx(np.mean([f(x, y).data for x, y in zip(X, Y)]), rel=1e-13)
+    assert len({*seen}) == len(writes)
+
+
 def test_auto_begins_with_numpy_and_machine_code_takes_over(monkeypatch: pytest.MonkeyPatch) -> None:
     f, X, Y = lab(21)
     numpy, native, *auto = (autograd.compile(f, engine=e) for e in ("numpy", "native", "auto", "auto"))

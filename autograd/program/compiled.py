@@ -729,6 +729,7 @@ class Program(Generic[P, Result]):
         arrays, key = self._checked(given, named)
         variant = self._variant(kind, arrays, key)
         n = len(arrays[0]) if arrays else 1
+        variant = variant.for_rows(n)
         native, state = variant.is_native(n), None if n <= SMALLEST_BLOCK else variant.state()
         call = Evaluation(variant, functools.partial(self._named, key, len(arrays)), native, state, n)
         if n <= SMALLEST_BLOCK:

@@ -43,12 +43,14 @@ class Kernel:
     whether an output differs from row to row. `order` has the places of the leaves' numbers in the state of
     iterate. `cache` is a folder that keeps machine code for other processes.
 
+    `lanes` is how many rows are computed at once, or 0 for as many as a register of this computer has.
+
     Raises NotImplementedError for a primitive without machine code, or if a row's numbers depend on a sum
     over the rows.
     """
 
-    def __init__(self, planned: Plan, order: Any = slice(None), cache: str | None = None):
-        code = code_of(planned, _lanes())
+    def __init__(self, planned: Plan, order: Any = slice(None), cache: str | None = None, lanes: int = 0):
+        code = code_of(planned, lanes or _lanes())
         facts = code.varies, code.sizes, code.scratch, code.stack
         self._set(str(code.module), facts, order, cache)
 

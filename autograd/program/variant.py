@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import itertools
 import math
 import struct
@@ -41,8 +42,9 @@ ARRAY, ELEMENT, KERNEL, STATEMENT = 3e-6, 5e-10, 0.05, 0.006
 BEGIN, TAKE_OVER = 10.0, 12.0
 PAYS = 1.5  # the same quotient for a run of known length
 LARGE = 1 << 13  # numbers of data, beyond which machine code reads arrays where they are
-KEPT = 1 << 15  # numbers: up to these, a kernel's memory is kept for the next call
+KEPT = 1 << 18  # numbers: up to these, a kernel's memory is kept for the next call
 FEW = 64  # numbers: up to these, Python adds them sooner than NumPy
+PAIR = 2  # rows, for which machine code with longer vectors takes twice as long
 # The rows of a block are a power of two, so many that NumPy's arrays take about BLOCK bytes, and stay in the
 # processor's cache; at least FEW_ROWS, unless all arrays then take more than MOST_MEMORY bytes. Machine code
 # keeps few numbers in memory, and takes NATIVE_BLOCKS times as many rows.
@@ -83,13 +85,31 @@ class Variant:
             if whole
             else through(passes, replace(recorded, kind=kind), "differentiate", "simplify again")
         )
-        self.native = None if engine == "auto" and self.has_code() else engine == "native" and self.has_code()
         self.mean, self.by_row = self.scalars.reduce == "mean", self.scalars.by_row
-        self._spent = 0.0  # see is_native
-        self._maker: threading.Thread | None = None
         self._functions: dict[bool, Callable[..., Any]] = {}
+        self._lanes = 0
+        self._begin(engine)
+
+    def _begin(self, engine: str) -> None:
+        """Be a variant that has not run: see is_native."""
+        self._engine, self._lock = engine, new_lock()
+        self.native = None if engine == "auto" and self.has_code() else engine == "native" and self.has_code()
+        self._spent = 0.0
+        self._maker: threading.Thread | None = None
         self._idle: dict[int, _Workspace] = {}  # the latest that no call uses, by its number of rows
-        self._lock = new_lock()
+
+    def for_rows(self, rows: int) -> Variant:
+        """This variant or, for a call with one row or two, the same with machine code for so many at once."""
+        return self._for_pairs if rows <= PAIR else self
+
+    @computed_once
+    def _for_pairs(self) -> Variant:
+        assert self.names.plan  # both have them
+        twin = copy.copy(self)
+        vars(twin).pop("kernel", None)
+        twin._lanes = PAIR
+        twin._begin(self._engine)
+        return twin
 
     @computed_once
     @collector_off()
@@ -173,9 +193,8 @@ class Variant:
 
     def _make_kernel(self) -> None:
         with contextlib.suppress(Exception):  # NumPy goes on: there may be no code, or too little memory
-            vars(self)["kernel"] = Kernel(
-                self.names.plan, cache=self._cache
-            )  # without the lock, which calls need
+            made = Kernel(self.names.plan, cache=self._cache, lanes=self._lanes)
+            vars(self)["kernel"] = made  # without the lock, which calls need
 
     def numpy_seconds(self, rows: int) -> float:
         """About how long NumPy takes for so many rows."""
@@ -375,7 +394,7 @@ class Variant:
     @computed_once
     def kernel(self) -> Any:
         """The machine code; NotImplementedError if there is none (see native.Kernel)."""
-        return Kernel(self.names.plan, cache=self._cache)
+        return Kernel(self.names.plan, cache=self._cache, lanes=self._lanes)
 
     def training_kernel(
         self, parameters: Sequence[Value], slots: int, update: Callable[..., Any], lr: float, steps: int

@@ -10,7 +10,7 @@ pushforward walks it from the leaves to the outputs.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Container, Iterable, Iterator
 from operator import mul as times
 from typing import Any
 
@@ -48,12 +48,13 @@ def adjoints(
     wrt: Iterable[Value],
     order: Iterable[Value] | None = None,
     invariant: Collection[Value] = (),
+    sums: Container[Value] = (),
 ) -> dict[Value, Any]:
     """∂(Σ seed · output)/∂v, Values or numbers, for each v of wrt and for the Values between.
 
     `seeds` has a seed for each output. A v that no output depends on is left out. `order` has the Values
     to differentiate, parents first; by default, all that the outputs were computed from. The derivative by
-    an `invariant` Value is known to be 0.
+    an `invariant` Value is known to be 0; that by a Value of `sums` is a sum if it has one term, too.
     """
     order = list(topological_order(*seeds) if order is None else order)
     inside = set(order)
@@ -66,7 +67,10 @@ def adjoints(
     found = {}
     for v, pairs in reversed(arriving.items()):
         if pairs:
-            found[v] = adjoint = _sum_of_products(pairs)
+            adjoint = _sum_of_products(pairs)
+            if len(pairs) == 1 and v in sums and isinstance(adjoint, Value) and adjoint.row is not ops.mul:
+                adjoint = total([adjoint])
+            found[v] = adjoint
             if v in inside:
                 for operand, partial in _partials(v, arriving):
                     arriving[operand].append((adjoint, partial))

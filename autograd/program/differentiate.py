@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +14,7 @@ from ..tracing import COMPILE, tracing
 from ..value import Value
 from .invariance import invariant
 from .scalars import Scalars
-from .simplify import ROW_SUM
+from .simplify import ROW_SUM, forms
 
 
 def differentiate(scalars: Scalars) -> Scalars:
@@ -30,22 +33,36 @@ def differentiate(scalars: Scalars) -> Scalars:
         return replace(scalars, outputs=[result])
     order = topological_order(output)
     fixed = invariant(order, [output])
+    sums = _used_once(order, scalars.input_leaves)
     by_row = dependents(order, scalars.input_leaves) if scalars.by_row else {}
     with tracing(COMPILE):  # so that a user's own derivative may choose, and may not branch
         if output not in by_row:
             gradient = adjoints(
-                {output: 1.0 if mean or not scalars.by_row else rows}, scalars.leaves, invariant=fixed
+                {output: 1.0 if mean or not scalars.by_row else rows}, scalars.leaves, None, fixed, sums
             )
             return replace(scalars, outputs=[result], gradient=gradient, adjoints=gradient)
         share = output / rows if mean else output
         inside = [*by_row, *([share] if mean else [])]
         known = {*inside, rows}
         ends = dict.fromkeys(p for v in inside for p in parents(v) if p not in known)
-        found = adjoints({share: 1.0}, ends, inside, fixed)
+        found = adjoints({share: 1.0}, ends, inside, fixed, sums)
         gradient = adjoints(
-            {v: row_sum(found[v], rows) for v in ends if v in found}, scalars.leaves, None, fixed
+            {v: row_sum(found[v], rows) for v in ends if v in found}, scalars.leaves, None, fixed, sums
         )
     return replace(scalars, outputs=[row_sum(share, rows)], gradient=gradient, adjoints={**gradient, **found})
+
+
+def _used_once(order: Sequence[Value], data: Iterable[Value]) -> set[Value]:
+    """Values that are used once, while others that are computed alike have more users.
+
+    The adjoints of those are sums. Of queries and the keys before them, the first query has one key.
+    """
+    users = Counter(itertools.chain.from_iterable(map(parents, order)))
+    alike: dict[int, list[Value]] = {}
+    for v, form in forms(order, data).items():
+        alike.setdefault(form, []).append(v)
+    several = [members for members in alike.values() if max(map(users.__getitem__, members)) > 1]
+    return {v for members in several for v in members if users[v] == 1}
 
 
 def row_sum(x: Any, rows: Value) -> Any:

@@ -262,6 +262,14 @@ class Lifted:
             if groups:
                 while (key := heapq.heappop(farthest)[2]) not in groups:
                     pass
+                family = _family(key)
+                kin = tuple(k for k in families.get(family, ()) if k in groups)
+                if len(kin) > 1 and kin not in tried:
+                    tried.add(kin)
+                    if self._form_padded([v for k in kin for v in groups[k]]):
+                        for k in kin:
+                            del groups[k], heights[k]
+                        continue
                 mates = alike.pop((heights[key], key[0]), [])  # they are compared once
                 if len(mates) > 1:
                     form = _form_of(key)
@@ -274,14 +282,6 @@ class Lifted:
                             self._ready += groups.pop(k)
                             del heights[k]
                     continue
-                family = _family(key)
-                kin = tuple(k for k in families.get(family, ()) if k in groups)
-                if len(kin) > 1 and kin not in tried:
-                    tried.add(kin)
-                    if self._form_padded([v for k in kin for v in groups[k]]):
-                        for k in kin:
-                            del groups[k], heights[k]
-                        continue
                 del heights[key]
                 for group in self._by_number(groups.pop(key)):
                     self._form(group)
@@ -361,6 +361,9 @@ class Lifted:
         v, *others = group
         if not others and v.row not in VECTOR_ROWS:
             return self._form_one(v)
+        if v.row is ops.total and len(v.x) == 1:  # these are no other numbers than their terms
+            first = v.x[0]
+            return self._place(self.arrays[self._kind[first]], group, [self._at[w.x[0]] for w in group])
         parts = [_aligned(self._located(part)) for part in self._parts(group)]
         if v.row is ops.logsumexp and (len(parts) > 1 or any(len({*w.x}) < len(w.x) for w in group)):
             parts = [_aligned([self._side_by_side(group)])]

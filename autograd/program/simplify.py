@@ -61,7 +61,7 @@ def simplify(
 Rewrite = Callable[["_Rewriting", Any, Any], Any]
 RULES: list[tuple[str, str, Rewrite]] = [
     ("x + 0 = x",           "add", lambda to, x, y: to.is_all(y, 0.0) and x),
-    ("0 + x = x",           "add", lambda to, x, y: to.is_all(x, 0.0) and y),
+    ("0 + x = x",           "add", lambda to, x, y: to.is_all(x, 0.0) and to.as_sum(y)),
     ("x + x = 2 x",         "add", lambda to, x, y: x is y and to("mul", 2.0, x)),
     ("x + (−y) = x − y",    "add", lambda to, x, y: _op(y, "neg") and to("sub", x, y.x)),
     ("(−x) + y = y − x",    "add", lambda to, x, y: _op(x, "neg") and to("sub", y, x.x)),
@@ -166,6 +166,7 @@ class _Rewriting:
         self.inner: set[Value] = set()  # sums that are used once, by another sum
         self.summed: dict[Value, Any] = {}  # the row_sum of a Value
         self.varied: set[Value] = set()  # Values computed like others, with other numbers: see _varied
+        self.sums_of_one: set[Value] = set()  # 0 + x, computed like others of more terms
 
     def run(self, outputs: list[Value], gather: bool) -> dict[Any, Any]:
         """The simpler form of each Value of the outputs' graph; with `gather`, chains of sums become one."""
@@ -173,6 +174,7 @@ class _Rewriting:
         user = _only_users(order) | dict.fromkeys(outputs)  # the caller uses these too, so they stay
         became: dict[Any, Any] = {}
         self.varied = _varied(order, self.by_row)
+        self.sums_of_one = _sums_of_one(order, user, self.by_row)
         for v in order:
             if v.row is None:
                 became[v] = v._data if isinstance(v, Constant) else v
@@ -274,6 +276,10 @@ class _Rewriting:
         """Whether x is that number, in the Value being rewritten and in all that are computed like it."""
         return _is(x, number) and self.current not in self.varied
 
+    def as_sum(self, x: Any) -> Any:
+        """x, or the sum of x alone where the Value being rewritten is one of `sums_of_one`."""
+        return self("total", (x,)) if self.current in self.sums_of_one else x
+
     def is_varied(self, x: Any) -> bool:
         """Whether x is a multiple c y, and Values computed like it are other multiples."""
         return x in self.varied and _scaled(x)
@@ -312,6 +318,9 @@ class _Rewriting:
         """A sum, with all the terms of the sums that only this one uses."""
         if op is ops.dot and x and self._is_plain(x, y):
             return self(op, x, y)
+        if op is ops.total and len(x) == 1 and x[0] not in self.inner:
+            (term,) = x
+            return self("neg", self(op, (term.x,))) if _op(term, "neg") else self(op, x)
         plus: list[tuple[Any, ...]] = []
         minus: list[tuple[Any, ...]] = []
         stack: list[tuple[Any, Any, Any, bool]] = [(op, x, y, False)]
@@ -419,6 +428,42 @@ def _only_users(order: Iterable[Value]) -> dict[Any, Any]:
             elif id(x) not in several:
                 several.add(id(x))
                 found.update(dict.fromkeys(x))
+    return found
+
+
+def _sums_of_one(order: Iterable[Value], user: dict[Any, Any], by_row: Iterable[Value]) -> set[Value]:
+    """Sums 0 + x that are no part of a sum, if others that are computed alike have more terms."""
+    found = {v for v in order if v.row is ops.add and _is(v.x, 0.0) and user[v] not in SUMS}
+    if not found:
+        return found
+    form_of = forms(order, by_row)
+    longer = {form_of[v] for v in order if v.row in SUMS and user[v] not in SUMS and v not in found}
+    return {v for v in found if form_of[v] in longer}
+
+
+def forms(order: Iterable[Value], by_row: Iterable[Value]) -> dict[Value, int]:
+    """A number for each way to compute: equal for Values computed alike, from any number of terms."""
+    numbers: dict[Any, int] = {}
+    form_of: dict[Any, Any] = dict.fromkeys(by_row, -1)
+    terms_of: dict[Value, frozenset[Any]] = {}  # of sums
+    get = form_of.get
+    found: dict[Value, int] = {}
+    for v in order:
+        x, y = v.x, v.y
+        if v.row is None:
+            continue
+        if v.row is ops.dot:
+            key: Any = frozenset(zip(map(get, x), map(get, y)))
+        elif v.row in (ops.add, ops.total):
+            parts = [p for p in (x if v.row is ops.total else (x, y)) if not _is(p, 0.0)]
+            key = frozenset().union(*(terms_of.get(p) or (get(p),) for p in parts))
+        elif v.row is ops.mul:
+            key = frozenset([(get(x), get(y))])
+        else:
+            key = (v.row, *(frozenset(map(get, p)) if type(p) is tuple else get(p) for p in (x, y)))
+        if type(key) is frozenset:
+            terms_of[v] = key
+        found[v] = form_of[v] = numbers.setdefault(key, len(numbers))
     return found
 
 

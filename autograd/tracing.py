@@ -118,6 +118,10 @@ class Condition:
     def choose(self, a: Any, b: Any) -> Any:
         """a where the condition holds, else b; for arrays, element by element."""
         a, b = self._branch(a), (~self)._branch(b)
+        if isinstance(a, Condition) or isinstance(b, Condition):
+            if all(isinstance(x, Condition | bool | np.bool_) for x in (a, b)):
+                return (self & a) | (~self & b)
+            a, b = _as_number(a), _as_number(b)
         choice = functools.partial(self.value._choice, self.value)
         if any(isinstance(x, list | tuple | np.ndarray) for x in (a, b)):
             return np.frompyfunc(choice, 2, 1)(a, b)

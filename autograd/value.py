@@ -666,6 +666,7 @@ def logsumexp(xs: Iterable[Any]) -> Value:
     xs = tuple(xs)
     if not xs:
         raise ValueError("logsumexp takes at least one Value or number")
+    xs = tuple([x for x in xs if isinstance(x, Value) or x != -math.inf]) or xs  # exp(−∞) adds nothing
     xs, data, are_values = _vector(harmless(ops.total, xs) if branches else xs)
     cls = _result_class(Value, xs) if modes or _subclasses else Value
     out = ops.logsumexp.compute(data)

@@ -16,7 +16,7 @@ import pytest
 
 import autograd
 import nn
-from autograd import Value, derive, dot, maximum, minimum, total
+from autograd import Value, derive, dot, maximum, minimum, total, where
 from autograd.ops import TABLE
 from autograd.program.variant import Kernel
 
@@ -32,6 +32,13 @@ def product(x: Any) -> Any:
     return autograd.matvec([[a, b], [b, a]], x)
 
 
+def growing(x: Any) -> Any:
+    """Products of queries and of the keys up to them, which are computed with a mask."""
+    queries, keys = ([v * z for v in vs] for vs, z in zip(TOKENS, x))
+    return [[q * k for k in keys[: i + 1]] for i, q in enumerate(queries)]
+
+
+TOKENS = [[Value(z) for z in (1.0, 1.0, 1.0)], [Value(z) for z in (-1e-200, 1.0, -1e-200)]]
 # A program, and an example for which a primitive masks what overflowed before it.
 MASKED = {
     "exp": (lambda x: (a * x[0]).exp() ** -1.0, (800.0, 1.0)),
@@ -45,6 +52,13 @@ MASKED = {
     "softplus": (lambda x: total([(-z).softplus() for z in product(x)[:1]]), (1e308, -1e308)),
     "exp of a product": (lambda x: total([z.exp() for z in product(x)[:1]]), (-1e308, 1e308)),
     "quotient of products": (lambda x: total([x[0] / z for z in product(x)]), (1e308, -1e308)),
+    "softmaxes": (
+        lambda x: total(total([s * s for s in nn.softmax(zs)]) for zs in growing(x)),
+        (1e200, -1e200),
+    ),
+    "logsumexps": (lambda x: total(nn.logsumexp(zs).tanh() for zs in growing(x)), (1e200, -1e200)),
+    "compared": (lambda x: total(where(nn.logsumexp(z) > 1.0, x[1], a) for z in growing(x)), (1e200, -1e200)),
+    "compared NaN": (lambda x: where(a * x[0] < x[1], x[1], a), (math.nan, 1.0)),
     "maximum": (lambda x: maximum(dot([a, b], x), x[0]), (-1e308, 1e308)),
     "minimum": (lambda x: minimum(x[0], dot([a, b], x)), (1e308, -1e308)),
     "sign": (lambda x: TABLE["sign"](dot([a, b], x)) * x[0], (1e308, -1e308)),

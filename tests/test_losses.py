@@ -1,5 +1,6 @@
 """Losses of several outputs, the functions that they are made of, activations and LayerNorm."""
 
+import math
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -33,6 +34,15 @@ def test_logsumexp_and_softmax_never_overflow(xs: list[float]) -> None:
     if max(xs) - min(xs) < 1e308:  # else the difference itself overflows
         assert [p.data for p in nn.softmax(values)] == pytest.approx(wanted, rel=1e-12, abs=1e-300)
         assert autograd.compile(nn.logsumexp)(np.array([xs] * 2)) == pytest.approx(exact, rel=1e-15)
+
+
+@pytest.mark.parametrize("engine", ["numpy", "auto"])
+def test_a_number_of_minus_infinity_adds_nothing_to_a_logsumexp(engine: Any) -> None:
+    w, X = Value(0.3), np.array([0.1, 0.2])
+    with_it = autograd.compile(lambda x: nn.logsumexp([x, -math.inf, w]), engine=engine)
+    without = autograd.compile(lambda x: nn.logsumexp([x, w]), engine=engine)
+    assert with_it.value_and_grad(X) == without.value_and_grad(X)
+    assert nn.logsumexp([-math.inf, w]).data == pytest.approx(0.3)
 
 
 def test_logsumexp_is_a_primitive_to_every_reading() -> None:

@@ -227,6 +227,8 @@ def between(x: Any) -> Any:
         lambda x: where(x > 0.0, lambda: where(x.log() > -1.0, lambda: (x.log() + 1.0).sqrt(), x), x * x),
         lambda x: where(x > 0.0, lambda: x**-1.5 + x.log() / x, lambda: (-x + 0.5) ** 0.5),
         lambda x: where(x > 0.5, lambda: derive(x.log() * x, [x])[0], x),
+        lambda x: where(where(x > 0.0, x < 1.0, x < -2.0), x, x * x),
+        lambda x: where(where(x > 0.0, x < 1.0, True), x, x * x),
         lambda x: np.where(x > 0.0, x, x * x),
         lambda x: np.where(x.data > 0.0, x, 3.0),
         lambda x: where(x * 0.0 == 0.0, x, lambda: x / 0.0),

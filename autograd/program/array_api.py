@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from .. import ops, special
-from ..ops import TABLE, Primitive
+from ..ops import CONDITIONS, TABLE, Primitive
 from .arrays import (
     Array,
     Constant,
@@ -123,6 +123,14 @@ def windows(x, axis, starts, length, step):
     "finite": """
 def finite(z):
     z - z
+    return z
+""",
+    # A comparison hides NaN, too.
+    "comparable": """
+def comparable(z):
+    z - z
+    if xp.any(z != z):
+        raise FloatingPointError
     return z
 """,
     # pow can hide NaN as well as infinity, so NaN is added for watched operands.
@@ -515,8 +523,9 @@ class Source:
         if self._fast and row is ops.where and (by_product := self._filled(array, texts)):
             return by_product
         for i in watch:
-            self._helpers["finite"] = None
-            texts[i] = f"finite({texts[i][0]})", ATOM
+            helper = "comparable" if row in CONDITIONS else "finite"
+            self._helpers[helper] = None
+            texts[i] = f"{helper}({texts[i][0]})", ATOM
         if row is ops.detach:
             return texts[0]
         if row is ops.where:

@@ -188,11 +188,7 @@ def _candidates(alike: _Alike, start: int, stop: int) -> Iterator[tuple[int, int
         for at, m in _stretches(number[period:] == number[:-period]):
             end = first + at + m + 2 * period
             begins = range(max(first, first + at - period), first + at + period)
-            right = [
-                b
-                for b in begins
-                if all(_begins(alike, moves, p, first, b, period) for p in range(b, first + at))
-            ]
+            right = _right_begins(alike, moves, first, first + at, begins, period)
             steps = max([(end - b) // period for b in right], default=0)
             saved = (steps - 1) * period
             if saved > most and steps >= FEWEST_STEPS:
@@ -213,15 +209,26 @@ def _lists(alike: _Alike, begin: int, period: int, steps: int) -> int:
     return int(after.sum())
 
 
-def _begins(alike: _Alike, moves: Any, p: int, first: int, begin: int, period: int) -> bool:
-    """Whether statement p may be in a loop's first step, where operands of a step before may be any array."""
-    reads = alike.reads[p + period]
-    for move, after, x in zip(moves[p - first], moves[p - first + period], reads):
-        if move != after:
-            carried = isinstance(x, View) and after == (period,) + (0,) * (len(after) - 1)
-            if not carried or alike.place[x.array] >= begin + period or move[1:] != after[1:]:
-                return False
-    return True
+def _right_begins(
+    alike: _Alike, moves: Any, first: int, regular: int, begins: Iterable[int], period: int
+) -> list[int]:
+    """Where a loop may begin whose statements move alike from `regular` on.
+
+    In the first step, operands of a step before may be any array.
+    """
+    right, least = list[int](), first
+    for p in reversed([*begins]):
+        at = p - first
+        pairs = zip(moves[at], moves[at + period], alike.reads[p + period]) if p < regular else ()
+        for move, after, x in pairs:
+            if move != after:
+                carried = isinstance(x, View) and after == (period,) + (0,) * (len(after) - 1)
+                if not carried or move[1:] != after[1:]:
+                    return right[::-1]
+                least = max(least, alike.place[x.array] - period + 1)
+        if p >= least:
+            right.append(p)
+    return right[::-1]
 
 
 def _stretches(true: np.ndarray) -> list[tuple[int, int]]:

@@ -22,7 +22,7 @@ from llvmlite import ir
 
 from .. import ops
 from ..ops import CONDITIONS
-from .arrays import Array, Contract, Map, Reduce, Rows, Select, Spread, Stack, Stacked, View, size
+from .arrays import Array, Constant, Contract, Map, Reduce, Rows, Select, Spread, Stack, Stacked, View, size
 from .nests import Affine, Nest, Nests, Repeat, Statement, Storage, nests_of, operations, pieces, summed
 from .operations import (
     CALLED,
@@ -371,9 +371,15 @@ class _Computing:
         if row is ops.where:
             if self.nests.is_condition(statement.array):  # a branch may be the number 1 or 0
                 operands = [operands[0], *map(self.as_condition, operands[1:])]
-            if isinstance(condition := operands[0], ir.Constant):
-                one = condition.constant[0] if self.lanes else condition
-                return operands[1 if one.constant else 2]
+            mask = definition.operands[0]
+            if isinstance(mask, View) and isinstance(mask.array, Constant):
+                # Elements that no sum has may be anything; and −∞ in their place would hide another −∞.
+                if statement.array in self.nests.plan.infinite:
+                    operands = [watched(b, x) if w else x for x, w in zip(operands, watch)]
+                if isinstance(condition := operands[0], ir.Constant):
+                    one = condition.constant[0] if self.lanes else condition
+                    return operands[1 if one.constant else 2]
+                return b.select(*operands)
             out = b.select(*operands)
             for x in (*(x for x, w in zip(operands, watch) if w), *others):
                 out = watched(b, x, out)

@@ -26,6 +26,7 @@ NONLINEAR = (ops.sigmoid, ops.tanh, ops.relu, ops.softplus)
 
 # Names that printers use for themselves.
 RESERVED = {"xp", "N", "range", "program", "constants", "__debug__", "take", "finite", "power"}
+RESERVED |= {"comparable"}
 RESERVED |= {"sigmoid", "relu", "softplus", "maximum", "minimum", "step", "largest", "smallest"}
 RESERVED |= {"tensordot", "flip", "windows"}
 RESERVED |= set(vars(special))

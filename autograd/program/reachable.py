@@ -6,6 +6,7 @@ import contextlib
 import functools
 import gc
 import itertools
+import math
 import pickle
 import random
 import sys
@@ -20,6 +21,7 @@ from numpy.random import BitGenerator
 from ..value import Value
 
 MOST_OBJECTS = 100_000  # a search ends after these
+MOST_LEAVES = 1_000_000  # of an array that a user declares
 PLAIN = {bool, float, int, str, type(None), Value}
 LIBRARIES = {"autograd", "nn", "numpy", *sys.stdlib_module_names}  # they hold none of the user's objects
 
@@ -37,29 +39,40 @@ def declared(*users: Any) -> list[tuple[str, np.ndarray]]:
     They are the parameters of Modules, other arrays and nested lists, which have no name: "". A name is the
     end of the one that the nearest Module has: "norm_bias" for layers.1.norm.bias.
     """
-    found: list[tuple[str, np.ndarray]] = []
+    found: dict[Any, tuple[str, np.ndarray]] = {}  # by the first leaf and the shape
+    shapes: dict[int, tuple[int, ...]] = {}
     for x in _objects(*users):
         if callable(getattr(type(x), "named_parameters", None)):
             with contextlib.suppress(Exception):  # another library's, or one whose parameters have no order
                 for name, array in x.named_parameters():
                     words = [word for word in name.split(".") if not word.isdigit()]
-                    if isinstance(array, np.ndarray) and array.dtype == object:
-                        found.append(("_".join(words[-2:]), array))
-        elif isinstance(x, np.ndarray | list | tuple) and (shape := _nest_shape(x)):
-            found.append(("", np.fromiter(_nest_leaves(x, len(shape)), dtype=object).reshape(shape)))
-    return found
+                    if isinstance(array, np.ndarray) and array.size and all(map(_is_leaf, array.flat)):
+                        key = array.flat[0], array.shape
+                        found.setdefault(key, ("_".join(words[-2:]), array))
+        elif isinstance(x, np.ndarray | list | tuple):
+            shape = _nest_shape(x, shapes)
+            if len(shape) > 1 and math.prod(shape) <= MOST_LEAVES:
+                key = next(_nest_leaves(x, len(shape))), shape
+                if key not in found:
+                    leaves = np.fromiter(_nest_leaves(x, len(shape)), dtype=object)
+                    found[key] = "", leaves.reshape(shape)
+    return list(found.values())
 
 
-def _nest_shape(x: Any, most: int = 8) -> tuple[int, ...]:
+def _nest_shape(x: Any, known: dict[int, tuple[int, ...]]) -> tuple[int, ...]:
     """The shape of an array or of nested lists of leaves, else (); a list may hold itself."""
     if isinstance(x, np.ndarray):
-        return x.shape if x.dtype == object and all(map(_is_leaf, x.flat)) else ()
-    if not x or not isinstance(x, list | tuple) or not most:
+        is_small = x.dtype == object and x.size <= MOST_LEAVES
+        return x.shape if is_small and all(map(_is_leaf, x.flat)) else ()
+    if not x or not isinstance(x, list | tuple):
         return ()
-    if _is_leaf(x[0]):
-        return (len(x),) if all(map(_is_leaf, x)) else ()
-    shape = _nest_shape(x[0], most - 1)
-    return (len(x), *shape) if shape and all(_nest_shape(part, most - 1) == shape for part in x) else ()
+    if id(x) not in known:
+        known[id(x)] = ()  # until it is known
+        if _is_leaf(x[0]):
+            known[id(x)] = (len(x),) if all(map(_is_leaf, x)) else ()
+        elif (shape := _nest_shape(x[0], known)) and all(_nest_shape(part, known) == shape for part in x):
+            known[id(x)] = (len(x), *shape)
+    return known[id(x)]
 
 
 def _is_leaf(x: Any) -> bool:

@@ -318,8 +318,8 @@ class _Rewriting:
         """A sum, with all the terms of the sums that only this one uses."""
         if op is ops.dot and x and self._is_plain(x, y):
             return self(op, x, y)
-        if op is ops.total and len(x) == 1 and x[0] not in self.inner:
-            (term,) = x
+        term = x[0] if op is ops.total and len(x) == 1 else None
+        if isinstance(term, Value) and term not in self.inner:
             return self("neg", self(op, (term.x,))) if _op(term, "neg") else self(op, x)
         plus: list[tuple[Any, ...]] = []
         minus: list[tuple[Any, ...]] = []

@@ -31,6 +31,7 @@ SUMS = (ops.add, ops.sub, ops.neg, ops.total, ops.dot)
 NEG, DIV = ops.neg, ops.div
 LINEAR = (ops.neg, ops.mul, ops.div)  # a row_sum moves inside these
 AFTERWARDS = (ops.pow, ops.detach)  # they have rules that apply only after differentiation
+FEW_FORMS = 8  # of the terms of a sum
 FACTORS = (*LINEAR, ROW_SUM)  # a number that is a factor of an operand is a factor of the result
 
 
@@ -442,12 +443,11 @@ def _sums_of_one(order: Iterable[Value], user: dict[Any, Any], by_row: Iterable[
 
 
 def forms(order: Iterable[Value], by_row: Iterable[Value]) -> dict[Value, int]:
-    """A number for each way to compute: equal for Values computed alike, from any number of terms."""
+    """A number for each Value that is computed or data, the same for sums of more or fewer terms."""
     numbers: dict[Any, int] = {}
-    form_of: dict[Any, Any] = dict.fromkeys(by_row, -1)
-    terms_of: dict[Value, frozenset[Any]] = {}  # of sums
+    form_of: dict[Any, int] = dict.fromkeys(by_row, -1)
+    terms_of: dict[Value, frozenset[Any]] = {}  # of sums, a product being a sum of one
     get = form_of.get
-    found: dict[Value, int] = {}
     for v in order:
         x, y = v.x, v.y
         if v.row is None:
@@ -456,15 +456,18 @@ def forms(order: Iterable[Value], by_row: Iterable[Value]) -> dict[Value, int]:
             key: Any = frozenset(zip(map(get, x), map(get, y)))
         elif v.row in (ops.add, ops.total):
             parts = [p for p in (x if v.row is ops.total else (x, y)) if not _is(p, 0.0)]
-            key = frozenset().union(*(terms_of.get(p) or (get(p),) for p in parts))
+            terms = [terms_of.get(p, ()) for p in parts]
+            # A state that grows step by step would have the forms of all steps.
+            few = [t if 0 < len(t) <= FEW_FORMS else (get(p),) for p, t in zip(parts, terms)]
+            key = frozenset().union(*few)
         elif v.row is ops.mul:
             key = frozenset([(get(x), get(y))])
         else:
             key = (v.row, *(frozenset(map(get, p)) if type(p) is tuple else get(p) for p in (x, y)))
         if type(key) is frozenset:
             terms_of[v] = key
-        found[v] = form_of[v] = numbers.setdefault(key, len(numbers))
-    return found
+        form_of[v] = numbers.setdefault(key, len(numbers))
+    return form_of
 
 
 def _varied(order: Iterable[Value], by_row: Iterable[Value]) -> set[Value]:

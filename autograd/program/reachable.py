@@ -21,7 +21,7 @@ from numpy.random import BitGenerator
 from ..value import Value
 
 MOST_OBJECTS = 100_000  # a search ends after these
-MOST_LEAVES = 1_000_000  # of an array that a user declares
+MOST_LEAVES, MOST_AXES = 1_000_000, 8  # of an array that a user declares
 PLAIN = {bool, float, int, str, type(None), Value}
 LIBRARIES = {"autograd", "nn", "numpy", *sys.stdlib_module_names}  # they hold none of the user's objects
 
@@ -59,19 +59,20 @@ def declared(*users: Any) -> list[tuple[str, np.ndarray]]:
     return list(found.values())
 
 
-def _nest_shape(x: Any, known: dict[int, tuple[int, ...]]) -> tuple[int, ...]:
+def _nest_shape(x: Any, known: dict[int, tuple[int, ...]], most: int = MOST_AXES) -> tuple[int, ...]:
     """The shape of an array or of nested lists of leaves, else (); a list may hold itself."""
     if isinstance(x, np.ndarray):
         is_small = x.dtype == object and x.size <= MOST_LEAVES
         return x.shape if is_small and all(map(_is_leaf, x.flat)) else ()
-    if not x or not isinstance(x, list | tuple):
+    if not isinstance(x, list | tuple) or not x or not most:
         return ()
     if id(x) not in known:
         known[id(x)] = ()  # until it is known
         if _is_leaf(x[0]):
             known[id(x)] = (len(x),) if all(map(_is_leaf, x)) else ()
-        elif (shape := _nest_shape(x[0], known)) and all(_nest_shape(part, known) == shape for part in x):
-            known[id(x)] = (len(x), *shape)
+        elif shape := _nest_shape(x[0], known, most - 1):
+            if all(_nest_shape(part, known, most - 1) == shape for part in x):
+                known[id(x)] = (len(x), *shape)
     return known[id(x)]
 
 

@@ -6,7 +6,9 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
 
 _locks: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -25,8 +27,22 @@ def in_forked_child(job: Callable[[], None]) -> Callable[[], None]:
     return job
 
 
+class cached_property(Generic[T]):
+    """functools.cached_property as it is from Python 3.12 on: without a lock.
+
+    Before, one lock is for all objects of a class, and a child may be forked while another thread has it.
+    """
+
+    def __init__(self, compute: Callable[[Any], T]):
+        self.compute, self.name = compute, compute.__name__
+
+    def __get__(self, of: Any, _: Any = None) -> T:
+        vars(of)[self.name] = found = self.compute(of)
+        return found
+
+
 class computed_once:
-    """An attribute, computed once under the object's `_lock`; cached_property may lock the whole class."""
+    """An attribute, computed once, under the object's `_lock`."""
 
     def __init__(self, compute: Callable[[Any], Any]):
         self.compute, self.name = compute, compute.__name__

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import functools
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,6 +17,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from autograd import Value, compile
+from autograd.locks import cached_property
 from autograd.program import Program, Variant
 from autograd.program.reachable import fingerprint, random_generators, restore, states
 from autograd.program.rows import Readable
@@ -252,7 +252,7 @@ class Trainer:
         verifier.seconds, verifier.losses_seconds = compiled.look
         return verifier
 
-    @functools.cached_property
+    @cached_property
     def looked_at(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The examples that verifiers choose from, and their numbers."""
         return representative(self.run.X, self.run.Y)

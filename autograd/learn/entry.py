@@ -6,13 +6,13 @@ str(entries.formula("grad_w2", (2, 1)))  # delta2[2] · h1[1], or Σₙ delta2[n
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ..locks import cached_property
 from ..ops import Primitive, where
 from ..program import Matrices, Place
 from ..program.arrays import entry_name
@@ -129,7 +129,7 @@ class Entries:
         rows = ("n",) if self._arrays[place.array].by_row else ()
         return entry_name(place.array, (*rows, *place.index))
 
-    @functools.cached_property
+    @cached_property
     def _scalars(self) -> dict[str, dict[str, None]]:
         """For each entry, its meanings: a quantity, a derivative, or both."""
         found: dict[str, dict[str, None]] = {}

@@ -10,7 +10,6 @@ program into it as data; page/page.js computes with them, because the learner ma
 from __future__ import annotations
 
 import base64
-import functools
 import hashlib
 import html
 import json
@@ -26,6 +25,7 @@ import numpy as np
 from ..draw import DrawingError, checked_clusters, classed_drawing
 from ..files import whole_file
 from ..graph import topological_order
+from ..locks import cached_property
 from ..ops import TABLE
 from ..program import Place, matrices
 from ..value import Value
@@ -325,7 +325,7 @@ class _Page:
         i = self.array[x.array]
         return [i, int(np.ravel_multi_index(x.index, self.arrays[i].shape)) if x.index else 0, x.sign]
 
-    @functools.cached_property
+    @cached_property
     def _leaves(self) -> dict[tuple[str, tuple[int, ...]], Value]:
         """The leaves by their places."""
         placed = {v: self.found.place(v) for v in self.order if not v.row}

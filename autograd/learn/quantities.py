@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from .. import ops
 from ..graph import parents, topological_order
+from ..locks import cached_property
 from ..program import Matrices
 from ..program.arrays import entry_name
 from ..program.simplify import simplify
@@ -100,7 +100,7 @@ class Quantities:
         given = self._given(v) if v.row else []
         return added_up(partials_of(v, given, self.symbol(v), wanted))
 
-    @functools.cached_property
+    @cached_property
     def heights(self) -> dict[Value, int]:
         """How many operations lead to each Value, along the longest way."""
         found: dict[Value, int] = {}

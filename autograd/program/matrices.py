@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..locks import cached_property
 from ..ops import Primitive
 from ..value import Value, number, slopes
 from .array_api import Source
@@ -123,7 +123,7 @@ class Matrices:
             return None
         return self._place(g)
 
-    @functools.cached_property
+    @cached_property
     def _slopes(self) -> dict[Value, float]:
         """The derivatives by the Values of the recording, in the recorded row."""
         (output,) = self._plan.lifted.scalars.recorded

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from collections import Counter
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import ops
+from ..locks import cached_property
 from ..ops import CONDITIONS
 from .arrays import (
     Array,
@@ -52,7 +52,7 @@ class Plan:
     statements: list[Any]
     written: Mapping[Array, Array] = field(default_factory=dict)
 
-    @functools.cached_property
+    @cached_property
     def uses(self) -> Counter[Array]:
         """How many views there are of each array; those in a loop count twice, as it runs more than once."""
         uses: Counter[Array] = Counter()
@@ -69,7 +69,7 @@ class Plan:
                 uses.update(view.array for view in self.written.get(statement, statement).views)
         return uses
 
-    @functools.cached_property
+    @cached_property
     def infinite(self) -> set[Array]:
         """The arrays that may have infinities of the program's own numbers, as where(c, x, −∞) has."""
         found = set[Array]()
@@ -86,7 +86,7 @@ class Plan:
                 found.add(array)
         return found
 
-    @functools.cached_property
+    @cached_property
     def unchecked(self) -> set[Array]:
         """The arrays in which infinity is no error: data, conditions, and those in `infinite`."""
         found = set[Array]()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..graph import parents, topological_order
+from ..locks import cached_property
 from ..value import Constant, Value
 from .simplify import AFTERWARDS, simplify
 
@@ -86,7 +86,7 @@ class Scalars:
         leaves = (self.leaves if leaves is None else leaves) if self.kind == "gradient" else ()
         return [*self.outputs, *(self.gradient.get(v, 0.0) for v in leaves)]
 
-    @functools.cached_property
+    @cached_property
     def order(self) -> list[Value]:
         """The wanted Values and all that they are computed from, operands first."""
         return topological_order(*(v for v in self.wanted() if isinstance(v, Value)))

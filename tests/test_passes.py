@@ -293,6 +293,18 @@ def test_matrices_of_a_program_have_its_numbers() -> None:
         assert lines and all(line in m.source for line in lines)
 
 
+def test_the_sum_of_one_leaf_has_an_adjoint_of_its_own() -> None:
+    w = [Value(x, f"w[{i}]") for i, x in enumerate((0.5, 0.2, 0.3))]
+    sums = [total(w[: i + 1]) for i in range(3)]
+    output = total([s.tanh() for s in sums])
+    output.backward()
+    m = matrices(output)
+    numbers = m.run()
+    for v in (*w, *sums):
+        place = m.adjoint_place(v)
+        assert place is None or numbers[place.array][place.index] == pytest.approx(v.grad, rel=1e-14)
+
+
 def test_elements_and_places_of_programs_with_structure() -> None:
     computed = placed = 0
     for seed in range(40):

@@ -113,7 +113,8 @@ class Matrices:
             return None  # outputs have no gradient
         scalars, lifted = self._plan.lifted.scalars, self._plan.lifted
         by_leaf: dict[Any, Array] = dict(zip(lifted.leaves, lifted.gradient))
-        gradient = by_leaf.get(place[0]) if (place := lifted.place(v)) else None
+        place = None if v.row else lifted.place(v)  # the sum of one leaf is where the leaf is
+        gradient = by_leaf.get(place[0]) if place else None
         if gradient is not None and place and self._is_listed(gradient):
             return Place(self._name[gradient], coordinates(place[1], gradient.shape))
         g = scalars.adjoint(v)

@@ -420,11 +420,11 @@ class Lifted:
         shape, order, regular = _node_axes([part], len(group), products=True)
         grids = [(array, positions[order].reshape((*shape, *along))) for array, positions in part]
         factors = [_view(array, grid) for array, grid in grids if array]
-        labels = {label for x in factors for label in x.axes}
+        mask = self._constant(grids[-1][1])
+        labels = {label for x in (*factors, mask) for label in x.axes}
         if not regular or len(labels) < len(shape + along) or any(isinstance(x, Gather) for x in factors):
             return False
-        nothing = -math.inf if row is ops.logsumexp else 0.0
-        term = self._masked(factors, self._constant(grids[-1][1]), nothing)
+        term = self._masked(factors, mask, -math.inf if row is ops.logsumexp else 0.0)
         self._place(self._computed(row, shape, [tuple(term)]), [group[i] for i in order])
         return True
 

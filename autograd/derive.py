@@ -67,7 +67,7 @@ def adjoints(
     found = {}
     for v, pairs in reversed(arriving.items()):
         if pairs:
-            adjoint = _sum_of_products(pairs)
+            adjoint = _sum_of_products(pairs)  # lift takes a product for a sum of one
             if len(pairs) == 1 and v in sums and isinstance(adjoint, Value) and adjoint.row is not ops.mul:
                 adjoint = total([adjoint])
             found[v] = adjoint

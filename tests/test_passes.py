@@ -110,6 +110,8 @@ def test_unlabelled_leaves_are_named_after_the_module_that_holds_them() -> None:
 
     model = Model()
     assert "norm_bias" in source_of(lambda x, y: nn.squared_error(model(x), y), X, Y)
+    nearest = model.layers[1].norm.bias  # a list that f reaches sooner than the Module
+    assert "norm_bias" in source_of(lambda x, y: model(x) * nearest[0] - y, X, Y)
     assert not model.layers[1].norm.bias[0].label
 
 

@@ -29,7 +29,7 @@ LIBRARIES = {"autograd", "nn", "numpy", *sys.stdlib_module_names}  # they hold n
 def random_generators(*users: Any) -> list[Any]:
     """The global random generators, and those that functions and objects can reach."""
     kinds = (BitGenerator, random.Random)
-    found = reachable(random.random, np.random.rand, *users)
+    found = _objects(random.random, np.random.rand, *users)
     return [x for x in found if isinstance(x, kinds) and not isinstance(x, random.SystemRandom)]
 
 
@@ -39,7 +39,7 @@ def declared(*users: Any) -> list[tuple[str, np.ndarray]]:
     They are the parameters of Modules, other arrays and nested lists, which have no name: "". A name is the
     end of the one that the nearest Module has: "norm_bias" for layers.1.norm.bias.
     """
-    found: dict[Any, tuple[str, np.ndarray]] = {}  # by the first leaf and the shape
+    found: dict[Any, tuple[str, np.ndarray]] = {}  # by the first leaf, the shape, and whether a Module has it
     shapes: dict[int, tuple[int, ...]] = {}
     for x in _objects(*users):
         if callable(getattr(type(x), "named_parameters", None)):
@@ -47,12 +47,12 @@ def declared(*users: Any) -> list[tuple[str, np.ndarray]]:
                 for name, array in x.named_parameters():
                     words = [word for word in name.split(".") if not word.isdigit()]
                     if isinstance(array, np.ndarray) and array.size and all(map(_is_leaf, array.flat)):
-                        key = array.flat[0], array.shape
+                        key = array.flat[0], array.shape, True
                         found.setdefault(key, ("_".join(words[-2:]), array))
         elif isinstance(x, np.ndarray | list | tuple):
             shape = _nest_shape(x, shapes)
             if len(shape) > 1 and math.prod(shape) <= MOST_LEAVES:
-                key = next(_nest_leaves(x, len(shape))), shape
+                key = next(_nest_leaves(x, len(shape))), shape, False
                 if key not in found:
                     leaves = np.fromiter(_nest_leaves(x, len(shape)), dtype=object)
                     found[key] = "", leaves.reshape(shape)
@@ -84,14 +84,6 @@ def _nest_leaves(x: Any, depth: int) -> Iterator[Value]:
     if depth == 1 or isinstance(x, np.ndarray):
         return iter(x.flat if isinstance(x, np.ndarray) else x)
     return itertools.chain.from_iterable(_nest_leaves(part, depth - 1) for part in x)
-
-
-def reachable(*users: Any) -> list[Any]:
-    """The objects that functions and objects lead to, the nearest first: see _objects."""
-    plain = (Value, np.ndarray)
-    return [
-        x for x in _objects(*users) if type(x) not in PLAIN and not isinstance(x, plain) and not _is_vector(x)
-    ]
 
 
 def fingerprint(*users: Any) -> tuple[list[Any], list[Any]]:

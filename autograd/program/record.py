@@ -158,9 +158,9 @@ def _labels(leaves: Sequence[Value], arrays: Sequence[tuple[str, np.ndarray]]) -
 
     Where two arrays that the leaves are in would have the same name, leaves keep their labels.
     """
-    home: dict[Value, tuple[int, tuple[int, ...]]] = {}  # the nearest array that a leaf is in, and its place
-    for i, (_, array) in enumerate(arrays):
-        for index, v in np.ndenumerate(array):
+    home: dict[Value, tuple[int, tuple[int, ...]]] = {}  # a leaf's nearest array of a Module, and its place
+    for i, (name, array) in enumerate(arrays):
+        for index, v in np.ndenumerate(array) if name else ():
             home.setdefault(v, (i, index))
     stems: dict[str, set[int]] = {}
     for v in leaves:

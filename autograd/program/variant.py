@@ -99,7 +99,7 @@ class Variant:
         self._idle: dict[int, _Workspace] = {}  # the latest that no call uses, by its number of rows
 
     def for_rows(self, rows: int) -> Variant:
-        """This variant or, for a call with one row or two, the same with machine code for so many at once."""
+        """This variant or, for a call with one row or two, its twin, whose code computes two rows at once."""
         return self._for_pairs if rows <= PAIR else self
 
     @computed_once

@@ -38,6 +38,8 @@ from .arrays import (
     Stacked,
     View,
     Window,
+    numbers_along,
+    own_mask,
     size,
 )
 from .names import Names
@@ -547,17 +549,14 @@ class Source:
 
         An infinity where c is 0 becomes NaN, an invalid operation, for which NumPy raises.
         """
-        mask, x, number = array.operands
-        whole_mask = isinstance(mask, Select) and mask.takes_all and isinstance(mask.array, Constant)
-        if not whole_mask or not isinstance(x, View) or isinstance(number, View):
+        mask, (_, x, number) = own_mask(array), array.operands
+        if not mask or not mask.takes_all or not isinstance(x, View) or isinstance(number, View):
             return None
-        axes = mask.axes
-        lengths = [n if axis in axes else 1 for axis, n in enumerate(array.shape)]
-        used = mask.array.numbers.transpose(np.argsort(axes)).reshape(lengths)
         # Factors have the array's whole shape, as NumPy's inner loops are short otherwise.
-        text = _operation(ops.mul, texts[1], self._factor(np.broadcast_to(used, array.shape) * 1.0))
+        used = np.broadcast_to(numbers_along(mask, len(array.shape)), array.shape)
+        text = _operation(ops.mul, texts[1], self._factor(used * 1.0))
         if number:
-            text = _operation(ops.add, text, self._factor(number * ~np.broadcast_to(used, array.shape)))
+            text = _operation(ops.add, text, self._factor(np.where(used, 0.0, number)))
         return text
 
     def _factor(self, numbers: np.ndarray) -> Text:

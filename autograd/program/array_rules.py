@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -37,6 +37,9 @@ from .arrays import (
     Stack,
     Stacked,
     View,
+    has_truth_values,
+    numbers_along,
+    own_mask,
     reached,
     terms_through,
     whole,
@@ -65,19 +68,12 @@ def simplified_arrays(lifted: Lifted) -> Lifted:
         else:
             new = _moved_conditions(_simplified(array, uses, shares), numbers)
             uses[new] = uses[array]
-            if isinstance(new, Map) and _is_condition(new, numbers):
+            if isinstance(new, Map) and has_truth_values(new, numbers.__contains__):
                 numbers[new] = Map(new.shape, new.by_row, ops.where, (whole(new), 1.0, 0.0))
         if new is not array:
             became[array] = new
     lifted.replace(became)
     return lifted
-
-
-def _is_condition(array: Map, conditions: Container[Array]) -> bool:
-    """Whether an array has truth values, by itself or by its branches."""
-    branches = array.operands[1:] if array.row is ops.where else ()
-    chosen = any(isinstance(x, View) and x.array in conditions for x in branches)
-    return chosen or array.row in ops.CONDITIONS
 
 
 def _moved_conditions(array: Array, numbers: Mapping[Array, Array]) -> Array:
@@ -164,31 +160,25 @@ def _normalized(array: Map, shares: Mapping[Array, Shares]) -> Array:
     n = len(array.shape)
     if tuple(axes[a] for a in summed.axes) != z.axes or sorted(axes.values()) != [*range(n)]:
         return array
-    same = dict(zip(range(n), range(n)))
-    if (_present(used, same, n) & ~_present(there, axes, n)).any():
+    there = there and replace(there, axes=tuple(axes[a] for a in there.axes))
+    if (_present(used, n) & ~_present(there, n)).any():
         return array
     exps = replace(whole(of.exps), axes=tuple(axes[a] for a in range(n)))
     return Map(array.shape, array.by_row, ops.div, (exps, replace(whole(of.sums), axes=log.axes)))
 
 
-def _present(mask: Any, axes: Mapping[int, int], n: int) -> np.ndarray:
-    """Where a mask is True along n axes, some of length 1: along axes[a] for its axis a."""
-    if mask is None:
-        return np.ones([1] * n, dtype=bool)
-    lengths = {axes[a]: length for a, length in zip(mask.axes, mask.lengths)}
-    numbers = np.transpose(mask.array.numbers, np.argsort([axes[a] for a in mask.axes]))
-    return numbers.astype(bool).reshape([lengths.get(axis, 1) for axis in range(n)])
+def _present(mask: View | None, n: int) -> np.ndarray:
+    """Where a mask is True along n axes, some of length 1; everywhere if there is none."""
+    return numbers_along(mask, n).astype(bool) if mask else np.ones([1] * n, dtype=bool)
 
 
-def _unmasked(view: View) -> tuple[View, Any]:
+def _unmasked(view: View) -> tuple[View, View | None]:
     """The view in where(mask, view, number), along the same axes, and the mask as a view; else no mask."""
-    choice = view.array
-    if isinstance(choice, Map) and choice.row is ops.where and view.takes_all:
-        mask, inner, _ = choice.operands
-        if isinstance(mask, View) and isinstance(mask.array, Constant) and mask.takes_all:
-            moved = [replace(x, axes=tuple(view.axes[a] for a in x.axes)) for x in (inner, mask)]
-            return moved[0], moved[1]
-    return view, None
+    mask = own_mask(view.array) if view.takes_all else None
+    if not mask or not mask.takes_all:
+        return view, None
+    inner, mask = (replace(x, axes=tuple(view.axes[a] for a in x.axes)) for x in (view.array.views[1], mask))
+    return inner, mask
 
 
 def _transposed_sum(array: Spread, uses: Mapping[Array, int]) -> Array:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..ops import Primitive
+from ..ops import CONDITIONS, Primitive, where
 
 
 @dataclass(eq=False, slots=True)
@@ -451,6 +451,27 @@ def terms_through(view: View) -> list[tuple[Any, ...]]:
         return replace(x, axes=tuple(became.get(a, a) for a in x.axes)) if isinstance(x, View) else x
 
     return [tuple(map(factor, term)) for term in view.array.terms]
+
+
+def own_mask(array: Array) -> View | None:
+    """The mask of where(mask, x, y) if it is among the program's numbers, the same for all data."""
+    mask = array.operands[0] if isinstance(array, Map) and array.row is where else None
+    return mask if isinstance(mask, View) and isinstance(mask.array, Constant) else None
+
+
+def numbers_along(view: View, n: int) -> np.ndarray:
+    """The numbers of a whole Constant along n axes, with the length 1 along those that the view lacks."""
+    assert isinstance(view.array, Constant)
+    lengths = dict(zip(view.axes, view.lengths))
+    ordered = view.array.numbers.transpose(np.argsort(view.axes))
+    return ordered.reshape([lengths.get(axis, 1) for axis in range(n)])
+
+
+def has_truth_values(array: Map, is_condition: Callable[[Array], bool]) -> bool:
+    """Whether an array has truth values, by itself or by the branches that it chooses from."""
+    branches = array.operands[1:] if array.row is where else ()
+    chosen = any(isinstance(x, View) and is_condition(x.array) for x in branches)
+    return chosen or array.row in CONDITIONS
 
 
 def size(array: Array) -> int:

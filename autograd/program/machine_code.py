@@ -22,7 +22,7 @@ from llvmlite import ir
 
 from .. import ops
 from ..ops import CONDITIONS
-from .arrays import Array, Constant, Contract, Map, Reduce, Rows, Select, Spread, Stack, Stacked, View, size
+from .arrays import Array, Contract, Map, Reduce, Rows, Select, Spread, Stack, Stacked, View, own_mask, size
 from .nests import Affine, Nest, Nests, Repeat, Statement, Storage, nests_of, operations, pieces, summed
 from .operations import (
     CALLED,
@@ -371,8 +371,7 @@ class _Computing:
         if row is ops.where:
             if self.nests.is_condition(statement.array):  # a branch may be the number 1 or 0
                 operands = [operands[0], *map(self.as_condition, operands[1:])]
-            mask = definition.operands[0]
-            if isinstance(mask, View) and isinstance(mask.array, Constant):
+            if own_mask(definition):
                 # Elements that no sum has may be anything; and −∞ in their place would hide another −∞.
                 if statement.array in self.nests.plan.infinite:
                     operands = [watched(b, x) if w else x for x, w in zip(operands, watch)]

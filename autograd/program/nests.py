@@ -40,6 +40,7 @@ from .arrays import (
     View,
     Window,
     coordinates,
+    has_truth_values,
     size,
     terms_through,
     whole,
@@ -258,11 +259,8 @@ class Nests:
                 self.conditions.add(array)
             if all(map(self._is_data, of)):
                 self._data.add(array)
-        elif isinstance(definition, Map):
-            branches = definition.operands[1:] if definition.row is ops.where else ()
-            chosen = [x for x in branches if isinstance(x, View) and self.is_condition(x.array)]
-            if chosen or definition.row in CONDITIONS:
-                self.conditions.add(array)
+        elif isinstance(definition, Map) and has_truth_values(definition, self.is_condition):
+            self.conditions.add(array)
 
     def is_condition(self, array: Array) -> bool:
         """Whether an array has truth values."""

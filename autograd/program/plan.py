@@ -30,6 +30,7 @@ from .arrays import (
     View,
     in_order,
     listing,
+    own_mask,
     reached,
     terms_through,
 )
@@ -79,7 +80,7 @@ class Plan:
             passed = [x for term in array.terms for i, x in enumerate(term) if i not in hidden]
             if isinstance(array, Reduce):  # each sum has a term, whose number is larger than a mask's −∞
                 (view,) = array.views
-                passed = view.array.views[1:] if is_masked(view.array) else [view]
+                passed = view.array.views[1:] if own_mask(view.array) else [view]
             if (isinstance(array, Constant) and not np.isfinite(array.numbers).all()) or any(
                 x.array in found if isinstance(x, View) else math.isinf(x) for x in passed
             ):
@@ -134,12 +135,6 @@ def _is_inner(array: Array) -> bool:
     """Whether an array is a sum of products, each of which varies by row."""
     products = isinstance(array, Contract) or (isinstance(array, Map) and array.row is ops.mul)
     return products and all(any(isinstance(x, View) and x.array.by_row for x in term) for term in array.terms)
-
-
-def is_masked(array: Array) -> bool:
-    """Whether an array has numbers at some fixed places, in place of another's: where(mask, x, −∞)."""
-    mask = array.operands[0] if isinstance(array, Map) and array.row is ops.where else None
-    return isinstance(mask, View) and isinstance(mask.array, Constant)
 
 
 def masking(array: Array) -> dict[int, View]:

@@ -1,6 +1,7 @@
 """Random programs: copies and pickles of their graphs, and compiled programs with structure."""
 
 import copy
+import functools
 import pickle
 from typing import Any
 
@@ -50,3 +51,13 @@ def test_programs_with_structure_compile_to_what_the_values_do(engine: Any) -> N
         pytest.skip("llvmlite is not installed")
     for seed in range(100) if engine == "numpy" else range(100, 110):
         assert difference(seed, engine) < 1e-11, f"seed {seed} of tests/structures.py"
+
+
+def test_programs_that_run_row_by_row_compute_what_the_values_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine_code = pytest.importorskip("autograd.program.machine_code")
+    native = pytest.importorskip("autograd.program.native")
+    # Vectors of two elements, as the axes of these programs are short.
+    row_by_row = functools.partial(machine_code.Code, lanes=2, row_by_row=True)
+    monkeypatch.setattr(native, "code_of", lambda planned, *_: row_by_row(machine_code.Nests(planned)))
+    for seed in range(20):
+        assert difference(seed, "native") < 1e-11, f"seed {seed} of tests/structures.py"

@@ -53,7 +53,7 @@ from .matrices import Matrices
 from .record import Call, example, is_alike, is_index, outputs_of
 from .rows import FLOAT, MASKED, Readable, few, read, readable
 from .scalars import Scalars, formed
-from .variant import SMALLEST_BLOCK, Kernel, Passes, Variant, through
+from .variant import Kernel, Passes, Variant, through
 
 Engine = Literal["auto", "numpy", "native"]
 Reduction = Literal["mean", "sum"]
@@ -730,9 +730,11 @@ class Program(Generic[P, Result]):
         variant = self._variant(kind, arrays, key)
         n = len(arrays[0]) if arrays else 1
         variant = variant.for_rows(n)
-        native, state = variant.is_native(n), None if n <= SMALLEST_BLOCK else variant.state()
+        native = variant.is_native(n)
+        is_block = n <= variant.block(native)
+        state = None if is_block else variant.state()  # one for all blocks
         call = Evaluation(variant, functools.partial(self._named, key, len(arrays)), native, state, n)
-        if n <= SMALLEST_BLOCK:
+        if is_block:
             return variant, call.of_rows(0, [read(array, 0, n) for array in arrays])
         return variant, variant.in_blocks(call.of_rows, arrays, native)
 

@@ -1,12 +1,15 @@
 """machine_code: the nests of a plan as LLVM IR.
 
-A vector holds one number of each of some rows. The rows are computed a vector at a time, in one of two ways:
+Rows are computed in one of three ways:
 
-* in loops over the elements of arrays, which are in memory. Several sums of products are computed at once, so
-  that factors which they share are read once; and two vectors at once, where there are as many rows;
-* element after element, without loops, where a program is small and would spend its time on memory.
+* a vector holds one number of each of some rows, and loops go over the elements of arrays, which are in
+  memory. Several sums of products are computed at once, so that factors which they share are read once; and
+  two vectors at once, where there are as many rows;
+* such vectors, element after element, without loops, where a program is small and would spend its time on
+  memory;
+* row by row, where rows are few, or too large for the cache: a vector holds elements of an array.
 
-The scalars that are the same for all rows are computed before and after, in loops.
+What is the same for all rows is computed before and after, in loops and in vectors of elements.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,27 +61,33 @@ INLINED = 32  # up to so many calls of exp, log, ... are inlined: a tenth faster
 FEW_OPERATIONS = 300  # of a row, up to which no loops are faster
 MOST_OPERATIONS = 8000  # and beyond which no loops take too long to compile
 MOST_MEMORY = 0.3  # numbers in memory for each operation, more of which are slower than no loops
+FEW_LANES = 2  # without loops, for few rows
+LARGE_ROW = 1 << 15  # numbers in memory for a row, more of which are not in the cache for a vector of rows
 
 Coordinate = tuple[int, Any]  # a number, and a variable to add or None
 
 
-def code_of(planned: Plan, lanes: int) -> Code:
-    """The code of a plan, for vectors of so many numbers; NotImplementedError where there is none."""
+def code_of(planned: Plan, lanes: int, few_rows: bool = False) -> Code:
+    """The code of a plan, for vectors of so many numbers; NotImplementedError where there is none.
+
+    With `few_rows`, it is the fastest for one row, or a few.
+    """
     try:
         nests = Nests(planned)
     except NotImplementedError:  # conditions that move with the steps of a loop
         planned = planned.unrolled()
         nests = Nests(planned)
-    total = sum(
-        operations(statement.definition) * (item.steps if isinstance(item, Repeat) else 1)
-        for item in nests.rows
-        for nest in nests_of([item])
-        for statement in nest.statements
-    )
-    is_small = total <= FEW_OPERATIONS or nests.sizes["rows"] > MOST_MEMORY * total
-    if total <= MOST_OPERATIONS and is_small:
-        return Code(Nests(planned.unrolled()), lanes, with_loops=False)
-    return Code(nests, lanes)
+    total = in_vectors = 0  # operations
+    for item in nests.rows:
+        for nest in nests_of([item]):
+            n = sum(operations(statement.definition) for statement in nest.statements)
+            n *= item.steps if isinstance(item, Repeat) else 1
+            total += n
+            in_vectors += n if nest.shape[-1:] >= (lanes,) else 0
+    row = nests.sizes["rows"]
+    if total <= MOST_OPERATIONS and (total <= FEW_OPERATIONS or row > MOST_MEMORY * total):
+        return Code(Nests(planned.unrolled()), FEW_LANES if few_rows else lanes, with_loops=False)
+    return Code(nests, lanes, row_by_row=few_rows or (row > LARGE_ROW and in_vectors > 0.9 * total))
 
 
 class Code:
@@ -88,8 +97,8 @@ class Code:
     the data and the leaves have. The functions need `scratch` numbers of memory, and `stack` bytes.
     """
 
-    def __init__(self, nests: Nests, lanes: int, with_loops: bool = True):
-        self.nests, self.lanes, self.with_loops = nests, lanes, with_loops
+    def __init__(self, nests: Nests, lanes: int, with_loops: bool = True, row_by_row: bool = False):
+        self.nests, self.lanes, self.with_loops, self.row_by_row = nests, lanes, with_loops, row_by_row
         for nest in nests_of([*nests.once, *nests.rows, *nests.after]):
             for statement in nest.statements:
                 row = getattr(statement.definition, "row", None)
@@ -114,7 +123,8 @@ class Code:
         self.block = min(1024, max(64, BLOCK // max(1, numbers) // 64 * 64))  # rows
         large = [nest.shape[1] for nest in nests_of(nests.rows) if outer_product(nest)] if with_loops else []
         self.rows_of_products = self.block_start + numbers * (self.block + PADDING)
-        self.scratch = self.rows_of_products + WIDE * lanes * (max(large, default=0) + lanes)
+        self.row_start = self.rows_of_products + WIDE * lanes * (max(large, default=0) + lanes)
+        self.scratch = self.row_start + (numbers if row_by_row else 0)
         self.stack = self.calls = 0
         evaluate = self._emit_evaluate()
         _emit_iterate(self.module, evaluate)
@@ -160,7 +170,9 @@ class Code:
         """
         self.steps = {"rows": self.lanes} if self.has_rows else {}
         statements = sum(len(nest.statements) for nest in nests_of(self.nests.rows))
-        if self.steps and self.with_loops and statements <= MOST_WIDE:
+        if self.steps and self.row_by_row:
+            self.steps = {"rows": 1}
+        elif self.steps and self.with_loops and statements <= MOST_WIDE:
             self.steps = {"wide": WIDE * self.lanes, **self.steps}
         self.functions = {name: self._functions(name, None) for name in ("once", "after")}
         self.functions |= {name: self._functions(name, n) for name, n in self.steps.items()}
@@ -234,7 +246,7 @@ class Code:
         """Compute n rows, of `count` in all: as many at once as there is code for."""
         done: Any = INT64(0)
         for name, step in self.steps.items():
-            end = n if step == self.lanes else b.sub(n, INT64(step - 1))
+            end = n if name == "rows" else b.sub(n, INT64(step - 1))
 
             def rows(i: Any, name: str = name) -> None:
                 self._call(b, name, columns, stride, i, n, count, *memory)
@@ -245,6 +257,8 @@ class Code:
         """Functions that compute all nests of one kind."""
         if lanes and not self.with_loops:
             return [_Unrolled(self, name, lanes).function]
+        if self.row_by_row:
+            lanes = None
         functions, piece, count = list[Any](), None, 0
         items = {"once": self.nests.once, "after": self.nests.after}.get(name, self.nests.rows)
         jobs: list[Any] = [*items, None]
@@ -253,8 +267,10 @@ class Code:
         for job in jobs:
             statements = sum(len(nest.statements) for nest in nests_of([job])) if job else 1
             if piece is None or count + statements > LONGEST:
-                piece, count = _Loops(self, f"{name}{len(functions)}", lanes), 0
+                piece, count = _Loops(self, f"{name}{len(functions)}", lanes, name in self.steps), 0
                 functions.append(piece.function)
+                if name in self.steps and self.row_by_row and len(functions) == 1:
+                    piece.copy_row()
                 if name == "after" and len(functions) == 1:
                     piece.add_parts()
             count += statements
@@ -488,16 +504,22 @@ class _Unrolled(_Computing):
 
 
 class _Loops(_Computing):
-    """A function of nests, in loops."""
+    """A function of nests, in loops.
 
-    def __init__(self, code: Code, name: str, lanes: int | None):
+    Without vectors of rows, vectors have elements that follow each other along an axis: of a nest, where the
+    last one may be in vectors, or of a sum.
+    """
+
+    def __init__(self, code: Code, name: str, lanes: int | None, of_rows: bool):
         super().__init__(code, name, lanes)
+        self.of_rows, self.row_lanes = of_rows, lanes
         self.level: dict[Any, tuple[int, Any]] = {}  # a variable's depth, and the block that begins with it
         self.sums: dict[Any, Any] = {}  # of variables
         self.loaded: dict[Any, Any] = {}  # in the present block
         self.values: dict[tuple[Array, int], Any] = {}  # of a nest's arrays, for each element at hand
         self.counter: Any = None  # of the steps of a loop
-        self.flat = self.along_elements = False  # see _flat
+        self.flat = False  # see _flat
+        self.axis: Any = None  # along which the elements of a vector lie; None for vectors of rows
 
     # Loops
 
@@ -564,10 +586,12 @@ class _Loops(_Computing):
         if storage.space == "constant":
             return b.gep(self.code.constants[storage.start], [INT64(0), self._linear(place, terms)])
         place += storage.start
+        if storage.space == "input" and self.row_lanes is None:
+            return b.gep(self.scratch, [self._linear(self.code.row_start + place, terms)])
         if storage.space == "input":
             return b.gep(self.columns, [b.add(b.mul(self._linear(place, terms), self.stride), self.i)])
         if storage.space == "rows":
-            lanes = self.lanes or 1
+            lanes = self.row_lanes or 1
             scaled = [(variable, factor * lanes) for variable, factor in terms]
             return b.gep(self.scratch, [self._linear(self.code.rows_start + place * lanes, scaled)])
         base = {"leaf": self.state, "uniform": self.scratch, "out": self.out}[storage.space]
@@ -579,22 +603,57 @@ class _Loops(_Computing):
         storage = self.code.storage(array)
         if self.flat:
             place, variable = at["flat"] if size(array) > 1 else (0, None)
-            terms = [(variable, 1)] if variable is not None else []
+            terms, stride = [(variable, 1)] if variable is not None else [], int(size(array) > 1)
         else:
+            stride = self._stride(view, self.axis)
+            if stride not in (0, 1):
+                return self._collected(view, at)
             place, terms = self._place(self.nests.affine(view), at)
-        key = storage, place, *terms
+        is_vector = stride == 1 and self.axis is not None
+        key = storage, place, self.lanes, is_vector, *terms
         if key not in self.loaded:
-            self.loaded[key] = self._loaded(array, storage, place, terms)
+            self.loaded[key] = self._loaded(array, storage, place, terms, is_vector)
         return self.loaded[key]
 
-    def _loaded(self, array: Array, storage: Storage, place: int, terms: Sequence[tuple[Any, int]]) -> Any:
+    def _stride(self, view: View, axis: Any) -> int:
+        """How far apart in memory a view's elements along an axis are; −1 if that varies."""
+        found = self.nests.affine(view)
+        stride = found.strides.get(axis, 0)
+        return -1 if stride and found.table is not None else stride
+
+    def _collected(self, view: View, at: Mapping[Any, Coordinate]) -> Any:
+        """A vector of elements that do not follow each other."""
+        lanes, axis, (number, variable) = self.lanes, self.axis, at[self.axis]
+        with self._in_vectors(None, None):
+            found = [self.load(view, {**at, axis: (number + k, variable)}) for k in range(lanes or 0)]
+        out = ir.Constant(self.kind(found[0].type), ir.Undefined)
+        for k, x in enumerate(found):
+            out = self.b.insert_element(out, x, INT32(k))
+        return out
+
+    @contextlib.contextmanager
+    def _in_vectors(self, lanes: int | None, axis: Any) -> Iterator[None]:
+        """With vectors of so many elements along an axis; with None, numbers one by one."""
+        before = self.lanes, self.axis
+        self.lanes, self.axis = lanes, axis
+        yield
+        self.lanes, self.axis = before
+
+    def _loaded(
+        self,
+        array: Array,
+        storage: Storage,
+        place: int,
+        terms: Sequence[tuple[Any, int]],
+        is_vector: bool = False,
+    ) -> Any:
         if storage.space == "count":
             return self.spread(self.count)
-        if storage.space == "constant" and not terms and not storage.step:
+        if storage.space == "constant" and not (terms or storage.step or is_vector):
             number = float(self.nests.constants[storage.start][place])
             return self.number(bool(number) if self.nests.is_condition(array) else number)
         pointer = self._pointer(storage, place, terms)
-        if storage.space in ("input", "rows") or (self.along_elements and size(array) > 1):
+        if is_vector or (self.row_lanes and storage.space in ("input", "rows")):
             number = self.load_vector(pointer, self.aligned if storage.space == "rows" else 8)
         else:
             number = self.spread(self.b.load(pointer))
@@ -621,6 +680,17 @@ class _Loops(_Computing):
             number, self._pointer(storage, place, terms), self.aligned if storage.space == "rows" else 8
         )
         self.loaded = {key: x for key, x in self.loaded.items() if key[0].space != storage.space}
+
+    def copy_row(self) -> None:
+        """Copy the row's data to where they follow each other."""
+
+        def copy(at: Coordinate) -> None:
+            place, terms = _as_terms(at)
+            column = self.b.mul(self._linear(place, terms), self.stride)
+            number = self.b.load(self.b.gep(self.columns, [self.b.add(column, self.i)]))
+            self.store(number, self._pointer(Storage("input", 0), place, terms))
+
+        self._each(self.code.sizes[1], copy)
 
     def zero_sums(self) -> None:
         """Let sums over rows begin at 0."""
@@ -676,7 +746,7 @@ class _Loops(_Computing):
             n, first = size(array), start
             start += n
             is_there = self.code.direct.get(array) == first  # one array may be several outputs
-            if array.by_row != (self.lanes is not None) or is_there:
+            if array.by_row != self.of_rows or is_there:
                 continue
 
             def copy(at: Coordinate, array: Array = array, first: int = first) -> None:
@@ -710,6 +780,9 @@ class _Loops(_Computing):
             self._flat(nest)
         elif self.lanes and outer_product(nest):
             self._outer(nest)
+        elif not self.row_lanes and nest.shape and nest.shape[-1] >= self.code.lanes:
+            with self._in_vectors(self.code.lanes, len(nest.shape) - 1):
+                self._along(nest, self._tile(nest), 0, [{}])
         else:
             self._along(nest, self._tile(nest), 0, [{}])
 
@@ -718,19 +791,27 @@ class _Loops(_Computing):
         if axis == len(nest.shape):
             self._elements(nest, chosen)
             return
-        n, step = nest.shape[axis], tile[axis]
-        done = n // step * step if step < n else 0
+        unit = self._unit(axis)
+        n, step = nest.shape[axis], tile[axis] * unit
+        done, full = n // step * step if step < n else 0, n // unit * unit
 
         def body(variable: Any) -> None:
-            self._along(
-                nest, tile, axis + 1, [{**at, axis: (k, variable)} for at in chosen for k in range(step)]
-            )
+            some = [{**at, axis: (k, variable)} for at in chosen for k in range(0, step, unit)]
+            self._along(nest, tile, axis + 1, some)
 
         if done:
             self.loop(done, step, body)
-        if done < n:
-            rest = [{**at, axis: (k, None)} for at in chosen for k in range(done, n)]
+        if done < full:
+            rest = [{**at, axis: (k, None)} for at in chosen for k in range(done, full, unit)]
             self._along(nest, tile, axis + 1, rest)
+        if full < n:
+            with self._in_vectors(None, None):
+                rest = [{**at, axis: (k, None)} for at in chosen for k in range(full, n)]
+                self._along(nest, tile, axis + 1, rest)
+
+    def _unit(self, axis: int) -> int:
+        """How many elements along an axis a vector has."""
+        return self.lanes if self.lanes and axis == self.axis else 1
 
     def _is_flat(self, nest: Nest) -> bool:
         """Whether each element reads the elements at its own place alone, and single numbers."""
@@ -745,11 +826,10 @@ class _Loops(_Computing):
 
     def _flat(self, nest: Nest) -> None:
         """One loop for a nest; several elements at once, if they are the same for all rows."""
-        n, lanes, self.flat = math.prod(nest.shape), self.lanes, True
-        step = 1 if lanes else self.code.lanes
-        self.lanes, self.along_elements = lanes or step, not lanes
-        self.loop(n // step * step, step, lambda k: self._elements(nest, [{"flat": (0, k)}]))
-        self.lanes, self.along_elements = lanes, False
+        n, self.flat = math.prod(nest.shape), True
+        step = 1 if self.lanes else self.code.lanes
+        with self._in_vectors(self.lanes or step, None if self.lanes else "flat"):
+            self.loop(n // step * step, step, lambda k: self._elements(nest, [{"flat": (0, k)}]))
         for k in range(n // step * step, n):
             self.values = {}
             self._elements(nest, [{"flat": (k, None)}])
@@ -768,7 +848,12 @@ class _Loops(_Computing):
         best = sorted((a for a in shares if shares[a]), key=lambda a: (-shares[a], -a))
         terms = max(len(s.definition.terms) for s in sums)  # each has code of its own
         most = max(2, REGISTERS * self.code.lanes // (self.lanes or self.code.lanes) // terms)
-        if over_rows:  # sums over the lanes are made for as many elements as there are lanes
+        along_sums = [self._along_sum(term, nest) for s in sums for term in s.definition.terms]
+        if self.axis is not None and any(axis is not None for axis in along_sums):
+            # A vector of sums takes as many registers as it has lanes.
+            best, at_once = [a for a in best if a != self.axis], [REGISTERS // self.code.lanes]
+        elif over_rows and self.row_lanes:
+            # Sums over the lanes are made for as many elements as there are lanes.
             last = [a for a in axes[-1:] if nest.shape[a] > 1]
             best = [*last, *(a for a in best if a not in last)]
             at_once = [self.code.lanes, max(1, most // self.code.lanes)]
@@ -777,8 +862,18 @@ class _Loops(_Computing):
             at_once = [most // max(1, second), second]
         tile = [1] * len(nest.shape)
         for axis, count in zip(best, at_once):
-            tile[axis] = _divisor(nest.shape[axis], max(1, count))
+            tile[axis] = _divisor(nest.shape[axis] // self._unit(axis), max(1, count))
         return tile
+
+    def _along_sum(self, term: Sequence[Any], nest: Nest) -> int | None:
+        """The axis along which a sum is computed in vectors, because its elements cannot be, or None."""
+        views = [x for x in term if isinstance(x, View)]
+        lengths = {} if self.row_lanes else summed(term, len(nest.shape))
+        axes = [axis for axis, length in lengths.items() if length >= self.code.lanes]
+        for axis in ([] if self.axis is None else [self.axis]) + axes[::-1]:
+            if all(self._stride(view, axis) in (0, 1) for view in views):
+                return axis if axis in lengths else None
+        return None
 
     def _elements(self, nest: Nest, elements: list[dict[Any, Coordinate]]) -> None:
         """Compute the statements for some elements."""
@@ -793,12 +888,15 @@ class _Loops(_Computing):
             else:
                 results = [self._mapped(statement, nest, e, at) for e, at in enumerate(elements)]
             for e, (x, at) in enumerate(zip(results, elements)):
-                if statement.is_sum_over_rows:
+                if statement.is_sum_over_rows and not self.row_lanes:
+                    place = self.code.storage(array), *self._own(nest, at)
+                    self._keep(fadd(self.b, self._loaded(array, *place, self.axis is not None), x), *place)
+                elif statement.is_sum_over_rows:
                     parts.append((self.inside_alone(x), (self.code.storage(array), *self._own(nest, at))))
-                    continue
-                self.values[array, e] = x
-                if array in self.nests.storage:
-                    self._keep(x, self.code.storage(array), *self._own(nest, at))
+                else:
+                    self.values[array, e] = x
+                    if array in self.nests.storage:
+                        self._keep(x, self.code.storage(array), *self._own(nest, at))
         for start in range(0, len(parts), self.code.lanes):
             group = parts[start : start + self.code.lanes]
             added = across(self.b, [self._folded(x) for x, _ in group])
@@ -850,8 +948,48 @@ class _Loops(_Computing):
                     found.append(self.add(total, factors))
                 return found
 
-            totals = self._summed(summed(term, len(nest.shape)), add, totals, len(term))
+            lengths, axis = summed(term, len(nest.shape)), self._along_sum(term, nest)
+            if axis is not None:
+                totals = self._summed_along(axis, lengths, term, elements, totals)
+                n, full = lengths[axis], lengths[axis] // self.code.lanes * self.code.lanes
+                if full == n:
+                    continue
+                lengths, add = {**lengths, axis: n - full}, _shifted(add, axis, full)
+            totals = self._summed(lengths, add, totals, len(term))
         return [self.number(0.0) if total is None else total for total in totals]
+
+    def _summed_along(
+        self,
+        axis: int,
+        lengths: Mapping[int, int],
+        term: Sequence[Any],
+        elements: Sequence[dict[int, Coordinate]],
+        totals: Sequence[Any],
+    ) -> list[Any]:
+        """Add the sums of a term's products to totals, by vectors along an axis that is summed over.
+
+        What does not fill a last vector is left out.
+        """
+        lanes, each = self.code.lanes, elements
+        if self.axis is not None:  # elements are vectors, too
+            moved = [(at, k, *at[self.axis]) for at in elements for k in range(lanes)]
+            each = [{**at, self.axis: (n + k, variable)} for at, k, n, variable in moved]
+
+        def add(at: Mapping[int, Coordinate], sums: Sequence[Any]) -> list[Any]:
+            places = [{**own, **at} for own in each]
+            factors = [
+                [self.load(x, p) if isinstance(x, View) else self.number(x) for x in term] for p in places
+            ]
+            return list(map(self.add, sums, factors))
+
+        with self._in_vectors(lanes, axis):
+            whole = {**lengths, axis: lengths[axis] // lanes * lanes}
+            sums = self._summed(whole, add, [None] * len(each), len(term), {axis: lanes})
+        found = [across(self.b, sums[i : i + lanes]) for i in range(0, len(sums), lanes)]
+        if self.axis is None:
+            places = [divmod(e, lanes) for e in range(len(elements))]
+            found = [self.b.extract_element(found[i], INT32(k)) for i, k in places]
+        return [x if total is None else fadd(self.b, total, x) for total, x in zip(totals, found)]
 
     def _is_sum_of_all(self, term: Sequence[Any], nest: Nest) -> bool:
         """Whether a term is the sum of an array, or of a product of arrays, that is the same for all rows."""
@@ -868,10 +1006,10 @@ class _Loops(_Computing):
             factors = [self.load(x, {"flat": at}) if isinstance(x, View) else self.number(x) for x in term]
             return self.add(total, factors)
 
-        self.lanes, self.flat, self.along_elements = lanes, True, True
-        begun = [constant(self.kind(), 0.0)]
-        (added,) = self.loop(n // lanes * lanes, lanes, lambda k, total: [plus(total, (0, k))], begun)
-        self.lanes, self.along_elements = None, False
+        self.flat = True
+        with self._in_vectors(lanes, "flat"):
+            begun = [constant(self.kind(), 0.0)]
+            (added,) = self.loop(n // lanes * lanes, lanes, lambda k, total: [plus(total, (0, k))], begun)
         one = self.b.extract_element(across(self.b, [added]), INT32(0))
         total = one if total is None else fadd(self.b, total, one)
         for k in range(n // lanes * lanes, n):
@@ -893,10 +1031,19 @@ class _Loops(_Computing):
         begun = [self._operand(view, nest, e, {**element, **first}) for e, element in enumerate(elements)]
         return self._summed(lengths, choose, begun, 1)
 
-    def _summed(self, lengths: Mapping[int, int], add: Any, totals: Sequence[Any], cost: int) -> list[Any]:
-        """add() for all coordinates along the axes that are summed over."""
-        if math.prod(lengths.values()) * cost * len(totals) <= WRITTEN_OUT:
-            for numbers in itertools.product(*map(range, lengths.values())):
+    def _summed(
+        self,
+        lengths: Mapping[int, int],
+        add: Any,
+        totals: Sequence[Any],
+        cost: int,
+        steps: Mapping[int, int] = {},
+    ) -> list[Any]:
+        """add() for all coordinates along the axes that are summed over; `steps` has those that are not 1."""
+        times = math.prod(lengths.values()) // math.prod(steps.values())
+        if times * cost * len(totals) <= WRITTEN_OUT:
+            ranges = [range(0, length, steps.get(axis, 1)) for axis, length in lengths.items()]
+            for numbers in itertools.product(*ranges):
                 totals = add({axis: (k, None) for axis, k in zip(lengths, numbers)}, totals)
             return list(totals)
         totals = [self.number(0.0) if total is None else total for total in totals]
@@ -905,10 +1052,13 @@ class _Loops(_Computing):
             if not axes:
                 return add(at, totals)
             axis, *rest = axes
-            if lengths[axis] == 1:
+            if lengths[axis] == steps.get(axis, 1):
                 return along(rest, {**at, axis: (0, None)}, totals)
             return self.loop(
-                lengths[axis], 1, lambda k, *each: along(rest, {**at, axis: (0, k)}, each), totals
+                lengths[axis],
+                steps.get(axis, 1),
+                lambda k, *each: along(rest, {**at, axis: (0, k)}, each),
+                totals,
             )
 
         return along(list(lengths), {}, totals)
@@ -1048,6 +1198,16 @@ def _columns_of(b: Any, vectors: list[Any]) -> list[Any]:
 def _as_terms(at: Coordinate) -> tuple[int, list[tuple[Any, int]]]:
     number, variable = at
     return number, [(variable, 1)] if variable is not None else []
+
+
+def _shifted(add: Any, axis: int, by: int) -> Any:
+    """add() with coordinates along an axis that begin further on."""
+
+    def shifted(at: Mapping[int, Coordinate], totals: Sequence[Any]) -> list[Any]:
+        number, variable = at[axis]
+        return add({**at, axis: (number + by, variable)}, totals)
+
+    return shifted
 
 
 def _divisor(n: int, most: int) -> int:

@@ -44,7 +44,7 @@ PAYS = 1.5  # the same quotient for a run of known length
 LARGE = 1 << 13  # numbers of data, beyond which machine code reads arrays where they are
 KEPT = 1 << 18  # numbers: up to these, a kernel's memory is kept for the next call
 FEW = 64  # numbers: up to these, Python adds them sooner than NumPy
-PAIR = 2  # rows, for which machine code with longer vectors takes twice as long
+SMALL_BATCH = 4  # rows, up to which a call has machine code of its own
 # The rows of a block are a power of two, so many that NumPy's arrays take about BLOCK bytes, and stay in the
 # processor's cache; at least FEW_ROWS, unless all arrays then take more than MOST_MEMORY bytes. Machine code
 # keeps few numbers in memory, and takes NATIVE_BLOCKS times as many rows.
@@ -87,7 +87,7 @@ class Variant:
         )
         self.mean, self.by_row = self.scalars.reduce == "mean", self.scalars.by_row
         self._functions: dict[bool, Callable[..., Any]] = {}
-        self._lanes = 0
+        self._few_rows = False
         self._begin(engine)
 
     def _begin(self, engine: str) -> None:
@@ -99,15 +99,15 @@ class Variant:
         self._idle: dict[int, _Workspace] = {}  # the latest that no call uses, by its number of rows
 
     def for_rows(self, rows: int) -> Variant:
-        """This variant or, for a call with one row or two, its twin, whose code computes two rows at once."""
-        return self._for_pairs if rows <= PAIR else self
+        """This variant or, for a call with few rows, its twin, whose code is for these."""
+        return self._for_few_rows if rows <= SMALL_BATCH else self
 
     @computed_once
-    def _for_pairs(self) -> Variant:
+    def _for_few_rows(self) -> Variant:
         _ = self.names  # both have them
         twin = copy.copy(self)
         vars(twin).pop("kernel", None)
-        twin._lanes = PAIR
+        twin._few_rows = True
         twin._begin(self._engine)
         return twin
 
@@ -193,7 +193,7 @@ class Variant:
 
     def _make_kernel(self) -> None:
         with contextlib.suppress(Exception):  # NumPy goes on: there may be no code, or too little memory
-            made = Kernel(self.names.plan, cache=self._cache, lanes=self._lanes)
+            made = Kernel(self.names.plan, cache=self._cache, few_rows=self._few_rows)
             vars(self)["kernel"] = made  # without the lock, which calls need
 
     def numpy_seconds(self, rows: int) -> float:
@@ -394,7 +394,7 @@ class Variant:
     @computed_once
     def kernel(self) -> Any:
         """The machine code; NotImplementedError if there is none (see native.Kernel)."""
-        return Kernel(self.names.plan, cache=self._cache, lanes=self._lanes)
+        return Kernel(self.names.plan, cache=self._cache, few_rows=self._few_rows)
 
     def training_kernel(
         self, parameters: Sequence[Value], slots: int, update: Callable[..., Any], lr: float, steps: int

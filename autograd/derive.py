@@ -65,9 +65,10 @@ def adjoints(
         if v in arriving:
             arriving[v].append((seed, 1.0))
     found = {}
+    vectors: dict[tuple[Any, ...], tuple[Any, ...]] = {}
     for v, pairs in reversed(arriving.items()):
         if pairs:
-            adjoint = _sum_of_products(pairs)  # lift takes a product for a sum of one
+            adjoint = _sum_of_products(pairs, vectors)  # lift takes a product for a sum of one
             if len(pairs) == 1 and v in sums and isinstance(adjoint, Value) and adjoint.row is not ops.mul:
                 adjoint = total([adjoint])
             found[v] = adjoint
@@ -88,7 +89,7 @@ def pushforward(tangents: Iterable[tuple[Value, Any]], outputs: Iterable[Any]) -
         if v not in found:
             pairs = [(found[p], partial) for p, partial in _partials(v, found)]
             if pairs:
-                found[v] = _sum_of_products(pairs)
+                found[v] = _sum_of_products(pairs, {})
     return [found.get(x, 0.0) for x in outputs]
 
 
@@ -118,8 +119,8 @@ def _partials(v: Value, wanted: Any) -> Iterator[tuple[Value, Any]]:
                 yield p, partial
 
 
-def _sum_of_products(pairs: list[tuple[Any, Any]]) -> Any:
-    """Σ adjoint · partial: the chain rule."""
+def _sum_of_products(pairs: list[tuple[Any, Any]], vectors: dict[tuple[Any, ...], tuple[Any, ...]]) -> Any:
+    """Σ adjoint · partial: the chain rule. `vectors` has one tuple of operands for all that are equal."""
     terms, adjoints, partials = [], [], []
     for adjoint, partial in pairs:
         if isinstance(adjoint, Value) and isinstance(partial, Value):
@@ -132,7 +133,7 @@ def _sum_of_products(pairs: list[tuple[Any, Any]]) -> Any:
     if len(adjoints) < 2:
         terms += map(times, adjoints, partials)
     else:
-        terms.append(dot(adjoints, partials))
+        terms.append(dot(*(vectors.setdefault(x, x) for x in (tuple(adjoints), tuple(partials)))))
     return sum(terms[1:], terms[0]) if len(terms) < 3 else total(terms)
 
 

@@ -336,10 +336,13 @@ class Lifted:
 
     def _kinds(self, v: Value) -> Mapping[tuple[int, ...], int]:
         """How many of v's terms have operands in the same arrays, by those arrays' numbers."""
-        kinds: Any = zip(*(map(self._kind.__getitem__, xs) for xs in _vectors(v)))
+        vectors = _vectors(v)
         if v.row in VECTOR_ROWS:
-            return Counter(kinds)
-        (kind,) = kinds
+            found = [{*map(self._kind.__getitem__, xs)} for xs in vectors]
+            if all(len(kinds) == 1 for kinds in found):
+                return {tuple([kind for (kind,) in found]): len(vectors[0])}
+            return Counter(zip(*(map(self._kind.__getitem__, xs) for xs in vectors)))
+        kind = tuple([self._kind[x] for (x,) in vectors])
         return {tuple(sorted(kind)) if v.row in COMMUTATIVE else kind: 1}
 
     def _parts(self, group: list[Value]) -> list[Columns]:

@@ -136,8 +136,8 @@ RULES: list[tuple[str, str, Rewrite]] = [
 class _Operands:
     """Operands of a dot or a total, and facts about them."""
 
-    def __init__(self, elements: tuple[Any, ...]):
-        self.elements = elements
+    def __init__(self, elements: tuple[Any, ...], is_by_row: bool):
+        self.elements, self.is_by_row = elements, is_by_row
         kinds = {*map(type, elements)}
         self.has_numbers, self.all_numbers = float in kinds, kinds == {float}
         self.members = {*elements}
@@ -216,7 +216,7 @@ class _Rewriting:
         """Operands of a dot or a total, one object for equal ones."""
         vector = self.known.get(id(xs))
         if vector is None:
-            vector = _Operands(xs)
+            vector = _Operands(xs, not self.by_row.isdisjoint(xs))
             if not vector.has_numbers:  # 0.0 and −0.0 are equal, and not the same
                 vector = self.vectors.setdefault(xs, vector)
             self.known[id(vector.elements)] = vector
@@ -228,15 +228,8 @@ class _Rewriting:
             return row.compute(x) if y is None else row.compute(x, y)
         if row in VECTOR_ROWS:
             if row is ops.logsumexp:
-                if self._vector(x).all_numbers:
-                    return row.compute(x)
-            elif not self._is_plain(x, y):
-                return self._sum(row, x, y)
-            vectors = [self._vector(xs) for xs in (x, y) if xs is not None]
-            key: Any = (row, *(xs.elements if xs.has_numbers else id(xs.elements) for xs in vectors))
-            x, y = (*(xs.elements for xs in vectors), None)[:2]
-        else:
-            key = (row, frozenset((x, y)) if row in COMMUTATIVE else (x, y))
+                return row.compute(x) if self._vector(x).all_numbers else self._of_vectors(row, x)
+            return self._of_vectors(row, x, y) if self._is_plain(x, y) else self._sum(row, x, y)
         if row is ROW_SUM:
             for v in self._inside(x):
                 self.summed[v] = self(row, v)
@@ -246,6 +239,20 @@ class _Rewriting:
             found = rewrite(self, x, y)
             if found is not False:
                 return found
+        operands = (x, *y) if type(y) is tuple else (x, y)
+        is_by_row = row is not ROW_SUM and not self.by_row.isdisjoint(operands)
+        return self._made(row, (frozenset((x, y)) if row in COMMUTATIVE else (x, y)), x, y, is_by_row)
+
+    def _of_vectors(self, row: Primitive, *vectors: tuple[Any, ...] | None) -> Value:
+        """The Value of a row that takes vectors, without rules."""
+        found = [self._vector(xs) for xs in vectors if xs is not None]
+        key = tuple([xs.elements if xs.has_numbers else id(xs.elements) for xs in found])
+        is_by_row = any([xs.is_by_row for xs in found])
+        return self._made(row, key, found[0].elements, found[1].elements if found[1:] else None, is_by_row)
+
+    def _made(self, row: Primitive, operands: Any, x: Any, y: Any, is_by_row: bool) -> Value:
+        """The Value of a row, one for each key of its operands."""
+        key = row, operands
         out = None if self.is_part and row in SUMS else self.made.get(key)
         if out is None:
             old = self.current
@@ -255,8 +262,7 @@ class _Rewriting:
             else:
                 out = applied(row, x, y)
             self.made[key] = out
-            operands = (x, y or ()) if type(x) is tuple else (parents(out),)
-            if row is not ROW_SUM and not all(map(self.by_row.isdisjoint, operands)):
+            if is_by_row:
                 self.by_row.add(out)
         return out
 
@@ -318,7 +324,7 @@ class _Rewriting:
     def _sum(self, op: Any, x: Any, y: Any) -> Any:
         """A sum, with all the terms of the sums that only this one uses."""
         if op is ops.dot and x and self._is_plain(x, y):
-            return self(op, x, y)
+            return self._of_vectors(op, x, y)
         term = x[0] if op is ops.total and len(x) == 1 else None
         if isinstance(term, Value) and term not in self.inner:
             return self("neg", self(op, (term.x,))) if _op(term, "neg") else self(op, x)

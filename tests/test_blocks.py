@@ -105,6 +105,16 @@ def test_blas_has_one_thread_while_blocks_have_several(monkeypatch: pytest.Monke
             np.testing.assert_allclose(a, c, rtol=0.0, atol=1e-12 * np.abs(c).max())
 
 
+def test_no_thread_starts_for_blocks_that_take_less_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    w = Value(2.0)
+    p, x = autograd.compile(lambda x: w * x, engine="numpy"), np.ones(40_000)
+    assert len(x) > p.variant("value", x).block(native=False)
+    monkeypatch.setattr(blocks, "start", None)
+    assert p(x) == 2.0
+    with pytest.raises(TypeError):
+        p(np.ones(4_000_000))
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("reduce", ["mean", "sum"])
 def test_blocks_agree_with_the_whole(engine: Any, reduce: Any) -> None:

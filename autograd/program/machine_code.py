@@ -203,10 +203,7 @@ class Code:
                 address = b.load(b.bitcast(b.gep(arrays, [INT64(argument)]), INT64.as_pointer()))
                 first = b.gep(b.inttoptr(address, POINTER), [b.mul(start, INT64(array.size))])
 
-                def column(k: Any, first: Any = first, n: int = array.size, place: int = place) -> None:
-                    self._copy_column(b, first, n, k, block, stride, place, count)
-
-                _loop(b, INT64(array.size), 1, column)
+                self._copy_rows(b, first, array.size, block, stride, place, count)
                 place += array.size
             here = b.gep(out, [start]) if any(self.varies) else out  # sums stay where they are
             self._call_rows(b, block, stride, count, n, state, here, width, scratch)
@@ -215,28 +212,43 @@ class Code:
         self._call(b, "after", block, stride, INT64(0), n, n, state, out, width, scratch)
         b.ret_void()
 
-    def _copy_column(
-        self, b: Any, first: Any, size: int, k: Any, block: Any, stride: Any, place: int, n: Any
-    ) -> None:
-        """Copy the k-th number of each of n rows; what a vector may read after them repeats the last."""
-        kind = ir.VectorType(DOUBLE, self.lanes)
-        column = b.gep(block, [b.mul(b.add(k, INT64(place)), stride)])
+    def _copy_rows(self, b: Any, first: Any, size: int, block: Any, stride: Any, place: int, n: Any) -> None:
+        """Copy n rows of `size` numbers to columns; what a vector may read after them repeats the last."""
+        lanes = self.lanes
 
-        def number(row: Any) -> Any:
-            return b.load(b.gep(first, [b.add(b.mul(row, INT64(size)), k)]))
+        def column(k: Any, row: Any) -> Any:
+            return b.gep(block, [b.add(b.mul(b.add(k, INT64(place)), stride), row)])
 
         def together(row: Any) -> None:
-            out = ir.Constant(kind, None)
-            for lane in range(self.lanes):
-                out = b.insert_element(out, number(b.add(row, INT64(lane))), INT32(lane))
-            b.store(out, b.bitcast(b.gep(column, [row]), kind.as_pointer()), align=8)
+            """As many rows as lanes."""
 
-        def one(row: Any) -> None:
-            last = b.sub(n, INT64(1))
-            b.store(number(b.select(b.icmp_signed("<", row, last), row, last)), b.gep(column, [row]))
+            def some(k: Any, width: int = lanes) -> None:
+                kind = ir.VectorType(DOUBLE, lanes if size == 1 else width)
+                at = b.add(b.mul(row, INT64(size)), k)
+                places = [b.gep(first, [b.add(at, INT64(i * size))]) for i in range(lanes if size > 1 else 1)]
+                found = [b.load(b.bitcast(pointer, kind.as_pointer()), align=8) for pointer in places]
+                if size > 1:
+                    all_lanes = [*range(width), *[0] * (lanes - width)]
+                    found = _columns_of(b, [shuffle(b, x, x, all_lanes) for x in found])
+                for i, x in enumerate(found[:width]):
+                    pointer = column(b.add(k, INT64(i)), row)
+                    b.store(x, b.bitcast(pointer, x.type.as_pointer()), align=8)
 
-        done = _loop(b, b.sub(n, INT64(self.lanes - 1)), self.lanes, together)
-        _loop(b, b.add(n, INT64(self.lanes - 1)), 1, one, done)
+            done = size // lanes * lanes
+            _loop(b, INT64(done), lanes, some)
+            if done < size:
+                some(INT64(done), size - done)
+
+        def one_by_one(k: Any) -> None:
+            def one(row: Any) -> None:
+                last = b.sub(n, INT64(1))
+                at = b.mul(b.select(b.icmp_signed("<", row, last), row, last), INT64(size))
+                b.store(b.load(b.gep(first, [b.add(at, k)])), column(k, row))
+
+            _loop(b, b.add(n, INT64(lanes - 1)), 1, one, done)
+
+        done = _loop(b, b.sub(n, INT64(lanes - 1)), lanes, together)
+        _loop(b, INT64(size), 1, one_by_one)
 
     def _call(self, b: Any, name: str, *arguments: Any) -> None:
         for function in self.functions[name]:

@@ -19,7 +19,7 @@ from ..locks import computed_once, new_lock
 from ..value import Value, latest_write
 from .array_api import Source, SourceFunction
 from .arrays import Contract
-from .blocks import TreeSum, run_blocks
+from .blocks import TreeSum, alone, run_blocks
 from .lift import Lifted
 from .names import Names
 from .nests import operations
@@ -37,6 +37,7 @@ except ImportError:  # there is no llvmlite
 # Seconds that NumPy takes for an array of a program and for one element, and machine code to make, in all and
 # for each statement. Rough values are enough to tell when machine code pays.
 ARRAY, ELEMENT, KERNEL, STATEMENT = 3e-6, 5e-10, 0.05, 0.006
+NATIVE, THREAD = 8.0, 5e-4  # how many times as fast machine code is; seconds for which a thread pays
 # NumPy's estimated time, divided by that of making machine code, at which making begins, and at which machine
 # code takes over. A run that ends in between loses at most a tenth of its time.
 BEGIN, TAKE_OVER = 10.0, 12.0
@@ -53,7 +54,8 @@ MOST_MEMORY, NATIVE_BLOCKS = 1 << 26, 4
 BLAS_THREADS = 1 << 17  # multiplications: up to these, no BLAS uses several threads for a product
 # The attributes that a portable variant has.
 PORTABLE = (
-    "_block", "_has_wide_products", "_index_ends", "_leaf_places", "_output_shapes", "by_row", "kind", "mean",
+    "_block", "_has_wide_products", "_index_ends", "_leaf_places", "_output_shapes", "_seconds", "by_row",
+    "kind", "mean",
 )  # fmt: skip
 OVERFLOW = "the result of each row is finite, but they overflow when added"
 
@@ -198,7 +200,13 @@ class Variant:
 
     def numpy_seconds(self, rows: int) -> float:
         """About how long NumPy takes for so many rows."""
-        return ARRAY * len(self.names.plan.arrays) + ELEMENT * self.operations * rows
+        of_call, of_row = self._seconds
+        return of_call + of_row * rows
+
+    @computed_once
+    def _seconds(self) -> tuple[float, float]:
+        """About how long NumPy takes for a call, and for a row."""
+        return ARRAY * len(self.names.plan.arrays), ELEMENT * self.operations
 
     @computed_once
     def kernel_seconds(self) -> float:
@@ -247,7 +255,7 @@ class Variant:
             for output, part in zip(whole, found):
                 output[rows] = part
 
-        run_blocks(task, -(-n // size), blas=not native and self._has_wide_products)
+        self._run_blocks(task, n, native)
         return whole
 
     def sums(
@@ -265,8 +273,14 @@ class Variant:
             found = run(start, [read(array, start, stop) for array in arrays])
             sums.add(i, [x * (stop - start) for x in found] if self.mean else found)
 
-        run_blocks(task, -(-n // size), blas=not native and self._has_wide_products)
+        self._run_blocks(task, n, native)
         return sums
+
+    def _run_blocks(self, task: Callable[[int], Any], n: int, native: bool) -> None:
+        """Run task(0), task(1), ... for the blocks of n rows: on one thread, if that takes no longer."""
+        seconds = self.numpy_seconds(n) / (NATIVE if native else 1.0)
+        with alone() if seconds < THREAD else contextlib.nullcontext():
+            run_blocks(task, -(-n // self.block(native)), blas=not native and self._has_wide_products)
 
     def reduced(self, sums: TreeSum, n: int) -> Sequence[Any]:
         """The outputs for n rows, from their sums; OverflowError if one is not finite."""

@@ -57,7 +57,7 @@ def test_programs_that_run_row_by_row_compute_what_the_values_do(monkeypatch: py
     machine_code = pytest.importorskip("autograd.program.machine_code")
     native = pytest.importorskip("autograd.program.native")
     # Vectors of two elements, as the axes of these programs are short.
-    row_by_row = functools.partial(machine_code.Code, lanes=2, row_by_row=True)
+    row_by_row = functools.partial(machine_code.Code, lanes=2, way="row by row")
     monkeypatch.setattr(native, "code_of", lambda planned, *_: row_by_row(machine_code.Nests(planned)))
     for seed in range(20):
         assert difference(seed, "native") < 1e-11, f"seed {seed} of tests/structures.py"

@@ -57,10 +57,12 @@ WRITTEN_OUT = 64  # up to so many operations are written out instead of a loop
 LONGEST = 200  # statements of a function, as LLVM takes longer for larger ones
 WIDE = 2  # vectors of rows that are computed at once
 MOST_WIDE = 150  # statements for which there is code for several vectors, too: LLVM takes twice as long
+MOST_SUMMED = 0.5  # the share of sums of products beyond which several vectors are slower: registers are few
 INLINED = 32  # up to so many calls of exp, log, ... are inlined: a tenth faster, but LLVM takes longer
 FEW_OPERATIONS = 300  # of a row, up to which no loops are faster
 MOST_OPERATIONS = 8000  # and beyond which no loops take too long to compile
-MOST_MEMORY = 0.3  # numbers in memory for each operation, more of which are slower than no loops
+MOST_MEMORY = 0.24  # numbers in memory for each operation, more of which are slower than no loops
+CALL = 10  # operations that a call of exp, log, ... takes
 FEW_LANES = 2  # without loops, for few rows
 LARGE_ROW = 1 << 15  # numbers in memory for a row, more of which are not in the cache for a vector of rows
 
@@ -77,17 +79,24 @@ def code_of(planned: Plan, lanes: int, few_rows: bool = False) -> Code:
     except NotImplementedError:  # conditions that move with the steps of a loop
         planned = planned.unrolled()
         nests = Nests(planned)
-    total = in_vectors = 0  # operations
+    total = summed = in_vectors = statements = 0  # operations, but for the last
     for item in nests.rows:
+        times = item.steps if isinstance(item, Repeat) else 1
         for nest in nests_of([item]):
-            n = sum(operations(statement.definition) for statement in nest.statements)
-            n *= item.steps if isinstance(item, Repeat) else 1
-            total += n
-            in_vectors += n if nest.shape[-1:] >= (lanes,) else 0
+            statements += len(nest.statements)
+            for statement in nest.statements:
+                calls = getattr(statement.definition, "row", None) in CALLED
+                n = times * operations(statement.definition) * (CALL if calls else 1)
+                total += n
+                summed += n if statement.has_sums else 0
+                in_vectors += n if nest.shape[-1:] >= (lanes,) else 0
     row = nests.sizes["rows"]
     if total <= MOST_OPERATIONS and (total <= FEW_OPERATIONS or row > MOST_MEMORY * total):
-        return Code(Nests(planned.unrolled()), FEW_LANES if few_rows else lanes, with_loops=False)
-    return Code(nests, lanes, row_by_row=few_rows or (row > LARGE_ROW and in_vectors > 0.9 * total))
+        return Code(Nests(planned.unrolled()), FEW_LANES if few_rows else lanes, "unrolled")
+    if few_rows or (row > LARGE_ROW and in_vectors > 0.9 * total):
+        return Code(nests, lanes, "row by row")
+    is_wide = statements <= MOST_WIDE and summed < MOST_SUMMED * total
+    return Code(nests, lanes, "wide" if is_wide else "loops")
 
 
 class Code:
@@ -95,10 +104,14 @@ class Code:
 
     `varies` says for each output whether it varies by row, and `sizes` how many numbers the outputs, a row of
     the data and the leaves have. The functions need `scratch` numbers of memory, and `stack` bytes.
+
+    The `way` to compute rows: "loops", with a vector of rows at once; "wide", with several where there are as
+    many rows; "row by row"; or "unrolled".
     """
 
-    def __init__(self, nests: Nests, lanes: int, with_loops: bool = True, row_by_row: bool = False):
-        self.nests, self.lanes, self.with_loops, self.row_by_row = nests, lanes, with_loops, row_by_row
+    def __init__(self, nests: Nests, lanes: int, way: str):
+        self.nests, self.lanes = nests, lanes
+        self.with_loops, self.row_by_row = way != "unrolled", way == "row by row"
         for nest in nests_of([*nests.once, *nests.rows, *nests.after]):
             for statement in nest.statements:
                 row = getattr(statement.definition, "row", None)
@@ -112,19 +125,25 @@ class Code:
         self.tables: dict[bytes, Any] = {}
         self.direct = self._direct()
         # Without loops, the rows' parts of sums are vectors in memory.
-        needed = [] if with_loops else nests.needed_sums()
+        needed = [] if self.with_loops else nests.needed_sums()
         first = {array: i for i, array in enumerate(dict.fromkeys(array for array, _ in needed))}
         self.needed = needed
         self.parts = {e: i for i, e in enumerate(sorted(needed, key=lambda e: (first[e[0]], e[1])))}
         self.parts_start = -(-nests.sizes["uniform"] // CACHE_LINE) * CACHE_LINE
         self.rows_start = self.parts_start + len(self.parts) * lanes
-        self.block_start = self.rows_start + (nests.sizes["rows"] * WIDE * lanes if with_loops else 0)
+        self.steps = {"rows": 1 if self.row_by_row else lanes} if self.has_rows else {}  # rows at once
+        if self.has_rows and way == "wide":
+            self.steps = {"wide": WIDE * lanes, **self.steps}
+        at_once = max(self.steps.values(), default=0) if self.with_loops else 0
+        self.block_start = self.rows_start + nests.sizes["rows"] * at_once
         numbers = nests.sizes["input"]
         self.block = min(1024, max(64, BLOCK // max(1, numbers) // 64 * 64))  # rows
-        large = [nest.shape[1] for nest in nests_of(nests.rows) if outer_product(nest)] if with_loops else []
+        large = max(
+            (nest.shape[1] + lanes for nest in nests_of(nests.rows) if outer_product(nest)), default=0
+        )
         self.rows_of_products = self.block_start + numbers * (self.block + PADDING)
-        self.row_start = self.rows_of_products + WIDE * lanes * (max(large, default=0) + lanes)
-        self.scratch = self.row_start + (numbers if row_by_row else 0)
+        self.row_start = self.rows_of_products + at_once * large
+        self.scratch = self.row_start + (numbers if self.row_by_row else 0)
         self.stack = self.calls = 0
         evaluate = self._emit_evaluate()
         _emit_iterate(self.module, evaluate)
@@ -168,12 +187,6 @@ class Code:
 
         evaluate_arrays does the same for arrays whose rows follow each other, and takes these in blocks.
         """
-        self.steps = {"rows": self.lanes} if self.has_rows else {}
-        statements = sum(len(nest.statements) for nest in nests_of(self.nests.rows))
-        if self.steps and self.row_by_row:
-            self.steps = {"rows": 1}
-        elif self.steps and self.with_loops and statements <= MOST_WIDE:
-            self.steps = {"wide": WIDE * self.lanes, **self.steps}
         self.functions = {name: self._functions(name, None) for name in ("once", "after")}
         self.functions |= {name: self._functions(name, n) for name, n in self.steps.items()}
         evaluate = _procedure(self.module, "evaluate", "columns stride n state out width scratch")
@@ -214,7 +227,11 @@ class Code:
 
     def _copy_rows(self, b: Any, first: Any, size: int, block: Any, stride: Any, place: int, n: Any) -> None:
         """Copy n rows of `size` numbers to columns; what a vector may read after them repeats the last."""
-        lanes = self.lanes
+        lanes, rest = self.lanes, size % self.lanes
+        kind = ir.VectorType(DOUBLE, lanes).as_pointer()
+
+        def vector(k: Any) -> Any:
+            return b.load(b.bitcast(b.gep(first, [k]), kind), align=8)
 
         def column(k: Any, row: Any) -> Any:
             return b.gep(block, [b.add(b.mul(b.add(k, INT64(place)), stride), row)])
@@ -223,21 +240,14 @@ class Code:
             """As many rows as lanes."""
 
             def some(k: Any, width: int = lanes) -> None:
-                kind = ir.VectorType(DOUBLE, lanes if size == 1 else width)
-                at = b.add(b.mul(row, INT64(size)), k)
-                places = [b.gep(first, [b.add(at, INT64(i * size))]) for i in range(lanes if size > 1 else 1)]
-                found = [b.load(b.bitcast(pointer, kind.as_pointer()), align=8) for pointer in places]
-                if size > 1:
-                    all_lanes = [*range(width), *[0] * (lanes - width)]
-                    found = _columns_of(b, [shuffle(b, x, x, all_lanes) for x in found])
-                for i, x in enumerate(found[:width]):
-                    pointer = column(b.add(k, INT64(i)), row)
-                    b.store(x, b.bitcast(pointer, x.type.as_pointer()), align=8)
+                places = [b.add(b.mul(b.add(row, INT64(i)), INT64(size)), k) for i in range(lanes)]
+                columns = _columns_of(b, list(map(vector, places))) if size > 1 else [vector(row)]
+                for i, x in enumerate(columns[:width]):
+                    b.store(x, b.bitcast(column(b.add(k, INT64(i)), row), kind), align=8)
 
-            done = size // lanes * lanes
-            _loop(b, INT64(done), lanes, some)
-            if done < size:
-                some(INT64(done), size - done)
+            _loop(b, INT64(size - rest), lanes, some)
+            if rest:
+                some(INT64(size - rest), rest)
 
         def one_by_one(k: Any) -> None:
             def one(row: Any) -> None:
@@ -247,7 +257,8 @@ class Code:
 
             _loop(b, b.add(n, INT64(lanes - 1)), 1, one, done)
 
-        done = _loop(b, b.sub(n, INT64(lanes - 1)), lanes, together)
+        after = -((rest - lanes) // size) if rest and size > 1 else 0  # rows that the last vector reads
+        done = _loop(b, b.sub(n, INT64(lanes - 1 + after)), lanes, together)
         _loop(b, INT64(size), 1, one_by_one)
 
     def _call(self, b: Any, name: str, *arguments: Any) -> None:
@@ -852,7 +863,7 @@ class _Loops(_Computing):
         sums = [s for s in nest.statements if s.has_sums or s.is_sum_over_rows]
         if not sums:
             calls = sum(getattr(s.definition, "row", None) in CALLED for s in nest.statements)
-            few = math.prod(nest.shape) * (len(nest.statements) + 10 * calls) <= WRITTEN_OUT
+            few = math.prod(nest.shape) * (len(nest.statements) + CALL * calls) <= WRITTEN_OUT
             return list(nest.shape) if few else [1] * len(nest.shape)
         axes, over_rows = range(len(nest.shape)), sums[0].is_sum_over_rows
         views = [view for s in sums for view in s.definition.views]

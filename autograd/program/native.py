@@ -133,8 +133,10 @@ class Kernel:
         )
         if len(self._kept) < KEPT_MEMORY:
             self._kept.append(memory)
+        if not self.by_row:
+            return out[:, 0]
         out[self._uniform] = out[self._uniform, :1]
-        return out[:, :n] if self.by_row else out[:, 0]
+        return out[:, :n]
 
     def iterate(
         self,

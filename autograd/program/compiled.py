@@ -309,7 +309,8 @@ class Program(Generic[P, Result]):
         >>> w.data
         2.0
         """
-        return self._latest().data()
+        variant = self._latest()
+        return variant.data(variant.state().copy())
 
     @numbers.setter
     def numbers(self, numbers: Iterable[Data]) -> None:

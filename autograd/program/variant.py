@@ -97,6 +97,7 @@ class Variant:
         self._engine, self._lock = engine, new_lock()
         self.native = None if engine == "auto" and self.has_code() else engine == "native" and self.has_code()
         self._spent = 0.0
+        self._state = -1, np.empty(0)  # at which writing of data the leaves were read, and their numbers
         self._maker: threading.Thread | None = None
         self._idle: dict[int, _Workspace] = {}  # the latest that no call uses, by its number of rows
 
@@ -308,8 +309,14 @@ class Variant:
         return self.run_native(rows, state) if native else self.run_raising(rows, data, fast=True)
 
     def state(self) -> np.ndarray:
-        """The numbers of the live leaves, as they are now, one after the other."""
-        return self._read(np.empty(len(self.live)))
+        """The numbers of the live leaves, as they are now, one after the other; nothing may write to them."""
+        now = latest_write[0]
+        at, state = self._state
+        if at != now:
+            state = self._read(np.empty(len(self.live)))
+            state.setflags(write=False)
+            self._state = now, state
+        return state
 
     def _read(self, state: np.ndarray) -> np.ndarray:
         """Write the numbers of the live leaves, as they are now, to this array."""

@@ -397,11 +397,11 @@ def test_operands_that_commute_may_be_in_any_order(first: int) -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_small_whole_powers_and_their_derivatives_are_products(engine: Any) -> None:
+def test_small_powers_and_their_derivatives_are_products_and_roots(engine: Any) -> None:
     w = leaves(3)
-    for n in (2, 3, 4, 5, 6, 7, 8, -1, -2, -3):
-        f = lambda x, n=n: total([(wi * xi) ** n for wi, xi in zip(w, x)])  # noqa: E731
-        p = check(f, [RNG.normal(size=(5, 3))], w, engine)
+    for n in (2, 3, 4, 5, 6, 7, 8, -1, -2, -3, 0.5, -0.5, 1.5, -1.5, 2.5, -2.5, 3.5):
+        f = lambda x, n=n: total([(wi * wi * xi) ** n for wi, xi in zip(w, x)])  # noqa: E731
+        p = check(f, [np.exp(RNG.normal(size=(5, 3)))], w, engine)
         assert "**" not in p.source
     p = autograd.compile(lambda x: (w[0] + x) ** 3, engine="numpy")
     p(np.ones(2))

@@ -27,7 +27,7 @@ def operands(a: float, b: float, c: float) -> Any:
         rows,
         {x, y},
         [x, y, u, rows, *scaled, *sums, *products],
-        [0.0, 1.0, -1.0, -4.0, 2.0, 8.0, 7.0, 0.5, c, math.inf, -math.inf],
+        [0.0, 1.0, -1.0, -4.0, 2.0, 8.0, 7.0, 0.5, -0.5, 1.5, -2.5, c, math.inf, -math.inf],
     )
 
 

@@ -107,6 +107,12 @@ RULES: list[tuple[str, str, Rewrite]] = [
     ("x⁻ⁿ = (1 / x)ⁿ, afterwards", "pow", lambda to, x, y: to.rows is not None and _is(y, -2.0, -3.0, -4.0)
                                         and to("pow", to("div", 1.0, x), -y)),
     ("x^½ = √x",            "pow", lambda to, x, y: _is(y, 0.5) and to("sqrt", x)),
+    ("x⁻½ = 1 / √x, afterwards", "pow", lambda to, x, y: to.rows is not None and _is(y, -0.5)
+                                        and to("div", 1.0, to("sqrt", x))),
+    ("xⁿ⁺½ = xⁿ √x, afterwards", "pow", lambda to, x, y: to.rows is not None and _is(y, 1.5, 2.5, 3.5)
+                                        and to("mul", to("pow", x, y - 0.5), to("sqrt", x))),
+    ("x⁻ⁿ⁻½ = x⁻ⁿ x⁻½, afterwards", "pow", lambda to, x, y: to.rows is not None and _is(y, -1.5, -2.5, -3.5)
+                                        and to("mul", to("pow", x, y + 0.5), to("pow", x, -0.5))),
     ("x⁻¹ = 1 / x",         "pow", lambda to, x, y: _is(y, -1.0) and to("div", 1.0, x)),
     ("max(x, −∞) = x",      "maximum", lambda to, x, y: _is(y, -math.inf) and x),
     ("max(−∞, x) = x",      "maximum", lambda to, x, y: _is(x, -math.inf) and y),

@@ -722,6 +722,36 @@ def test_a_logistic_regression_comes_out_as_one_writes_it() -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+def test_sums_of_loops_are_sums_of_arrays(engine: Any) -> None:
+    w = [leaves(4) for _ in range(6)]
+    data = [RNG.normal(size=(3, 4)), RNG.uniform(size=(3, 6))]
+
+    def terms(x: Any, y: Any) -> Any:
+        for wi, t in zip(w, y):
+            p = dot(wi, x).sigmoid()
+            yield t * p.log(), (1.0 - t) * (1.0 - p).log()
+
+    def subtracted(x: Any, y: Any) -> Any:
+        loss = 0.0
+        for a, b in terms(x, y):
+            loss = loss - a - b
+        return loss
+
+    def of_negatives(x: Any, y: Any) -> Any:
+        loss: Any = 0.0
+        for a, b in terms(x, y):
+            loss += -(a + b)
+        return loss
+
+    def of_sums(x: Any, y: Any) -> Any:
+        return -sum(a + b for a, b in terms(x, y))
+
+    for f in (subtracted, of_negatives, of_sums):
+        source = check(f, data, list(itertools.chain(*w)), engine).source
+        assert not re.search(r"\[:, \d", source), source
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_a_difference_is_not_torn_into_sums_that_cancel(engine: Any) -> None:
     w = Value(0.3)
     y = 1.7e9 + RNG.uniform(0.0, 1e6, 1000)

@@ -63,16 +63,16 @@ FEW_OPERATIONS = 300  # of a row, up to which no loops are faster
 MOST_OPERATIONS = 8000  # and beyond which no loops take too long to compile
 MOST_MEMORY = 0.24  # numbers in memory for each operation, more of which are slower than no loops
 CALL = 10  # operations that a call of exp, log, ... takes
-FEW_LANES = 2  # without loops, for few rows
+FEW_LANES = 4  # for few rows, unless these are computed row by row
 LARGE_ROW = 1 << 15  # numbers in memory for a row, more of which are not in the cache for a vector of rows
 
 Coordinate = tuple[int, Any]  # a number, and a variable to add or None
 
 
-def code_of(planned: Plan, lanes: int, few_rows: bool = False) -> Code:
+def code_of(planned: Plan, lanes: int, few: int = 0) -> Code:
     """The code of a plan, for vectors of so many numbers; NotImplementedError where there is none.
 
-    With `few_rows`, it is the fastest for one row, or a few.
+    It is the fastest for `few` rows, unless that is 0.
     """
     try:
         nests = Nests(planned)
@@ -89,12 +89,16 @@ def code_of(planned: Plan, lanes: int, few_rows: bool = False) -> Code:
                 n = times * operations(statement.definition) * (CALL if calls else 1)
                 total += n
                 summed += n if statement.has_sums else 0
-                in_vectors += n if nest.shape[-1:] >= (lanes,) else 0
+                in_vectors += n if _has_vectors(nests, nest, lanes) else 0
     row = nests.sizes["rows"]
     if total <= MOST_OPERATIONS and (total <= FEW_OPERATIONS or row > MOST_MEMORY * total):
-        return Code(Nests(planned.unrolled()), FEW_LANES if few_rows else lanes, "unrolled")
-    if few_rows or (row > LARGE_ROW and in_vectors > 0.9 * total):
+        return Code(Nests(planned.unrolled()), min(lanes, FEW_LANES) if few else lanes, "unrolled")
+    of_row = total - in_vectors + in_vectors / lanes  # operations on vectors or single numbers
+    # A vector of rows takes as long as one row of numbers; beyond the cache, a quarter more.
+    if few * of_row < total if few else row > LARGE_ROW and of_row < 1.25 * total / lanes:
         return Code(nests, lanes, "row by row")
+    if few:
+        return Code(nests, min(lanes, FEW_LANES), "loops")
     is_wide = statements <= MOST_WIDE and summed < MOST_SUMMED * total
     return Code(nests, lanes, "wide" if is_wide else "loops")
 
@@ -803,7 +807,7 @@ class _Loops(_Computing):
             self._flat(nest)
         elif self.lanes and outer_product(nest):
             self._outer(nest)
-        elif not self.row_lanes and nest.shape and nest.shape[-1] >= self.code.lanes:
+        elif not self.row_lanes and _has_vectors(self.nests, nest, self.code.lanes):
             with self._in_vectors(self.code.lanes, len(nest.shape) - 1):
                 self._along(nest, self._tile(nest), 0, [{}])
         else:
@@ -890,13 +894,8 @@ class _Loops(_Computing):
 
     def _along_sum(self, term: Sequence[Any], nest: Nest) -> int | None:
         """The axis along which a sum is computed in vectors, because its elements cannot be, or None."""
-        views = [x for x in term if isinstance(x, View)]
-        lengths = {} if self.row_lanes else summed(term, len(nest.shape))
-        axes = [axis for axis, length in lengths.items() if length >= self.code.lanes]
-        for axis in ([] if self.axis is None else [self.axis]) + axes[::-1]:
-            if all(self._stride(view, axis) in (0, 1) for view in views):
-                return axis if axis in lengths else None
-        return None
+        axis = None if self.row_lanes else _axis_of_vectors(self.nests, term, nest, self.code.lanes)
+        return axis if axis is not None and axis >= len(nest.shape) else None
 
     def _elements(self, nest: Nest, elements: list[dict[Any, Coordinate]]) -> None:
         """Compute the statements for some elements."""
@@ -1203,6 +1202,26 @@ def outer_product(nest: Nest) -> tuple[View, View] | None:
         return None
     first, second = sorted(term, key=lambda x: x.axes)
     return (first, second) if (first.axes, second.axes) == ((0,), (1,)) else None
+
+
+def _has_vectors(nests: Nests, nest: Nest, lanes: int) -> bool:
+    """Whether a nest's elements along its last axis are computed in vectors."""
+    terms = [
+        term for statement in nest.statements if statement.has_sums for term in statement.definition.terms
+    ]
+    is_long = nest.shape[-1:] >= (lanes,)
+    return is_long and all(_axis_of_vectors(nests, term, nest, lanes) is not None for term in terms)
+
+
+def _axis_of_vectors(nests: Nests, term: Sequence[Any], nest: Nest, lanes: int) -> int | None:
+    """The axis of a nest or of a sum along which a term's elements follow each other in memory, or None."""
+    found = [nests.affine(view) for view in term if isinstance(view, View)]
+    last = {len(nest.shape) - 1: nest.shape[-1]} if nest.shape else {}
+    for axis, length in (*last.items(), *reversed(summed(term, len(nest.shape)).items())):
+        moving = [of for of in found if of.strides.get(axis, 0)]
+        if length >= lanes and all(of.table is None and of.strides[axis] == 1 for of in moving):
+            return axis
+    return None
 
 
 def _columns_of(b: Any, vectors: list[Any]) -> list[Any]:

@@ -43,16 +43,14 @@ class Kernel:
     whether an output differs from row to row. `order` has the places of the leaves' numbers in the state of
     iterate. `cache` is a folder that keeps machine code for other processes.
 
-    With `few_rows`, it is the fastest for one row, or a few.
+    It is the fastest for calls with `few` rows, unless that is 0.
 
     Raises NotImplementedError for a primitive without machine code, or if a row's numbers depend on a sum
     over the rows.
     """
 
-    def __init__(
-        self, planned: Plan, order: Any = slice(None), cache: str | None = None, few_rows: bool = False
-    ):
-        code = code_of(planned, _lanes(), few_rows)
+    def __init__(self, planned: Plan, order: Any = slice(None), cache: str | None = None, few: int = 0):
+        code = code_of(planned, _lanes(), few)
         facts = code.varies, code.sizes, code.scratch, code.stack
         self._set(str(code.module), facts, order, cache)
 

@@ -69,6 +69,7 @@ RULES: list[tuple[str, str, Rewrite]] = [
     ("x − 0 = x",           "sub", lambda to, x, y: to.is_all(y, 0.0) and x),
     ("0 − x = −x",          "sub", lambda to, x, y: to.is_all(x, 0.0) and to("neg", y)),
     ("x − (−y) = x + y",    "sub", lambda to, x, y: _op(y, "neg") and to("add", x, y.x)),
+    ("(−x) − y = −(x + y)", "sub", lambda to, x, y: _op(x, "neg") and to("neg", to("add", x.x, y))),
     ("−(−x) = x",           "neg", lambda to, x, _: _op(x, "neg") and x.x),
     ("−(c x) = (−c) x",     "neg", lambda to, x, _: _scaled(x) and to("mul", -x.x, x.y)),
     ("−(x − y) = y − x",    "neg", lambda to, x, _: _op(x, "sub") and to.may_turn(x)
@@ -346,7 +347,7 @@ class _Rewriting:
                 for i, term in reversed(list(enumerate(terms))):
                     flip = negative != (op is ops.neg or (op is ops.sub and i == 1))
                     if isinstance(term, Value) and term in self.inner:
-                        if i == 0 or op is ops.total:
+                        if op is ops.total or (i == 0 and not self._begins(term, y)):
                             stack.append((term.row, term.x, term.y, flip))
                             continue
                         term = self._sum(term.row, term.x, term.y)  # a sum that is added is one quantity
@@ -367,6 +368,11 @@ class _Rewriting:
             plus, minus = ([_factors(term[0].x) for term in terms] for terms in (plus, minus))
             return self("div", self._difference(plus, minus), self.rows)
         return self._difference(plus, minus)
+
+    def _begins(self, x: Any, y: Any) -> bool:
+        """Whether in x + y, as in (a + b) + (c + d), x is the first of the sums that are added up."""
+        is_sum = y in self.inner and y.row is ops.add
+        return is_sum and x.row is ops.add and x.y not in self.inner
 
     def _linear(self, x: Any, y: Any) -> Any:
         """A product as a term; if it has a number, there is only one, and it comes first."""

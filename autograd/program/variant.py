@@ -45,11 +45,11 @@ PAYS = 1.5  # the same quotient for a run of known length
 LARGE = 1 << 13  # numbers of data, beyond which machine code reads arrays where they are
 KEPT = 1 << 18  # numbers: up to these, a kernel's memory is kept for the next call
 FEW = 64  # numbers: up to these, Python adds them sooner than NumPy
-SMALL_BATCH = 4  # rows, up to which a call has machine code of its own
+FEW_ROWS = 4  # up to which a call has machine code of its own
 # The rows of a block are a power of two, so many that NumPy's arrays take about BLOCK bytes, and stay in the
-# processor's cache; at least FEW_ROWS, unless all arrays then take more than MOST_MEMORY bytes. Machine code
-# keeps few numbers in memory, and takes NATIVE_BLOCKS times as many rows.
-BLOCK, FEW_ROWS, MOST_ROWS, SMALLEST_BLOCK = 1 << 22, 1 << 10, 1 << 15, 1 << 4
+# processor's cache; at least LEAST_ROWS, unless all arrays then take more than MOST_MEMORY bytes. Machine
+# code keeps few numbers in memory, and takes NATIVE_BLOCKS times as many rows.
+BLOCK, LEAST_ROWS, MOST_ROWS, SMALLEST_BLOCK = 1 << 22, 1 << 10, 1 << 15, 1 << 4
 MOST_MEMORY, NATIVE_BLOCKS = 1 << 26, 4
 BLAS_THREADS = 1 << 17  # multiplications: up to these, no BLAS uses several threads for a product
 # The attributes that a portable variant has.
@@ -89,7 +89,7 @@ class Variant:
         )
         self.mean, self.by_row = self.scalars.reduce == "mean", self.scalars.by_row
         self._functions: dict[bool, Callable[..., Any]] = {}
-        self._few_rows = False
+        self._few = 0
         self._begin(engine)
 
     def _begin(self, engine: str) -> None:
@@ -102,15 +102,24 @@ class Variant:
         self._idle: dict[int, _Workspace] = {}  # the latest that no call uses, by its number of rows
 
     def for_rows(self, rows: int) -> Variant:
-        """This variant or, for a call with few rows, its twin, whose code is for these."""
-        return self._for_few_rows if rows <= SMALL_BATCH else self
+        """This variant or, for a call with few rows, a twin whose machine code is for these."""
+        if rows > FEW_ROWS:
+            return self
+        return self._for_one if rows == 1 else self._for_few
 
     @computed_once
-    def _for_few_rows(self) -> Variant:
+    def _for_one(self) -> Variant:
+        return self._twin(1)
+
+    @computed_once
+    def _for_few(self) -> Variant:
+        return self._twin(FEW_ROWS)
+
+    def _twin(self, few: int) -> Variant:
         _ = self.names  # both have them
         twin = copy.copy(self)
         vars(twin).pop("kernel", None)
-        twin._few_rows = True
+        twin._few = few
         twin._begin(self._engine)
         return twin
 
@@ -196,7 +205,7 @@ class Variant:
 
     def _make_kernel(self) -> None:
         with contextlib.suppress(Exception):  # NumPy goes on: there may be no code, or too little memory
-            made = Kernel(self.names.plan, cache=self._cache, few_rows=self._few_rows)
+            made = Kernel(self.names.plan, cache=self._cache, few=self._few)
             vars(self)["kernel"] = made  # without the lock, which calls need
 
     def numpy_seconds(self, rows: int) -> float:
@@ -218,7 +227,7 @@ class Variant:
     def _block(self) -> int:
         """How many rows of a large data set NumPy takes at a time."""
         size = FLOAT.itemsize * sum(math.prod(a.shape) for a in self.names.plan.arrays if a.by_row)
-        rows = max(min(BLOCK // max(1, size), MOST_ROWS), FEW_ROWS)
+        rows = max(min(BLOCK // max(1, size), MOST_ROWS), LEAST_ROWS)
         rows = max(min(rows, MOST_MEMORY // max(1, size)), SMALLEST_BLOCK)
         return 1 << rows.bit_length() >> 1
 
@@ -415,7 +424,7 @@ class Variant:
     @computed_once
     def kernel(self) -> Any:
         """The machine code; NotImplementedError if there is none (see native.Kernel)."""
-        return Kernel(self.names.plan, cache=self._cache, few_rows=self._few_rows)
+        return Kernel(self.names.plan, cache=self._cache, few=self._few)
 
     def training_kernel(
         self, parameters: Sequence[Value], slots: int, update: Callable[..., Any], lr: float, steps: int

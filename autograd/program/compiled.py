@@ -53,7 +53,7 @@ from .matrices import Matrices
 from .record import Call, example, is_alike, is_index, outputs_of
 from .rows import FLOAT, MASKED, Readable, few, read, readable
 from .scalars import Scalars, formed
-from .variant import Kernel, Passes, Variant, through
+from .variant import SMALLEST_BLOCK, Kernel, Passes, Variant, through
 
 Engine = Literal["auto", "numpy", "native"]
 Reduction = Literal["mean", "sum"]
@@ -732,7 +732,7 @@ class Program(Generic[P, Result]):
         n = len(arrays[0]) if arrays else 1
         variant = variant.for_rows(n)
         native = variant.is_native(n)
-        is_block = n <= variant.block(native)
+        is_block = n <= SMALLEST_BLOCK or n <= variant.block(native)  # the first takes less time
         state = None if is_block else variant.state()  # one for all blocks
         call = Evaluation(variant, functools.partial(self._named, key, len(arrays)), native, state, n)
         if is_block:

@@ -14,7 +14,7 @@ import pytest
 
 import autograd
 import nn
-from autograd import DrawingError, Value, lesson, maximum, ops, where
+from autograd import DrawingError, Value, dot, lesson, maximum, ops, where
 from autograd.draw import draw
 from autograd.graph import topological_order
 from autograd.learn.formula import number_text
@@ -55,6 +55,15 @@ def softmax() -> Value:
     return -(e[1] / sum(e)).log()
 
 
+def cross_entropy() -> Value:
+    w = [
+        [Value(x, f"w[{i},{j}]") for j, x in enumerate(row)]
+        for i, row in enumerate(((0.4, -0.3), (0.1, 0.8)))
+    ]
+    x = [Value(0.5, "x[0]"), Value(-1.5, "x[1]")]
+    return nn.cross_entropy([dot(row, x) for row in w], [0.25, 0.75])
+
+
 # Without a browser
 
 
@@ -76,12 +85,12 @@ def test_the_labs_page_is_one_small_file_that_asks_for_nothing(tmp_path: Path) -
     assert repr(page) == "<Lesson of 51 nodes>"
 
 
-def test_the_page_knows_every_primitive_of_the_table() -> None:
+def test_the_page_knows_every_primitive() -> None:
     script = (
         autograd.learn.lesson.__globals__["resources"].files("autograd.learn") / "page/page.js"
     ).read_text("utf-8")
     table = re.findall(r"const PRIMITIVES = \{(.*?)\n\};", script, re.DOTALL)[0]
-    assert set(re.findall(r"\b(\w+):", re.sub(r"\?[^,]*:", "", table))) == set(ops.TABLE)
+    assert set(re.findall(r"\b(\w+):", re.sub(r"\?[^,]*:", "", table))) == {row.name for row in ops.ROWS}
 
 
 def test_what_makes_no_lesson_says_why() -> None:
@@ -181,11 +190,11 @@ def graphs() -> Iterator[Any]:
     yield L, clusters
     _, L, clusters = lab(widths=(3, 2), activation="tanh", bias=True, target=(1.0, -1.0))
     yield L, clusters
-    for f in (choice, recurrent, softmax):
+    for f in (choice, recurrent, softmax, cross_entropy):
         yield f(), None
 
 
-@pytest.mark.parametrize("number", range(5))
+@pytest.mark.parametrize("number", range(6))
 def test_every_step_shows_pythons_numbers(opened: Callable[..., Any], number: int) -> None:
     output, clusters = list(graphs())[number]
     data = getattr(clusters, "data", {})

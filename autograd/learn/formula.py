@@ -17,7 +17,7 @@ from typing import Any
 
 from .. import ops
 from ..draw import NOT_XML
-from ..ops import TABLE
+from ..ops import ROWS, TABLE
 from ..value import Value
 
 
@@ -126,7 +126,7 @@ def applied(row: ops.Primitive, operands: list[Any]) -> Formula:
     if rule:
         return rule(*operands)
     flat = [each for o in operands for each in (o if type(o) is tuple else (o,))]
-    own = TABLE.get(row.name, row) is not row  # a user's row with a name of the table's
+    own = row not in ROWS and any(row.name == each.name for each in ROWS)  # a user's row with a name of ours
     return Call(SIGNS.get(row, f"own_{row.name}" if own else row.name), tuple(flat))
 
 

@@ -26,7 +26,7 @@ from ..draw import DrawingError, checked_clusters, classed_drawing
 from ..files import whole_file
 from ..graph import topological_order
 from ..locks import cached_property
-from ..ops import TABLE
+from ..ops import ROWS
 from ..program import Place, matrices
 from ..value import Value
 from .entry import Entries
@@ -136,7 +136,7 @@ def lesson(
             " smaller one, such as one example's loss, a narrower network, or one neuron"
         )
     for v in order:
-        if v.row and TABLE.get(v.row.name) is not v.row:
+        if v.row and v.row not in ROWS:
             raise TypeError(
                 f"a lesson computes in the page, which knows the table's primitives; {v.op!r} is your own"
             )

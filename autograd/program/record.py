@@ -220,7 +220,7 @@ def _compare(inputs: Any, outputs: list[Any], other_inputs: Any, other_outputs: 
             if found[v] is w:
                 continue
         else:
-            if v.row not in _ROWS:
+            if v.row and v.row not in ops.ROWS:
                 _check_own(v)
             found[v] = w
             if v.row is w.row is not None:
@@ -246,4 +246,3 @@ _DRAWS = (
     "compile records a function once, for all examples, and this one draws random numbers: they would be the"
     " same for all. Draw them outside, and pass them as an argument"
 )
-_ROWS = {None, *ops.TABLE.values(), ops.logsumexp}

@@ -50,6 +50,10 @@ function polygamma(n, x) {
   });
   return n % 2 ? out : -out;
 }
+function logsumexp(xs) {
+  const largest = Math.max(...xs);
+  return largest + Math.log(sum(xs.map((x) => Math.exp(x - largest))));
+}
 const PRIMITIVES = {
   add: (x, y) => x + y, sub: (x, y) => x - y, mul: (x, y) => x * y, div: (x, y) => x / y, pow: Math.pow,
   neg: (x) => -x, exp: Math.exp, log: Math.log, sqrt: Math.sqrt, sin: Math.sin, cos: Math.cos, tanh: Math.tanh,
@@ -70,6 +74,7 @@ const PRIMITIVES = {
   equal: (x, y) => Number(x === y), logical_and: Math.min, logical_or: Math.max, logical_not: (x) => 1 - x,
   where: (x, ys) => (x ? ys[0] : ys[1]),
   dot: (xs, ys) => sum(xs.map((x, i) => x * ys[i])), total: sum,
+  logsumexp: (...xs) => logsumexp(xs.flat()),
 };
 const SIGNS = { "σ": "sigmoid", max: "maximum", min: "minimum", sgn: "sign", "√": "sqrt", "|": "abs",
   "<": "less", "≤": "less_equal", "=": "equal" };

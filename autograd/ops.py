@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from numbers import Real
+from operator import add as plus
 from operator import mul as times
 from typing import Any
 
@@ -150,6 +151,11 @@ def _dot_float(xs: Iterable[float], ys: Iterable[float]) -> float:
     return sum(map(times, xs, ys), 0.0)
 
 
+def _shares(xs: list[Any]) -> list[Any]:
+    whole = functools.reduce(plus, xs)
+    return [x / whole for x in xs]
+
+
 log: Primitive  # rows use these primitives before they are defined
 cos: Primitive
 cosh: Primitive
@@ -248,7 +254,7 @@ total    = Primitive("total",    "Σ",    lambda xs: sum(xs, 0.0), np.sum, lambd
 TABLE: dict[str, Primitive] = {
     row.name: row for row in list(globals().values()) if isinstance(row, Primitive)
 }
-# A row outside the table: compile replaces it by what it consists of, in arrays (see array_rules).
+# Rows outside the table: compile takes them as reductions of arrays (see array_rules).
 logsumexp = Primitive(
     "logsumexp",
     "log Σ eˣ",
@@ -256,6 +262,22 @@ logsumexp = Primitive(
     np.logaddexp.reduce,
     lambda xs, out: [exp(x - out) for x in xs],
 )
-ROWS = {*TABLE.values(), logsumexp}  # all others are users' own
-VECTOR_ROWS = (dot, total, logsumexp)  # all of their operands are vectors
+# Of three operands and more, the largest ones have equal shares of the gradient.
+largest = Primitive(
+    "largest",
+    "max",
+    lambda xs: functools.reduce(maximum.compute, xs),
+    np.maximum.reduce,
+    lambda xs, out: _shares([step(x, out) for x in xs]),
+)
+smallest = Primitive(
+    "smallest",
+    "min",
+    lambda xs: functools.reduce(minimum.compute, xs),
+    np.minimum.reduce,
+    lambda xs, out: _shares([step(out, x) for x in xs]),
+)
+REDUCTIONS = {logsumexp: -math.inf, largest: -math.inf, smallest: math.inf}  # and what adds nothing to them
+ROWS = {*TABLE.values(), *REDUCTIONS}  # all others are users' own
+VECTOR_ROWS = (dot, total, *REDUCTIONS)  # all of their operands are vectors
 CONDITIONS = (less, less_equal, equal, logical_and, logical_or, logical_not)  # 1 or 0; bools for arrays

@@ -571,32 +571,50 @@ def _as_extreme(function: Any) -> Extreme:
 def maximum(*xs: Any) -> Any:
     """The largest of two or more Values or numbers; for arrays and lists, element by element.
 
-    Operands are compared two at a time, from the left; equal ones get half of the gradient each.
+    That of more than two is one node, `largest`. If several are the largest, they get equal shares of the
+    gradient.
 
     >>> maximum(Value(3.0), 1.0, 2.0).data
     3.0
     """
-    return _reduced(ops.maximum, xs)
+    return _extremum(ops.maximum, ops.largest, xs)
 
 
 @_as_extreme
 def minimum(*xs: Any) -> Any:
     """The smallest of two or more Values or numbers; for arrays and lists, element by element.
 
-    Operands are compared two at a time, from the left; equal ones get half of the gradient each.
+    That of more than two is one node, `smallest`. If several are the smallest, they get equal shares of the
+    gradient.
 
     >>> [v.data for v in minimum([Value(3.0), Value(-1.0)], 0.0)]
     [0.0, -1.0]
     """
-    return _reduced(ops.minimum, xs)
+    return _extremum(ops.minimum, ops.smallest, xs)
 
 
-def _reduced(primitive: Primitive, xs: Sequence[Any]) -> Any:
+def _extremum(of_two: Primitive, of_many: Primitive, xs: Sequence[Any]) -> Any:
     if len(xs) < 2:
-        raise TypeError(
-            f"{primitive.name} takes two or more numbers, or lists or arrays of them, not {len(xs)}"
-        )
-    return functools.reduce(primitive, [np.array(x) if isinstance(x, list | tuple) else x for x in xs])
+        raise TypeError(f"{of_two.name} takes two or more numbers, or lists or arrays of them, not {len(xs)}")
+    xs = [np.array(x) if isinstance(x, list | tuple) else x for x in xs]
+    arrays = [x for x in xs if isinstance(x, np.ndarray)]
+    are_values = any(isinstance(x, Value) for x in xs) or any(array.dtype == object for array in arrays)
+    if len(xs) == 2 or not are_values:
+        return functools.reduce(of_two, xs)
+    if arrays:
+        return np.frompyfunc(lambda *each: _extremum(of_two, of_many, each), len(xs), 1)(*xs)
+    return _extremum_of(of_many, xs)
+
+
+def _extremum_of(row: Primitive, xs: Iterable[Any]) -> Value:
+    """The node of ops.largest or ops.smallest."""
+    xs = tuple([x for x in xs if isinstance(x, Value) or x != ops.REDUCTIONS[row]])
+    xs, data, are_values = _vector(harmless(ops.total, xs) if branches else xs)
+    cls = _result_class(Value, xs) if modes or _subclasses else Value
+    out = row.compute(data)
+    share = 1.0 / (data.count(out) or math.nan)  # NaN is equal to nothing
+    slopes = [share if x == out else 0.0 for x in data] if are_values else None
+    return _node(row, out, xs, None, slopes, None, cls)
 
 
 def dot(ws: Iterable[Any], xs: Iterable[Any]) -> Value:
@@ -674,7 +692,13 @@ def logsumexp(xs: Iterable[Any]) -> Value:
     return _node(ops.logsumexp, out, xs, None, slopes, None, cls)
 
 
-_OF_VECTORS: dict[Primitive, Any] = {ops.dot: dot, ops.total: total, ops.logsumexp: logsumexp}
+_OF_VECTORS: dict[Primitive, Any] = {
+    ops.dot: dot,
+    ops.total: total,
+    ops.logsumexp: logsumexp,
+    ops.largest: functools.partial(_extremum_of, ops.largest),
+    ops.smallest: functools.partial(_extremum_of, ops.smallest),
+}
 
 
 def applied(row: Primitive, x: Any, y: Any = None) -> Value:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from fractions import Fraction
+from operator import mul
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ import pytest
 
 import autograd
 import nn
-from autograd import Value, derive, dot, draw, hessian, matvec, total, where
+from autograd import Value, derive, dot, draw, hessian, matvec, maximum, minimum, total, where
 from autograd.node import data_of
 from autograd.ops import TABLE
 from autograd.program.arrays import Gather, Rows, Select
@@ -719,6 +720,27 @@ def test_a_logistic_regression_comes_out_as_one_writes_it() -> None:
     body = p.source.partition("_gradient(")[2]
     assert body.count("@") == 2 and body.count("sigmoid(") == body.count("softplus(") == 1
     assert not gathers(p.source) and " - y) / N" in body
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("extreme", [maximum, minimum])
+def test_the_largest_of_many_are_one_node_and_share_the_gradient(engine: Any, extreme: Any) -> None:
+    tied = [Value(2.0) for _ in range(3)]
+    out = extreme(*tied, 2.0)
+    out.backward()
+    assert out.parents[:3] == tuple(tied) and [v.grad for v in tied] == [0.25] * 3
+    assert out == extreme(*(v.data for v in tied)) == 2.0
+    w, x = leaves(6), RNG.normal(size=(5, 6))
+    x[0], x[1] = 0.0, 1.0  # ties
+    p = check(lambda x: extreme(*map(mul, w, x)), [x], w, engine)
+    assert p.source.count("N, 6") == 2 and ":, 0" not in p.source  # the products, and the shares
+
+    def so_far(x: Any) -> Any:
+        z = list(map(mul, w, x))
+        return sum((extreme(*z[: i + 1]) * (i + 1.0)).exp() for i in range(2, 6))
+
+    p = check(so_far, [x], w, engine)
+    assert re.search(r"est\(xp.where\(c, .*?, -?xp.inf\), 2\)", p.source)  # all at once
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -103,7 +103,8 @@ class Over(Formula):
     body: Formula
 
 
-SIGNS = {ops.sigmoid: "σ", ops.maximum: "max", ops.minimum: "min", ops.sign: "sgn"}
+SIGNS = {ops.sigmoid: "σ", ops.sign: "sgn"}
+SIGNS |= {ops.maximum: "max", ops.largest: "max", ops.minimum: "min", ops.smallest: "min"}
 
 
 def formula(v: Any) -> Formula:

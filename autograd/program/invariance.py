@@ -69,7 +69,7 @@ def _change(v: Value, changes: dict[Any, Change]) -> Change | None:
     if v.row in (ops.add, ops.total):
         terms = v.x if type(v.x) is tuple else (v.x, v.y)
         return _change_of_sum([changes.get(x, STILL) for x in terms])
-    if v.row is ops.logsumexp:
+    if v.row in ops.REDUCTIONS:
         found = {changes.get(x, STILL) for x in v.x}
         return found.pop() if len(found) == 1 and all(of == SHIFTS for of, _ in found) else None
     if v.row is ops.sub:

@@ -25,7 +25,7 @@ import numpy as np
 
 from .. import ops
 from ..graph import parents, topological_order
-from ..ops import CONDITIONS, VECTOR_ROWS
+from ..ops import CONDITIONS, REDUCTIONS, VECTOR_ROWS
 from ..value import Constant as Number
 from ..value import Value
 from .arrays import (
@@ -368,7 +368,7 @@ class Lifted:
             first = v.x[0]
             return self._place(self.arrays[self._kind[first]], group, [self._at[w.x[0]] for w in group])
         parts = [_aligned(self._located(part)) for part in self._parts(group)]
-        if v.row is ops.logsumexp and (len(parts) > 1 or any(len({*w.x}) < len(w.x) for w in group)):
+        if v.row in REDUCTIONS and (len(parts) > 1 or any(len({*w.x}) < len(w.x) for w in group)):
             parts = [_aligned([self._side_by_side(group)])]
         where = [part for part, _ in parts]
         shape, order, regular = _node_axes(where, len(group), v.row is ops.dot)
@@ -376,7 +376,7 @@ class Lifted:
             for some in several:
                 self._form([group[i] for i in some])
             return
-        filled = None if regular or v.row is ops.logsumexp else _filled(where, len(group))
+        filled = None if regular or v.row in REDUCTIONS else _filled(where, len(group))
         if filled:
             shape, order, where = filled
         else:
@@ -410,7 +410,7 @@ class Lifted:
 
     def _form_padded(self, group: list[Value]) -> bool:
         """Make an array of sums of several lengths, if they line up; a product is a sum of one."""
-        row = ops.logsumexp if group[0].row is ops.logsumexp else ops.dot
+        row = group[0].row if group[0].row in REDUCTIONS else ops.dot
         rows: list[list[tuple[Any, ...]]] = []
         for v in group:
             terms = [(v.x,), (v.y,)] if v.row is ops.add else list(zip(*_vectors(v)))
@@ -427,7 +427,7 @@ class Lifted:
         labels = {label for x in (*factors, mask) for label in x.axes}
         if not regular or len(labels) < len(shape + along) or any(isinstance(x, Gather) for x in factors):
             return False
-        term = self._masked(factors, mask, -math.inf if row is ops.logsumexp else 0.0)
+        term = self._masked(factors, mask, REDUCTIONS.get(row, 0.0))
         self._place(self._computed(row, shape, [tuple(term)]), [group[i] for i in order])
         return True
 
@@ -488,7 +488,8 @@ class Lifted:
         by_row = any(x.array.by_row for term in terms for x in term if isinstance(x, View))
         if row is ROW_SUM:
             return self._new(Contract(shape, False, terms, over_rows=True))
-        if row is ops.logsumexp:
+        if row in REDUCTIONS:
+            row = {ops.largest: ops.maximum, ops.smallest: ops.minimum}.get(row, row)
             return self._new(Reduce(shape, by_row, row, terms[0]))
         if row in VECTOR_ROWS:
             return self._new(Contract(shape, by_row, terms))
@@ -629,7 +630,7 @@ Part = list[tuple[Any, np.ndarray]]
 def _vectors(v: Value) -> list[Sequence[Any]]:
     """The operands of v, each as a sequence of its elements in the terms of v."""
     x, y = v.x, v.y
-    if v.row is ops.logsumexp:
+    if v.row in REDUCTIONS:
         return [tuple([each._data if isinstance(each, Number) else each for each in x])]
     if type(x) is tuple:
         return [x] if y is None else [x, y]
@@ -646,7 +647,7 @@ def _family(key: Any) -> Any:
         return None
     if row in (ops.dot, ops.mul):
         return ops.dot, *sorted(kind)
-    if row is ops.logsumexp:
+    if row in REDUCTIONS:
         return row, kind[0]
     if row is ops.total or (row is ops.add and kind[0] == kind[1]):
         return ops.total, kind[0]

@@ -234,7 +234,7 @@ class _Rewriting:
         if row is not ROW_SUM and _number(x) and (y is None or _number(y)):
             return row.compute(x) if y is None else row.compute(x, y)
         if row in VECTOR_ROWS:
-            if row is ops.logsumexp:
+            if row in ops.REDUCTIONS:
                 return row.compute(x) if self._vector(x).all_numbers else self._of_vectors(row, x)
             return self._of_vectors(row, x, y) if self._is_plain(x, y) else self._sum(row, x, y)
         if row is ROW_SUM:

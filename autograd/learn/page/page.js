@@ -62,7 +62,7 @@ const PRIMITIVES = {
   softplus: (x) => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x))),
   abs: Math.abs, sign: (x) => (x === 0 || x !== x ? x : Math.sign(x)),
   step: (x, y) => (x > y ? 1 : x < y ? 0 : x === y ? 0.5 : NaN),
-  maximum: (x, y) => (x < y || y !== y ? y : x), minimum: (x, y) => (x > y || y !== y ? y : x),
+  maximum: Math.max, minimum: Math.min,
   tan: Math.tan, asin: Math.asin, acos: Math.acos, atan: Math.atan, sinh: Math.sinh, cosh: Math.cosh,
   asinh: Math.asinh, acosh: Math.acosh, atanh: Math.atanh, log1p: Math.log1p, expm1: Math.expm1, log2: Math.log2,
   log10: Math.log10, cbrt: Math.cbrt, atan2: Math.atan2, hypot: Math.hypot, erf: erf, erfc: erfc, lgamma: lgamma,
@@ -75,6 +75,7 @@ const PRIMITIVES = {
   where: (x, ys) => (x ? ys[0] : ys[1]),
   dot: (xs, ys) => sum(xs.map((x, i) => x * ys[i])), total: sum,
   logsumexp: (...xs) => logsumexp(xs.flat()),
+  largest: (...xs) => Math.max(...xs.flat()), smallest: (...xs) => Math.min(...xs.flat()),
 };
 const SIGNS = { "σ": "sigmoid", max: "maximum", min: "minimum", sgn: "sign", "√": "sqrt", "|": "abs",
   "<": "less", "≤": "less_equal", "=": "equal" };

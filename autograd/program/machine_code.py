@@ -83,13 +83,13 @@ def code_of(planned: Plan, lanes: int, few: int = 0) -> Code:
     for item in nests.rows:
         times = item.steps if isinstance(item, Repeat) else 1
         for nest in nests_of([item]):
-            statements += len(nest.statements)
+            statements, vectors = statements + len(nest.statements), _has_vectors(nests, nest, lanes)
             for statement in nest.statements:
                 calls = getattr(statement.definition, "row", None) in CALLED
                 n = times * operations(statement.definition) * (CALL if calls else 1)
                 total += n
                 summed += n if statement.has_sums else 0
-                in_vectors += n if _has_vectors(nests, nest, lanes) else 0
+                in_vectors += n if vectors else 0
     row = nests.sizes["rows"]
     if total <= MOST_OPERATIONS and (total <= FEW_OPERATIONS or row > MOST_MEMORY * total):
         return Code(Nests(planned.unrolled()), min(lanes, FEW_LANES) if few else lanes, "unrolled")

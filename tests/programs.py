@@ -344,15 +344,17 @@ class _Writer:
         )
         self.leaves = [name for name in names if name.startswith("w")]
         self.layer, self.steps = list(names), list[Step]()
+        self.smooth, self.made = smooth, len(names)
 
     def any(self, items: Any) -> Any:
         return items[self.below(len(items))]
 
     def write(self, text: str, *operands: str, results: int = 1) -> list[str]:
-        made = len(self.names)
-        names = tuple(f"v{made + i}" for i in range(results))
+        names = tuple(f"v{self.made + i}" for i in range(results))
+        self.made += results
         self.steps.append(Step(names, text, operands))
-        self.names += names
+        if _is_smooth(text) or not self.smooth:  # a softmax has a maximum, which has no kink there alone
+            self.names += names
         return list(names)
 
     def step(self) -> str:

@@ -151,9 +151,16 @@ def _dot_float(xs: Iterable[float], ys: Iterable[float]) -> float:
     return sum(map(times, xs, ys), 0.0)
 
 
-def _shares(xs: list[Any]) -> list[Any]:
-    whole = functools.reduce(plus, xs)
-    return [x / whole for x in xs]
+def _of_many(name: str, row: Primitive) -> Primitive:
+    """The maximum or minimum of any number of operands; those that are equal to it share the gradient."""
+
+    def shares(xs: Iterable[Any], out: Any) -> list[Any]:
+        chosen = [row.dx(x, out, out) for x in xs]  # ½ or 0
+        whole = functools.reduce(plus, chosen)
+        return [each / whole for each in chosen]
+
+    compute, numpy = (functools.partial(functools.reduce, f) for f in (row.compute, row.numpy))
+    return Primitive(name, row.symbol, compute, numpy, shares)
 
 
 log: Primitive  # rows use these primitives before they are defined
@@ -254,7 +261,7 @@ total    = Primitive("total",    "Σ",    lambda xs: sum(xs, 0.0), np.sum, lambd
 TABLE: dict[str, Primitive] = {
     row.name: row for row in list(globals().values()) if isinstance(row, Primitive)
 }
-# Rows outside the table: compile takes them as reductions of arrays (see array_rules).
+# Rows outside the table, which compile takes as reductions along an axis of an array:
 logsumexp = Primitive(
     "logsumexp",
     "log Σ eˣ",
@@ -262,22 +269,8 @@ logsumexp = Primitive(
     np.logaddexp.reduce,
     lambda xs, out: [exp(x - out) for x in xs],
 )
-# Of three operands and more, the largest ones have equal shares of the gradient.
-largest = Primitive(
-    "largest",
-    "max",
-    lambda xs: functools.reduce(maximum.compute, xs),
-    np.maximum.reduce,
-    lambda xs, out: _shares([step(x, out) for x in xs]),
-)
-smallest = Primitive(
-    "smallest",
-    "min",
-    lambda xs: functools.reduce(minimum.compute, xs),
-    np.minimum.reduce,
-    lambda xs, out: _shares([step(out, x) for x in xs]),
-)
-REDUCTIONS = {logsumexp: -math.inf, largest: -math.inf, smallest: math.inf}  # and what adds nothing to them
+largest, smallest = _of_many("largest", maximum), _of_many("smallest", minimum)
+REDUCTIONS = {logsumexp: -math.inf, largest: -math.inf, smallest: math.inf}  # and what changes none of them
 ROWS = {*TABLE.values(), *REDUCTIONS}  # all others are users' own
 VECTOR_ROWS = (dot, total, *REDUCTIONS)  # all of their operands are vectors
 CONDITIONS = (less, less_equal, equal, logical_and, logical_or, logical_not)  # 1 or 0; bools for arrays

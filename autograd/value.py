@@ -571,8 +571,8 @@ def _as_extreme(function: Any) -> Extreme:
 def maximum(*xs: Any) -> Any:
     """The largest of two or more Values or numbers; for arrays and lists, element by element.
 
-    That of more than two is one node, `largest`. If several are the largest, they get equal shares of the
-    gradient.
+    The largest of more than two is one node, `largest`. Operands that are equal to it share its gradient
+    equally.
 
     >>> maximum(Value(3.0), 1.0, 2.0).data
     3.0
@@ -584,8 +584,8 @@ def maximum(*xs: Any) -> Any:
 def minimum(*xs: Any) -> Any:
     """The smallest of two or more Values or numbers; for arrays and lists, element by element.
 
-    That of more than two is one node, `smallest`. If several are the smallest, they get equal shares of the
-    gradient.
+    The smallest of more than two is one node, `smallest`. Operands that are equal to it share its gradient
+    equally.
 
     >>> [v.data for v in minimum([Value(3.0), Value(-1.0)], 0.0)]
     [0.0, -1.0]
@@ -607,14 +607,20 @@ def _extremum(of_two: Primitive, of_many: Primitive, xs: Sequence[Any]) -> Any:
 
 
 def _extremum_of(row: Primitive, xs: Iterable[Any]) -> Value:
-    """The node of ops.largest or ops.smallest."""
-    xs = tuple([x for x in xs if isinstance(x, Value) or x != ops.REDUCTIONS[row]])
+    def slopes(data: Sequence[float], out: float) -> list[float]:
+        share = 1.0 / (data.count(out) or math.nan)  # NaN is equal to nothing
+        return [share if x == out else 0.0 for x in data]
+
+    return _reduction(row, tuple(xs), slopes)
+
+
+def _reduction(row: Primitive, xs: tuple[Any, ...], slopes: Callable[..., list[float]]) -> Value:
+    """The node of one of ops.REDUCTIONS, without the numbers that change no result."""
+    xs = tuple([x for x in xs if isinstance(x, Value) or x != ops.REDUCTIONS[row]]) or xs
     xs, data, are_values = _vector(harmless(ops.total, xs) if branches else xs)
     cls = _result_class(Value, xs) if modes or _subclasses else Value
     out = row.compute(data)
-    share = 1.0 / (data.count(out) or math.nan)  # NaN is equal to nothing
-    slopes = [share if x == out else 0.0 for x in data] if are_values else None
-    return _node(row, out, xs, None, slopes, None, cls)
+    return _node(row, out, xs, None, slopes(data, out) if are_values else None, None, cls)
 
 
 def dot(ws: Iterable[Any], xs: Iterable[Any]) -> Value:
@@ -684,12 +690,7 @@ def logsumexp(xs: Iterable[Any]) -> Value:
     xs = tuple(xs)
     if not xs:
         raise ValueError("logsumexp takes at least one Value or number")
-    xs = tuple([x for x in xs if isinstance(x, Value) or x != -math.inf]) or xs  # exp(−∞) adds nothing
-    xs, data, are_values = _vector(harmless(ops.total, xs) if branches else xs)
-    cls = _result_class(Value, xs) if modes or _subclasses else Value
-    out = ops.logsumexp.compute(data)
-    slopes = [math.exp(x - out) for x in data] if are_values else None
-    return _node(ops.logsumexp, out, xs, None, slopes, None, cls)
+    return _reduction(ops.logsumexp, xs, lambda data, out: [math.exp(x - out) for x in data])
 
 
 _OF_VECTORS: dict[Primitive, Any] = {

@@ -103,8 +103,10 @@ class Over(Formula):
     body: Formula
 
 
-SIGNS = {ops.sigmoid: "σ", ops.sign: "sgn"}
-SIGNS |= {ops.maximum: "max", ops.largest: "max", ops.minimum: "min", ops.smallest: "min"}
+SIGNS = {
+    **{ops.sigmoid: "σ", ops.sign: "sgn"},
+    **{ops.maximum: "max", ops.largest: "max", ops.minimum: "min", ops.smallest: "min"},
+}
 
 
 def formula(v: Any) -> Formula:

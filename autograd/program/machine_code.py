@@ -72,7 +72,7 @@ Coordinate = tuple[int, Any]  # a number, and a variable to add or None
 def code_of(planned: Plan, lanes: int, few: int = 0) -> Code:
     """The code of a plan, for vectors of so many numbers; NotImplementedError where there is none.
 
-    It is the fastest for `few` rows, unless that is 0.
+    With `few`, it is made for calls that have at most so many rows.
     """
     try:
         nests = Nests(planned)
@@ -533,8 +533,8 @@ class _Unrolled(_Computing):
 class _Loops(_Computing):
     """A function of nests, in loops.
 
-    Without vectors of rows, vectors have elements that follow each other along an axis: of a nest, where the
-    last one may be in vectors, or of a sum.
+    A vector has numbers of several rows. Where rows are computed one by one, it has elements that follow each
+    other in memory, along the last axis of a nest or along an axis that is summed over.
     """
 
     def __init__(self, code: Code, name: str, lanes: int | None, of_rows: bool):
@@ -632,7 +632,7 @@ class _Loops(_Computing):
             place, variable = at["flat"] if size(array) > 1 else (0, None)
             terms, stride = [(variable, 1)] if variable is not None else [], int(size(array) > 1)
         else:
-            stride = self._stride(view, self.axis)
+            stride = _stride(self.nests, view, self.axis)
             if stride not in (0, 1):
                 return self._collected(view, at)
             place, terms = self._place(self.nests.affine(view), at)
@@ -641,12 +641,6 @@ class _Loops(_Computing):
         if key not in self.loaded:
             self.loaded[key] = self._loaded(array, storage, place, terms, is_vector)
         return self.loaded[key]
-
-    def _stride(self, view: View, axis: Any) -> int:
-        """How far apart in memory a view's elements along an axis are; −1 if that varies."""
-        found = self.nests.affine(view)
-        stride = found.strides.get(axis, 0)
-        return -1 if stride and found.table is not None else stride
 
     def _collected(self, view: View, at: Mapping[Any, Coordinate]) -> Any:
         """A vector of elements that do not follow each other."""
@@ -970,28 +964,27 @@ class _Loops(_Computing):
                     found.append(self.add(total, factors))
                 return found
 
-            lengths, axis = summed(term, len(nest.shape)), self._along_sum(term, nest)
+            ranges, axis = _ranges(term, nest), self._along_sum(term, nest)
             if axis is not None:
-                totals = self._summed_along(axis, lengths, term, elements, totals)
-                n, full = lengths[axis], lengths[axis] // self.code.lanes * self.code.lanes
+                n = len(ranges[axis])
+                full = n // self.code.lanes * self.code.lanes
+                vectors = {**ranges, axis: range(0, full, self.code.lanes)}
+                totals = self._summed_along(axis, vectors, term, elements, totals)
                 if full == n:
                     continue
-                lengths, add = {**lengths, axis: n - full}, _shifted(add, axis, full)
-            totals = self._summed(lengths, add, totals, len(term))
+                ranges[axis] = range(full, n)
+            totals = self._summed(ranges, add, totals, len(term))
         return [self.number(0.0) if total is None else total for total in totals]
 
     def _summed_along(
         self,
         axis: int,
-        lengths: Mapping[int, int],
+        ranges: Mapping[int, range],
         term: Sequence[Any],
         elements: Sequence[dict[int, Coordinate]],
         totals: Sequence[Any],
     ) -> list[Any]:
-        """Add the sums of a term's products to totals, by vectors along an axis that is summed over.
-
-        What does not fill a last vector is left out.
-        """
+        """Add the sums of a term's products to totals, by vectors along an axis that is summed over."""
         lanes, each = self.code.lanes, elements
         if self.axis is not None:  # elements are vectors, too
             moved = [(at, k, *at[self.axis]) for at in elements for k in range(lanes)]
@@ -1005,8 +998,7 @@ class _Loops(_Computing):
             return list(map(self.add, sums, factors))
 
         with self._in_vectors(lanes, axis):
-            whole = {**lengths, axis: lengths[axis] // lanes * lanes}
-            sums = self._summed(whole, add, [None] * len(each), len(term), {axis: lanes})
+            sums = self._summed(ranges, add, [None] * len(each), len(term))
         found = [across(self.b, sums[i : i + lanes]) for i in range(0, len(sums), lanes)]
         if self.axis is None:
             places = [divmod(e, lanes) for e in range(len(elements))]
@@ -1043,30 +1035,21 @@ class _Loops(_Computing):
         definition, watch = statement.definition, [bool(statement.watched)] * 2
         assert isinstance(definition, Reduce)
         (view,) = definition.operands
-        lengths = summed((view,), len(nest.shape))
-        first = {axis: (0, None) for axis in lengths}
+        ranges = _ranges((view,), nest)
+        first = {axis: (0, None) for axis in ranges}
 
         def choose(at: Mapping[int, Coordinate], chosen: Sequence[Any]) -> list[Any]:
             xs = [self._operand(view, nest, e, {**element, **at}) for e, element in enumerate(elements)]
             return [applied(self.b, definition.row, pair, watch) for pair in zip(chosen, xs)]
 
         begun = [self._operand(view, nest, e, {**element, **first}) for e, element in enumerate(elements)]
-        return self._summed(lengths, choose, begun, 1)
+        return self._summed(ranges, choose, begun, 1)
 
-    def _summed(
-        self,
-        lengths: Mapping[int, int],
-        add: Any,
-        totals: Sequence[Any],
-        cost: int,
-        steps: Mapping[int, int] = {},
-    ) -> list[Any]:
-        """add() for all coordinates along the axes that are summed over; `steps` has those that are not 1."""
-        times = math.prod(lengths.values()) // math.prod(steps.values())
-        if times * cost * len(totals) <= WRITTEN_OUT:
-            ranges = [range(0, length, steps.get(axis, 1)) for axis, length in lengths.items()]
-            for numbers in itertools.product(*ranges):
-                totals = add({axis: (k, None) for axis, k in zip(lengths, numbers)}, totals)
+    def _summed(self, ranges: Mapping[int, range], add: Any, totals: Sequence[Any], cost: int) -> list[Any]:
+        """add() for the coordinates in these ranges, by axis that is summed over."""
+        if math.prod(map(len, ranges.values())) * cost * len(totals) <= WRITTEN_OUT:
+            for numbers in itertools.product(*ranges.values()):
+                totals = add({axis: (k, None) for axis, k in zip(ranges, numbers)}, totals)
             return list(totals)
         totals = [self.number(0.0) if total is None else total for total in totals]
 
@@ -1074,16 +1057,14 @@ class _Loops(_Computing):
             if not axes:
                 return add(at, totals)
             axis, *rest = axes
-            if lengths[axis] == steps.get(axis, 1):
-                return along(rest, {**at, axis: (0, None)}, totals)
+            start, stop, step = ranges[axis].start, ranges[axis].stop, ranges[axis].step
+            if len(ranges[axis]) == 1:
+                return along(rest, {**at, axis: (start, None)}, totals)
             return self.loop(
-                lengths[axis],
-                steps.get(axis, 1),
-                lambda k, *each: along(rest, {**at, axis: (0, k)}, each),
-                totals,
+                stop - start, step, lambda k, *each: along(rest, {**at, axis: (start, k)}, each), totals
             )
 
-        return along(list(lengths), {}, totals)
+        return along(list(ranges), {}, totals)
 
     # Sums over rows of outer products
 
@@ -1215,13 +1196,23 @@ def _has_vectors(nests: Nests, nest: Nest, lanes: int) -> bool:
 
 def _axis_of_vectors(nests: Nests, term: Sequence[Any], nest: Nest, lanes: int) -> int | None:
     """The axis of a nest or of a sum along which a term's elements follow each other in memory, or None."""
-    found = [nests.affine(view) for view in term if isinstance(view, View)]
-    last = {len(nest.shape) - 1: nest.shape[-1]} if nest.shape else {}
-    for axis, length in (*last.items(), *reversed(summed(term, len(nest.shape)).items())):
-        moving = [of for of in found if of.strides.get(axis, 0)]
-        if length >= lanes and all(of.table is None and of.strides[axis] == 1 for of in moving):
+    views, n = [x for x in term if isinstance(x, View)], len(nest.shape)
+    for axis, length in (*list(enumerate(nest.shape))[-1:], *reversed(summed(term, n).items())):
+        if length >= lanes and all(_stride(nests, view, axis) in (0, 1) for view in views):
             return axis
     return None
+
+
+def _stride(nests: Nests, view: View, axis: Any) -> int:
+    """How far apart in memory a view's elements along an axis are; −1 if that varies."""
+    found = nests.affine(view)
+    stride = found.strides.get(axis, 0)
+    return -1 if stride and found.table is not None else stride
+
+
+def _ranges(term: Sequence[Any], nest: Nest) -> dict[int, range]:
+    """The coordinates along each axis that a term is summed over."""
+    return {axis: range(length) for axis, length in summed(term, len(nest.shape)).items()}
 
 
 def _columns_of(b: Any, vectors: list[Any]) -> list[Any]:
@@ -1240,16 +1231,6 @@ def _columns_of(b: Any, vectors: list[Any]) -> list[Any]:
 def _as_terms(at: Coordinate) -> tuple[int, list[tuple[Any, int]]]:
     number, variable = at
     return number, [(variable, 1)] if variable is not None else []
-
-
-def _shifted(add: Any, axis: int, by: int) -> Any:
-    """add() with coordinates along an axis that begin further on."""
-
-    def shifted(at: Mapping[int, Coordinate], totals: Sequence[Any]) -> list[Any]:
-        number, variable = at[axis]
-        return add({**at, axis: (number + by, variable)}, totals)
-
-    return shifted
 
 
 def _divisor(n: int, most: int) -> int:

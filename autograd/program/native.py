@@ -43,7 +43,7 @@ class Kernel:
     whether an output differs from row to row. `order` has the places of the leaves' numbers in the state of
     iterate. `cache` is a folder that keeps machine code for other processes.
 
-    It is the fastest for calls with `few` rows, unless that is 0.
+    With `few`, the code is made for calls that have at most so many rows.
 
     Raises NotImplementedError for a primitive without machine code, or if a row's numbers depend on a sum
     over the rows.

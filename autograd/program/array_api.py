@@ -317,7 +317,7 @@ class Source:
     def _is_plain(self, array: Array) -> bool:
         if isinstance(array, Member):
             return not self._plain.isdisjoint(array.series.members)
-        known = not isinstance(array, Input | Leaf) and not array.shape
+        known = not isinstance(array, Input | Leaf) and not array.shape and not array.by_row
         return known and all(self._is_plain_operand(view.array) for view in array.views)
 
     def _is_plain_operand(self, array: Array) -> bool:
@@ -415,10 +415,13 @@ class Source:
     @_state.register
     def _(self, loop: Loop) -> None:
         self._counter = self._counter or self.names.unique("i")
-        self._line(f"for {self._counter} in range({len(loop.steps)}):")
+        self._line(f"for {self._counter} in range({len(loop.steps) + bool(loop.last)}):")
         self._indent, summed = "    ", set(self._summed)
-        for array, step, *others in zip(loop.body, *loop.steps):
-            if not self._checked.isdisjoint([step, *others]):
+        for i, (array, step, *others) in enumerate(zip(loop.body, *loop.steps)):
+            if loop.last and i == len(loop.last):
+                self._line(f"if {self._counter} == {len(loop.steps)}:")
+                self._line("    break")
+            if not self._checked.isdisjoint([step, *others, *loop.last[i : i + 1]]):
                 self._checked.add(array)
             text, series = self._computed(array), loop.series.get(array)
             if series:
@@ -587,8 +590,16 @@ class Source:
         long = {axis for axis, n in enumerate(array.shape) if n > 1}
         if long <= set(array.view.axes) and array.view.array.by_row == array.by_row:
             return text
+        shape = _tuple(_shape(array))
+        if isinstance(array.view.array, Constant) and not array.view.array.shape:
+            number = text[0]
+            return (
+                f"xp.zeros({shape}, dtype=xp.float64)"
+                if number == "0.0"
+                else f"xp.full({shape}, {number}, dtype=xp.float64)"
+            ), ATOM
         text = self._as_array(array.view.array, text)
-        return f"xp.broadcast_to({text[0]}, {_tuple(_shape(array))})", ATOM
+        return f"xp.broadcast_to({text[0]}, {shape})", ATOM
 
     @_expression.register
     def _(self, array: Contract) -> Text:

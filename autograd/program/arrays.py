@@ -173,9 +173,13 @@ class Moving(int):
 
 @dataclass(eq=False, slots=True)
 class Loop:
-    """Steps that are computed alike: `body` is any of them; `series` has the lists of arrays to keep."""
+    """Steps that are computed alike: `body` is any of them; `series` has the lists of arrays to keep.
+
+    `last` has the first statements of one more step, which ends early.
+    """
 
     steps: Sequence[Sequence[Array]]
+    last: Sequence[Array]
     body: Sequence[Array]
     series: Mapping[Array, Series]
 
@@ -413,8 +417,10 @@ def listing(
 
     for statement in statements:
         if isinstance(statement, Loop):
-            lines.append(f"in {len(statement.steps)} steps")
-            for array, first in zip(statement.body, statement.steps[0]):
+            lines.append(f"in {len(statement.steps) + bool(statement.last)} steps")
+            for i, (array, first) in enumerate(zip(statement.body, statement.steps[0])):
+                if statement.last and i == len(statement.last):
+                    lines.append("    in the last step, end here")
                 series = statement.series.get(array)
                 own = names.get(first, f"t{len(lines)}")
                 called[array] = f"{called[series]}[{Moving(series.given, 1)}]" if series else own

@@ -61,7 +61,7 @@ class _Kinds(dict[Any, int]):
     """The number of the array that a scalar is in, or else NUMBER or LEAF."""
 
     def __missing__(self, x: Any) -> int:
-        return NUMBER if isinstance(x, float) else LEAF
+        return NUMBER if _is_number(x) else LEAF
 
 
 class Lifted:
@@ -175,13 +175,11 @@ class Lifted:
         for i, v in enumerate(members):
             chosen.setdefault(self._kind[v], []).append(i)
         if not chosen.keys() - {NUMBER}:
-            return self._new(Constant(shape, False, np.reshape(members, shape)))
+            return self._new(Constant(shape, False, _floats(members).reshape(shape)))
         pieces = []
         for kind, which in chosen.items():
             if kind == NUMBER:
-                array: Array = self._new(
-                    Constant((len(which),), False, np.array([members[i] for i in which]))
-                )
+                array: Array = self._new(Constant((len(which),), False, _floats([members[i] for i in which])))
                 where = np.arange(len(which))
             else:
                 array, where = self.arrays[kind], np.array([self._at[members[i]] for i in which])
@@ -501,11 +499,11 @@ class Lifted:
         others = set()
         for v in group:
             term = [x for (x,) in _vectors(v)] if v.row not in VECTOR_ROWS else []
-            fixed = tuple([x for x in term if isinstance(x, float)])
+            fixed = tuple(_floats([x for x in term if _is_number(x)]))
             if not fixed:
                 return [group]
             numbers.setdefault(fixed, []).append(v)
-            others.add(tuple([x for x in term if not isinstance(x, float)]))
+            others.add(tuple([x for x in term if not _is_number(x)]))
         outer = len(numbers) > 3 and len(others) * len(numbers) == len(group)
         return [group] if outer or len(others) == len(group) else list(numbers.values())
 
@@ -513,8 +511,8 @@ class Lifted:
         """Make an array of one Value, as _form would, without the time that NumPy takes."""
         term: list[Any] = []
         for (x,) in _vectors(v):
-            if isinstance(x, float):
-                term.append(x)
+            if _is_number(x):
+                term.append(float(_floats([x])[0]))
             else:
                 array, position = self.arrays[self._kind[x]], self._at[x]
                 term.append(Select(array, (), coordinates(position, array.shape), array.shape))
@@ -525,8 +523,8 @@ class Lifted:
         part: Part = []
         for rows in operands:
             first = rows[0][0]
-            if isinstance(first, float):
-                part.append((None, np.array(rows)))
+            if _is_number(first):
+                part.append((None, np.array([*map(_floats, rows)])))
             else:
                 where = np.array([list(map(self._at.__getitem__, row)) for row in rows])
                 part.append((self.arrays[self._kind[first]], where))
@@ -630,13 +628,18 @@ Part = list[tuple[Any, np.ndarray]]
 def _vectors(v: Value) -> list[Sequence[Any]]:
     """The operands of v, each as a sequence of its elements in the terms of v."""
     x, y = v.x, v.y
-    if v.row in REDUCTIONS:
-        return [tuple([each._data if isinstance(each, Number) else each for each in x])]
     if type(x) is tuple:
         return [x] if y is None else [x, y]
-    if v.row is ops.where:
-        return [(x,), *((y._data if isinstance(y, Number) else y,) for y in v.y)]
-    return [(x,)] if y is None else [(x,), (y,)]
+    return [(x,)] if y is None else [(x,), *zip(y)] if type(y) is tuple else [(x,), (y,)]
+
+
+def _is_number(x: Any) -> bool:
+    """Whether x is one of the program's numbers, which is a Value among Values."""
+    return isinstance(x, float | Number)
+
+
+def _floats(numbers: Sequence[Any]) -> np.ndarray:
+    return np.array([x._data if isinstance(x, Number) else x for x in numbers])
 
 
 def _family(key: Any) -> Any:

@@ -32,13 +32,13 @@ from .arrays import (
     Select,
     Series,
     Spread,
-    Stack,
     Stacked,
     View,
     Window,
     whole,
 )
 from .plan import Plan
+from .steps import Growth, Steps, carried, likeness, movable, slides, slots, state_of, statement_form
 
 FEWEST_STEPS = 4  # of a loop; also the fewest terms of a sum
 FEWEST_SAVED = 16  # statements that a loop has to save
@@ -54,7 +54,50 @@ def rolled(planned: Plan) -> Plan:
         if found := _loops(alike):
             alike.carry_on(found)
             found = _loops(alike)
-    return _Roll(planned, alike).plan(found) if found else planned
+    if not found:
+        return planned
+    parts, known = _arranged(alike, found), {*planned.arrays}
+    views = [
+        view for array in statements for view in array.views
+    ]  # of some that stand for numbers from now on
+    states = dict.fromkeys(view.array for view in views if view.array not in known)
+    numbers = [view.array for state in states for view in state.views]
+    return _Roll(replace(planned, arrays=[*numbers, *states, *planned.arrays]), alike).plan([*states, *parts])
+
+
+def _arranged(alike: _Alike, loops: Iterable[tuple[int, int, int]]) -> list[Array | Steps]:
+    """The statements, operands first, with these loops among them, each with all its steps."""
+    place: dict[Array, Any] = {}
+    found, first = [], []
+    for begin, period, length in loops:
+        steps = [alike.statements[i : i + period] for i in range(begin, begin + period * length, period)]
+        if carried(Steps(steps)):
+            first.append(Steps(steps))
+            if place.keys().isdisjoint(first[-1].arrays):
+                found.append(Growth(steps, place, alike.users).grow())
+    return _in_order(alike.statements, found) or _in_order(alike.statements, first) or [*alike.statements]
+
+
+def _in_order(statements: Sequence[Array], loops: Iterable[Steps]) -> list[Array | Steps] | None:
+    """The statements, operands first, with these loops among them; None if a loop needs what needs it."""
+    own, loop_of = {*statements}, {array: loop for loop in loops for array in loop.arrays}
+    begun, done = set[int](), dict[int, Any]()
+    stack: list[Any] = [loop_of.get(array, array) for array in reversed(statements)]
+    while stack:
+        part = stack.pop()
+        if id(part) in done:
+            continue
+        if id(part) in begun:  # all that it needs is done
+            done[id(part)] = part
+            continue
+        begun.add(id(part))
+        arrays = [part] if isinstance(part, Array) else part.arrays
+        read = [view.array for array in arrays for view in array.views if view.array in own]
+        needed = {id(p): p for p in (loop_of.get(array, array) for array in read) if p is not part}
+        if any(i in begun and i not in done for i in needed):
+            return None
+        stack += [part, *reversed(needed.values())]
+    return [*done.values()]
 
 
 class _Alike:
@@ -67,9 +110,13 @@ class _Alike:
         self.in_line = dict(self.place)
         self.reads = [[*itertools.chain(*array.terms)] for array in statements]
         self.form = np.array(
-            [numbers.setdefault(_statement_form(array), len(numbers)) for array in statements]
+            [numbers.setdefault(statement_form(array), len(numbers)) for array in statements]
         )
-        self._indices = [[_movable(x) for x in reads] for reads in self.reads]
+        self._indices = [[movable(x) for x in reads] for reads in self.reads]
+        self.users: dict[Array, list[Array]] = defaultdict(list)
+        for array, reads in zip(statements, self.reads):
+            for operand in dict.fromkeys(x.array for x in reads if isinstance(x, View)):
+                self.users[operand].append(array)
         self.last_use = np.zeros(len(statements), dtype=int)
         for i, array in enumerate(statements):
             for view in array.views:
@@ -107,55 +154,6 @@ class _Alike:
             else:
                 moves.append(("leaf", *(b - a for a, b in zip(i, j))))
         return tuple(moves)
-
-
-def _statement_form(array: Array) -> Any:
-    """The form that alike statements share."""
-    numbers_vary = isinstance(array, Map)
-    own: Any = None
-    if isinstance(array, Map):
-        own = array.row
-    elif isinstance(array, Contract):
-        own = array.over_rows
-    elif isinstance(array, Stack):
-        own = tuple(n for _, n in array.pieces), array.order.tobytes()
-    reads = tuple(
-        None if numbers_vary and not isinstance(x, View) else _likeness(x)
-        for term in array.terms
-        for x in term
-    )
-    return type(array), array.shape, array.by_row, own, tuple(map(len, array.terms)), reads
-
-
-def _likeness(x: Any) -> Any:
-    """The part of a factor or operand that does not move: all but its array and some indices."""
-    if not isinstance(x, View):
-        return x
-    kind = x.array.shape, x.array.by_row, x.axes
-    if isinstance(x, Select):
-        return *kind, x.shape, *map(_fixed, x.index)
-    return *kind, x.positions.tobytes()  # type: ignore[attr-defined]
-
-
-def _fixed(index: Any) -> Any:
-    """The part of an index that does not move."""
-    if isinstance(index, int):
-        return "index"
-    if _moves(index):
-        return "slice", index.stop - index.start, index.step
-    return repr(index)
-
-
-def _moves(index: Any) -> bool:
-    limits = isinstance(index, slice) and index.start is not None and index.stop is not None
-    return limits and (index.step is None or index.step > 0)
-
-
-def _movable(x: Any) -> list[int]:
-    """The numbers in a view's index that may move."""
-    if not isinstance(x, Select):
-        return []
-    return [i if isinstance(i, int) else i.start for i in x.index if isinstance(i, int) or _moves(i)]
 
 
 def _loops(alike: _Alike) -> list[tuple[int, int, int]]:
@@ -241,7 +239,7 @@ class _Roll:
     """A plan's statements as they become loops."""
 
     def __init__(self, planned: Plan, alike: _Alike):
-        self._planned, self._alike = planned, alike
+        self._planned, self._users, self._outputs = planned, alike.users, {*planned.lifted.outputs}
         self._unnoticed = set(planned.unnoticed)
         self._series: dict[Array, list[tuple[Series, int]]] = defaultdict(list)  # an array's places in lists
         self._lists: dict[tuple[Array, ...], Series] = {}
@@ -249,14 +247,13 @@ class _Roll:
         self._new: list[Any] = [array for array in planned.arrays if not array.terms]
         self._written: dict[Array, Array] = {}
 
-    def plan(self, loops: Iterable[tuple[int, int, int]]) -> Plan:
-        """The plan with these loops: the start, period and length of each."""
-        done, statements = 0, self._alike.statements
-        for start, period, length in loops:
-            self._new += statements[done:start]
-            done = start + period * length
-            self._loop([statements[i : i + period] for i in range(start, done, period)], done)
-        self._new += statements[done:]
+    def plan(self, parts: Iterable[Array | Steps]) -> Plan:
+        """The plan of these statements and loops."""
+        for part in parts:
+            if isinstance(part, Array):
+                self._new.append(part)
+            else:
+                self._loop(part)
         after: list[Any] = []
         for statement in self._new:
             if isinstance(statement, Contract):
@@ -264,52 +261,40 @@ class _Roll:
             after.append(statement)
         return replace(self._planned, statements=after, written=self._written, unnoticed=self._unnoticed)
 
-    def _loop(self, steps: Sequence[Sequence[Array]], end: int) -> None:
-        """Add these steps as a loop, if they are one; `end` is the place of the first statement after."""
-        place, last_use = self._alike.place, self._alike.last_use
-        at = {array: (k, j) for k, step in enumerate(steps) for j, array in enumerate(step)}
-        reads = [list(zip(*(self._alike.reads[place[array]] for array in like))) for like in zip(*steps)]
-        # For operands that a step computes: how many steps ago, and by which statement of the step.
-        carried: dict[tuple[int, int], tuple[int, int]] = {}
-        before: dict[int, dict[int, Array]] = defaultdict(dict)  # arrays for them before the first step
-        for j, slots in enumerate(reads):
-            for slot, views in enumerate(slots):
-                places = [at.get(x.array) if isinstance(x, View) else None for x in views]
-                if places[-1] is None:
-                    lag, early = len(steps), places
-                else:
-                    lag, of = len(steps) - 1 - places[-1][0], places[-1][1]
-                    carried[j, slot] = lag, of
-                    early = places[:lag]
-                    given = [before[of].setdefault(lag - k, x.array) for k, x in enumerate(views[:lag])]
-                    if places[lag:] != [(k, of) for k in range(len(steps) - lag)] or any(
-                        a is not x.array for a, x in zip(given, views)
-                    ):
-                        early = places  # these steps are no loop
-                if any(early):
-                    self._new += itertools.chain(*steps)
-                    return
-        used_after = {j for array, (_, j) in at.items() if last_use[place[array]] >= end}
+    def _loop(self, steps: Steps) -> None:
+        """Add these steps as a loop."""
+        on = carried(steps)
+        assert on, "these steps are no loop"
+        own = {*steps.arrays}
+        lists = {lag.of for lag in on.lags.values() if lag.steps}
+        lists |= {
+            j for j, like in enumerate(steps.alike) if any(self._is_used_elsewhere(a, own) for a in like)
+        }
         series = {}
-        for j in sorted(used_after | {j for lag, j in carried.values() if lag}):
-            given = [before[j][lag] for lag in sorted(before[j], reverse=True)]
-            series[j] = Series([*given, *(step[j] for step in steps)], len(given))
+        for j in sorted(lists):
+            given = [on.before[j][lag] for lag in sorted(on.before[j], reverse=True)]
+            series[j] = Series([*given, *steps.alike[j]], len(given))
             self._begin(series[j])
         body: list[Array] = []
-        for j, slots in enumerate(reads):
+        for j, like in enumerate(steps.alike):
             operands = []
-            for slot, views in enumerate(slots):
-                lag, of = carried.get((j, slot), (0, -1))
-                if lag:
-                    array: Any = self._member(series[of], series[of].given - lag, 1)
+            for slot, views in enumerate(slots(like)):
+                lag = on.lags.get((j, slot))
+                if lag and lag.steps:
+                    array: Any = self._member(series[lag.of], series[lag.of].given - lag.steps, 1)
                 else:
-                    array = body[of] if of >= 0 else self._operand(views)
+                    array = body[lag.of] if lag else self._operand(views)
                 operands.append(_at_step(views, array))
-            new = _computed(steps[0][j], operands)
-            if any(step[j] in self._unnoticed for step in steps):
+            new = _computed(like[0], operands)
+            if not self._unnoticed.isdisjoint(like):
                 self._unnoticed.add(new)
             body.append(new)
-        self._new.append(Loop(steps, body, {body[j]: each for j, each in series.items()}))
+        listed = {body[j]: each for j, each in series.items()}
+        self._new.append(Loop(steps.complete, steps.last, body, listed))
+
+    def _is_used_elsewhere(self, array: Array, own: set[Array]) -> bool:
+        """Whether an output or a statement that is none of these needs an array."""
+        return array in self._outputs or not own.issuperset(self._users[array])
 
     def _begin(self, series: Series) -> None:
         """Add a list where the last of its given arrays is computed, or last if any is in another list."""
@@ -356,7 +341,7 @@ class _Roll:
     def _sum(self, array: Contract, before: list[Any]) -> None:
         """Write terms that are alike as one term over stacked arrays, which are added to `before`."""
         groups: dict[Any, list[tuple[Any, ...]]] = defaultdict(list)
-        for term in array.products:
+        for term in self._with_states(array.products):
             groups[tuple(self._group(x) for x in term)].append(term)
         products: list[tuple[Any, ...]] = []
         for terms in groups.values():
@@ -365,12 +350,28 @@ class _Roll:
         if len(products) < len(array.products):
             self._written[array] = replace(array, products=products)
 
+    def _with_states(self, products: Sequence[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+        """Products in which a number is a list's first array, if that has this number: 0 x, beside h[i] x."""
+        factors: dict[Any, tuple[Any, ...]] = {}
+        for term in products:
+            for x, y in itertools.permutations(term) if len(term) == 2 else ():
+                for series, _ in (
+                    self._series[y.array] if isinstance(y, Select) and isinstance(x, View) else ()
+                ):
+                    for state in series.members[: series.given]:
+                        of = tuple(replace(z, array=state) if z is y else None for z in term)
+                        factors.setdefault((state_of(state), self._group(x)), of)
+        for term in products:
+            number, x = term if len(term) == 2 else (None, None)
+            of = factors.get((number, self._group(x))) if isinstance(number, float) else None
+            yield tuple(z or x for z in of) if of else term
+
     def _group(self, x: Any) -> Any:
         """The part of a factor that stays from term to term: all but the place in a list, or an index."""
         if isinstance(x, Select) and self._series[x.array]:
-            return self._series[x.array][0][0], _likeness(x), tuple(_movable(x))
+            return self._series[x.array][0][0], likeness(x), tuple(movable(x))
         if isinstance(x, Select):
-            return x.array, _likeness(x), tuple(i.start for i in x.index if isinstance(i, slice))
+            return x.array, likeness(x), tuple(i.start for i in x.index if isinstance(i, slice))
         return (x.array, id(x)) if isinstance(x, View) else x
 
     def _place(self, x: Any) -> tuple[int, ...]:
@@ -456,7 +457,7 @@ def _at_step(views: Sequence[Any], array: Any) -> Any:
     for i, j in pairs:
         if isinstance(i, int):
             index.append(Moving(i, j - i) if i != j else i)
-        elif _moves(i):
+        elif slides(i):
             move = j.start - i.start
             index.append(slice(Moving(i.start, move), Moving(i.stop, move), i.step) if move else i)
         else:

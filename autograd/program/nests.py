@@ -390,6 +390,8 @@ class Nests:
         for name, statements in parts.items():
             if statements:
                 phases[name].append(Repeat(len(loop.steps), _scheduled(statements)))
+        for array in loop.last:
+            self._state(array, array, phases)
 
     def _is_read_elsewhere(self, array: Array, parts: Mapping[str, list[Statement]]) -> bool:
         """Whether another phase of a loop reads an array that the loop computes."""

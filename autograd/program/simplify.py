@@ -174,6 +174,7 @@ class _Rewriting:
         self.inner: set[Value] = set()  # sums that are used once, by another sum
         self.summed: dict[Value, Any] = {}  # the row_sum of a Value
         self.varied: set[Value] = set()  # Values computed like others, with other numbers: see _varied
+        self.zeros: set[Value] = set()  # 0 x, and sums of these
         self.sums_of_one: set[Value] = set()  # 0 + x, computed like others of more terms
 
     def run(self, outputs: list[Value], gather: bool) -> dict[Any, Any]:
@@ -201,6 +202,10 @@ class _Rewriting:
                     self.varied.add(w)
                 if self.forward and v in self.forward:
                     self.new_forward.add(w)
+                if (_scaled(w) and w.x == 0.0) or (
+                    w.row in (ops.add, ops.total) and self.zeros.issuperset(parents(w))
+                ):
+                    self.zeros.add(w)
             if gather and isinstance(w, Value):
                 if w in self.used_once or not user[v]:
                     self.used_once.discard(w)
@@ -347,7 +352,8 @@ class _Rewriting:
                 for i, term in reversed(list(enumerate(terms))):
                     flip = negative != (op is ops.neg or (op is ops.sub and i == 1))
                     if isinstance(term, Value) and term in self.inner:
-                        if op is ops.total or (i == 0 and not self._begins(term, y)):
+                        begins = i == 0 and not self._begins(term, y)
+                        if op is ops.total or begins or term in self.zeros:
                             stack.append((term.row, term.x, term.y, flip))
                             continue
                         term = self._sum(term.row, term.x, term.y)  # a sum that is added is one quantity
@@ -358,7 +364,7 @@ class _Rewriting:
                     x = (x, y) if plain else self("mul", x, y)
                 if _op(x, "neg"):
                     x, negative = x.x, not negative
-                if self.is_varied(x) or (self.has_single_use(x, "mul") and not _number(x.x)):
+                if self.is_varied(x) or (self.has_single_use(x, "mul") and (not _number(x.x) or x.x == 0.0)):
                     x = (x.x, x.y)
                 if type(x) is tuple:
                     x = self._linear(*x)
@@ -392,14 +398,22 @@ class _Rewriting:
     def _added(self, terms: list[tuple[Any, ...]]) -> Any:
         """The sum of terms, each a product of two or a single Value or number."""
         numbers, singles, linear, xs, ys = [], [], [], [], []
+        is_product = any(map(_is_product, terms))
+        dots = [term for term in terms if len(term) == 1 and _op(term[0], "dot")]
+        if dots and not is_product and any(len(term) == 2 and term[0] == 0.0 for term in terms):
+            at = terms.index(dots[0])
+            terms = [*terms[:at], *zip(dots[0][0].x, dots[0][0].y), *terms[at + 1 :]]
+            is_product = True
         counts = Counter((len(term), frozenset(term)) for term in terms)
         for term in dict.fromkeys(terms):
             n = counts.pop((len(term), frozenset(term)), 0)
             if n == 0:  # y x, after x y
                 continue
-            if len(term) == 2 and n == 1 and not _number(term[0]) and not _number(term[1]):
-                xs.append(term[0])
-                ys.append(term[1])
+            if n == 1 and (_is_product(term) or (is_product and term[0] == 0.0 and len(term) == 2)):
+                # Among products, one with 0 is like the others: a state may be 0 at first.
+                x, y = term if _is_product(term) else term[::-1]
+                xs.append(x)
+                ys.append(y)
                 continue
             if len(term) == 2 and _number(term[0]) and not _number(term[1]):
                 linear.append((n * term[0], term[1]))
@@ -425,7 +439,10 @@ class _Rewriting:
             singles.append(number)
         if xs:
             singles.insert(
-                0, self("mul", xs[0], ys[0]) if len(xs) == 1 else self("dot", tuple(xs), tuple(ys))
+                0,
+                self("mul", xs[0], ys[0])
+                if len(xs) == 1
+                else self._of_vectors(ops.dot, tuple(xs), tuple(ys)),
             )
         out = singles[0] if singles else number
         for x in singles[1:]:
@@ -529,6 +546,11 @@ def _varied(order: Iterable[Value], by_row: Iterable[Value]) -> set[Value]:
 def _factors(x: Any) -> tuple[Any, ...]:
     """x as a term of a sum: a product as its two factors, anything else alone."""
     return (x.x, x.y) if _op(x, "mul") and not _number(x.x) else (x,)
+
+
+def _is_product(term: tuple[Any, ...]) -> bool:
+    """Whether a term of a sum is a product of two Values."""
+    return len(term) == 2 and not _number(term[0]) and not _number(term[1])
 
 
 def _same(x: Any, y: Any) -> bool:

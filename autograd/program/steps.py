@@ -1,0 +1,390 @@
+"""steps: all statements that are steps of a loop, in whatever order they come.
+
+A loop is found where statements follow each other and are alike (see loops). More of its steps may be
+elsewhere: the first and the last ones come in another order, and lack some statements. A statement belongs to
+a step if it reads what its likes lead to expect: the same arrays, those of the step before, or the next
+elements. Sums and products may have their operands in any order. Before the first step, a number may stand
+for an array: a state is 0 at first.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .arrays import Array, Constant, Contract, Map, Select, Spread, Stack, View, whole
+from .simplify import COMMUTATIVE
+
+MOST_TERMS = 16  # of a sum whose terms may come in any order
+INLINE = 0.3  # of a line: what a statement takes that is used once
+EARLY_END = 3  # lines
+
+
+class Steps(NamedTuple):
+    """A loop's steps, and the first statements of one more that ends early."""
+
+    complete: Sequence[Sequence[Array]]
+    last: Sequence[Array] = ()
+
+    @property
+    def alike(self) -> list[list[Array]]:
+        """For each statement of a step, the arrays that it computes."""
+        return [[*like, *self.last[j : j + 1]] for j, like in enumerate(zip(*self.complete))]
+
+    @property
+    def arrays(self) -> list[Array]:
+        return [*itertools.chain(*self.complete), *self.last]
+
+
+class Lag(NamedTuple):
+    """How many steps before an operand was computed, and by which statement of a step."""
+
+    steps: int
+    of: int
+
+
+@dataclass
+class Carried:
+    """The lags of operands that steps compute, by statement and operand; what stands for them at first."""
+
+    lags: dict[tuple[int, int], Lag]
+    before: dict[int, dict[int, Array]]
+
+
+def slots(alike: Sequence[Array]) -> list[tuple[Any, ...]]:
+    """For each operand of alike statements, the views or numbers of all of them."""
+    return list(zip(*(itertools.chain(*array.terms) for array in alike)))
+
+
+def carried(steps: Steps) -> Carried | None:
+    """What a loop of these steps carries on, or None if the steps are no loop."""
+    found = Carried({}, defaultdict(dict))
+    at = {array: (k, j) for j, like in enumerate(steps.alike) for k, array in enumerate(like)}
+    for j, like in enumerate(steps.alike):
+        for slot, views in enumerate(slots(like)):
+            places = [at.get(x.array) if isinstance(x, View) else None for x in views]
+            if not any(places):
+                continue
+            if places[-1] is None:
+                return None
+            lag, of = len(places) - 1 - places[-1][0], places[-1][1]
+            if lag < 0 or (lag == 0 and of >= j):
+                return None
+            if any(places[:lag]) or places[lag:] != [(k, of) for k in range(len(places) - lag)]:
+                return None
+            for k, x in enumerate(views[:lag]):
+                if found.before[of].setdefault(lag - k, x.array) is not x.array:
+                    return None
+            found.lags[j, slot] = Lag(lag, of)
+    return found
+
+
+@dataclass
+class _Rule:
+    """What an operand is at each step, from its views in two steps, of which `view` is in step `at`.
+
+    Its array is that of statement `of` in the step `lag` steps before; or the same `array` in all steps; or
+    that of another loop's statement, `other`, `stride` steps of that loop further with each step; or else any.
+    """
+
+    view: Any
+    at: int
+    varies: bool  # whether a number differs from step to step
+    moves: Sequence[int]
+    of: int = -1
+    lag: int = 0
+    array: Array | None = None
+    other: tuple[Growth, int, int] | None = None
+    stride: int = 0
+
+    def index(self, step: int) -> list[int]:
+        return [i + move * (step - self.at) for i, move in zip(movable(self.view), self.moves)]
+
+    @property
+    def tells(self) -> bool:
+        """Whether the operand may tell one step from another."""
+        return isinstance(self.view, View) and (self.array is None or any(self.moves))
+
+
+class Growth:
+    """A loop whose first and last steps are looked for.
+
+    `place` has the loop, the step and the place in the step of all arrays that are in loops; `users` has the
+    statements that read an array.
+    """
+
+    def __init__(
+        self,
+        steps: Sequence[Sequence[Array]],
+        place: dict[Array, tuple[Growth, int, int]],
+        users: Mapping[Array, Sequence[Array]],
+    ):
+        self._place, self._users, self._period = place, users, len(steps[0])
+        self._first, self._end = 0, len(steps)
+        self._arrays: dict[tuple[int, int], Array] = {}  # by step and place
+        self._states: dict[tuple[int, int], Array] = {}  # the same, of arrays that stand for numbers
+        self._terms: dict[Array, Any] = {}  # of statements, as they were before they were found
+        for k, step in enumerate(steps):
+            self._add(k, dict(enumerate(step)))
+        self._rules = [
+            [[self._rule(*pair) for pair in zip(*terms)] for terms in zip(x.terms, y.terms)]
+            for x, y in zip(steps[-2], steps[-1])
+        ]
+        self._readers: list[list[tuple[int, int, int, int]]] = [[] for _ in steps[0]]
+        for j, rules in enumerate(self._rules):
+            for t, s, rule in ((t, s, rule) for t, term in enumerate(rules) for s, rule in enumerate(term)):
+                if rule.of >= 0:
+                    self._readers[rule.of].append((j, t, s, rule.lag))
+
+    def _add(self, step: int, arrays: Mapping[int, Array]) -> None:
+        for j, array in arrays.items():
+            self._arrays[step, j] = array
+            self._place[array] = self, step, j
+
+    def _rule(self, x: Any, y: Any) -> _Rule:
+        at = self._end - 1
+        if not isinstance(y, View):
+            return _Rule(y, at, x != y, ())
+        rule = _Rule(y, at, False, [b - a for a, b in zip(movable(x), movable(y))])
+        here, there = (self._place.get(view.array, (None, 0, 0)) for view in (y, x))
+        if here[0] is self:
+            rule.lag, rule.of = at - here[1], here[2]
+        elif x.array is y.array:
+            rule.array = y.array
+        elif here[0] and here[0] is there[0] and here[2] == there[2]:
+            rule.other, rule.stride = here, here[1] - there[1]
+        return rule
+
+    def grow(self) -> Steps:
+        """The steps with all statements that are more of them, divided so that the source is short."""
+        while len(after := self._step(self._end)) == self._period:
+            self._add(self._end, after)
+            self._end += 1
+        while len(before := self._step(self._first - 1, after)) == self._period:
+            self._first -= 1
+            self._add(self._first, before)
+        choices = []
+        for moved, early in itertools.product((set[int](), self._movable(before)), ({}, after)):
+            early = {j: array for j, array in early.items() if j not in moved}
+            choices.append((self._divided(before, moved, early), {j: before[j] for j in moved}, early))
+        found = {*before.values(), *after.values()}
+        best = min(
+            (choice for choice in choices if carried(choice[0])),
+            key=lambda choice: self._lines(choice[0], found),
+            default=None,
+        )
+        steps, moved_first, early = best or (Steps([]), {}, {})
+        self._add(self._first - 1, moved_first)
+        self._add(self._end, early)
+        for array in found - {*steps.arrays}:
+            _arrange(array, self._terms[array])
+        return steps
+
+    def _movable(self, before: Mapping[int, Array]) -> set[int]:
+        """The statements that a step may begin with: no other of the same step needs them."""
+        moved = set(before)
+        while needed := {
+            j for j in moved if any(not lag and k not in moved for k, _, _, lag in self._readers[j])
+        }:
+            moved -= needed
+        return moved
+
+    def _divided(self, before: Mapping[int, Array], moved: set[int], early: Mapping[int, Array]) -> Steps:
+        """The steps, each begun with the statements that are `moved` from the step before."""
+        rest = [j for j in range(self._period) if j not in moved]
+        order = [*sorted(moved), *sorted(rest, key=lambda j: j not in early)]
+        arrays = {**self._arrays, **{(self._first - 1, j): before[j] for j in moved}}
+        steps = [[arrays[k - (j in moved), j] for j in order] for k in range(self._first, self._end)]
+        last = [
+            self._arrays[self._end - 1, j] if j in moved else early[j]
+            for j in order[: len(moved) + len(early)]
+        ]
+        return Steps([*steps, last]) if len(last) == self._period else Steps(steps, last)
+
+    def _lines(self, steps: Steps, found: Iterable[Array]) -> float:
+        """About how many lines the lists of a loop take, its end, and statements that are not in it."""
+        own, lists = {*steps.arrays}, {lag.of for lag in carried(steps).lags.values() if lag.steps}  # type: ignore[union-attr]
+        for j, like in enumerate(steps.alike):
+            if any(user not in own for array in like for user in self._users.get(array, ())):
+                lists.add(j)
+        outside = [array for array in found if array not in own]
+        lines = [INLINE if len(self._users.get(array, ())) == 1 else 1.0 for array in outside]
+        return len(lists) + EARLY_END * bool(steps.last) + sum(lines)
+
+    def _step(self, step: int, others: Mapping[int, Array] = {}) -> dict[int, Array]:
+        """The statements of a step before the first or after the last, by place, as far as there are any.
+
+        `others` has statements that are in another step.
+        """
+        found: dict[int, Array] = {}
+        before = -1
+        while before < len(found):  # what is found leads to its operands and to its users
+            before = len(found)
+            for j in [j for j in range(self._period) if j not in found]:
+                right = {}
+                for array in self._candidates(j, step, found):
+                    if (
+                        array not in self._place
+                        and array not in others.values()
+                        and array not in found.values()
+                    ):
+                        if (terms := self._arranged(array, j, step, found)) is not None:
+                            right[array] = terms
+                if len(right) == 1:
+                    ((array, terms),) = right.items()
+                    self._terms[array] = array.terms
+                    _arrange(array, self._with_states(terms, j, step, found))
+                    found[j] = array
+        return found
+
+    def _candidates(self, j: int, step: int, found: Mapping[int, Array]) -> Iterable[Array]:
+        """Statements that may be this one of a step."""
+        given = set[Array]()
+        for k, t, s, lag in self._readers[j]:
+            reader = self._arrays.get((step + lag, k)) if lag else found.get(k)
+            if reader is not None:
+                given.add(reader.terms[t][s].array)
+        if given:  # no statement, where it is a number
+            return given if len(given) == 1 and (step, j) not in self._states else ()
+        known = [self._expected(x, step, found) for term in self._rules[j] for x in term if x.tells]
+        return min((self._users[array] for array in known if array in self._users), key=len, default=())
+
+    def _expected(self, rule: _Rule, step: int, found: Mapping[int, Array]) -> Array | None:
+        """The array that an operand has at a step, or None where that is not known."""
+        if rule.of >= 0:
+            at = step - rule.lag, rule.of
+            array = self._arrays.get(at) if rule.lag else found.get(rule.of)
+            return array or self._states.get(at)
+        if rule.other:
+            loop, k, j = rule.other
+            at = k + rule.stride * (step - rule.at), j
+            return loop._arrays.get(at) or loop._states.get(at)
+        return rule.array
+
+    def _arranged(self, array: Array, j: int, step: int, found: Mapping[int, Array]) -> Any:
+        """The terms of an array in the order of its likes, or None if it is no statement of that step."""
+        rules = self._rules[j]
+        if _kind(array) != _kind(self._arrays[self._end - 1, j]):
+            return None
+        if step >= self._end and any(
+            rule.of >= 0 and not rule.lag and rule.of not in found for term in rules for rule in term
+        ):
+            return None
+
+        def fits(x: Any, rule: _Rule) -> bool:
+            if not isinstance(rule.view, View):
+                return not isinstance(x, View) and (rule.varies or x == rule.view)
+            expected = self._expected(rule, step, found)
+            if not isinstance(x, View):  # a number for an array of the step before the first
+                unknown = expected is None and rule.of >= 0 and step < self._first
+                return not any(rule.moves) and (unknown or (expected is not None and state_of(expected) == x))
+            if likeness(x) != likeness(rule.view) or movable(x) != rule.index(step):
+                return False
+            return x.array is expected or (expected is None and not rule.other)
+
+        def assigned(terms: list[Any], rules: Sequence[Sequence[_Rule]]) -> list[Any] | None:
+            if not rules:
+                return []
+            for i, term in enumerate(terms if is_sum else terms[:1]):
+                orders: Iterator[Any] = itertools.permutations(term) if commutes else iter([term])
+                for order in orders if len(term) == len(rules[0]) else ():
+                    if all(map(fits, order, rules[0])):
+                        rest = assigned(terms[:i] + terms[i + 1 :], rules[1:])
+                        if rest is not None:
+                            return [tuple(order), *rest]
+            return None
+
+        is_sum = isinstance(array, Contract) and len(rules) <= MOST_TERMS
+        commutes = is_sum or (isinstance(array, Map) and array.row in COMMUTATIVE)
+        return assigned(list(array.terms), rules)
+
+    def _with_states(
+        self, terms: Sequence[Any], j: int, step: int, others: Mapping[int, Array]
+    ) -> list[tuple[Any, ...]]:
+        """Terms with an array in the place of each number that stands for one."""
+        found = []
+        for term, rules in zip(terms, self._rules[j]):
+            factors = []
+            for x, rule in zip(term, rules):
+                if isinstance(rule.view, View) and not isinstance(x, View):
+                    state = self._expected(rule, step, others)
+                    if state is None:
+                        of = rule.view.array
+                        state = Spread(of.shape, of.by_row, whole(Constant((), False, np.array(x))))
+                        self._states[step - rule.lag, rule.of] = state
+                    x = replace(rule.view, array=state)
+                factors.append(x)
+            found.append(tuple(factors))
+        return found
+
+
+def state_of(array: Array) -> float | None:
+    """The number that all elements of an array are, if a loop begins with it."""
+    inner = array.view.array if isinstance(array, Spread) else None
+    return float(inner.numbers) if isinstance(inner, Constant) and not inner.shape else None
+
+
+def _arrange(array: Array, terms: Sequence[Any]) -> None:
+    """Let a sum or a product have its operands in this order."""
+    if isinstance(array, Contract):
+        array.products = terms
+    elif isinstance(array, Map):
+        (array.operands,) = terms
+
+
+def _kind(array: Array) -> Any:
+    """What alike statements share, apart from their operands."""
+    own: Any = None
+    if isinstance(array, Map):
+        own = array.row
+    elif isinstance(array, Contract):
+        own = array.over_rows
+    elif isinstance(array, Stack):
+        own = tuple(n for _, n in array.pieces), array.order.tobytes()
+    return type(array), array.shape, array.by_row, own, tuple(map(len, array.terms))
+
+
+def statement_form(array: Array) -> Any:
+    """The form that alike statements share."""
+    reads = tuple(
+        None if isinstance(array, Map) and not isinstance(x, View) else likeness(x)
+        for x in itertools.chain(*array.terms)
+    )
+    return _kind(array), reads
+
+
+def likeness(x: Any) -> Any:
+    """The part of a factor or operand that does not move: all but its array and some indices."""
+    if not isinstance(x, View):
+        return x
+    kind = x.array.shape, x.array.by_row, x.axes
+    if isinstance(x, Select):
+        return *kind, x.shape, *map(_fixed, x.index)
+    return *kind, x.positions.tobytes()  # type: ignore[attr-defined]
+
+
+def _fixed(index: Any) -> Any:
+    """The part of an index that does not move."""
+    if isinstance(index, int):
+        return "index"
+    if slides(index):
+        return "slice", index.stop - index.start, index.step
+    return repr(index)
+
+
+def slides(index: Any) -> bool:
+    """Whether an index is a slice whose limits may move."""
+    limits = isinstance(index, slice) and index.start is not None and index.stop is not None
+    return limits and (index.step is None or index.step > 0)
+
+
+def movable(x: Any) -> list[int]:
+    """The numbers in a view's index that may move."""
+    if not isinstance(x, Select):
+        return []
+    return [i if isinstance(i, int) else i.start for i in x.index if isinstance(i, int) or slides(i)]

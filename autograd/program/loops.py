@@ -48,19 +48,14 @@ LONGEST = 256  # statements of a step
 def rolled(planned: Plan) -> Plan:
     """The same plan, with loops among its statements."""
     statements = [array for array in planned.arrays if array.terms]
-    found = []
-    if len(statements) > FEWEST_SAVED:
-        alike = _Alike(statements, planned.lifted.outputs)
-        if found := _loops(alike):
-            alike.carry_on(found)
-            found = _loops(alike)
-    if not found:
+    if len(statements) <= FEWEST_SAVED:
         return planned
-    parts, known = _arranged(alike, found), {*planned.arrays}
-    views = [
-        view for array in statements for view in array.views
-    ]  # of some that stand for numbers from now on
-    states = dict.fromkeys(view.array for view in views if view.array not in known)
+    alike = _Alike(statements)
+    if not (loops := _loops(alike)):
+        return planned
+    parts, known = _arranged(alike, loops), {*planned.arrays}
+    read = itertools.chain.from_iterable(array.views for array in statements)
+    states = dict.fromkeys(view.array for view in read if view.array not in known)  # they stand for numbers
     numbers = [view.array for state in states for view in state.views]
     return _Roll(replace(planned, arrays=[*numbers, *states, *planned.arrays]), alike).plan([*states, *parts])
 
@@ -68,14 +63,14 @@ def rolled(planned: Plan) -> Plan:
 def _arranged(alike: _Alike, loops: Iterable[tuple[int, int, int]]) -> list[Array | Steps]:
     """The statements, operands first, with these loops among them, each with all its steps."""
     place: dict[Array, Any] = {}
-    found, first = [], []
+    found = []
     for begin, period, length in loops:
         steps = [alike.statements[i : i + period] for i in range(begin, begin + period * length, period)]
-        if carried(Steps(steps)):
-            first.append(Steps(steps))
-            if place.keys().isdisjoint(first[-1].arrays):
-                found.append(Growth(steps, place, alike.users).grow())
-    return _in_order(alike.statements, found) or _in_order(alike.statements, first) or [*alike.statements]
+        if place.keys().isdisjoint(itertools.chain(*steps)):
+            grown = Growth(steps, place, alike.users).grow()
+            if len(grown.complete) >= FEWEST_STEPS:
+                found.append(grown)
+    return _in_order(alike.statements, found) or [*alike.statements]
 
 
 def _in_order(statements: Sequence[Array], loops: Iterable[Steps]) -> list[Array | Steps] | None:
@@ -103,11 +98,10 @@ def _in_order(statements: Sequence[Array], loops: Iterable[Steps]) -> list[Array
 class _Alike:
     """Which statements are alike, and by how much their operands move from one to another."""
 
-    def __init__(self, statements: Sequence[Array], outputs: Sequence[Array]):
+    def __init__(self, statements: Sequence[Array]):
         self.statements = statements
         numbers: dict[Any, int] = {}
         self.place = {array: i for i, array in enumerate(statements)}
-        self.in_line = dict(self.place)
         self.reads = [[*itertools.chain(*array.terms)] for array in statements]
         self.form = np.array(
             [numbers.setdefault(statement_form(array), len(numbers)) for array in statements]
@@ -117,27 +111,6 @@ class _Alike:
         for array, reads in zip(statements, self.reads):
             for operand in dict.fromkeys(x.array for x in reads if isinstance(x, View)):
                 self.users[operand].append(array)
-        self.last_use = np.zeros(len(statements), dtype=int)
-        for i, array in enumerate(statements):
-            for view in array.views:
-                if view.array in self.place:
-                    self.last_use[self.place[view.array]] = i
-        for array in outputs:
-            if array in self.place:
-                self.last_use[self.place[array]] = len(statements)
-
-    def carry_on(self, loops: Iterable[tuple[int, int, int]]) -> None:
-        """Let operands of the first steps of these loops be in line with those of later steps."""
-        for begin, period, _ in loops:
-            for p in range(begin, begin + period):
-                for x, y in zip(self.reads[p], self.reads[p + period]):
-                    if (
-                        isinstance(x, View)
-                        and x.array is not y.array
-                        and begin <= self.place.get(y.array, -1) < begin + period
-                        and x.array in self.place
-                    ):
-                        self.in_line[x.array] = self.place[y.array] - period
 
     def moves(self, p: int, period: int) -> tuple[Any, ...]:
         """By how much each operand of statement p moves to that of the statement a period later."""
@@ -148,7 +121,7 @@ class _Alike:
             elif x.array is y.array:
                 moves.append((0, *(b - a for a, b in zip(i, j))))
             elif x.array in self.place and y.array in self.place:
-                moves.append((self.in_line[y.array] - self.in_line[x.array], *(b - a for a, b in zip(i, j))))
+                moves.append((self.place[y.array] - self.place[x.array], *(b - a for a, b in zip(i, j))))
             elif x.array in self.place or y.array in self.place:
                 moves.append(("none", p))
             else:
@@ -184,49 +157,10 @@ def _candidates(alike: _Alike, start: int, stop: int) -> Iterator[tuple[int, int
         moves = [alike.moves(p, period) for p in range(first, first + n)]
         number = np.array([numbers.setdefault(move, len(numbers)) for move in moves])
         for at, m in _stretches(number[period:] == number[:-period]):
-            end = first + at + m + 2 * period
-            begins = range(max(first, first + at - period), first + at + period)
-            right = _right_begins(alike, moves, first, first + at, begins, period)
-            steps = max([(end - b) // period for b in right], default=0)
-            saved = (steps - 1) * period
-            if saved > most and steps >= FEWEST_STEPS:
-                most = saved
-                right = [b for b in right if (end - b) // period == steps]
-                yield saved, min(right, key=lambda b: _lists(alike, b, period, steps)), period, steps
-
-
-def _lists(alike: _Alike, begin: int, period: int, steps: int) -> int:
-    """How many statements of a step of a loop are needed outside it."""
-    end = begin + period * steps
-    after: np.ndarray = np.any((alike.last_use[begin:end] >= end).reshape(steps, period), axis=0)
-    for p in range(begin + period, begin + 2 * period):
-        for k, x in enumerate(alike.reads[p]):
-            place = alike.place.get(x.array, -1) if isinstance(x, View) else -1
-            if begin <= place < begin + period and x.array is not alike.reads[p + period][k].array:
-                after[place - begin] = True
-    return int(after.sum())
-
-
-def _right_begins(
-    alike: _Alike, moves: Any, first: int, regular: int, begins: Iterable[int], period: int
-) -> list[int]:
-    """Where a loop may begin whose statements move alike from `regular` on.
-
-    In the first step, operands of a step before may be any array.
-    """
-    right, least = list[int](), first
-    for p in reversed([*begins]):
-        at = p - first
-        pairs = zip(moves[at], moves[at + period], alike.reads[p + period]) if p < regular else ()
-        for move, after, x in pairs:
-            if move != after:
-                carried = isinstance(x, View) and after == (period,) + (0,) * (len(after) - 1)
-                if not carried or move[1:] != after[1:]:
-                    return right[::-1]
-                least = max(least, alike.place[x.array] - period + 1)
-        if p >= least:
-            right.append(p)
-    return right[::-1]
+            steps = m // period + 2
+            if (steps - 1) * period > most and steps >= FEWEST_STEPS - 1:
+                most = (steps - 1) * period
+                yield most, first + at, period, steps
 
 
 def _stretches(true: np.ndarray) -> list[tuple[int, int]]:
@@ -242,6 +176,7 @@ class _Roll:
         self._planned, self._users, self._outputs = planned, alike.users, {*planned.lifted.outputs}
         self._unnoticed = set(planned.unnoticed)
         self._series: dict[Array, list[tuple[Series, int]]] = defaultdict(list)  # an array's places in lists
+        self._states: dict[Series, list[Array]] = {}  # arrays that stand for numbers, and begin a list
         self._lists: dict[tuple[Array, ...], Series] = {}
         self._stacks: dict[tuple[Array, ...], Stacked] = {}
         self._new: list[Any] = [array for array in planned.arrays if not array.terms]
@@ -306,6 +241,8 @@ class _Roll:
             self._new.append(series)
         for i, member in enumerate(series.members):
             self._series[member].append((series, i))
+        if states := [array for array in series.members[: series.given] if state_of(array) is not None]:
+            self._states[series] = states
 
     def _operand(self, views: Sequence[Any]) -> Any:
         """One array or number for those that the steps read."""
@@ -350,21 +287,27 @@ class _Roll:
         if len(products) < len(array.products):
             self._written[array] = replace(array, products=products)
 
-    def _with_states(self, products: Sequence[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    def _with_states(self, products: Sequence[tuple[Any, ...]]) -> Iterable[tuple[Any, ...]]:
         """Products in which a number is a list's first array, if that has this number: 0 x, beside h[i] x."""
-        factors: dict[Any, tuple[Any, ...]] = {}
+        numbers = {term[0] for term in products if len(term) == 2 and not isinstance(term[0], View)}
+        if not numbers:
+            return products
+        like: dict[Any, tuple[Any, ...]] = {}  # a product of a state and what multiplies a number
         for term in products:
-            for x, y in itertools.permutations(term) if len(term) == 2 else ():
-                for series, _ in (
-                    self._series[y.array] if isinstance(y, Select) and isinstance(x, View) else ()
-                ):
-                    for state in series.members[: series.given]:
-                        of = tuple(replace(z, array=state) if z is y else None for z in term)
-                        factors.setdefault((state_of(state), self._group(x)), of)
-        for term in products:
-            number, x = term if len(term) == 2 else (None, None)
-            of = factors.get((number, self._group(x))) if isinstance(number, float) else None
-            yield tuple(z or x for z in of) if of else term
+            if len(term) == 2 and all(isinstance(x, View) for x in term):
+                for i, (x, other) in enumerate(zip(term, term[::-1])):
+                    for series, _ in self._series[x.array]:
+                        for state in self._states.get(series, ()):
+                            views = replace(x, array=state), other
+                            like.setdefault((state_of(state), self._group(other)), views[:: -1 if i else 1])
+
+        def with_state(term: tuple[Any, ...]) -> tuple[Any, ...]:
+            found = (
+                like.get((term[0], self._group(term[1]))) if len(term) == 2 and term[0] in numbers else None
+            )
+            return tuple(x if state_of(x.array) == term[0] else term[1] for x in found) if found else term
+
+        return map(with_state, products)
 
     def _group(self, x: Any) -> Any:
         """The part of a factor that stays from term to term: all but the place in a list, or an index."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -111,6 +111,18 @@ class _Rule:
         return isinstance(self.view, View) and (self.array is None or any(self.moves))
 
 
+class _Division(NamedTuple):
+    """Where a loop begins: the step before its first, of which the `moved` statements are in the loop.
+
+    Each step consists of the moved ones of one step and of the others of the next. `early` has the places of
+    statements for a last step, which may end early.
+    """
+
+    first: int
+    moved: set[int]
+    early: frozenset[tuple[int, int]]
+
+
 class Growth:
     """A loop whose first and last steps are looked for.
 
@@ -161,60 +173,93 @@ class Growth:
         return rule
 
     def grow(self) -> Steps:
-        """The steps with all statements that are more of them, divided so that the source is short."""
+        """The steps with all statements that are more of them, begun where that makes the source short."""
         while len(after := self._step(self._end)) == self._period:
             self._add(self._end, after)
             self._end += 1
         while len(before := self._step(self._first - 1, after)) == self._period:
             self._first -= 1
             self._add(self._first, before)
-        choices = []
-        for moved, early in itertools.product((set[int](), self._movable(before)), ({}, after)):
-            early = {j: array for j, array in early.items() if j not in moved}
-            choices.append((self._divided(before, moved, early), {j: before[j] for j in moved}, early))
-        found = {*before.values(), *after.values()}
-        best = min(
-            (choice for choice in choices if carried(choice[0])),
-            key=lambda choice: self._lines(choice[0], found),
-            default=None,
-        )
-        steps, moved_first, early = best or (Steps([]), {}, {})
-        self._add(self._first - 1, moved_first)
-        self._add(self._end, early)
-        for array in found - {*steps.arrays}:
-            _arrange(array, self._terms[array])
+        self._add(self._end, after)
+        self._add(self._first - 1, before)
+        outer = self._read_elsewhere()
+        divisions = sorted(self._divisions(before, after), key=lambda each: self._lines(each, outer))
+        steps = next(filter(carried, map(self._divided, divisions)), Steps([]))
+        for k, j in set(self._arrays) - {self._place[array][1:] for array in steps.arrays}:
+            array = self._arrays.pop((k, j))
+            del self._place[array]
+            if array in self._terms:
+                _arrange(array, self._terms[array])
         return steps
 
-    def _movable(self, before: Mapping[int, Array]) -> set[int]:
-        """The statements that a step may begin with: no other of the same step needs them."""
+    def _divisions(self, before: Mapping[int, Array], after: Mapping[int, Array]) -> Iterator[_Division]:
+        """The ways to divide the statements into steps, each begun with those `moved` from the step before."""
         moved = set(before)
         while needed := {
             j for j in moved if any(not lag and k not in moved for k, _, _, lag in self._readers[j])
         }:
             moved -= needed
-        return moved
+        cuts = [moved, *({*range(j, self._period)} for j in range(self._period, 0, -1))]
+        for first, there in ((self._first - 1, {*before}), (self._first, {*range(self._period)})):
+            for cut in cuts:
+                if cut <= there and (cut or first < self._first):
+                    yield _Division(first, cut, frozenset())
+                    yield _Division(
+                        first,
+                        cut,
+                        frozenset(
+                            [
+                                *((self._end - 1, j) for j in cut),
+                                *((self._end, j) for j in after if j not in cut),
+                            ]
+                        ),
+                    )
 
-    def _divided(self, before: Mapping[int, Array], moved: set[int], early: Mapping[int, Array]) -> Steps:
-        """The steps, each begun with the statements that are `moved` from the step before."""
-        rest = [j for j in range(self._period) if j not in moved]
-        order = [*sorted(moved), *sorted(rest, key=lambda j: j not in early)]
-        arrays = {**self._arrays, **{(self._first - 1, j): before[j] for j in moved}}
-        steps = [[arrays[k - (j in moved), j] for j in order] for k in range(self._first, self._end)]
-        last = [
-            self._arrays[self._end - 1, j] if j in moved else early[j]
-            for j in order[: len(moved) + len(early)]
-        ]
+    def _divided(self, division: _Division) -> Steps:
+        first, moved, early = division
+        ends = {j for _, j in early}
+        order = sorted(range(self._period), key=lambda j: (j not in moved, j not in ends))
+        steps = [[self._arrays[k + (j not in moved), j] for j in order] for k in range(first, self._end - 1)]
+        last = [self._arrays[self._end - (j in moved), j] for j in order[: len(early)]]
         return Steps([*steps, last]) if len(last) == self._period else Steps(steps, last)
 
-    def _lines(self, steps: Steps, found: Iterable[Array]) -> float:
-        """About how many lines the lists of a loop take, its end, and statements that are not in it."""
-        own, lists = {*steps.arrays}, {lag.of for lag in carried(steps).lags.values() if lag.steps}  # type: ignore[union-attr]
-        for j, like in enumerate(steps.alike):
-            if any(user not in own for array in like for user in self._users.get(array, ())):
-                lists.add(j)
-        outside = [array for array in found if array not in own]
-        lines = [INLINE if len(self._users.get(array, ())) == 1 else 1.0 for array in outside]
-        return len(lists) + EARLY_END * bool(steps.last) + sum(lines)
+    def _read_elsewhere(self) -> set[int]:
+        """The statements of a step that are read by others than steps."""
+        return {
+            j
+            for (_, j), array in self._arrays.items()
+            if any(
+                user not in self._place or self._place[user][0] is not self
+                for user in self._users.get(array, ())
+            )
+        }
+
+    def _lines(self, division: _Division, outer: Container[int]) -> float:
+        """About how many lines the lists of a loop take, its early end, and statements that are not in it."""
+        first, moved, early = division
+
+        def is_inside(k: int, j: int) -> bool:
+            return (k, j) in early or first + (j not in moved) <= k < self._end - (j in moved)
+
+        ends = range(self._first - 1, self._first + 1), range(self._end - 1, self._end + 1)
+        outside = [
+            (k, j)
+            for k in itertools.chain(*ends)
+            for j in range(self._period)
+            if (k, j) in self._arrays and not is_inside(k, j)
+        ]
+        lists = {
+            j
+            for j, readers in enumerate(self._readers)
+            if j in outer or any(lag + (j not in moved) > (k not in moved) for k, _, _, lag in readers)
+        }
+        for place in outside:
+            for view in self._arrays[place].views:
+                loop, k, j = self._place.get(view.array, (None, 0, 0))
+                if loop is self and is_inside(k, j):
+                    lists.add(j)
+        lines = [INLINE if len(self._users.get(self._arrays[place], ())) == 1 else 1.0 for place in outside]
+        return len(lists) + EARLY_END * (0 < len(early) < self._period) + sum(lines)
 
     def _step(self, step: int, others: Mapping[int, Array] = {}) -> dict[int, Array]:
         """The statements of a step before the first or after the last, by place, as far as there are any.
@@ -252,7 +297,8 @@ class Growth:
         if given:  # no statement, where it is a number
             return given if len(given) == 1 and (step, j) not in self._states else ()
         known = [self._expected(x, step, found) for term in self._rules[j] for x in term if x.tells]
-        return min((self._users[array] for array in known if array in self._users), key=len, default=())
+        read = [self._users[array] for array in known if array is not None and array in self._users]
+        return min(read, key=len) if read else ()
 
     def _expected(self, rule: _Rule, step: int, found: Mapping[int, Array]) -> Array | None:
         """The array that an operand has at a step, or None where that is not known."""

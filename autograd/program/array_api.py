@@ -64,6 +64,7 @@ OPERATORS = {
     ops.logical_not: ("~", 4),
 }
 OF_ARRAYS = (ops.atan2, ops.hypot, ops.logaddexp, ops.copysign)  # not every library takes numbers there
+LISTS = 10  # empty lists on a line
 ATOM, MATMUL = 6, 2  # a product of matrices stands in parentheses among other products
 
 # Helpers never overflow, and let NaN pass, like the rows of the table.
@@ -229,6 +230,7 @@ class Source:
         self._uses = planned.uses
         self._unnoticed = planned.unnoticed if watch else set()
         self._texts: dict[Array, Text] = {}
+        self._empty: list[str] = []  # names of lists that begin before the next line
         self._plain: set[Array] = set()  # arrays whose texts are Python's numbers
         self._indent, self._counter = "", ""
         self._lists: dict[Series, str] = {}
@@ -406,7 +408,10 @@ class Source:
         for array in given:
             if array not in self._texts:
                 self._texts[array] = self._computed(array)
-        self._line(f"{name} = [{', '.join(self._texts[array][0] for array in given)}]", series.members[0])
+        if given:
+            self._line(f"{name} = [{', '.join(self._texts[array][0] for array in given)}]", series.members[0])
+        else:
+            self._empty.append(name)
         if not self._plain.isdisjoint(series.members):
             self._plain.update(series.members)
         for i, array in enumerate(given if made else ()):
@@ -453,6 +458,9 @@ class Source:
         self._texts[array] = (name, ATOM)
 
     def _line(self, text: str, array: Array | None = None) -> None:
+        while self._empty:
+            names, self._empty = self._empty[:LISTS], self._empty[LISTS:]
+            self._lines.append(f"{', '.join(names)} = {', '.join(['[]'] * len(names))}")
         shape = _shape(array) if array else []
         self._lines.append(f"{self._indent}{text}" + (f"  # {_tuple(shape)}" if shape else ""))
 

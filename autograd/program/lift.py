@@ -52,6 +52,7 @@ from .arrays import (
 from .scalars import Scalars, shapes_of
 from .simplify import COMMUTATIVE, ROW_SUM
 
+MOST_PIECES = 8  # slices that are stacked as the adjoints of one array
 SMALLEST = 12  # groups of fewer Values are not worth an array of their operands
 TOTAL = (ops.add, ops.sub, ops.mul, ops.neg, ops.dot, ops.total, *CONDITIONS)  # these are defined everywhere
 NUMBER, LEAF = -2, -1  # in a signature, instead of an array's number: a constant; a leaf in no array yet
@@ -111,6 +112,14 @@ class Lifted:
         self._ready: list[Value] = []
         self._partial: set[Array] = set()  # arrays with elements that stand for no Value
         self._heights: dict[Any, int] = {}  # how many steps lead from each to an output
+        # The sums that a Value is the adjoint of, and the adjoints that are in an array, by the array of the
+        # sums and the place in it.
+        self._sums: dict[Value, list[Value]] = defaultdict(list)
+        self._adjoints: dict[int, dict[int, Value]] = defaultdict(dict)
+        for v, adjoint in scalars.adjoints.items():
+            if v.row in (ops.dot, ops.add, ops.total) and isinstance(a := scalars.latest(adjoint), Value):
+                self._sums[a].append(scalars.latest(v))
+        self._moved: set[int] = set()  # the numbers of arrays whose elements are in another one now
 
         def awaited(operands: Iterable[Any]) -> set[Any]:
             return {p for p in operands if isinstance(p, Value) and (p.row or p in known)}
@@ -211,6 +220,12 @@ class Lifted:
         number = self._numbers[array]
         for v, i in zip(members, at if at is not None else itertools.count()):
             self._kind[v], self._at[v] = number, i
+            for z in self._sums.get(v, ()):
+                if z in self._at:
+                    of = self._adjoints[self._kind[z]]
+                    of[self._at[z]] = v
+                    if len(of) == size(self.arrays[self._kind[z]]):
+                        self._stack_adjoints(self.arrays[self._kind[z]], [of[k] for k in range(len(of))])
             for user in self._users[v]:
                 self._missing[user] -= 1
                 if self._missing[user]:
@@ -222,6 +237,30 @@ class Lifted:
                     self._missing[w] -= 1
                     if not self._missing[w]:
                         self._ready.append(w)
+
+    def _stack_adjoints(self, sums: Array, adjoints: list[Value]) -> None:
+        """Stack the adjoints of an array of sums, if they lie in a few slices: of gates, of several losses.
+
+        They are factors in the gradient by the weights, where they are one array as the sums are.
+        """
+        runs = _runs([(self.arrays[self._kind[v]], self._at[v]) for v in adjoints])
+        arrays = {array for array, _ in runs}
+        if (
+            not 1 < len(arrays) <= len(runs) <= MOST_PIECES
+            or len({*adjoints}) < len(adjoints)
+            or len({array.by_row for array in arrays}) > 1
+            or not any(isinstance(user, int) for user in self._users[adjoints[0]])  # they are in no product
+        ):
+            return
+        pieces = [(_view(array, np.array(where)), len(where)) for array, where in runs]
+        self._moved.update(map(self._numbers.__getitem__, arrays))
+        self._move(adjoints, Stack(sums.shape, runs[0][0].by_row, pieces, np.arange(len(adjoints))))
+
+    def _move(self, values: Iterable[Value], stack: Stack) -> None:
+        """Let Values be elements of this array."""
+        self._new(stack)
+        for i, v in enumerate(values):
+            self._kind[v], self._at[v] = self._numbers[stack], i
 
     # Which scalars form an array
 
@@ -240,6 +279,11 @@ class Lifted:
         tried: set[Any] = set()
         waiting: list[Value] = []
         while self._ready or groups or waiting:
+            for k in list(groups) if self._moved else ():
+                if any(not self._moved.isdisjoint(kind) for kind, _ in k[1:]):
+                    self._ready += groups.pop(k)
+                    del heights[k]
+            self._moved.clear()
             ready, self._ready = self._ready, []
             for v in ready:
                 kinds = self._kinds(v)
@@ -274,11 +318,7 @@ class Lifted:
                     mates = [k for k in dict.fromkeys(mates) if heights.get(k) == heights[key]]
                     alike[heights[key], key[0]] = [k for k in mates if _form_of(k) != form]
                     mates = [k for k in mates if _form_of(k) == form]
-                if len(mates) > 1 and (moved := self._stack_operands([groups[k] for k in mates])):
-                    for k in list(groups):
-                        if k in mates or any(not moved.isdisjoint(kind) for kind, _ in k[1:]):
-                            self._ready += groups.pop(k)
-                            del heights[k]
+                if len(mates) > 1 and self._stack_operands([groups[k] for k in mates]):
                     continue
                 del heights[key]
                 for group in self._by_number(groups.pop(key)):
@@ -287,23 +327,23 @@ class Lifted:
                 self._place_leaves(waiting)
                 self._ready, waiting = waiting, []
 
-    def _stack_operands(self, groups: list[list[Value]]) -> set[int]:
+    def _stack_operands(self, groups: list[list[Value]]) -> bool:
         """Stack operands of groups that differ only in their operands' arrays, if the result is regular.
 
         One operand of all groups has to be in one array, at different places for each group unless there are
-        four groups or more. Returns the numbers of the arrays that the stacked operands were in.
+        four groups or more. Returns whether operands are stacked.
         """
         if sum(map(len, groups)) < SMALLEST:
-            return set()
+            return False
         slots = list(zip(*(zip(*map(_vectors, group)) for group in groups)))
         arrays = [{self._kind[x] for rows in slot for row in rows for x in row} for slot in slots]
         anchors = [slot for slot, found in zip(slots, arrays) if len(found) == 1 and NUMBER not in found]
         if not anchors:
-            return set()
+            return False
         places = [[self._at[row[0]] for row in rows] for rows in anchors[0]]
         apart = len({*itertools.chain(*places)}) == sum(len({*of_group}) for of_group in places)
         if not apart and len(groups) < 4:
-            return set()
+            return False
         members = [(p, v) for of_group, group in zip(places, groups) for p, v in zip(of_group, group)]
         if apart:
             members.sort(key=lambda member: member[0])
@@ -318,19 +358,18 @@ class Lifted:
             if len({array.by_row for array, _ in runs}) > 1 or len(runs) > len(found) + 1:
                 continue
             pieces = [(_view(array, np.array(where)), len(where)) for array, where in runs]
-            stack = self._new(Stack((len(values),), runs[0][0].by_row, pieces, np.arange(len(values))))
             moved |= found
             before.update((v, (self._kind[v], self._at[v])) for v in values)
-            self._kind.update(dict.fromkeys(values, self._numbers[stack]))
-            self._at.update(zip(values, itertools.count()))
+            self._move(values, Stack((len(values),), runs[0][0].by_row, pieces, np.arange(len(values))))
         if moved:
             group = [v for _, v in members]
             parts = [_aligned(self._located(part))[0] for part in self._parts(group)]
             if len(parts) > 1 or not _node_axes(parts, len(group))[2]:
                 for v, (kind, at) in before.items():
                     self._kind[v], self._at[v] = kind, at
-                return set()
-        return moved
+                return False
+        self._moved |= moved
+        return bool(moved)
 
     def _kinds(self, v: Value) -> Mapping[tuple[int, ...], int]:
         """How many of v's terms have operands in the same arrays, by those arrays' numbers."""

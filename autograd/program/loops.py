@@ -292,22 +292,20 @@ class _Roll:
         numbers = {term[0] for term in products if len(term) == 2 and not isinstance(term[0], View)}
         if not numbers:
             return products
-        like: dict[Any, tuple[Any, ...]] = {}  # a product of a state and what multiplies a number
+        like: dict[Any, tuple[bool, View]] = {}  # a state, by its number and what it multiplies
         for term in products:
             if len(term) == 2 and all(isinstance(x, View) for x in term):
-                for i, (x, other) in enumerate(zip(term, term[::-1])):
+                for x, other in zip(term, term[::-1]):
                     for series, _ in self._series[x.array]:
                         for state in self._states.get(series, ()):
-                            views = replace(x, array=state), other
-                            like.setdefault((state_of(state), self._group(other)), views[:: -1 if i else 1])
+                            found = x is term[0], replace(x, array=state)
+                            like.setdefault((state_of(state), self._group(other)), found)
 
-        def with_state(term: tuple[Any, ...]) -> tuple[Any, ...]:
-            found = (
-                like.get((term[0], self._group(term[1]))) if len(term) == 2 and term[0] in numbers else None
-            )
-            return tuple(x if state_of(x.array) == term[0] else term[1] for x in found) if found else term
+        def with_state(number: Any, x: Any = None) -> tuple[Any, ...]:
+            comes_first, state = like.get((number, self._group(x)), (True, number))
+            return (state, x) if comes_first else (x, state)
 
-        return map(with_state, products)
+        return [with_state(*term) if len(term) == 2 and term[0] in numbers else term for term in products]
 
     def _group(self, x: Any) -> Any:
         """The part of a factor that stays from term to term: all but the place in a list, or an index."""

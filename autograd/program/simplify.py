@@ -346,7 +346,7 @@ class _Rewriting:
         while stack:
             op, x, y, negative = stack.pop()
             if op is ops.dot:
-                stack += [("product", p, q, negative) for p, q in reversed(list(zip(x, y)))]
+                stack += [("product", p, q, negative) for p, q in reversed(_products(x, y))]
             elif op in SUMS:
                 terms = x if op is ops.total else (x,) if y is None else (x, y)
                 for i, term in reversed(list(enumerate(terms))):
@@ -402,7 +402,7 @@ class _Rewriting:
         dots = [term for term in terms if len(term) == 1 and _op(term[0], "dot")]
         if dots and not is_product and any(len(term) == 2 and term[0] == 0.0 for term in terms):
             at = terms.index(dots[0])
-            terms = [*terms[:at], *zip(dots[0][0].x, dots[0][0].y), *terms[at + 1 :]]
+            terms = [*terms[:at], *_products(dots[0][0].x, dots[0][0].y), *terms[at + 1 :]]
             is_product = True
         counts = Counter((len(term), frozenset(term)) for term in terms)
         for term in dict.fromkeys(terms):
@@ -546,6 +546,11 @@ def _varied(order: Iterable[Value], by_row: Iterable[Value]) -> set[Value]:
 def _factors(x: Any) -> tuple[Any, ...]:
     """x as a term of a sum: a product as its two factors, anything else alone."""
     return (x.x, x.y) if _op(x, "mul") and not _number(x.x) else (x,)
+
+
+def _products(xs: tuple[Any, ...], ys: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    """The terms of a dot; a number among its Values is a Value there."""
+    return [tuple([x._data if type(x) is Constant else x for x in pair]) for pair in zip(xs, ys)]
 
 
 def _is_product(term: tuple[Any, ...]) -> bool:

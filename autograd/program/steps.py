@@ -89,7 +89,7 @@ class _Rule:
     """What an operand is at each step, from its views in two steps, of which `view` is in step `at`.
 
     Its array is that of statement `of` in the step `lag` steps before; or the same `array` in all steps; or
-    that of another loop's statement, `other`, `stride` steps of that loop further with each step; or else any.
+    one that another loop computes, `other`, and `stride` steps of that loop further with each step; or any.
     """
 
     view: Any
@@ -193,7 +193,7 @@ class Growth:
         return steps
 
     def _divisions(self, before: Mapping[int, Array], after: Mapping[int, Array]) -> Iterator[_Division]:
-        """The ways to divide the statements into steps, each begun with those `moved` from the step before."""
+        """The ways to divide the statements into steps, each begun with some of the step before."""
         moved = set(before)
         while needed := {
             j for j in moved if any(not lag and k not in moved for k, _, _, lag in self._readers[j])
@@ -298,7 +298,7 @@ class Growth:
             return given if len(given) == 1 and (step, j) not in self._states else ()
         known = [self._expected(x, step, found) for term in self._rules[j] for x in term if x.tells]
         read = [self._users[array] for array in known if array is not None and array in self._users]
-        return min(read, key=len) if read else ()
+        return min(read, key=len, default=[])
 
     def _expected(self, rule: _Rule, step: int, found: Mapping[int, Array]) -> Array | None:
         """The array that an operand has at a step, or None where that is not known."""

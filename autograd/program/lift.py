@@ -247,7 +247,7 @@ class Lifted:
         arrays = {array for array, _ in runs}
         if (
             not 1 < len(arrays) <= len(runs) <= MOST_PIECES
-            or len({*adjoints}) < len(adjoints)
+            or len({*adjoints}) < max(SMALLEST, len(adjoints))
             or len({array.by_row for array in arrays}) > 1
             or not any(isinstance(user, int) for user in self._users[adjoints[0]])  # they are in no product
         ):

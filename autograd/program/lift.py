@@ -249,7 +249,6 @@ class Lifted:
             not 1 < len(arrays) <= len(runs) <= MOST_PIECES
             or len({*adjoints}) < max(SMALLEST, len(adjoints))
             or len({array.by_row for array in arrays}) > 1
-            or not any(isinstance(user, int) for user in self._users[adjoints[0]])  # they are in no product
         ):
             return
         pieces = [(_view(array, np.array(where)), len(where)) for array, where in runs]

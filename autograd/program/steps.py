@@ -143,23 +143,41 @@ class Growth:
         self._terms: dict[Array, Any] = {}  # of statements, as they were before they were found
         for k, step in enumerate(steps):
             self._add(k, dict(enumerate(step)))
+        at = max(len(steps) // 2, 2)  # the first and the last steps may read what is not in a loop
         self._rules = [
-            [[self._rule(*pair) for pair in zip(*terms)] for terms in zip(x.terms, y.terms)]
-            for x, y in zip(steps[-2], steps[-1])
+            [[self._rule(*pair, at) for pair in zip(*terms)] for terms in zip(x.terms, y.terms)]
+            for x, y in zip(steps[at - 1], steps[at])
         ]
         self._readers: list[list[tuple[int, int, int, int]]] = [[] for _ in steps[0]]
         for j, rules in enumerate(self._rules):
             for t, s, rule in ((t, s, rule) for t, term in enumerate(rules) for s, rule in enumerate(term)):
                 if rule.of >= 0:
                     self._readers[rule.of].append((j, t, s, rule.lag))
+        while self._end > at + 1 and self._reads_else(self._end - 1):
+            self._end -= 1
+            self._remove(self._end)
+        while self._first < at - 1 and self._reads_else(self._first):
+            self._remove(self._first)
+            self._first += 1
 
     def _add(self, step: int, arrays: Mapping[int, Array]) -> None:
         for j, array in arrays.items():
             self._arrays[step, j] = array
             self._place[array] = self, step, j
 
-    def _rule(self, x: Any, y: Any) -> _Rule:
-        at = self._end - 1
+    def _remove(self, step: int) -> None:
+        for j in range(self._period):
+            del self._place[self._arrays.pop((step, j))]
+
+    def _reads_else(self, step: int) -> bool:
+        """Whether a step reads other arrays than those that another loop computes for it."""
+        return any(
+            rule.other and x.array is not self._expected(rule, step, {})
+            for j, rules in enumerate(self._rules)
+            for x, rule in zip(itertools.chain(*self._arrays[step, j].terms), itertools.chain(*rules))
+        )
+
+    def _rule(self, x: Any, y: Any, at: int) -> _Rule:
         if not isinstance(y, View):
             return _Rule(y, at, x != y, ())
         rule = _Rule(y, at, False, [b - a for a, b in zip(movable(x), movable(y))])

@@ -64,6 +64,7 @@ OPERATORS = {
     ops.logical_not: ("~", 4),
 }
 OF_ARRAYS = (ops.atan2, ops.hypot, ops.logaddexp, ops.copysign)  # not every library takes numbers there
+KEPT_MEMORY = 31 << 20  # bytes: glibc heeds no array of 32 MiB or more
 LISTS = 10  # empty lists on a line
 ATOM, MATMUL = 6, 2  # a product of matrices stands in parentheses among other products
 
@@ -146,6 +147,18 @@ def power(x, y, watch_x, watch_y):
 }
 # The functions of special.py, whose text a program contains if it uses them.
 SPECIAL = tuple(name for name, function in vars(special).items() if inspect.isfunction(function))
+# NumPy takes up to ten times as long along a short axis as for the slices along it, one after the other.
+_REDUCED = """
+def {}(x, axis, of=xp.{}):
+    n = 0 if isinstance(axis, tuple) else x.shape[axis]
+    if not 2 <= n <= 12 or x.size < 64 * n * n:
+        return of.reduce(x, axis)
+    at = (slice(None),) * axis
+    out = of(x[(*at, 0)], x[(*at, 1)])
+    for k in range(2, n):
+        of(out, x[(*at, k)], out=out)
+    return out
+"""
 # Helpers for NumPy alone, with fewer calls, and numbers that need not be converted at each. Where they
 # overflow on the way, the program runs again with the helpers above.
 FAST = {
@@ -172,14 +185,9 @@ def flip(x, axis):
     "cbrt": "cbrt = xp.cbrt",
     "maximum": "maximum = xp.maximum",
     "minimum": "minimum = xp.minimum",
-    "largest": """
-def largest(x, axis):
-    return x.max(axis)
-""",
-    "smallest": """
-def smallest(x, axis):
-    return x.min(axis)
-""",
+    "largest": _REDUCED.format("largest", "maximum"),
+    "smallest": _REDUCED.format("smallest", "minimum"),
+    "sum_over": _REDUCED.format("sum_over", "add"),
     "step": """
 def step(x, y):
     return xp.heaviside(x - y, 0.5)
@@ -726,8 +734,12 @@ class Source:
         if not summed:
             return operand
         where = [labels.index(l) for l in summed]
-        axis = "" if len(where) == len(labels) else f", axis={where[0] if len(where) == 1 else tuple(where)}"
-        return f"xp.sum({text}{axis})", ATOM, [l for l in labels if l not in summed]
+        rest = [l for l in labels if l not in summed]
+        if self._fast and rest and len(where) == 1 and summed != ["N"]:
+            self._helpers["sum_over"] = None
+            return f"sum_over({text}, {where[0]})", ATOM, rest
+        axis = f", axis={where[0] if len(where) == 1 else tuple(where)}" if rest else ""
+        return f"xp.sum({text}{axis})", ATOM, rest
 
     def _text(self, array: Array) -> Text:
         if not isinstance(array, Member):
@@ -912,10 +924,21 @@ def _compiled_text(text: str) -> Callable[..., Any]:
     return namespace["program"]
 
 
+@functools.cache
+def keep_freed_memory() -> None:
+    """Let the C library keep memory that arrays have left for the next ones.
+
+    glibc gives free memory back to the system after each call, which takes more time than the arithmetic.
+    Freeing one large array, here of untouched memory, lets it keep up to twice that much from then on.
+    """
+    np.empty(KEPT_MEMORY, dtype=np.int8)
+
+
 class SourceFunction:
     """A source's function for NumPy, which pickle takes as its text."""
 
     def __init__(self, text: str, constants: list[Any]):
+        keep_freed_memory()
         self.text, self.constants = text, constants
         self._function = _compiled_text(text)(np, *([constants] if constants else []))
 

@@ -20,7 +20,7 @@ import numpy as np
 from ..ops import CONDITIONS, Primitive, where
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False, slots=True)
 class Array:
     """An array of a program, with this shape for every row of the data if `by_row`."""
 
@@ -38,33 +38,33 @@ class Array:
         return [x for term in self.terms for x in term if isinstance(x, View)]
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False, slots=True)
 class Input(Array):
     """An argument, by its place."""
 
     argument: int
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False, slots=True)
 class Leaf(Array):
     """Live leaves: an array of Values, of that shape."""
 
     values: np.ndarray
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False, slots=True)
 class Rows(Array):
     """The number of rows."""
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False, slots=True)
 class Constant(Array):
     """Numbers of the program, of that shape."""
 
     numbers: np.ndarray
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False, slots=True)
 class Map(Array):
     """A row of the table, element by element: of views or numbers along the axes of the result."""
 
@@ -76,12 +76,12 @@ class Map(Array):
         return (self.operands,)
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False, slots=True)
 class Reduce(Map):
     """A row of the table, from each element of one view to the next, along all axes beyond the result's."""
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False, slots=True)
 class Contract(Array):
     """A sum of products, summed over all axes beyond the result's and, if `over_rows`, over the rows.
 
@@ -96,7 +96,7 @@ class Contract(Array):
         return self.products
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False, slots=True)
 class Spread(Array):
     """A view, repeated along the axes of the result that the view lacks."""
 
@@ -107,7 +107,7 @@ class Spread(Array):
         return ((self.view,),)
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False, slots=True)
 class Stack(Array):
     """Views of several arrays end to end, with their sizes; `order` has each result's place among these."""
 
@@ -122,7 +122,7 @@ class Stack(Array):
 # Loops
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False, slots=True)
 class Stacked(Array):
     """Arrays of one shape, one after the other along a new first axis."""
 
@@ -133,7 +133,7 @@ class Stacked(Array):
         return [(whole(member),) for member in self.members]
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False, slots=True)
 class Series:
     """A list of arrays of one shape: the first `given` are there before a loop appends the others."""
 
@@ -141,7 +141,7 @@ class Series:
     given: int
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False, slots=True)
 class Member(Array):
     """At step i of a loop, the array of a series at start + stride i."""
 
@@ -171,7 +171,7 @@ class Moving(int):
         return self.at("step")
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False, slots=True)
 class Loop:
     """Steps that are computed alike: `body` is any of them; `series` has the lists of arrays to keep.
 
@@ -184,7 +184,7 @@ class Loop:
     series: Mapping[Array, Series]
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False, slots=True)
 class View:
     """Elements of an array, laid along axes of a result, or along axes that are summed over."""
 
@@ -240,7 +240,7 @@ class Window:
     width: int
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False, slots=True)
 class Select(View):
     """A number, a slice or a window for each axis of the array as reshaped to `shape`."""
 
@@ -292,7 +292,7 @@ class Select(View):
         return self.shape == self.array.shape and all(i == slice(None) for i in self.index)
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False, slots=True)
 class Gather(View):
     """An array of positions in the flattened array, with an axis for each of the view's."""
 

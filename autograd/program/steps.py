@@ -139,11 +139,12 @@ class Growth:
         self._place, self._users, self._period = place, users, len(steps[0])
         self._first, self._end = 0, len(steps)
         self._arrays: dict[tuple[int, int], Array] = {}  # by step and place
-        self._states: dict[tuple[int, int], Array] = {}  # the same, of arrays that stand for numbers
+        self._given: dict[tuple[int, int], Array] = {}  # the same, of arrays that are there before the steps
         self._terms: dict[Array, Any] = {}  # of statements, as they were before they were found
         for k, step in enumerate(steps):
             self._add(k, dict(enumerate(step)))
-        at = max(len(steps) // 2, 2)  # the first and the last steps may read what is not in a loop
+        # In the middle: the first and the last steps may read what is not in a loop.
+        at = min(max(len(steps) // 2, 2), len(steps) - 1)
         self._rules = [
             [[self._rule(*pair, at) for pair in zip(*terms)] for terms in zip(x.terms, y.terms)]
             for x, y in zip(steps[at - 1], steps[at])
@@ -203,6 +204,10 @@ class Growth:
         outer = self._read_elsewhere()
         divisions = sorted(self._divisions(before, after), key=lambda each: self._lines(each, outer))
         steps = next(filter(carried, map(self._divided, divisions)), Steps([]))
+        on = carried(steps)
+        for of, arrays in on.before.items() if on else ():
+            _, k, j = self._place[steps.complete[0][of]]
+            self._given.update({(k - lag, j): array for lag, array in arrays.items()})
         for k, j in set(self._arrays) - {self._place[array][1:] for array in steps.arrays}:
             array = self._arrays.pop((k, j))
             del self._place[array]
@@ -313,7 +318,7 @@ class Growth:
             if reader is not None:
                 given.add(reader.terms[t][s].array)
         if given:  # no statement, where it is a number
-            return given if len(given) == 1 and (step, j) not in self._states else ()
+            return given if len(given) == 1 and (step, j) not in self._given else ()
         known = [self._expected(x, step, found) for term in self._rules[j] for x in term if x.tells]
         read = [self._users[array] for array in known if array is not None and array in self._users]
         return min(read, key=len, default=[])
@@ -323,11 +328,11 @@ class Growth:
         if rule.of >= 0:
             at = step - rule.lag, rule.of
             array = self._arrays.get(at) if rule.lag else found.get(rule.of)
-            return array or self._states.get(at)
+            return array or self._given.get(at)
         if rule.other:
             loop, k, j = rule.other
             at = k + rule.stride * (step - rule.at), j
-            return loop._arrays.get(at) or loop._states.get(at)
+            return loop._arrays.get(at) or loop._given.get(at)
         return rule.array
 
     def _arranged(self, array: Array, j: int, step: int, found: Mapping[int, Array]) -> Any:
@@ -380,7 +385,7 @@ class Growth:
                     if state is None:
                         of = rule.view.array
                         state = Spread(of.shape, of.by_row, whole(Constant((), False, np.array(x))))
-                        self._states[step - rule.lag, rule.of] = state
+                        self._given[step - rule.lag, rule.of] = state
                     x = replace(rule.view, array=state)
                 factors.append(x)
             found.append(tuple(factors))

@@ -61,6 +61,42 @@ def test_steps_have_numbers_of_their_own_and_read_the_one_before_the_last() -> N
     assert source.count("for i in range(") == 2 and "[i + 1]" in source
 
 
+def test_a_state_that_is_0_at_first_is_an_array_so_that_all_steps_are_alike() -> None:
+    w = [
+        [Value(x, f"w[{i},{j}]") for j, x in enumerate(row)] for i, row in enumerate(RNG.normal(size=(9, 5)))
+    ]
+
+    def f(x: Any) -> Any:
+        h: Any = [0.0] * 3
+        c: Any = h
+        for t in range(6):
+            z = [sum(a * b for a, b in zip(row, [*x[2 * t : 2 * t + 2], *h])) for row in w]
+            c = [z[i].sigmoid() * c[i] + z[i + 3].tanh() for i in range(3)]
+            h = [z[i + 6].sigmoid() * c[i].tanh() for i in range(3)]
+        return total(h)
+
+    source = compared(f, [v for row in w for v in row], X)
+    forward = source.split("f = ")[0]  # up to the loss
+    assert forward.count("xp.zeros((N, 3)") == 2 and "for i in range(6):" in forward
+    assert "0.0 *" not in source
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_steps_are_found_in_any_order(turn: int) -> None:
+    """The statements of each other step come in another order: that of the operands."""
+    a, b = Value(0.4, "a"), Value(0.3, "b")
+
+    def f(x: Any) -> Any:
+        p, q = x[0] * a, x[1] * b
+        for t in range(12):
+            first, second = ((p * q * a).tanh(), (p - q).sin() * b)[:: turn if t % 2 else 1]
+            p, q = (first + second, second * p) if turn == 1 or t % 2 == 0 else (second + first, first * p)
+        return p + q
+
+    source = compared(f, [a, b], X)
+    assert source.count("for i in range(") == 2 and len(source.splitlines()) < 45
+
+
 def test_layers_alike_are_a_loop_over_their_parameters() -> None:
     w = [[[Value(x) for x in row] for row in layer] for layer in RNG.normal(size=(9, 3, 3)).tolist()]
 

@@ -53,7 +53,7 @@ from .scalars import Scalars, shapes_of
 from .simplify import COMMUTATIVE, ROW_SUM
 
 MOST_PIECES = 8  # slices that are stacked as the adjoints of one array
-SMALLEST = 12  # groups of fewer Values are not worth an array of their operands
+SMALLEST = 5  # groups of fewer Values are not worth an array of their operands
 TOTAL = (ops.add, ops.sub, ops.mul, ops.neg, ops.dot, ops.total, *CONDITIONS)  # these are defined everywhere
 NUMBER, LEAF = -2, -1  # in a signature, instead of an array's number: a constant; a leaf in no array yet
 

@@ -38,7 +38,7 @@ from .arrays import (
     whole,
 )
 from .plan import Plan
-from .steps import Growth, Steps, carried, likeness, movable, slides, slots, state_of, statement_form
+from .steps import Forms, Growth, Steps, carried, likeness, movable, slides, slots, state_of
 
 FEWEST_STEPS = 4  # of a loop; also the fewest terms of a sum
 FEWEST_SAVED = 16  # statements that a loop has to save
@@ -67,6 +67,9 @@ def _arranged(alike: _Alike, loops: Iterable[tuple[int, int, int]]) -> list[Arra
     for begin, period, length in loops:
         steps = [alike.statements[i : i + period] for i in range(begin, begin + period * length, period)]
         if place.keys().isdisjoint(itertools.chain(*steps)):
+            for step in steps:
+                for array, like in zip(step, steps[-1]):
+                    alike.forms.arrange(array, like)
             grown = Growth(steps, place, alike.users).grow()
             if len(grown.complete) >= FEWEST_STEPS:
                 found.append(grown)
@@ -100,12 +103,10 @@ class _Alike:
 
     def __init__(self, statements: Sequence[Array]):
         self.statements = statements
-        numbers: dict[Any, int] = {}
         self.place = {array: i for i, array in enumerate(statements)}
-        self.reads = [[*itertools.chain(*array.terms)] for array in statements]
-        self.form = np.array(
-            [numbers.setdefault(statement_form(array), len(numbers)) for array in statements]
-        )
+        self.forms = Forms(statements)
+        self.form = np.array([self.forms.of(array) for array in statements])
+        self.reads = [[*itertools.chain(*self.forms.terms(array))] for array in statements]
         self._indices = [[movable(x) for x in reads] for reads in self.reads]
         self.users: dict[Array, list[Array]] = defaultdict(list)
         for array, reads in zip(statements, self.reads):

@@ -418,13 +418,65 @@ def _kind(array: Array) -> Any:
     return type(array), array.shape, array.by_row, own, tuple(map(len, array.terms))
 
 
-def statement_form(array: Array) -> Any:
-    """The form that alike statements share."""
-    reads = tuple(
-        None if isinstance(array, Map) and not isinstance(x, View) else likeness(x)
-        for x in itertools.chain(*array.terms)
-    )
-    return _kind(array), reads
+class Forms:
+    """The forms of statements, and an order of the operands of sums and products that alike ones share.
+
+    Operands are in the order of how they are computed, up to three steps back.
+    """
+
+    def __init__(self, statements: Sequence[Array]):
+        self._numbers: dict[Any, int] = {}
+        self._deep: dict[Array, int] = {}
+        for _ in range(3):
+            self._deep = {
+                array: self._number((_kind(array), *sorted(map(self._rank, itertools.chain(*array.terms)))))
+                for array in statements
+            }
+
+    def _number(self, form: Any) -> int:
+        return self._numbers.setdefault(form, len(self._numbers))
+
+    def _rank(self, x: Any) -> tuple[int, float]:
+        if not isinstance(x, View):
+            return 0, x
+        return 1, self._number((self._deep.get(x.array), likeness(x)))
+
+    def of(self, array: Array) -> int:
+        """A number for the form that alike statements share."""
+        numbers_vary = isinstance(array, Map)
+        terms = self.terms(array)
+        return self._number(
+            (
+                _kind(array),
+                *(
+                    None if numbers_vary and not isinstance(x, View) else likeness(x)
+                    for x in itertools.chain(*terms)
+                ),
+            )
+        )
+
+    def _order(self, array: Array) -> list[tuple[int, Sequence[int]]]:
+        """The places of terms, and of their factors or operands, in the order that alike statements share."""
+        terms = array.terms
+        if not isinstance(array, Contract) and not (isinstance(array, Map) and array.row in COMMUTATIVE):
+            return [(t, range(len(term))) for t, term in enumerate(terms)]
+        order = [
+            (t, sorted(range(len(term)), key=lambda s, term=term: self._rank(term[s])))  # type: ignore[misc]
+            for t, term in enumerate(terms)
+        ]
+        return sorted(order, key=lambda each: [self._rank(terms[each[0]][s]) for s in each[1]])
+
+    def terms(self, array: Array) -> list[list[Any]]:
+        """The terms of an array in the order of alike statements."""
+        return [[array.terms[t][s] for s in places] for t, places in self._order(array)]
+
+    def arrange(self, array: Array, like: Array) -> None:
+        """Let an array have its operands in the order of another that is alike."""
+        terms: list[list[Any]] = [[None] * len(term) for term in like.terms]
+        for term, (t, places) in zip(self.terms(array), self._order(like)):
+            for x, s in zip(term, places):
+                terms[t][s] = x
+        _arrange(array, [*map(tuple, terms)])
 
 
 def likeness(x: Any) -> Any:

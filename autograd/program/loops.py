@@ -63,17 +63,26 @@ def rolled(planned: Plan) -> Plan:
 def _arranged(alike: _Alike, loops: Iterable[tuple[int, int, int]]) -> list[Array | Steps]:
     """The statements, operands first, with these loops among them, each with all its steps."""
     place: dict[Array, Any] = {}
-    found = []
+    found: list[Steps] = []
+    order: list[Array | Steps] = [*alike.statements]
     for begin, period, length in loops:
         steps = [alike.statements[i : i + period] for i in range(begin, begin + period * length, period)]
-        if place.keys().isdisjoint(itertools.chain(*steps)):
-            for step in steps:
-                for array, like in zip(step, steps[-1]):
-                    alike.forms.arrange(array, like)
-            grown = Growth(steps, place, alike.users).grow()
-            if len(grown.complete) >= FEWEST_STEPS:
-                found.append(grown)
-    return _in_order(alike.statements, found) or [*alike.statements]
+        if not place.keys().isdisjoint(itertools.chain(*steps)):
+            continue
+        for step in steps:
+            for array, like in zip(step, steps[-1]):
+                alike.forms.arrange(array, like)
+        growth = Growth(steps, place, alike.users)
+        for choice in (growth.grow(), Steps(steps)):
+            if len(choice.complete) >= FEWEST_STEPS and carried(choice):
+                if with_it := _in_order(alike.statements, [*found, choice]):
+                    order = with_it
+                    found.append(choice)
+                    break
+        else:
+            choice = Steps([])
+        growth.settle(choice)
+    return order
 
 
 def _in_order(statements: Sequence[Array], loops: Iterable[Steps]) -> list[Array | Steps] | None:

@@ -208,12 +208,18 @@ class Growth:
         for of, arrays in on.before.items() if on else ():
             _, k, j = self._place[steps.complete[0][of]]
             self._given.update({(k - lag, j): array for lag, array in arrays.items()})
-        for k, j in set(self._arrays) - {self._place[array][1:] for array in steps.arrays}:
-            array = self._arrays.pop((k, j))
-            del self._place[array]
-            if array in self._terms:
-                _arrange(array, self._terms[array])
         return steps
+
+    def settle(self, steps: Steps) -> None:
+        """Be a loop of these steps: as they have grown, or as they were found."""
+        own = {*steps.arrays}
+        for place, array in [*self._arrays.items()]:
+            if array not in own:
+                del self._arrays[place], self._place[array]
+                if array in self._terms:
+                    _arrange(array, self._terms[array])
+        for k, step in enumerate(steps.complete):
+            self._add(k, {j: array for j, array in enumerate(step) if array not in self._place})
 
     def _divisions(self, before: Mapping[int, Array], after: Mapping[int, Array]) -> Iterator[_Division]:
         """The ways to divide the statements into steps, each begun with some of the step before."""

@@ -119,6 +119,7 @@ class Lifted:
         for v, adjoint in scalars.adjoints.items():
             if v.row in (ops.dot, ops.add, ops.total) and isinstance(a := scalars.latest(adjoint), Value):
                 self._sums[a].append(scalars.latest(v))
+        self._stacked_once: set[Value] = set()  # Values that were operands when they were stacked
         self._moved: set[int] = set()  # the numbers of arrays whose elements are in another one now
 
         def awaited(operands: Iterable[Any]) -> set[Any]:
@@ -353,6 +354,8 @@ class Lifted:
             if len(found) == 1 or given or NUMBER in found:
                 continue
             values = list(dict.fromkeys(x for _, v in members for x in _vectors(v)[i]))
+            if not self._stacked_once.isdisjoint(values):  # as they might be again and again
+                continue
             runs = _runs([(self.arrays[self._kind[v]], self._at[v]) for v in values])
             if len({array.by_row for array, _ in runs}) > 1 or len(runs) > len(found) + 1:
                 continue
@@ -360,6 +363,7 @@ class Lifted:
             moved |= found
             before.update((v, (self._kind[v], self._at[v])) for v in values)
             self._move(values, Stack((len(values),), runs[0][0].by_row, pieces, np.arange(len(values))))
+            self._stacked_once.update(values)
         if moved:
             group = [v for _, v in members]
             parts = [_aligned(self._located(part))[0] for part in self._parts(group)]

@@ -427,16 +427,21 @@ def _kind(array: Array) -> Any:
 class Forms:
     """The forms of statements, and an order of the operands of sums and products that alike ones share.
 
-    Operands are in the order of how they are computed, up to three steps back.
+    Operands are in the order of how they are computed, two steps back.
     """
 
     def __init__(self, statements: Sequence[Array]):
         self._numbers: dict[Any, int] = {}
+        self._likeness: dict[View, int] = {}
         self._deep: dict[Array, int] = {}
-        for _ in range(3):
+        self._orders: dict[Array, list[tuple[int, Sequence[int]]]] = {}
+        kinds = {array: self._number(_kind(array)) for array in statements}
+        for array in statements:
+            self._likeness.update((x, self._number(likeness(x))) for x in array.views)
+        for _ in range(2):
             self._deep = {
-                array: self._number((_kind(array), *sorted(map(self._rank, itertools.chain(*array.terms)))))
-                for array in statements
+                array: self._number((kind, *sorted(map(self._rank, itertools.chain(*array.terms)))))
+                for array, kind in kinds.items()
             }
 
     def _number(self, form: Any) -> int:
@@ -445,44 +450,47 @@ class Forms:
     def _rank(self, x: Any) -> tuple[int, float]:
         if not isinstance(x, View):
             return 0, x
-        return 1, self._number((self._deep.get(x.array), likeness(x)))
+        return 1, self._number((self._deep.get(x.array), self._like(x)))
+
+    def _like(self, x: Any) -> Any:
+        """A number for the likeness of a view; a number itself."""
+        found = self._likeness.get(x) if isinstance(x, View) else x
+        return self._number(likeness(x)) if found is None else found  # some views are made when they are read
 
     def of(self, array: Array) -> int:
         """A number for the form that alike statements share."""
-        numbers_vary = isinstance(array, Map)
-        terms = self.terms(array)
-        return self._number(
-            (
-                _kind(array),
-                *(
-                    None if numbers_vary and not isinstance(x, View) else likeness(x)
-                    for x in itertools.chain(*terms)
-                ),
-            )
-        )
+        reads = itertools.chain(*self.terms(array))
+        if isinstance(array, Map):  # its numbers may vary
+            return self._number((_kind(array), *(isinstance(x, View) and self._like(x) for x in reads)))
+        return self._number((_kind(array), *map(self._like, reads)))
 
     def _order(self, array: Array) -> list[tuple[int, Sequence[int]]]:
         """The places of terms, and of their factors or operands, in the order that alike statements share."""
         terms = array.terms
         if not isinstance(array, Contract) and not (isinstance(array, Map) and array.row in COMMUTATIVE):
             return [(t, range(len(term))) for t, term in enumerate(terms)]
-        order = [
-            (t, sorted(range(len(term)), key=lambda s, term=term: self._rank(term[s])))  # type: ignore[misc]
-            for t, term in enumerate(terms)
-        ]
-        return sorted(order, key=lambda each: [self._rank(terms[each[0]][s]) for s in each[1]])
+        order = []
+        for t, term in enumerate(terms):
+            ranks = [*map(self._rank, term)]
+            places = sorted(range(len(term)), key=ranks.__getitem__)
+            order.append(([ranks[s] for s in places], t, places))
+        return [(t, places) for _, t, places in sorted(order)]
 
     def terms(self, array: Array) -> list[list[Any]]:
         """The terms of an array in the order of alike statements."""
-        return [[array.terms[t][s] for s in places] for t, places in self._order(array)]
+        if array not in self._orders:
+            self._orders[array] = self._order(array)
+        return [[array.terms[t][s] for s in places] for t, places in self._orders[array]]
 
     def arrange(self, array: Array, like: Array) -> None:
         """Let an array have its operands in the order of another that is alike."""
-        terms: list[list[Any]] = [[None] * len(term) for term in like.terms]
-        for term, (t, places) in zip(self.terms(array), self._order(like)):
-            for x, s in zip(term, places):
-                terms[t][s] = x
-        _arrange(array, [*map(tuple, terms)])
+        if self._orders[array] != self._orders[like]:
+            terms: list[list[Any]] = [[None] * len(term) for term in like.terms]
+            for term, (t, places) in zip(self.terms(array), self._orders[like]):
+                for x, s in zip(term, places):
+                    terms[t][s] = x
+            _arrange(array, [*map(tuple, terms)])
+            self._orders[array] = self._orders[like]
 
 
 def likeness(x: Any) -> Any:

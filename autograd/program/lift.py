@@ -55,6 +55,7 @@ from .simplify import COMMUTATIVE, ROW_SUM
 MOST_PIECES = 8  # slices that are stacked as the adjoints of one array
 SMALLEST = 5  # groups of fewer Values are not worth an array of their operands
 TOTAL = (ops.add, ops.sub, ops.mul, ops.neg, ops.dot, ops.total, *CONDITIONS)  # these are defined everywhere
+ADDED = (ops.dot, ops.add, ops.total)  # their adjoints are factors in the gradient by weights
 NUMBER, LEAF = -2, -1  # in a signature, instead of an array's number: a constant; a leaf in no array yet
 
 
@@ -117,7 +118,7 @@ class Lifted:
         self._sums: dict[Value, list[Value]] = defaultdict(list)
         self._adjoints: dict[int, dict[int, Value]] = defaultdict(dict)
         for v, adjoint in scalars.adjoints.items():
-            if v.row in (ops.dot, ops.add, ops.total) and isinstance(a := scalars.latest(adjoint), Value):
+            if v.row in ADDED and isinstance(a := scalars.latest(adjoint), Value):
                 self._sums[a].append(scalars.latest(v))
         self._stacked_once: set[Value] = set()  # Values that were operands when they were stacked
         self._moved: set[int] = set()  # the numbers of arrays whose elements are in another one now
@@ -677,7 +678,7 @@ def _vectors(v: Value) -> list[Sequence[Any]]:
 
 def _is_number(x: Any) -> bool:
     """Whether x is one of the program's numbers, which is a Value among Values."""
-    return isinstance(x, float | Number)
+    return type(x) is float or type(x) is Number
 
 
 def _floats(numbers: Sequence[Any]) -> np.ndarray:

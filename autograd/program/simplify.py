@@ -203,9 +203,8 @@ class _Rewriting:
                     self.varied.add(w)
                 if self.forward and v in self.forward:
                     self.new_forward.add(w)
-                if (_scaled(w) and w.x == 0.0) or (
-                    w.row in (ops.add, ops.total) and self.zeros.issuperset(parents(w))
-                ):
+                of_zeros = self.zeros and w.row in (ops.add, ops.total) and self.zeros.issuperset(parents(w))
+                if of_zeros or (w.row is ops.mul and _is(w.x, 0.0)):
                     self.zeros.add(w)
             if gather and isinstance(w, Value):
                 if w in self.used_once or not user[v]:

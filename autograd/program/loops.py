@@ -114,8 +114,7 @@ class _Alike:
         self.statements = statements
         self.place = {array: i for i, array in enumerate(statements)}
         self.forms = Forms(statements)
-        self.form = np.array([self.forms.of(array) for array in statements])
-        self.reads = [[*itertools.chain(*self.forms.terms(array))] for array in statements]
+        self.form, self.reads = np.array(self.forms.of), self.forms.reads
         self._indices = [[movable(x) for x in reads] for reads in self.reads]
         self.users: dict[Array, list[Array]] = defaultdict(list)
         for array, reads in zip(statements, self.reads):

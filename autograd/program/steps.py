@@ -427,47 +427,47 @@ def _kind(array: Array) -> Any:
 class Forms:
     """The forms of statements, and an order of the operands of sums and products that alike ones share.
 
-    Operands are in the order of how they are computed, two steps back.
+    Operands are in the order of how they are computed, one step back.
     """
 
     def __init__(self, statements: Sequence[Array]):
         self._numbers: dict[Any, int] = {}
-        self._likeness: dict[View, int] = {}
-        self._deep: dict[Array, int] = {}
+        self._computed: dict[Array, int] = {}
         self._orders: dict[Array, list[tuple[int, Sequence[int]]]] = {}
-        kinds = {array: self._number(_kind(array)) for array in statements}
-        for array in statements:
-            self._likeness.update((x, self._number(likeness(x))) for x in array.views)
-        for _ in range(2):
-            self._deep = {
-                array: self._number((kind, *sorted(map(self._rank, itertools.chain(*array.terms)))))
-                for array, kind in kinds.items()
-            }
+        self.reads: list[list[Any]] = []  # the operands of each statement, in that order
+        self.of: list[int] = []  # a number for the form of each
+        kinds = [self._number(_kind(array)) for array in statements]
+        likes = [[self._like(x) for term in array.terms for x in term] for array in statements]
+        for array, kind, like in zip(statements, kinds, likes):
+            self._computed[array] = self._number((kind, *sorted(like)))
+        for array, kind, like in zip(statements, kinds, likes):
+            self._orders[array] = order = self._order(array)
+            starts = [*itertools.accumulate(map(len, array.terms), initial=0)]
+            flat = [starts[t] + s for t, at in order for s in at]
+            operands = [x for term in array.terms for x in term]
+            self.reads.append([operands[i] for i in flat])
+            form: list[Any] = [like[i] for i in flat]
+            if isinstance(array, Map):  # its numbers may vary
+                form = [n if isinstance(x, View) else None for n, x in zip(form, self.reads[-1])]
+            self.of.append(self._number((kind, *form)))
 
     def _number(self, form: Any) -> int:
         return self._numbers.setdefault(form, len(self._numbers))
 
+    def _like(self, x: Any) -> tuple[int, float]:
+        """What sorts an operand by its likeness: numbers come first."""
+        return (1, self._number(likeness(x))) if isinstance(x, View) else (0, x)
+
     def _rank(self, x: Any) -> tuple[int, float]:
         if not isinstance(x, View):
             return 0, x
-        return 1, self._number((self._deep.get(x.array), self._like(x)))
-
-    def _like(self, x: Any) -> Any:
-        """A number for the likeness of a view; a number itself."""
-        found = self._likeness.get(x) if isinstance(x, View) else x
-        return self._number(likeness(x)) if found is None else found  # some views are made when they are read
-
-    def of(self, array: Array) -> int:
-        """A number for the form that alike statements share."""
-        reads = itertools.chain(*self.terms(array))
-        if isinstance(array, Map):  # its numbers may vary
-            return self._number((_kind(array), *(isinstance(x, View) and self._like(x) for x in reads)))
-        return self._number((_kind(array), *map(self._like, reads)))
+        return 1, self._number((self._computed.get(x.array), self._like(x)))
 
     def _order(self, array: Array) -> list[tuple[int, Sequence[int]]]:
         """The places of terms, and of their factors or operands, in the order that alike statements share."""
         terms = array.terms
-        if not isinstance(array, Contract) and not (isinstance(array, Map) and array.row in COMMUTATIVE):
+        is_sum = isinstance(array, Contract)
+        if not is_sum and not (isinstance(array, Map) and array.row in COMMUTATIVE):
             return [(t, range(len(term))) for t, term in enumerate(terms)]
         order = []
         for t, term in enumerate(terms):
@@ -476,19 +476,13 @@ class Forms:
             order.append(([ranks[s] for s in places], t, places))
         return [(t, places) for _, t, places in sorted(order)]
 
-    def terms(self, array: Array) -> list[list[Any]]:
-        """The terms of an array in the order of alike statements."""
-        if array not in self._orders:
-            self._orders[array] = self._order(array)
-        return [[array.terms[t][s] for s in places] for t, places in self._orders[array]]
-
     def arrange(self, array: Array, like: Array) -> None:
         """Let an array have its operands in the order of another that is alike."""
         if self._orders[array] != self._orders[like]:
             terms: list[list[Any]] = [[None] * len(term) for term in like.terms]
-            for term, (t, places) in zip(self.terms(array), self._orders[like]):
-                for x, s in zip(term, places):
-                    terms[t][s] = x
+            for (of, own), (t, places) in zip(self._orders[array], self._orders[like]):
+                for i, s in zip(own, places):
+                    terms[t][s] = array.terms[of][i]
             _arrange(array, [*map(tuple, terms)])
             self._orders[array] = self._orders[like]
 

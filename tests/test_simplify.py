@@ -5,12 +5,13 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from programs import programs
 
-from autograd import Value, derive, dot, total
+from autograd import Value, compile, derive, dot, total
 from autograd.graph import topological_order
 from autograd.node import data_of
 from autograd.program.simplify import PRIMITIVES, RULES, _Rewriting, simplify
@@ -115,3 +116,25 @@ def test_what_others_use_stays_and_repeated_terms_are_counted() -> None:
     assert [v.op for v in topological_order(simplify([out])[out])].count("add") == 2
     for v in (total([x, y, x]), dot([x, y, x], [y, x, y]), x + x + y):
         assert simplify([v])[v].data == v.data
+
+
+def test_numbers_may_be_anywhere_in_a_dot() -> None:
+    rng = np.random.default_rng(4)
+    w, x = [Value(v, f"w[{i}]") for i, v in enumerate(rng.normal(size=4))], rng.normal(size=(3, 4))
+    places = rng.integers(7, size=(60, 2, 3))  # of a leaf, and of data, or of a number
+
+    def dots(x: Any) -> list[Any]:
+        return [
+            dot([[*w, 0.0, 1.0, 2.5][i] for i in first], [[*x, 0.0, 0.0, 0.5][i] for i in second])
+            for first, second in places
+        ]
+
+    expected = [[float(v) if isinstance(v, float) else v.item() for v in dots(row)] for row in x]
+    np.testing.assert_allclose(compile(dots, engine="numpy").per_example(x), expected, rtol=1e-13)
+    loss = compile(lambda x: total(dots(x)).sin(), engine="auto")
+    total([total(dots(row)).sin() for row in x]).backward()
+    gradient = [v.grad / len(x) for v in w]
+    for v in w:
+        v.grad = 0.0
+    loss.backward(x)
+    np.testing.assert_allclose([v.grad for v in w], gradient, rtol=1e-12)

@@ -402,7 +402,7 @@ class _Rewriting:
         numbers, singles, linear, xs, ys = [], [], [], [], []
         is_product = any(map(_is_product, terms))
         dots = [term for term in terms if len(term) == 1 and _op(term[0], "dot")]
-        if dots and not is_product and any(len(term) == 2 and term[0] == 0.0 for term in terms):
+        if dots and not is_product and any(map(_is_zero, terms)):
             at = terms.index(dots[0])
             terms = [*terms[:at], *_products(dots[0][0].x, dots[0][0].y), *terms[at + 1 :]]
             is_product = True
@@ -411,7 +411,7 @@ class _Rewriting:
             n = counts.pop((len(term), frozenset(term)), 0)
             if n == 0:  # y x, after x y
                 continue
-            if n == 1 and (_is_product(term) or (is_product and term[0] == 0.0 and len(term) == 2)):
+            if n == 1 and (_is_product(term) or (is_product and _is_zero(term))):
                 # Among products, one with 0 is like the others: a state may be 0 at first.
                 x, y = term if _is_product(term) else term[::-1]
                 xs.append(x)
@@ -558,6 +558,11 @@ def _products(xs: tuple[Any, ...], ys: tuple[Any, ...]) -> list[tuple[Any, ...]]
 def _is_product(term: tuple[Any, ...]) -> bool:
     """Whether a term of a sum is a product of two Values."""
     return len(term) == 2 and not _number(term[0]) and not _number(term[1])
+
+
+def _is_zero(term: tuple[Any, ...]) -> bool:
+    """Whether a term of a sum is the product of 0 and a Value."""
+    return len(term) == 2 and _is(term[0], 0.0) and not _number(term[1])
 
 
 def _same(x: Any, y: Any) -> bool:

@@ -1420,6 +1420,18 @@ def test_numbers_of_a_row_as_indices(engine: Any) -> None:
         p([0, 3])
 
 
+def test_an_element_may_be_undefined_beside_other_numbers_than_those_of_its_rows() -> None:
+    table = [Value(x, f"table[{i}]") for i, x in enumerate([0.0, 1.0, 3.0, 5.0])]
+    x, i = np.array([2.0, 6.0, 4.0, 0.5]), np.array([1, 3, 2, 0])
+    program = autograd.compile(lambda x, i: (x - table[i]).log(), engine="numpy")
+    expected = np.log(x - np.array([0.0, 1.0, 3.0, 5.0])[i])
+    np.testing.assert_allclose(program.per_example(x, i), expected, rtol=1e-14)
+    program.backward(x, i)
+    np.testing.assert_allclose([v.grad for v in table], [-0.5, -0.25, -0.25, -0.25], rtol=1e-14)
+    with pytest.raises(ArithmeticError, match="row 2: log"):
+        program.per_example(x, i[::-1])
+
+
 def test_many_indices_are_recorded_together_and_told_apart() -> None:
     table, shares, runs = leaves(30), leaves(20), []
 

@@ -16,6 +16,8 @@ from .lookup import MOST_TOGETHER, Spot, with_lookups
 from .reachable import declared, random_generators, restore, states
 from .scalars import Nest, Scalars
 
+MOST_ROWS = 8  # that are tried where a function is not defined for an index and the first row
+
 
 @dataclass
 class Call:
@@ -65,15 +67,25 @@ def record(call: Call) -> Scalars:
     _compare(inputs, outputs, other_inputs, other_outputs)
     values: dict[Spot, list[int]] = {}
     if indices:
-        row = -1 if errors else 0
+        columns = np.array([call.arrays[a][(slice(None), *i)] for a, i in indices])  # type: ignore[arg-type]
 
         def again(numbers: Mapping[Spot, float]) -> tuple[list[np.ndarray], list[Any]]:
-            inputs, outputs, other = _recorded(call, row, {**indices, **numbers})
+            of_numbers = [i for i, place in enumerate(indices) if place in numbers]
+            wanted = np.array([[numbers[place]] for place in indices if place in numbers])
+            # Where the function is not defined for these indices and this row, it may be for a row with them.
+            have_them = np.flatnonzero((columns[of_numbers] == wanted).all(axis=0))[:MOST_ROWS]
+            for row in (-1 if errors else 0, *have_them.tolist()):
+                try:
+                    inputs, outputs, other = _recorded(call, row, {**indices, **numbers})
+                    break
+                except ArithmeticError as error:
+                    undefined = error
+            else:
+                raise undefined
             if other != form:
                 raise TypeError(f"this function returns shape {form} for one index, and {other} for another")
             return inputs, outputs
 
-        columns = np.array([call.arrays[a][(slice(None), *i)] for a, i in indices])  # type: ignore[arg-type]
         together = np.unique(columns, axis=1).T[:MOST_TOGETHER].tolist()
         outputs, values = with_lookups(again, inputs, outputs, list(indices), together)
         if states(generators) != before:

@@ -919,13 +919,14 @@ def _in(text: Text, precedence: int) -> str:
 @functools.lru_cache(maxsize=64)
 def _compiled_text(text: str) -> Callable[..., Any]:
     """The function `program` of a source."""
+    _keep_freed_memory()
     namespace: dict[str, Any] = {}
     exec(text, namespace)
     return namespace["program"]
 
 
 @functools.cache
-def keep_freed_memory() -> None:
+def _keep_freed_memory() -> None:
     """Let the C library keep memory that arrays have left for the next ones.
 
     glibc gives free memory back to the system after each call, which takes more time than the arithmetic.
@@ -938,7 +939,6 @@ class SourceFunction:
     """A source's function for NumPy, which pickle takes as its text."""
 
     def __init__(self, text: str, constants: list[Any]):
-        keep_freed_memory()
         self.text, self.constants = text, constants
         self._function = _compiled_text(text)(np, *([constants] if constants else []))
 

@@ -243,7 +243,7 @@ class Lifted:
     def _stack_adjoints(self, sums: Array, adjoints: list[Value]) -> None:
         """Stack the adjoints of an array of sums, if they lie in a few slices: of gates, of several losses.
 
-        They are factors in the gradient by the weights, where they are one array as the sums are.
+        The gradient by weights then is one product, as the sums are.
         """
         runs = _runs([(self.arrays[self._kind[v]], self._at[v]) for v in adjoints])
         arrays = {array for array, _ in runs}
@@ -253,13 +253,13 @@ class Lifted:
             or len({array.by_row for array in arrays}) > 1
         ):
             return
-        pieces = [(_view(array, np.array(where)), len(where)) for array, where in runs]
         self._moved.update(map(self._numbers.__getitem__, arrays))
-        self._move(adjoints, Stack(sums.shape, runs[0][0].by_row, pieces, np.arange(len(adjoints))))
+        self._stack(adjoints, runs, sums.shape)
 
-    def _move(self, values: Iterable[Value], stack: Stack) -> None:
-        """Let Values be elements of this array."""
-        self._new(stack)
+    def _stack(self, values: Sequence[Value], runs: Runs, shape: tuple[int, ...]) -> None:
+        """Let Values that lie in these runs be the elements of a new array."""
+        pieces = [(_view(array, np.array(where)), len(where)) for array, where in runs]
+        stack = self._new(Stack(shape, runs[0][0].by_row, pieces, np.arange(len(values))))
         for i, v in enumerate(values):
             self._kind[v], self._at[v] = self._numbers[stack], i
 
@@ -355,15 +355,14 @@ class Lifted:
             if len(found) == 1 or given or NUMBER in found:
                 continue
             values = list(dict.fromkeys(x for _, v in members for x in _vectors(v)[i]))
-            if not self._stacked_once.isdisjoint(values):  # as they might be again and again
+            if not self._stacked_once.isdisjoint(values):  # two groups could stack them in turn, without end
                 continue
             runs = _runs([(self.arrays[self._kind[v]], self._at[v]) for v in values])
             if len({array.by_row for array, _ in runs}) > 1 or len(runs) > len(found) + 1:
                 continue
-            pieces = [(_view(array, np.array(where)), len(where)) for array, where in runs]
             moved |= found
             before.update((v, (self._kind[v], self._at[v])) for v in values)
-            self._move(values, Stack((len(values),), runs[0][0].by_row, pieces, np.arange(len(values))))
+            self._stack(values, runs, (len(values),))
             self._stacked_once.update(values)
         if moved:
             group = [v for _, v in members]
@@ -542,7 +541,7 @@ class Lifted:
         others = set()
         for v in group:
             term = [x for (x,) in _vectors(v)] if v.row not in VECTOR_ROWS else []
-            fixed = tuple(_floats([x for x in term if _is_number(x)]))
+            fixed = tuple([_float(x) for x in term if _is_number(x)])
             if not fixed:
                 return [group]
             numbers.setdefault(fixed, []).append(v)
@@ -555,7 +554,7 @@ class Lifted:
         term: list[Any] = []
         for (x,) in _vectors(v):
             if _is_number(x):
-                term.append(float(_floats([x])[0]))
+                term.append(_float(x))
             else:
                 array, position = self.arrays[self._kind[x]], self._at[x]
                 term.append(Select(array, (), coordinates(position, array.shape), array.shape))
@@ -663,6 +662,7 @@ class Lifted:
 # of each, are the points of a grid: its axes are found so that positions are affine in them. For example,
 # C[i*n + j] = Σₚ A[i*k + p] B[p*n + j]: A's positions are k i by Value plus p by term, B's are j plus n p.
 
+Runs = list[tuple[Any, list[int]]]  # arrays, each with evenly spaced positions
 Columns = list[Any]  # operands, by Value and term
 # For each operand: its array, or None for numbers; its positions there, or the numbers, by Value and term.
 Part = list[tuple[Any, np.ndarray]]
@@ -681,8 +681,12 @@ def _is_number(x: Any) -> bool:
     return type(x) is float or type(x) is Number
 
 
+def _float(number: Any) -> float:
+    return number._data if type(number) is Number else number
+
+
 def _floats(numbers: Sequence[Any]) -> np.ndarray:
-    return np.array([x._data if isinstance(x, Number) else x for x in numbers])
+    return np.array([*map(_float, numbers)])
 
 
 def _family(key: Any) -> Any:
@@ -720,9 +724,9 @@ def _form_of(key: Any) -> Any:
     )
 
 
-def _runs(places: Iterable[tuple[Array, int]]) -> list[tuple[Array, list[int]]]:
+def _runs(places: Iterable[tuple[Array, int]]) -> Runs:
     """The runs of evenly spaced elements of one array."""
-    runs: list[tuple[Array, list[int]]] = []
+    runs: Runs = []
     for array, i in places:
         if runs and runs[-1][0] is array:
             where = runs[-1][1]

@@ -38,7 +38,7 @@ from .arrays import (
     whole,
 )
 from .plan import Plan
-from .steps import Forms, Growth, Steps, carried, likeness, movable, slides, slots, state_of
+from .steps import Forms, Growth, Steps, likeness, movable, slides, slots, state_of
 
 FEWEST_STEPS = 4  # of a loop; also the fewest terms of a sum
 FEWEST_SAVED = 16  # statements that a loop has to save
@@ -53,14 +53,14 @@ def rolled(planned: Plan) -> Plan:
     alike = _Alike(statements)
     if not (loops := _loops(alike)):
         return planned
-    parts, known = _arranged(alike, loops), {*planned.arrays}
+    parts, known = _with_loops(alike, loops), {*planned.arrays}
     read = itertools.chain.from_iterable(array.views for array in statements)
     states = dict.fromkeys(view.array for view in read if view.array not in known)  # they stand for numbers
     numbers = [view.array for state in states for view in state.views]
     return _Roll(replace(planned, arrays=[*numbers, *states, *planned.arrays]), alike).plan([*states, *parts])
 
 
-def _arranged(alike: _Alike, loops: Iterable[tuple[int, int, int]]) -> list[Array | Steps]:
+def _with_loops(alike: _Alike, loops: Iterable[tuple[int, int, int]]) -> list[Array | Steps]:
     """The statements, operands first, with these loops among them, each with all its steps."""
     place: dict[Array, Any] = {}
     found: list[Steps] = []
@@ -74,7 +74,7 @@ def _arranged(alike: _Alike, loops: Iterable[tuple[int, int, int]]) -> list[Arra
                 alike.forms.arrange(array, like)
         growth = Growth(steps, place, alike.users)
         for choice in (growth.grow(), Steps(steps)):
-            if len(choice.complete) >= FEWEST_STEPS and carried(choice):
+            if len(choice.complete) >= FEWEST_STEPS and choice.carried:
                 if with_it := _in_order(alike.statements, [*found, choice]):
                     order = with_it
                     found.append(choice)
@@ -88,23 +88,23 @@ def _arranged(alike: _Alike, loops: Iterable[tuple[int, int, int]]) -> list[Arra
 def _in_order(statements: Sequence[Array], loops: Iterable[Steps]) -> list[Array | Steps] | None:
     """The statements, operands first, with these loops among them; None if a loop needs what needs it."""
     own, loop_of = {*statements}, {array: loop for loop in loops for array in loop.arrays}
-    begun, done = set[int](), dict[int, Any]()
+    begun, done = set[Any](), dict[Any, None]()
     stack: list[Any] = [loop_of.get(array, array) for array in reversed(statements)]
     while stack:
         part = stack.pop()
-        if id(part) in done:
+        if part in done:
             continue
-        if id(part) in begun:  # all that it needs is done
-            done[id(part)] = part
+        if part in begun:  # all that it needs is done
+            done[part] = None
             continue
-        begun.add(id(part))
+        begun.add(part)
         arrays = [part] if isinstance(part, Array) else part.arrays
         read = [view.array for array in arrays for view in array.views if view.array in own]
-        needed = {id(p): p for p in (loop_of.get(array, array) for array in read) if p is not part}
-        if any(i in begun and i not in done for i in needed):
+        needed = dict.fromkeys(p for p in (loop_of.get(array, array) for array in read) if p is not part)
+        if any(p in begun and p not in done for p in needed):
             return None
-        stack += [part, *reversed(needed.values())]
-    return [*done.values()]
+        stack += [part, *reversed(needed)]
+    return [*done]
 
 
 class _Alike:
@@ -207,7 +207,7 @@ class _Roll:
 
     def _loop(self, steps: Steps) -> None:
         """Add these steps as a loop."""
-        on = carried(steps)
+        on = steps.carried
         assert on, "these steps are no loop"
         own = {*steps.arrays}
         lists = {lag.of for lag in on.lags.values() if lag.steps}

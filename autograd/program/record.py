@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,12 +69,14 @@ def record(call: Call) -> Scalars:
     if indices:
         columns = np.array([call.arrays[a][(slice(None), *i)] for a, i in indices])  # type: ignore[arg-type]
 
+        def rows_for(numbers: Mapping[Spot, float]) -> Iterator[int]:
+            """The row to record, and rows with these numbers, where the function may be defined instead."""
+            yield -1 if errors else 0
+            alike = [column == numbers[place] for place, column in zip(indices, columns) if place in numbers]
+            yield from np.flatnonzero(np.all(alike, axis=0))[:MOST_ROWS].tolist()
+
         def again(numbers: Mapping[Spot, float]) -> tuple[list[np.ndarray], list[Any]]:
-            of_numbers = [i for i, place in enumerate(indices) if place in numbers]
-            wanted = np.array([[numbers[place]] for place in indices if place in numbers])
-            # Where the function is not defined for these indices and this row, it may be for a row with them.
-            have_them = np.flatnonzero((columns[of_numbers] == wanted).all(axis=0))[:MOST_ROWS]
-            for row in (-1 if errors else 0, *have_them.tolist()):
+            for row in rows_for(numbers):
                 try:
                     inputs, outputs, other = _recorded(call, row, {**indices, **numbers})
                     break

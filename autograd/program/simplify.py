@@ -147,7 +147,7 @@ class _Operands:
         self.elements, self.is_by_row = elements, is_by_row
         kinds = {*map(type, elements)}
         self.has_numbers, self.all_numbers = float in kinds, kinds == {float}
-        self.has_zeros = len(kinds) > 1 and all(x == 0.0 for x in elements if type(x) is float)
+        self.has_zeros = self.has_numbers and all(x == 0.0 for x in elements if type(x) is float)
         self.members = {*elements}
         self.rows = {x.row for x in elements if type(x) is not float}
 
@@ -321,9 +321,9 @@ class _Rewriting:
         if ys is None:
             return not x.has_numbers and NEG not in x.rows and len(x.members) == len(xs)
         y = self._vector(ys)
-        if (y.has_numbers and not y.has_zeros) or (x.has_numbers and not x.all_numbers):
+        if x.has_numbers and (y.has_numbers or not x.all_numbers):
             return False
-        if NEG in y.rows or NEG in x.rows or (x.has_numbers and y.has_numbers):
+        if NEG in y.rows or NEG in x.rows or (y.has_numbers and (y.all_numbers or not y.has_zeros)):
             return False
         if not x.all_numbers and any(DIV in v.rows and any(map(self.is_per_n, v.elements)) for v in (x, y)):
             return False

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..locks import cached_property
 from .arrays import Array, Constant, Contract, Map, Select, Spread, Stack, View, whole
 from .simplify import COMMUTATIVE
 
@@ -25,20 +26,27 @@ INLINE = 0.3  # of a line: what a statement takes that is used once
 EARLY_END = 3  # lines
 
 
-class Steps(NamedTuple):
+@dataclass(eq=False)
+class Steps:
     """A loop's steps, and the first statements of one more that ends early."""
 
     complete: Sequence[Sequence[Array]]
     last: Sequence[Array] = ()
 
-    @property
+    @cached_property
     def alike(self) -> list[list[Array]]:
         """For each statement of a step, the arrays that it computes."""
         return [[*like, *self.last[j : j + 1]] for j, like in enumerate(zip(*self.complete))]
 
-    @property
+    @cached_property
     def arrays(self) -> list[Array]:
+        """The arrays of all steps."""
         return [*itertools.chain(*self.complete), *self.last]
+
+    @cached_property
+    def carried(self) -> Carried | None:
+        """What the loop carries on from step to step, or None if these steps are no loop."""
+        return _carried(self.alike)
 
 
 class Lag(NamedTuple):
@@ -61,11 +69,10 @@ def slots(alike: Sequence[Array]) -> list[tuple[Any, ...]]:
     return list(zip(*(itertools.chain(*array.terms) for array in alike)))
 
 
-def carried(steps: Steps) -> Carried | None:
-    """What a loop of these steps carries on, or None if the steps are no loop."""
+def _carried(alike: Sequence[Sequence[Array]]) -> Carried | None:
     found = Carried({}, defaultdict(dict))
-    at = {array: (k, j) for j, like in enumerate(steps.alike) for k, array in enumerate(like)}
-    for j, like in enumerate(steps.alike):
+    at = {array: (k, j) for j, like in enumerate(alike) for k, array in enumerate(like)}
+    for j, like in enumerate(alike):
         for slot, views in enumerate(slots(like)):
             places = [at.get(x.array) if isinstance(x, View) else None for x in views]
             if not any(places):
@@ -203,9 +210,8 @@ class Growth:
         self._add(self._first - 1, before)
         outer = self._read_elsewhere()
         divisions = sorted(self._divisions(before, after), key=lambda each: self._lines(each, outer))
-        steps = next(filter(carried, map(self._divided, divisions)), Steps([]))
-        on = carried(steps)
-        for of, arrays in on.before.items() if on else ():
+        steps = next((s for s in map(self._divided, divisions) if s.carried), Steps([]))
+        for of, arrays in steps.carried.before.items() if steps.carried else ():
             _, k, j = self._place[steps.complete[0][of]]
             self._given.update({(k - lag, j): array for lag, array in arrays.items()})
         return steps

@@ -17,7 +17,7 @@ import numpy as np
 from ..graph import collector_off
 from ..locks import computed_once, new_lock
 from ..value import Value, latest_write
-from .array_api import Source, SourceFunction, keep_freed_memory
+from .array_api import Source, SourceFunction
 from .arrays import Contract
 from .blocks import TreeSum, alone, run_blocks
 from .lift import Lifted
@@ -368,7 +368,6 @@ class Variant:
         """The outputs for these rows and these data of the leaves; call it where NumPy raises for invalid."""
         function = self._functions.get(fast)
         if function is None:
-            keep_freed_memory()
             function = self._functions[fast] = self.function(np, fast=fast, watch=True)
         return function(*arrays, *data)
 

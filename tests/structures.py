@@ -162,9 +162,9 @@ def recurrence(rng: np.random.Generator, a: np.ndarray, pick: Callable[..., Any]
         return a
     n = int(rng.integers(1, 4))
     w, u, b, every = pick((n, a.shape[1])), pick((n, n)), pick((n,)), rng.random() < 0.5
-    h, hs = [0.0] * n, []
-    for x in a:
-        h = [np.tanh(sum(w[i] * x) + sum(u[i][j] * h[j] for j in range(n)) + b[i]) for i in range(n)]
+    h, hs = ([0.0] * n, b.tolist(), [0.5] * n)[rng.integers(3)], []
+    for x in np.concatenate([a] * int(rng.integers(1, 3))):
+        h = [np.tanh(dot(w[i], x) + sum(u[i][j] * h[j] for j in range(n)) + b[i]) for i in range(n)]
         hs.append(h)
     return np.array(hs if every else h, dtype=object)
 
@@ -207,6 +207,42 @@ def shifted(rng: np.random.Generator, a: np.ndarray, _: Callable[..., Any]) -> n
     out = a.copy()
     for i in range(1, n):
         out[..., i] = out[..., i - 1] + out[..., i]
+    return out
+
+
+@step
+def neighbours(rng: np.random.Generator, a: np.ndarray, pick: Callable[..., Any]) -> np.ndarray:
+    """Sums over neighbours along both last axes, on a ring, at a wall, or with nothing beyond the ends."""
+    way, weighted, steps = rng.integers(4), rng.random() < 0.5, int(rng.integers(1, 5))
+    far = [tuple(x) for x in rng.integers(-2, 3, size=(int(rng.integers(2, 5)), min(a.ndim, 2)))]
+    w, seed = pick((len(far),)), rng.integers(2**32)
+
+    def at(i: int, n: int) -> int:
+        return (i % n, min(max(i, 0), n - 1), i, abs(i) % n)[way]
+
+    for _ in range(steps if a.size < 13 else 1):
+
+        def element(*i: int, a: np.ndarray = a) -> Any:
+            places = [[at(x + d, n) for x, d, n in zip(i[-len(by) :], by, a.shape[-len(by) :])] for by in far]
+            there = [0 <= min(p) and all(x < n for x, n in zip(p, a.shape[-len(p) :])) for p in places]
+            found = [a[(*i[: -len(p)], *p)] if is_there else None for p, is_there in zip(places, there)]
+            terms = [v * x if weighted else x for v, x in zip(w, found) if x is not None]
+            return a[i] + 0.1 * added(rng_of(seed), terms) if terms else a[i]
+
+        a = tensor(a.shape, element)
+    return a
+
+
+@step
+def rotated(rng: np.random.Generator, a: np.ndarray, _: Callable[..., Any]) -> np.ndarray:
+    """Pairs along the last axis, rotated by angles of their own, of which the first is 0."""
+    if a.shape[-1] % 2:
+        return a
+    out, rate = a.copy(), rng.random()
+    for *i, j in np.ndindex(*a.shape[:-1], a.shape[-1] // 2):
+        c, s = (f(rate * (sum(i) + j)) for f in (np.cos, np.sin))
+        x, y = a[(*i, 2 * j)], a[(*i, 2 * j + 1)]
+        out[(*i, 2 * j)], out[(*i, 2 * j + 1)] = x * c - y * s, x * s + y * c
     return out
 
 

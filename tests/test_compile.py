@@ -625,6 +625,104 @@ def test_gates_are_slices_of_one_product() -> None:
     assert p.source.count("@ u.T") == 1
 
 
+def on_a_ring(u: Any, c: Any) -> Any:
+    n = len(u)
+    for _ in range(6):
+        u = [u[i] - c * u[i] * (u[(i + 1) % n] - u[i - 1]) for i in range(n)]
+    return total([v * v for v in u])
+
+
+def on_a_torus(s: Any, w: Any) -> Any:
+    n, m = s.shape
+    return total(
+        [
+            (w[i][j] * s[i][j] * (s[(i + 1) % n][j] + s[i][(j + 1) % m])).tanh()
+            for i in range(n)
+            for j in range(m)
+        ]
+    )
+
+
+def between_walls(u: Any, c: Any) -> Any:
+    n = len(u)
+    for _ in range(3):
+        u = [u[i] + c * (u[max(i - 1, 0)] - 2.0 * u[i] + u[min(i + 1, n - 1)]) for i in range(n)]
+    return total([v * v for v in u])
+
+
+def padded(x: Any, k: Any) -> Any:
+    n = len(x)
+    for far in (1, 2):
+        taps = [[(k[a], i + (a - 1) * far) for a in range(3)] for i in range(n)]
+        x = [total([w * x[at] for w, at in each if 0 <= at < n]).tanh() for each in taps]
+    return total([v * v for v in x])
+
+
+def padded_images(x: Any, k: Any) -> Any:
+    channels, n, m = x.shape
+    inside: Callable[..., bool] = lambda i, j: 0 <= i < n and 0 <= j < m  # noqa: E731
+    near = list(itertools.product(range(channels), range(3), range(3)))
+    return total(
+        [
+            total(
+                [w[d][a][b] * x[d][i + a - 1][j + b - 1] for d, a, b in near if inside(i + a - 1, j + b - 1)]
+            ).tanh()
+            for w in k
+            for i in range(n)
+            for j in range(m)
+        ]
+    )
+
+
+def laplace(f: Any, q: Any) -> Any:
+    inner = itertools.product(range(1, len(q) - 1), range(1, len(q[0]) - 1))
+    around = ((i, j, q[i - 1][j] + q[i + 1][j] + q[i][j - 1] + q[i][j + 1]) for i, j in inner)
+    return total([(near - 4.0 * q[i][j] - f[i][j]) ** 2 for i, j, near in around])
+
+
+def rotated(x: Any, w: Any) -> Any:
+    z = [matvec(w, token) for token in x]
+    angles = [[(math.cos(t / 10**p), math.sin(t / 10**p)) for p in range(2)] for t in range(len(z))]
+    turned = [
+        part
+        for of, token in zip(angles, z)
+        for (c, s), (a, b) in zip(of, zip(token[::2], token[1::2]))
+        for part in (a * c - b * s, a * s + b * c)
+    ]
+    return total([v.tanh() for v in turned])
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    ("f", "shape", "live", "lines"),
+    [
+        (on_a_ring, (9,), (), 22),
+        (on_a_torus, (4, 5), (4, 5), 16),
+        (between_walls, (8,), (), 28),
+        (padded, (9,), (3,), 16),
+        (padded_images, (2, 5, 4), (3, 2, 3, 3), 12),
+        (laplace, (7, 6), (7, 6), 14),
+        (rotated, (6, 3), (4, 3), 20),
+    ],
+)
+def test_neighbours_beyond_an_end_are_in_an_array_between_borders(
+    f: Any, shape: Any, live: Any, lines: int, engine: Any
+) -> None:
+    w = np.array([Value(0.3 * v) for v in RNG.normal(size=live).flat], dtype=object).reshape(live)
+    held = w.tolist()
+    arrays, every = [RNG.normal(size=(3, *shape))], list(w.flat)
+    if engine == "numpy":
+        check_structure(lambda x: f(x, held), [shape], [w], lines)
+    check(lambda x: f(x, held), arrays, every, engine)
+
+
+def test_an_array_of_which_parts_are_unused_keeps_its_shape() -> None:
+    q = leaves(4, 5)
+    program = autograd.compile(lambda x: total([q[i][j] * x for i in range(1, 4) for j in range(5)]))
+    _, (gradient,) = program.value_and_grad(np.ones(3))
+    assert gradient.shape == (4, 5) and (gradient[0] == 0.0).all() and (gradient[1:] == 1.0).all()
+
+
 def test_windows_of_convolutions() -> None:
     f1, v1 = labelled("f", 4, 5), labelled("v", 4, 6)
     f2, v2 = labelled("f", 3, 3, 3), labelled("v", 3, 3, 3)

@@ -48,6 +48,23 @@ def test_a_state_that_is_carried_on_is_a_loop_each_way() -> None:
     assert len(source.splitlines()) < 25
 
 
+@pytest.mark.parametrize("begins", ["0", "leaf"])
+def test_a_state_may_begin_as_numbers_or_leaves_in_a_product_of_its_own(begins: str) -> None:
+    w, u = ([[Value(0.1 * (i - j + k)) for j in range(3)] for i in range(3)] for k in (0, 1))
+    first = [Value(0.3 * i) for i in range(3)]
+
+    def f(x: Any) -> Any:
+        h: list[Any] = first if begins == "leaf" else [0.0] * 3
+        losses = []
+        for t in range(0, 30, 3):
+            h = [(dot(w[i], x[t : t + 3]) + dot(u[i], h)).tanh() for i in range(3)]
+            losses.append((dot(first, h) - x[t]) ** 2)
+        return total(losses)
+
+    source = compared(f, [*itertools.chain(*w, *u), *first], RNG.normal(size=(4, 30)))
+    assert source.count("for i in range(10)") == 1 and len(source.splitlines()) < 32
+
+
 def test_steps_have_numbers_of_their_own_and_read_the_one_before_the_last() -> None:
     g, k = Value(0.3, "g"), Value(0.4, "k")
 
@@ -166,7 +183,7 @@ def test_loops_run_with_any_array_library() -> None:
         value, gradient = program.value_and_grad(*arrays)
         data = [[v.data for v in leaves.flat] for leaves in program.leaves]
         leaves = [xp.asarray(np.reshape(d, v.shape)) for d, v in zip(data, program.leaves)]
-        found = program.function(xp)(*(xp.asarray(a) for a in arrays), *leaves)
+        found = program.function(xp)(*(xp.asarray(a.astype(float)) for a in arrays), *leaves)
         for x, y in zip(found, [np.array(value), *gradient]):
             np.testing.assert_allclose(np.asarray(x), y, rtol=1e-10, atol=1e-12)
 

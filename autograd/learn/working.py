@@ -350,14 +350,14 @@ class Working:
         slopes = list(_slopes_of(self.f))
         if not slopes:
             raise ValueError("this cannot be checked: differences say nothing sure about its slope anywhere")
-        worst, least = 0.0, 1e-3 * max(abs(slope) for _, slope in slopes)
-        for x, slope in slopes:
+        worst, least = 0.0, 1e-3 * max(abs(slope) for _, slope, _ in slopes)
+        for x, slope, rounding in slopes:
             data: dict[Value, float] = {self.x: x}
             for v in self.pieces:
                 data[v] = v.row.compute(*(_data(self._firsts(o), data) for o in (v.x, v.y) if o is not None))
             found = result.value({self.symbols[v].label: number for v, number in data.items()})
             off = abs(found - slope)
-            if not off <= 1e-4 * max(abs(slope), least):
+            if not off <= 1e-4 * max(abs(slope), least) + rounding:
                 raise ValueError(
                     f"at x = {x:g} the derivative of this graph is {found:g}, and differences of the function"
                     f" say {slope:g}: there is a branch, a detach() or a wrong rule in it"
@@ -434,8 +434,11 @@ def _exponential(v: Value, exponents: Mapping[Value, Fraction]) -> Ratio | None:
     return (power * power - one) / (power * power + one) if v.row is ops.tanh else None
 
 
-def _slopes_of(f: Callable[[Any], Any]) -> Iterator[tuple[float, float]]:
-    """x and the slope there, by differences of four points, where two widths agree, as no kink is near."""
+def _slopes_of(f: Callable[[Any], Any]) -> Iterator[tuple[float, float, float]]:
+    """x, the slope there, by differences of four points, and how far rounding may be off.
+
+    There is one where two widths agree, as no kink is near.
+    """
     found = 0
     for start, stop in ((-4.0, 4.0), (4.0, 12.0), (-12.0, -4.0)):
         for i in range(POINTS):
@@ -445,8 +448,9 @@ def _slopes_of(f: Callable[[Any], Any]) -> Iterator[tuple[float, float]]:
                     values = [f(Value(x + k * h))._data for k in (-2, -1, 1, 2)]
                     slopes.append((8.0 * (values[2] - values[1]) - (values[3] - values[0])) / (12.0 * h))
                     size = max(size, *map(abs, values))
-            if len(slopes) == 2 and abs(slopes[0] - slopes[1]) <= 1e-7 * max(map(abs, slopes)) + 2e-12 * size:
-                yield x, slopes[0]
+            rounding = 2e-12 * size
+            if len(slopes) == 2 and abs(slopes[0] - slopes[1]) <= 1e-7 * max(map(abs, slopes)) + rounding:
+                yield x, slopes[0], rounding
                 found += 1
             if found == POINTS:
                 return

@@ -602,11 +602,12 @@ class Source:
 
     @_expression.register
     def _(self, array: Spread) -> Text:
-        text = self._spread(*self._viewed(array.view), _axes(array))
+        text, shape = self._spread(*self._viewed(array.view), _axes(array)), _tuple(_shape(array))
         long = {axis for axis, n in enumerate(array.shape) if n > 1}
         if long <= set(array.view.axes) and array.view.array.by_row == array.by_row:
-            return text
-        shape = _tuple(_shape(array))
+            if array.by_row or not array.shape or 0 in array.view.axes:
+                return text
+            return f"xp.reshape({self._as_array(array.view.array, text)[0]}, {shape})", ATOM
         if isinstance(array.view.array, Constant) and not array.view.array.shape:
             number = text[0]
             return (
@@ -647,9 +648,11 @@ class Source:
     def _piece(self, array: Stack, i: int, shape: tuple[int, ...]) -> str:
         """A piece of a Stack, in this shape."""
         (view, n), rows = array.pieces[i], ["N"] if array.by_row else []
-        same = view.array.shape == shape and view.array.by_row == array.by_row
-        if same and view.takes_all_in_order:
-            return self._text(view.array)[0]
+        if view.takes_all_in_order and view.array.by_row == array.by_row and size(view.array) == n:
+            text = self._as_array(view.array, self._text(view.array))[0]
+            if view.array.shape == shape:
+                return text
+            return f"xp.reshape({text}, {_tuple([*rows, *shape])})"
         text, precedence, labels = self._viewed(view)
         if 0 not in labels:
             text = f"{_in(self._as_array(view.array, (text, precedence)), ATOM)}[..., None]"

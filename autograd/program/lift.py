@@ -28,6 +28,7 @@ from ..graph import parents, topological_order
 from ..ops import CONDITIONS, REDUCTIONS, VECTOR_ROWS
 from ..value import Constant as Number
 from ..value import Value
+from . import grids
 from .arrays import (
     Array,
     Constant,
@@ -42,13 +43,13 @@ from .arrays import (
     Spread,
     Stack,
     View,
-    Window,
     coordinates,
     listing,
     reached,
     size,
     whole,
 )
+from .grids import Columns, Part, Runs
 from .scalars import Scalars, shapes_of
 from .simplify import COMMUTATIVE, ROW_SUM
 
@@ -113,21 +114,28 @@ class Lifted:
         self._ready: list[Value] = []
         self._partial: set[Array] = set()  # arrays with elements that stand for no Value
         self._heights: dict[Any, int] = {}  # how many steps lead from each to an output
-        # The sums that a Value is the adjoint of, and the adjoints that are in an array, by the array of the
-        # sums and the place in it.
-        self._sums: dict[Value, list[Value]] = defaultdict(list)
+        # The Values that a Value is the adjoint of; and the adjoints of sums that are in arrays, by the array
+        # of the sums and the place in it.
+        self._primals: dict[Value, list[Value]] = defaultdict(list)
         self._adjoints: dict[int, dict[int, Value]] = defaultdict(dict)
-        for v, adjoint in scalars.adjoints.items():
-            if v.row in ADDED and isinstance(a := scalars.latest(adjoint), Value):
-                self._sums[a].append(scalars.latest(v))
+        for v, adjoint in (*scalars.adjoints.items(), *scalars.gradient.items()):
+            if isinstance(a := scalars.latest(adjoint), Value):
+                self._primals[a].append(scalars.latest(v))
+        # The Values whose order a Value shares: it is their adjoint, or a part of that sum.
+        self._beside: dict[Any, list[Value]] = dict(self._primals)
         self._stacked_once: set[Value] = set()  # Values that were operands when they were stacked
+        self._borders: dict[Any, Array] = {}  # arrays between borders
         self._moved: set[int] = set()  # the numbers of arrays whose elements are in another one now
 
         def awaited(operands: Iterable[Any]) -> set[Any]:
             return {p for p in operands if isinstance(p, Value) and (p.row or p in known)}
 
         for v in order:  # here users come before operands
-            height = self._heights[v] = 1 + max([self._heights[user] for user in self._users[v]], default=-1)
+            users = self._users[v]
+            height = self._heights[v] = 1 + max([self._heights[user] for user in users], default=-1)
+            if v not in self._beside and len(users) == 1 and isinstance(users[0], Value):
+                if users[0] in self._beside and users[0].row in TOTAL:
+                    self._beside[v] = self._beside[users[0]]
             if v.row in VECTOR_ROWS:
                 for x in (v.x,) if v.y is None else (v.x, v.y):
                     if id(x) not in self._users:
@@ -196,19 +204,54 @@ class Lifted:
                 array, where = self.arrays[kind], np.array([self._at[members[i]] for i in which])
             if len(chosen) == 1:
                 return self._spread(array, where, shape)
-            pieces.append((_view(array, where), len(which)))
+            pieces.append((grids.view_of(array, where), len(which)))
         by_row = any(view.array.by_row for view, _ in pieces)
         order = np.argsort(np.concatenate(list(chosen.values())))
+        if (order[1:] < order[:-1]).any() or _gathers([[view for view, _ in pieces]]):
+            if tiles := self._tiles(shape, members):
+                return self._tiled(shape, tiles)
         return self._new(Stack(shape, by_row, pieces, order))
+
+    def _tiles(self, shape: tuple[int, ...], members: Sequence[Any]) -> list[tuple[Any, Array]]:
+        """Blocks of an array of these members, each with its place; [] if they are many, or take gathers."""
+        kinds = np.array([self._kind[v] for v in members]).reshape(shape)
+        places = np.array([self._at.get(v, 0) if self._kind[v] >= 0 else 0 for v in members]).reshape(shape)
+        found: list[tuple[Any, Array]] = []
+        for block in grids.blocks_of(kinds, MOST_PIECES + 1):
+            kind, where = int(kinds[block].flat[0]), places[block]
+            if kind == NUMBER:
+                numbers = _floats(
+                    [members[i] for i in np.arange(len(members)).reshape(shape)[block].ravel().tolist()]
+                )
+                found.append((block, self._new(Constant(where.shape, False, numbers.reshape(where.shape)))))
+                continue
+            array = self.arrays[kind]
+            view = grids.view_of(array, where)
+            if isinstance(view, Gather):
+                return []
+            is_all = array.shape == where.shape and view.is_whole
+            found.append((block, array if is_all else self._new(Spread(where.shape, array.by_row, view))))
+        return found
+
+    def _tiled(self, shape: tuple[int, ...], tiles: Sequence[tuple[Any, Array]]) -> Array:
+        """A new array of blocks."""
+        order = np.empty(shape, dtype=int)
+        pieces, start = [], 0
+        for block, array in tiles:
+            n = size(array)
+            order[block] = np.arange(start, start + n).reshape(array.shape)
+            pieces.append((Select(array, (0,), (slice(None),), (n,)), n))
+            start += n
+        return self._new(Stack(shape, any(array.by_row for _, array in tiles), pieces, order.ravel()))
 
     def _spread(self, array: Array, where: np.ndarray, shape: tuple[int, ...]) -> Array:
         """The elements of an array that lie at these positions, as an array of `shape`."""
-        view = _view(array, where.reshape(shape))
+        view = self._viewed(array, where.reshape(shape))
         if isinstance(view, Gather):
-            finer = _lengths([where])  # perhaps several axes of these are one of the shape
+            finer = grids.lengths_of([where])  # perhaps several axes of these are one of the shape
             if finer is not None and finer != shape:
-                array = self._new(Spread(finer, array.by_row, _view(array, where.reshape(finer))))
-                view = _view(array, np.arange(len(where)).reshape(shape))
+                array = self._new(Spread(finer, array.by_row, grids.view_of(array, where.reshape(finer))))
+                view = grids.view_of(array, np.arange(len(where)).reshape(shape))
         if array.shape == shape and view.is_whole:
             return array
         return self._new(Spread(shape, array.by_row, view))
@@ -222,13 +265,13 @@ class Lifted:
         number = self._numbers[array]
         for v, i in zip(members, at if at is not None else itertools.count()):
             self._kind[v], self._at[v] = number, i
-            for z in self._sums.get(v, ()):
-                if z in self._at:
+            for z in self._primals.get(v, ()):
+                if z in self._at and z.row in ADDED:
                     of = self._adjoints[self._kind[z]]
                     of[self._at[z]] = v
                     if len(of) == size(self.arrays[self._kind[z]]):
                         self._stack_adjoints(self.arrays[self._kind[z]], [of[k] for k in range(len(of))])
-            for user in self._users[v]:
+            for user in self._users.get(v, ()):
                 self._missing[user] -= 1
                 if self._missing[user]:
                     continue
@@ -245,7 +288,7 @@ class Lifted:
 
         The gradient by weights then is one product, as the sums are.
         """
-        runs = _runs([(self.arrays[self._kind[v]], self._at[v]) for v in adjoints])
+        runs = grids.runs_of([(self.arrays[self._kind[v]], self._at[v]) for v in adjoints])
         arrays = {array for array, _ in runs}
         if (
             not 1 < len(arrays) <= len(runs) <= MOST_PIECES
@@ -258,8 +301,13 @@ class Lifted:
 
     def _stack(self, values: Sequence[Value], runs: Runs, shape: tuple[int, ...]) -> None:
         """Let Values that lie in these runs be the elements of a new array."""
-        pieces = [(_view(array, np.array(where)), len(where)) for array, where in runs]
-        stack = self._new(Stack(shape, runs[0][0].by_row, pieces, np.arange(len(values))))
+        first = runs[0][0]
+        if len(shape) == 1 and all(
+            a.shape == first.shape and where == [*range(size(a))] for a, where in runs
+        ):
+            shape = (len(runs), *first.shape)
+        pieces = [(grids.view_of(array, np.array(where)), len(where)) for array, where in runs]
+        stack = self._new(Stack(shape, first.by_row, pieces, np.arange(len(values))))
         for i, v in enumerate(values):
             self._kind[v], self._at[v] = self._numbers[stack], i
 
@@ -275,7 +323,7 @@ class Lifted:
         heights: dict[Any, int] = {}
         farthest: list[tuple[int, int, Any]] = []  # a heap of keys by height, the oldest first
         count = itertools.count()
-        alike: dict[Any, list[Any]] = defaultdict(list)  # keys by height and primitive
+        alike: dict[Any, dict[Any, bool]] = defaultdict(dict)  # keys by form, and if they were compared
         families: dict[Any, dict[Any, None]] = defaultdict(dict)  # keys that differ in the number of terms
         tried: set[Any] = set()
         waiting: list[Value] = []
@@ -294,6 +342,7 @@ class Lifted:
                 key = (v.row, *sorted(kinds.items()))
                 if key not in groups:
                     groups[key] = []
+                    alike[_form_of(key)][key] = False
                     if family := _family(key):
                         families[family][key] = None
                 groups[key].append(v)
@@ -301,7 +350,6 @@ class Lifted:
                 if height > heights.get(key, -1):
                     heights[key] = height
                     heapq.heappush(farthest, (-height, next(count), key))
-                    alike[height, v.row].append(key)
             if groups:
                 while (key := heapq.heappop(farthest)[2]) not in groups:
                     pass
@@ -313,14 +361,16 @@ class Lifted:
                         for k in kin:
                             del groups[k], heights[k]
                         continue
-                mates = alike.pop((heights[key], key[0]), [])  # they are compared once
-                if len(mates) > 1:
-                    form = _form_of(key)
-                    mates = [k for k in dict.fromkeys(mates) if heights.get(k) == heights[key]]
-                    alike[heights[key], key[0]] = [k for k in mates if _form_of(k) != form]
-                    mates = [k for k in mates if _form_of(k) == form]
-                if len(mates) > 1 and self._stack_operands([groups[k] for k in mates]):
-                    continue
+                mates = alike[_form_of(key)]
+                for k in [k for k in mates if k not in groups]:
+                    del mates[k]
+                if len(mates) > 1 and not all(mates.values()):
+                    mates.update(dict.fromkeys(mates, True))
+                    level = [k for k in mates if heights[k] == heights[key]]
+                    if self._stack_operands([groups[k] for k in level], False) or self._stack_operands(
+                        [groups[k] for k in mates], True
+                    ):
+                        continue
                 del heights[key]
                 for group in self._by_number(groups.pop(key)):
                     self._form(group)
@@ -328,13 +378,13 @@ class Lifted:
                 self._place_leaves(waiting)
                 self._ready, waiting = waiting, []
 
-    def _stack_operands(self, groups: list[list[Value]]) -> bool:
+    def _stack_operands(self, groups: list[list[Value]], only_apart: bool = False) -> bool:
         """Stack operands of groups that differ only in their operands' arrays, if the result is regular.
 
         One operand of all groups has to be in one array, at different places for each group unless there are
         four groups or more. Returns whether operands are stacked.
         """
-        if sum(map(len, groups)) < SMALLEST:
+        if len(groups) < 2 or sum(map(len, groups)) < SMALLEST:
             return False
         slots = list(zip(*(zip(*map(_vectors, group)) for group in groups)))
         arrays = [{self._kind[x] for rows in slot for row in rows for x in row} for slot in slots]
@@ -343,9 +393,9 @@ class Lifted:
             return False
         places = [[self._at[row[0]] for row in rows] for rows in anchors[0]]
         apart = len({*itertools.chain(*places)}) == sum(len({*of_group}) for of_group in places)
-        if not apart and len(groups) < 4:
+        if not apart and ((only_apart and groups[0][0].row not in VECTOR_ROWS) or len(groups) < 4):
             return False
-        members = [(p, v) for of_group, group in zip(places, groups) for p, v in zip(of_group, group)]
+        members = [(p, i, j) for i, of_group in enumerate(places) for j, p in enumerate(of_group)]
         if apart:
             members.sort(key=lambda member: member[0])
         before: dict[Value, tuple[int, int]] = {}
@@ -354,10 +404,10 @@ class Lifted:
             given = any(isinstance(self.arrays[kind], Input | Leaf | Rows) for kind in found)
             if len(found) == 1 or given or NUMBER in found:
                 continue
-            values = list(dict.fromkeys(x for _, v in members for x in _vectors(v)[i]))
+            values = list(dict.fromkeys(x for _, g, j in members for x in slots[i][g][j]))
             if not self._stacked_once.isdisjoint(values):  # two groups could stack them in turn, without end
                 continue
-            runs = _runs([(self.arrays[self._kind[v]], self._at[v]) for v in values])
+            runs = grids.runs_of([(self.arrays[self._kind[v]], self._at[v]) for v in values])
             if len({array.by_row for array, _ in runs}) > 1 or len(runs) > len(found) + 1:
                 continue
             moved |= found
@@ -365,9 +415,9 @@ class Lifted:
             self._stack(values, runs, (len(values),))
             self._stacked_once.update(values)
         if moved:
-            group = [v for _, v in members]
-            parts = [_aligned(self._located(part))[0] for part in self._parts(group)]
-            if len(parts) > 1 or not _node_axes(parts, len(group))[2]:
+            group = [groups[g][j] for _, g, j in members]
+            parts = [grids.aligned(self._located(part))[0] for part in self._parts(group)]
+            if len(parts) > 1 or not grids.node_axes(parts, len(group))[2]:
                 for v, (kind, at) in before.items():
                     self._kind[v], self._at[v] = kind, at
                 return False
@@ -385,16 +435,19 @@ class Lifted:
         kind = tuple([self._kind[x] for (x,) in vectors])
         return {tuple(sorted(kind)) if v.row in COMMUTATIVE else kind: 1}
 
-    def _parts(self, group: list[Value]) -> list[Columns]:
-        """The operands of a group's Values, which all have the same kinds: a part for each kind."""
+    def _parts(self, group: list[Value], sums: bool = False) -> list[Columns]:
+        """The operands of a group's Values, which all have the same kinds: a part for each kind.
+
+        `sums` that differ in the number of terms, of some kinds, are all taken for sums of products.
+        """
         row = group[0].row
-        if row not in COMMUTATIVE and len(self._kinds(group[0])) == 1:
+        if row not in COMMUTATIVE and not sums and len(self._kinds(group[0])) == 1:
             return [list(zip(*map(_vectors, group)))]
         parts: dict[Any, tuple[Any, dict[int, list[Any]]]] = {}
         for i, v in enumerate(group):
-            for term in zip(*_vectors(v)):
+            for term in [(v.x,), (v.y,)] if sums and v.row is ops.add else zip(*_vectors(v)):
                 kind = tuple([self._kind[x] for x in term])
-                key = tuple(sorted(kind)) if row in COMMUTATIVE else kind
+                key = tuple(sorted(kind)) if sums or row in COMMUTATIVE else kind
                 as_first, rows = parts.setdefault(key, (kind, defaultdict(list)))
                 rows[i].append(term if kind == as_first else term[::-1])
         return [_transposed(list(rows.values())) for _, rows in parts.values()]
@@ -407,27 +460,25 @@ class Lifted:
         if v.row is ops.total and len(v.x) == 1:  # these are no other numbers than their terms
             first = v.x[0]
             return self._place(self.arrays[self._kind[first]], group, [self._at[w.x[0]] for w in group])
-        parts = [_aligned(self._located(part)) for part in self._parts(group)]
+        parts = [grids.aligned(self._located(part)) for part in self._parts(group)]
         if v.row in REDUCTIONS and (len(parts) > 1 or any(len({*w.x}) < len(w.x) for w in group)):
-            parts = [_aligned([self._side_by_side(group)])]
+            parts = [grids.aligned([self._side_by_side(group)])]
         where = [part for part, _ in parts]
-        shape, order, regular = _node_axes(where, len(group), v.row is ops.dot)
-        if not regular and (several := _divided(where, len(group))):
-            for some in several:
-                self._form([group[i] for i in some])
-            return
-        filled = None if regular or v.row in REDUCTIONS else _filled(where, len(group))
-        if filled:
-            shape, order, where = filled
-        else:
-            where = [[(array, positions[order]) for array, positions in part] for part in where]
-        terms = []
-        for part, (_, along) in zip(where, parts):
-            grids = [(array, positions.reshape((*shape, *along))) for array, positions in part]
-            term = [self._constant(grid) if array is None else _view(array, grid) for array, grid in grids]
-            labels = {label for x in term if isinstance(x, View) for label in x.axes}
-            repeats = math.prod(n for i, n in enumerate(along, len(shape)) if i not in labels)
-            terms.append(tuple(term) if repeats == 1 else (float(repeats), *term))
+        own = self._own_coordinates(group)
+        shape, order, regular = grids.node_axes(where, len(group), v.row is ops.dot, own)
+        in_order = [[(array, positions[order]) for array, positions in part] for part in where]
+        terms = self._terms(in_order, [along for _, along in parts], shape)
+        if _gathers(terms) and v.row in (ops.dot, ops.total):
+            terms = self._apart(in_order, shape) or terms
+        filled = None
+        if not regular and _gathers(terms):
+            if several := grids.divided(where, len(group)):
+                for some in several:
+                    self._form([group[i] for i in some])
+                return
+            if filled := None if v.row in REDUCTIONS else grids.filled(where, len(group)):
+                shape, order, where = filled
+                terms = self._terms(where, [along for _, along in parts], shape)
         labels = {label for term in terms for x in term if isinstance(x, View) for label in x.axes}
         if shape and labels.isdisjoint(range(len(shape))):
             array = self._computed(v.row, (), terms)  # all Values of the group are equal
@@ -442,6 +493,92 @@ class Lifted:
         else:
             self._place(self._computed(v.row, shape, terms), [group[i] for i in order])
 
+    def _viewed(self, array: Array, grid: np.ndarray) -> View:
+        """The elements of an array that lie at the positions in a grid, perhaps by an array with borders.
+
+        Neighbours on a ring, u[i - 1 mod n], or at a wall, u[max(i - 1, 0)], are slices of u between borders.
+        """
+        view = grids.view_of(array, grid)
+        if not isinstance(view, Gather):
+            return view
+        columns = []
+        for axis, column in enumerate(coordinates(grid, array.shape)):
+            if grids.affine_of(column) is None:
+                found = grids.continued(column, array.shape[axis])
+                if found is None:
+                    return view
+                column, before, after = found
+                array = self._bordered(array, axis, before, after)
+            columns.append(column)
+        return grids.view_of(array, grids.positions_of(columns, array.shape))
+
+    def _bordered(self, array: Array, axis: int, before: list[Any], after: list[Any]) -> Array:
+        """An array between borders along an axis: slices of it, by their coordinates, or numbers."""
+        key = array, axis, repr(before), repr(after)  # 0 is a coordinate, and 0.0 a number
+        if key in self._borders:
+            return self._borders[key]
+        slices = [self._slices(array, axis, some) for some in (before, after)]
+        tiles, start = [], 0
+        for part in (*slices[0], array, *slices[1]):
+            stop = start + part.shape[axis]
+            tiles.append(((slice(None),) * axis + (slice(start, stop),), part))
+            start = stop
+        shape = (*array.shape[:axis], start, *array.shape[axis + 1 :])
+        made = self._borders[key] = self._tiled(shape, tiles)
+        return made
+
+    def _apart(self, parts: Sequence[Part], shape: tuple[int, ...]) -> list[tuple[Any, ...]]:
+        """A term for each term of a sum, if that takes no gathers: neighbours in a grid are slices of it."""
+        if not len(parts) < sum(part[0][1].shape[1] for part in parts) <= MOST_PIECES:
+            return []
+        each = [one for part in parts for one in grids.by_term(part)]
+        terms = self._terms(each, [()] * len(each), shape)
+        return [] if _gathers(terms) else terms
+
+    def _terms(
+        self, parts: Sequence[Part], along: Sequence[tuple[int, ...]], shape: tuple[int, ...]
+    ) -> list[tuple[Any, ...]]:
+        """A term for each part: views and numbers along the axes of a grid of Values and one of terms."""
+        terms = []
+        for part, inner in zip(parts, along):
+            placed = [(array, positions.reshape((*shape, *inner))) for array, positions in part]
+            term = [
+                self._constant(grid) if array is None else self._viewed(array, grid) for array, grid in placed
+            ]
+            labels = {label for x in term if isinstance(x, View) for label in x.axes}
+            repeats = math.prod(n for i, n in enumerate(inner, len(shape)) if i not in labels)
+            terms.append(tuple(term) if repeats == 1 else (float(repeats), *term))
+        return terms
+
+    def _own_coordinates(self, group: list[Value]) -> list[np.ndarray]:
+        """The coordinates of the Values whose order a group shares, if they are in one array."""
+        found: dict[int, list[int]] = defaultdict(list)
+        for v in group:
+            known = {self._kind[z]: self._at[z] for z in self._beside.get(v, ()) if z in self._at}
+            for kind, at in known.items():
+                found[kind].append(at)
+        for kind, places in found.items():
+            if len(places) == len({*places}) == len(group):
+                return [*coordinates(np.array(places), self.arrays[kind].shape)]
+        return []
+
+    def _slices(self, array: Array, axis: int, places: list[Any]) -> list[Array]:
+        """Arrays of the slices at these coordinates along an axis, one for each evenly spaced run."""
+        if places and isinstance(places[0], float):
+            shape = (*array.shape[:axis], len(places), *array.shape[axis + 1 :])
+            number = self._new(Constant((), False, np.array(places[0])))
+            return [self._new(Spread(shape, array.by_row, whole(number)))]
+        slices: list[Array] = []
+        for _, run in grids.runs_of([(array, i) for i in places]):
+            step = run[1] - run[0] if len(run) > 1 else 1
+            n, stop = (len(run), run[-1] + (1 if step > 0 else -1)) if step else (1, run[0] + 1)
+            index: list[Any] = [slice(None)] * len(array.shape)
+            index[axis] = slice(run[0], stop if stop >= 0 else None, step if step not in (0, 1) else None)
+            shape = (*array.shape[:axis], n, *array.shape[axis + 1 :])
+            view = Select(array, tuple(range(len(shape))), tuple(index), array.shape)
+            slices += [self._new(Spread(shape, array.by_row, view))] * (len(run) // n)
+        return slices
+
     def _side_by_side(self, group: list[Value]) -> tuple[Array, np.ndarray]:
         """An array of the operands of all terms of a group, and their positions there."""
         terms = [x for v in group for x in _vectors(v)[0]]
@@ -451,31 +588,53 @@ class Lifted:
     def _form_padded(self, group: list[Value]) -> bool:
         """Make an array of sums of several lengths, if they line up; a product is a sum of one."""
         row = group[0].row if group[0].row in REDUCTIONS else ops.dot
-        rows: list[list[tuple[Any, ...]]] = []
-        for v in group:
-            terms = [(v.x,), (v.y,)] if v.row is ops.add else list(zip(*_vectors(v)))
-            first = self._kind[rows[0][0][0]] if rows else self._kind[terms[0][0]]
-            rows.append([term if self._kind[term[0]] == first else term[::-1] for term in terms])
-        padded = self._padded(_transposed(rows)) if len({*map(len, rows)}) > 1 else []
-        if not padded:
+        nothing = REDUCTIONS.get(row, 0.0)
+        own, found = self._own_coordinates(group), []
+        for operands in self._parts(group, sums=True):
+            ragged = len({*map(len, operands[0])}) > 1
+            part = self._padded(operands, nothing, own) if ragged else self._located(operands)
+            if not part:
+                return False
+            found.append(grids.aligned(part))
+        shape, order, regular = grids.node_axes(
+            [part for part, _ in found], len(group), products=True, first=own
+        )
+        if not regular:
             return False
-        part, along = _aligned(padded)
-        shape, order, regular = _node_axes([part], len(group), products=True)
-        grids = [(array, positions[order].reshape((*shape, *along))) for array, positions in part]
-        factors = [_view(array, grid) for array, grid in grids if array]
-        mask = self._constant(grids[-1][1])
-        labels = {label for x in (*factors, mask) for label in x.axes}
-        if not regular or len(labels) < len(shape + along) or any(isinstance(x, Gather) for x in factors):
+        terms: list[tuple[Any, ...]] = []
+        missing = {*range(len(shape))}
+        for part, along in found:
+            part = [(array, positions[order]) for array, positions in part]
+            several = [self._factors(part, shape + along)]
+            if _gathers(several[0]):
+                if row in REDUCTIONS or part[0][1].shape[1] > MOST_PIECES:
+                    return False
+                several, along = [self._factors(each, shape) for each in grids.by_term(part)], ()
+            for factors, masks in several:
+                labels = {label for x in (*factors, *masks) for label in x.axes}
+                missing -= labels
+                if not labels.issuperset(range(len(shape), len(shape + along))) or _gathers([factors]):
+                    return False
+                for mask in masks:
+                    factors = self._masked(factors, mask, nothing)
+                terms.append(tuple(factors))
+        if missing:
             return False
-        term = self._masked(factors, mask, REDUCTIONS.get(row, 0.0))
-        self._place(self._computed(row, shape, [tuple(term)]), [group[i] for i in order])
+        self._place(self._computed(row, shape, terms), [group[i] for i in order])
         return True
 
-    def _padded(self, operands: Columns) -> Part:
+    def _factors(self, part: Part, shape: tuple[int, ...]) -> tuple[list[View], list[Select]]:
+        """The operands of a part along the axes of a grid, and its mask if it needs one."""
+        placed = [(array, positions.reshape(shape)) for array, positions in part]
+        factors = [grids.view_of(array, grid) for array, grid in placed if array]
+        return factors, [self._constant(grid) for array, grid in placed if not array and not grid.all()]
+
+    def _padded(self, operands: Columns, nothing: float, own: Sequence[np.ndarray]) -> Part:
         """Sums of different lengths as one part, as long as the longest; [] if they do not line up.
 
-        A mask is added as the last operand, True where there is a term: for queries and the keys before them,
-        each query has a place for every key.
+        Where a sum has no term, an operand may be outside its array, as a window at a wall is: `nothing` is
+        there. Otherwise a mask is the last operand, True where there is a term: for queries and the keys
+        before them, each query has a place for every key.
         """
         rows = operands[0]
         arrays = [self.arrays[self._kind[operand[0][0]]] for operand in operands]
@@ -484,7 +643,9 @@ class Lifted:
             for array, operand in zip(arrays, operands)
         ]
         longest = max(range(len(rows)), key=lambda i: len(rows[i]))
-        for labels in (column for operand in columns for column in zip(*operand)):
+        for labels in itertools.chain(
+            *(grids.labels_of(array, of, own) for array, of in zip(arrays, columns))
+        ):
             every = np.unique(labels[longest])
             if len(every) < len(rows[longest]) or 2 * sum(map(len, rows)) < len(rows) * len(every):
                 continue
@@ -494,9 +655,23 @@ class Lifted:
             there = np.zeros((len(rows), len(every)), dtype=bool)
             for i, at in enumerate(places):
                 there[i, at] = True
-            part: Part = [(array, _extended(array, of, places)) for array, of in zip(arrays, columns)]
-            if all(where is not None for _, where in part):
-                return [*part, (None, there)]
+            found = [grids.extended(array, of, places) for array, of in zip(arrays, columns)]
+            extended = [of for of in found if of is not None]
+            if len(extended) == len(found):
+                outside = np.zeros_like(there)
+                part: Part = []
+                for array, of in zip(arrays, extended):
+                    for axis, (n, where) in enumerate(zip(array.shape, of)):
+                        outside |= (where < 0) | (where >= n)
+                        before, after = max(-int(where.min()), 0), max(int(where.max()) + 1 - n, 0)
+                        if before or after:
+                            array = self._bordered(array, axis, [nothing] * before, [nothing] * after)
+                            of[axis] = where + before
+                    part.append(
+                        (array, np.zeros(there.shape, dtype=int) + grids.positions_of(of, array.shape))
+                    )
+                is_all = (outside | there).all() and self._partial.isdisjoint(arrays)
+                return part if is_all else [*part, (None, there)]
         return []
 
     def _masked(self, factors: list[View], mask: Select, nothing: float) -> list[View]:
@@ -536,18 +711,30 @@ class Lifted:
         return self._new(Map(shape, by_row, row, terms[0]))
 
     def _by_number(self, group: list[Value]) -> list[list[Value]]:
-        """The group itself or, if operands occur with several numbers, a group for each number."""
+        """The group itself or, if operands occur with several numbers, several groups.
+
+        There is a group for each number or, if those are many, for what computes with the products: for the
+        cosines and sines of a rotation, one for each coordinate of the result.
+        """
         numbers: dict[Any, list[Value]] = {}
-        others = set()
+        by_user: dict[Any, list[Value]] = defaultdict(list)
+        others: Counter[Any] = Counter()
         for v in group:
             term = [x for (x,) in _vectors(v)] if v.row not in VECTOR_ROWS else []
             fixed = tuple([_float(x) for x in term if _is_number(x)])
             if not fixed:
                 return [group]
             numbers.setdefault(fixed, []).append(v)
-            others.add(tuple([x for x in term if not _is_number(x)]))
-        outer = len(numbers) > 3 and len(others) * len(numbers) == len(group)
-        return [group] if outer or len(others) == len(group) else list(numbers.values())
+            other = tuple([x for x in term if not _is_number(x)])
+            users = tuple([user.op if isinstance(user, Value) else "" for user in self._users[v]])
+            others[other] += 1
+            others[other, users] += 1
+            by_user[users, others[other, users]].append(v)
+        n = sum(type(key[-1]) is not tuple for key in others)
+        if n == len(group) or (len(numbers) > 3 and n * len(numbers) == len(group)):
+            return [group]
+        many = len(numbers) > 3 and len(group) < SMALLEST * len(numbers)
+        return list(by_user.values() if many else numbers.values())
 
     def _form_one(self, v: Value) -> None:
         """Make an array of one Value, as _form would, without the time that NumPy takes."""
@@ -574,7 +761,7 @@ class Lifted:
 
     def _constant(self, grid: np.ndarray) -> Any:
         """Numbers as an operand: a float if they are all equal."""
-        grid, labels = _varying(grid)
+        grid, labels = grids.varying(grid)
         if not labels:
             return float(grid)
         return Select(
@@ -587,7 +774,8 @@ class Lifted:
         """Put leaves into the arrays that the user declared.
 
         Labels name[0,0], name[0,1], ... through a whole grid declare an array; so do arrays and nested lists
-        of two axes or more. A list of one may be a row of a matrix, which use will tell.
+        of two axes or more if half of them is used: a stencil leaves the corners out. A list of one axis may
+        be a row of a matrix, which use will tell.
         """
         declared: dict[tuple[str, int], dict[tuple[int, ...], Value]] = {}
         names: Counter[str] = Counter()
@@ -600,12 +788,15 @@ class Lifted:
         for (name, _), grid in declared.items():
             shape = tuple(max(index) + 1 for index in zip(*grid))
             if math.prod(shape) == len(grid) == names[name]:
-                self._place_leaf_array(_without_ones(*shape), [grid[index] for index in np.ndindex(*shape)])
+                self._place_leaf_array(
+                    grids.without_ones(*shape), [grid[index] for index in np.ndindex(*shape)]
+                )
         for array in self.scalars.declared:
             members = list(dict.fromkeys(array.flat)) if array.ndim > 1 else []
-            free = all(v in self._rank and v in self._users and v not in self._at for v in members)
-            if free and len(members) == array.size > 1:
-                self._place_leaf_array(_without_ones(*array.shape), members)
+            used = [v for v in members if v in self._rank and v in self._users]
+            free = not any(v in self._at or (v in self._users and v not in self._rank) for v in members)
+            if free and len(members) == array.size > 1 and 2 * len(used) >= array.size:
+                self._place_leaf_array(grids.without_ones(*array.shape), members)
 
     def _place_leaves(self, waiting: list[Value]) -> None:
         """Put the leaves that some of the waiting Values use into arrays, as those Values use them.
@@ -634,22 +825,22 @@ class Lifted:
         """
         first = [min(self._rank[leaf] for leaf in row) for row in leaves]
         rows: list[Any] = list(dict.fromkeys(tuple(leaves[i]) for i in np.argsort(first, kind="stable")))
-        shape = _without_ones(len(rows), len(rows[0]))
+        shape = grids.without_ones(len(rows), len(rows[0]))
         if all(self._kind[x] >= 0 for row in others for x in row):
             located = self._located([others])
             ((_, where),) = located
             terms = np.argsort(where, axis=1, kind="stable")
             nodes = np.lexsort((first, np.min(where, axis=1)))
             rows = list(dict.fromkeys(tuple(leaves[i][t] for t in terms[i]) for i in nodes))
-            aligned, along = _aligned(located)
+            aligned, along = grids.aligned(located)
             if len(rows) == len(leaves) and not along:
-                shape, *_ = _node_axes([aligned], len(leaves))
+                shape, *_ = grids.node_axes([aligned], len(leaves))
             else:
-                shape = (*_without_ones(len(rows)), *along)
+                shape = (*grids.without_ones(len(rows)), *along)
         members = [leaf for row in rows for leaf in row]
         distinct = [leaf for leaf in dict.fromkeys(members) if leaf not in self._at]
         if len(distinct) < len(members):
-            shape = _without_ones(len(distinct))
+            shape = grids.without_ones(len(distinct))
         self._place_leaf_array(shape, distinct)
 
     def _place_leaf_array(self, shape: Sequence[int], leaves: list[Value]) -> None:
@@ -658,22 +849,16 @@ class Lifted:
         self._place(self._new(Leaf(tuple(shape), False, data.reshape(tuple(shape)))), leaves)
 
 
-# Coordinates. An operand's elements have an array of positions, by Value and term. The Values, and the terms
-# of each, are the points of a grid: its axes are found so that positions are affine in them. For example,
-# C[i*n + j] = Σₚ A[i*k + p] B[p*n + j]: A's positions are k i by Value plus p by term, B's are j plus n p.
-
-Runs = list[tuple[Any, list[int]]]  # arrays, each with evenly spaced positions
-Columns = list[Any]  # operands, by Value and term
-# For each operand: its array, or None for numbers; its positions there, or the numbers, by Value and term.
-Part = list[tuple[Any, np.ndarray]]
-
-
 def _vectors(v: Value) -> list[Sequence[Any]]:
     """The operands of v, each as a sequence of its elements in the terms of v."""
     x, y = v.x, v.y
     if type(x) is tuple:
         return [x] if y is None else [x, y]
     return [(x,)] if y is None else [(x,), *zip(y)] if type(y) is tuple else [(x,), (y,)]
+
+
+def _gathers(terms: Iterable[Sequence[Any]]) -> bool:
+    return any(isinstance(x, Gather) for term in terms for x in term)
 
 
 def _is_number(x: Any) -> bool:
@@ -691,16 +876,16 @@ def _floats(numbers: Sequence[Any]) -> np.ndarray:
 
 def _family(key: Any) -> Any:
     """The key of all sums over the same arrays, of any number of terms; a product is a sum of one."""
-    row, *kinds = key
-    ((kind, _),) = kinds if len(kinds) == 1 else ((None, 0),)
-    if kind is None or NUMBER in kind:
+    row, *counts = key
+    kinds = {tuple(sorted(kind)) for kind, _ in counts}
+    if any(NUMBER in kind for kind in kinds):
         return None
     if row in (ops.dot, ops.mul):
-        return ops.dot, *sorted(kind)
+        return ops.dot, *sorted(kinds)
     if row in REDUCTIONS:
-        return row, kind[0]
-    if row is ops.total or (row is ops.add and kind[0] == kind[1]):
-        return ops.total, kind[0]
+        return (row, *kinds) if len(kinds) == 1 else None
+    if row in (ops.total, ops.add):
+        return ops.total, *sorted({(x,) for kind in kinds for x in kind})
     return None
 
 
@@ -717,280 +902,11 @@ def _in_use(arrays: Iterable[Array], n: int) -> dict[Array, None]:
 def _form_of(key: Any) -> Any:
     """The common part of signatures that differ only in the arrays of their operands."""
     row, *kinds = key
-    return (
-        (row, *sorted((tuple([x == NUMBER for x in kind]), n) for kind, n in kinds))
-        if len(kinds) == 1
-        else key
-    )
-
-
-def _runs(places: Iterable[tuple[Array, int]]) -> Runs:
-    """The runs of evenly spaced elements of one array."""
-    runs: Runs = []
-    for array, i in places:
-        if runs and runs[-1][0] is array:
-            where = runs[-1][1]
-            if len(where) == 1 or i - where[-1] == where[1] - where[0]:
-                where.append(i)
-                continue
-        runs.append((array, [i]))
-    return runs
+    if len(kinds) > 1:
+        return key
+    return row, *sorted((tuple([x == NUMBER for x in kind]), n) for kind, n in kinds)
 
 
 def _transposed(rows: list[list[tuple[Any, ...]]]) -> list[Any]:
     """Rows by Value, term and operand as columns by operand, Value and term."""
     return list(zip(*(zip(*row) for row in rows)))
-
-
-def _without_ones(*lengths: int) -> tuple[int, ...]:
-    return tuple(n for n in lengths if n != 1)
-
-
-def _columns(array: Any, where: np.ndarray) -> list[np.ndarray]:
-    """The coordinates, or else the positions, that are the sum of a column by Value and one by term."""
-    columns = [c for c in coordinates(where, array.shape) if _is_sum(c)]
-    return columns if len(columns) == len(array.shape) or not _is_sum(where) else [where]
-
-
-def _is_sum(column: np.ndarray) -> bool:
-    """Whether a column by Value and term is the sum of one by Value and one by term."""
-    return column.shape[1] == 1 or bool((column - column[:, :1] == column[0] - column[0, 0]).all())
-
-
-def _lengths(columns: Sequence[np.ndarray] | np.ndarray) -> tuple[int, ...] | None:
-    """The lengths of a grid along whose axes all columns are affine; the columns have its points in order.
-
-    An inner axis goes on for as long as all columns go on by the same steps; outer axes are then found in
-    the first points of its runs. [0, 1, 2, 0, 1, 2] and [0, 0, 0, 4, 4, 4] are affine in a grid of (2, 3).
-    """
-    lengths: list[int] = []
-    points = np.array(columns)
-    while points.shape[-1] > 1:
-        steps = points[:, 1:] - points[:, :-1]
-        ends = np.flatnonzero((steps != steps[:, :1]).any(axis=0)) + 1
-        length = math.gcd(points.shape[1], int(np.gcd.reduce(ends)))
-        if length == 1:
-            return None
-        lengths.append(length)
-        points = points[:, ::length]
-    return tuple(lengths[::-1])
-
-
-def _ranks(columns: Iterable[np.ndarray]) -> list[np.ndarray]:
-    """Columns with ranks 0, 1, ... for their values, which need not be equally spaced."""
-    return [np.unique(column, return_inverse=True)[1].ravel() for column in columns]
-
-
-def _as_seen(numbers: np.ndarray) -> np.ndarray:
-    """For each row of numbers, which distinct row it is; these are counted in order of appearance."""
-    seen: dict[bytes, int] = {}
-    return np.array([seen.setdefault(row.tobytes(), len(seen)) for row in numbers])
-
-
-def _node_axes(
-    parts: Sequence[Part], n: int, products: bool = False
-) -> tuple[tuple[int, ...], np.ndarray, bool]:
-    """The shape of an array of n Values, their order there, and whether they are evenly spaced.
-
-    In sums of `products`, axes that all operands have come first: they count the products of matrices.
-    """
-    kept = []
-    for part in parts:
-        for array, where in part:
-            columns = [c[:, 0] for c in _columns(array, where) if (c[:, 0] != c[0, 0]).any()] if array else []
-            # An operand with an element for each Value comes first: the Values have its axes and order.
-            one_each = bool(array) and len(np.unique(where[:, 0])) == n
-            kept.append((one_each, len(columns), bool(array) and array.by_row, columns))
-    kept.sort(key=lambda entry: entry[:3], reverse=True)
-    found = [columns for *_, columns in kept if columns]
-    every = [c for columns in found for c in columns]
-    if products and len(found) > 1:
-        common = set.intersection(*({c.tobytes() for c in columns} for columns in found))
-        every.sort(key=lambda c: c.tobytes() not in common)
-        found = [[c for c in every if c.tobytes() in common], *found] if common else found
-    rotated = ([c for columns in found[i:] + found[:i] for c in columns] for i in range(len(found)))
-    numbers = [_as_seen(w) for part in parts for array, w in part if not array and (w != w[0]).any()]
-    irregular = map(_ranks, [every, *found])
-    for regular, choices in (True, rotated), (True, [every + numbers]), (False, irregular):
-        for choice in filter(None, choices):
-            order = np.lexsort(choice[::-1])
-            points = np.array(choice)[:, order]
-            lengths = _lengths(points)
-            if lengths is not None and (points[:, 1:] != points[:, :-1]).any(axis=0).all():
-                return lengths, order, regular
-    return _without_ones(n), np.arange(n), n == 1
-
-
-def _divided(parts: Iterable[Part], n: int) -> list[np.ndarray]:
-    """The Values of a group in a few regular groups, rather than with gathers; [] if there are none.
-
-    Either their terms lie in different directions, or they have several runs of evenly spaced elements.
-    """
-    for part in parts:
-        patterns = [where - where[:, :1] for array, where in part if array]
-        relative = np.concatenate(patterns or [np.zeros((n, 1))], axis=1)
-        if (relative != relative[0]).any():
-            different, which = np.unique(relative, axis=0, return_inverse=True)
-            if len(different) <= n // 4:
-                return [np.flatnonzero(which.ravel() == i) for i in range(len(different))]
-    for part in parts:
-        for array, where in part:
-            for column in _columns(array, where) if array else ():
-                values = np.unique(column[:, 0])
-                steps = values[1:] - values[:-1]
-                starts = np.flatnonzero(steps != np.min(steps, initial=n)) + 1
-                if 1 <= len(starts) <= len(values) // 3 - 1:
-                    which = np.searchsorted(values[starts], column[:, 0], side="right")
-                    return [np.flatnonzero(which == i) for i in range(len(starts) + 1)]
-    return []
-
-
-def _filled(parts: list[Part], n: int) -> tuple[tuple[int, ...], np.ndarray, list[Part]] | None:
-    """A grid of which a group fills at least one half, the places of its Values, and parts for all places.
-
-    For pairs i < j, or for queries and the keys before them, all pairs are computed, and half are not used.
-    """
-    axes: dict[bytes, np.ndarray] = {}
-    for part in parts:
-        for array, where in part:
-            pattern = where - where[:, :1] if array else where
-            if (pattern != pattern[0]).any():
-                return None
-            for rank in _ranks(coordinates(where[:, 0], array.shape)) if array else ():
-                if rank.any():
-                    axes[rank.tobytes()] = rank
-    lengths = tuple(int(rank.max()) + 1 for rank in axes.values())
-    at = np.zeros(n, dtype=int)
-    for rank, length in zip(axes.values(), lengths):
-        at = at * length + rank
-    points_of_grid = math.prod(lengths)
-    if not n < points_of_grid <= 2 * n or len(np.unique(at)) < n:
-        return None
-    points = dict(zip(axes, coordinates(np.arange(points_of_grid), lengths)))
-    filled: list[Part] = []
-    for part in parts:
-        filled.append([])
-        for array, where in part:
-            start = np.zeros(points_of_grid, dtype=int)
-            for length, column in zip(array.shape, coordinates(where[:, 0], array.shape)) if array else ():
-                used, rank = np.unique(column, return_inverse=True)
-                start = start * length + used[points.get(rank.ravel().tobytes(), 0)]
-            everywhere = start[:, None] + where[0] - (where[0, 0] if array else 0)
-            if array and not 0 <= np.min(everywhere) <= np.max(everywhere) < size(array):
-                return None
-            filled[-1].append((array, everywhere))
-    return lengths, at, filled
-
-
-def _aligned(part: Part) -> tuple[Part, tuple[int, ...]]:
-    """A part with the terms of each Value in the order of a grid, and the lengths of the grid."""
-    (_, where), *_ = part
-    n = where.shape[1]
-    keys = [where for _, where in part if where.dtype != bool]
-    for first in keys[::-1] if n > 1 else ():
-        order = np.lexsort((*keys, first), axis=1)
-        ordered = [(array, np.take_along_axis(where, order, axis=1)) for array, where in part]
-        columns = [c[0] for array, where in ordered if array for c in _columns(array, where) if _is_sum(c)]
-        if not columns:
-            continue
-        lengths = _lengths(columns)
-        if lengths and any(len(_affine(c.reshape(lengths))[1]) > 1 for c in columns):  # type: ignore[index]
-            # An axis of one operand is several of another: perhaps they are one there too, reshaped.
-            lengths = _lengths([where[0] for array, where in ordered if array and _is_sum(where)]) or lengths
-        lengths = lengths or _lengths(_ranks(columns))
-        if lengths:
-            return ordered, lengths
-    return part, _without_ones(n)
-
-
-def _extended(array: Array, columns: Sequence[Any], places: list[np.ndarray]) -> Any:
-    """Positions by Value and place, of terms that have these coordinates, and for places without a term.
-
-    None if a coordinate is no sum of a column by Value and one by place, or if positions leave the array.
-    """
-    longest = max(range(len(places)), key=lambda i: len(places[i]))
-    where = np.zeros((len(places), len(places[longest])), dtype=int)
-    for length, column in zip(array.shape, zip(*columns)):
-        by_place = np.empty(len(places[longest]), dtype=int)
-        by_place[places[longest]] = column[longest]
-        starts = np.array([some[0] - by_place[at[0]] for some, at in zip(column, places)])
-        everywhere = starts[:, None] + by_place
-        even = all((row[at] == some).all() for row, some, at in zip(everywhere, column, places))
-        if not even or everywhere.min() < 0 or everywhere.max() >= length:
-            return None
-        where = where * length + everywhere
-    return where
-
-
-def _view(array: Array, grid: np.ndarray) -> View:
-    """The elements of an array that lie at the positions in a grid, along its axes."""
-    for shape in (array.shape, (size(array),)):
-        found: list[tuple[int, Any, tuple[int, ...]]] = []  # the length, index and labels of each axis
-        for length, column in zip(shape, coordinates(grid, shape)):
-            affine = _affine(column)
-            pieces = affine and _split(length, *affine)
-            if not pieces:
-                break
-            found += pieces
-        else:
-            labels = tuple(label for *_, labels in found for label in labels)
-            if len(set(labels)) == len(labels):
-                return Select(array, labels, tuple(i for _, i, _ in found), tuple(n for n, *_ in found))
-    positions, labels = _varying(grid)
-    return Gather(array, labels, positions)
-
-
-Strides = list[tuple[int, int, int, bool]]  # the stride, length and label of each, and if it is reversed
-
-
-def _affine(column: np.ndarray) -> tuple[int, Strides] | None:
-    """The start of a column over a grid, and its strides, longest first; None if it is not affine."""
-    start = low = int(column.flat[0]) if column.ndim else int(column)
-    along, rest = [], column - start
-    for label, n in enumerate(column.shape):
-        stride = int(rest[(0,) * label + (1,) + (0,) * (column.ndim - label - 1)]) if n > 1 else 0
-        if stride:
-            along.append((abs(stride), n, label, stride < 0))
-            low += min(stride, 0) * (n - 1)
-            rest = rest - stride * np.arange(n).reshape(n, *(1,) * (column.ndim - label - 1))
-    return None if rest.any() else (low, sorted(along, reverse=True))
-
-
-def _split(length: int, start: int, along: Strides) -> list[tuple[int, Any, tuple[int, ...]]] | None:
-    """The axes that an axis splits into, so that one label runs along each, or two along a window."""
-    for cut in range(1, len(along)):
-        outer, inner = along[:cut], along[cut:]
-        unit = outer[-1][0]
-        whole = length % unit == 0 and all(stride % unit == 0 for stride, *_ in outer)
-        if whole and start % unit + sum(stride * (n - 1) for stride, n, *_ in inner) < unit:
-            reduced = [(stride // unit, n, label, back) for stride, n, label, back in outer]
-            both = _split(length // unit, start // unit, reduced), _split(unit, start % unit, inner)
-            if both[0] and both[1]:
-                return both[0] + both[1]
-    if not along:
-        return [(length, start, ())]
-    if len(along) == 1:
-        ((stride, n, label, backward),) = along
-        stop, step = start + stride * (n - 1) + 1, stride if stride > 1 else None
-        if backward:
-            return [(length, slice(stop - 1, start - 1 if start else None, -stride), (label,))]
-        return [(length, slice(None) if n == length else slice(start, stop, step), (label,))]
-    if len(along) == 2:
-        (stride, n, label, backward), across = sorted(along, key=lambda each: (not each[3], each[1]))
-        if not across[3]:
-            first = start + stride * (n - 1) if backward else start
-            window = Window(first, *across[:2], -stride if backward else stride, n)
-            return [(length, window, (across[2], label))]
-    return None
-
-
-def _varying(grid: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
-    """A grid without the axes along which nothing varies, and the labels of the other axes."""
-    labels = []
-    for axis in range(grid.ndim):
-        first = np.take(grid, [0], axis=axis)
-        if (grid == first).all():
-            grid = first
-        else:
-            labels.append(axis)
-    return grid.reshape([grid.shape[axis] for axis in labels]), tuple(labels)

@@ -42,7 +42,8 @@ class Names:
     def __init__(self, plan: Plan):
         self.plan = plan
         self._taken = set(RESERVED)
-        self._stems = {v: plan.lifted.scalars.label(v).partition("[")[0] for v in plan.lifted.scalars.leaves}
+        scalars, leaves = plan.lifted.scalars, plan.lifted.leaves
+        self._stems = {v: scalars.label(v).partition("[")[0] for leaf in leaves for v in leaf.values.flat}
         self._labels = set(self._stems.values())  # users know leaves by them: no other array may have one
         self._repeats: Counter[str] = Counter()
         self.title = ""

@@ -175,6 +175,7 @@ class _Rewriting:
         self.inner: set[Value] = set()  # sums that are used once, by another sum
         self.summed: dict[Value, Any] = {}  # the row_sum of a Value
         self.varied: set[Value] = set()  # Values computed like others, with other numbers: see _varied
+        self.of_varied: set[Value] = set()  # sums of such Values
         self.zeros: set[Value] = set()  # 0 x, and sums of these
         self.sums_of_one: set[Value] = set()  # 0 + x, computed like others of more terms
 
@@ -195,6 +196,8 @@ class _Rewriting:
             self.is_part = inner and not self.varied.isdisjoint(parents(v))
             if self.is_part:
                 self.varied.add(v)
+            elif v.row in SUMS and not self.varied.isdisjoint(parents(v)):
+                self.of_varied.add(v)
             w = became[v] = (
                 self._sum(v.row, x, y) if gather and v.row in SUMS and not inner else self(v.row, x, y)
             )
@@ -293,7 +296,9 @@ class _Rewriting:
 
     def is_all(self, x: Any, number: float) -> bool:
         """Whether x is that number, in the Value being rewritten and in all that are computed like it."""
-        return _is(x, number) and self.current not in self.varied
+        if not _is(x, number) or self.current in self.varied:
+            return False
+        return number == 0.0 or self.current not in self.of_varied
 
     def as_sum(self, x: Any) -> Any:
         """x, or the sum of x alone where the Value being rewritten is one of `sums_of_one`."""
@@ -355,7 +360,7 @@ class _Rewriting:
                     flip = negative != (op is ops.neg or (op is ops.sub and i == 1))
                     if isinstance(term, Value) and term in self.inner:
                         begins = i == 0 and not self._begins(term, y)
-                        if op is ops.total or begins or term in self.zeros:
+                        if op is ops.total or begins:
                             stack.append((term.row, term.x, term.y, flip))
                             continue
                         term = self._sum(term.row, term.x, term.y)  # a sum that is added is one quantity

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..locks import cached_property
-from .arrays import Array, Constant, Contract, Map, Select, Spread, Stack, View, whole
+from .arrays import Array, Constant, Contract, Leaf, Map, Select, Spread, Stack, View, whole
 from .simplify import COMMUTATIVE
 
 MOST_TERMS = 16  # of a sum whose terms may come in any order
@@ -85,7 +85,8 @@ def _carried(alike: Sequence[Sequence[Array]]) -> Carried | None:
             if any(places[:lag]) or places[lag:] != [(k, of) for k in range(len(places) - lag)]:
                 return None
             for k, x in enumerate(views[:lag]):
-                if found.before[of].setdefault(lag - k, x.array) is not x.array:
+                state = found.before[of].setdefault(lag - k, x.array)
+                if state is not x.array or state.by_row != alike[of][0].by_row:
                     return None
             found.lags[j, slot] = Lag(lag, of)
     return found
@@ -223,7 +224,8 @@ class Growth:
             if array not in own:
                 del self._arrays[place], self._place[array]
                 if array in self._terms:
-                    _arrange(array, self._terms[array])
+                    terms, array.by_row = self._terms[array]
+                    _arrange(array, terms)
         for k, step in enumerate(steps.complete):
             self._add(k, {j: array for j, array in enumerate(step) if array not in self._place})
 
@@ -317,8 +319,9 @@ class Growth:
                             right[array] = terms
                 if len(right) == 1:
                     ((array, terms),) = right.items()
-                    self._terms[array] = array.terms
+                    self._terms[array] = array.terms, array.by_row
                     _arrange(array, self._with_states(terms, j, step, found))
+                    array.by_row = self._arrays[self._end - 1, j].by_row
                     found[j] = array
         return found
 
@@ -328,7 +331,10 @@ class Growth:
         for k, t, s, lag in self._readers[j]:
             reader = self._arrays.get((step + lag, k)) if lag else found.get(k)
             if reader is not None:
-                given.add(reader.terms[t][s].array)
+                x = reader.terms[t][s]
+                if not isinstance(x, View):
+                    return ()
+                given.add(x.array)
         if given:  # no statement, where it is a number
             return given if len(given) == 1 and (step, j) not in self._given else ()
         known = [self._expected(x, step, found) for term in self._rules[j] for x in term if x.tells]
@@ -350,7 +356,10 @@ class Growth:
     def _arranged(self, array: Array, j: int, step: int, found: Mapping[int, Array]) -> Any:
         """The terms of an array in the order of its likes, or None if it is no statement of that step."""
         rules = self._rules[j]
-        if _kind(array) != _kind(self._arrays[self._end - 1, j]):
+        like = self._arrays[self._end - 1, j]
+        # A product with a state that is 0 has rows only if the other factor has.
+        first = step < self._first and like.by_row and all(user.by_row for user in self._users.get(array, ()))
+        if _kind(array) != _kind(like) and not (first and _kind(array, by_row=True) == _kind(like)):
             return None
         if step >= self._end and any(
             rule.of >= 0 and not rule.lag and rule.of not in found for term in rules for rule in term
@@ -361,11 +370,15 @@ class Growth:
             if not isinstance(rule.view, View):
                 return not isinstance(x, View) and (rule.varies or x == rule.view)
             expected = self._expected(rule, step, found)
+            unknown = expected is None and rule.of >= 0 and step < self._first
             if not isinstance(x, View):  # a number for an array of the step before the first
-                unknown = expected is None and rule.of >= 0 and step < self._first
                 return not any(rule.moves) and (unknown or (expected is not None and state_of(expected) == x))
-            if likeness(x) != likeness(rule.view) or movable(x) != rule.index(step):
+            by_row = rule.view.array.by_row
+            if likeness(x, by_row) != likeness(rule.view) or movable(x) != rule.index(step):
                 return False
+            if by_row and not x.array.by_row:  # the same for all rows, before the first step or in it
+                given = expected.view.array if isinstance(expected, Spread) else None
+                return given is x.array or (unknown and (not rule.lag or isinstance(x.array, Leaf)))
             return x.array is expected or (expected is None and not rule.other)
 
         def assigned(terms: list[Any], rules: Sequence[Sequence[_Rule]]) -> list[Any] | None:
@@ -392,11 +405,14 @@ class Growth:
         for term, rules in zip(terms, self._rules[j]):
             factors = []
             for x, rule in zip(term, rules):
-                if isinstance(rule.view, View) and not isinstance(x, View):
+                given: Any = x.array if isinstance(x, View) else x
+                is_leaf = rule.of >= 0 and isinstance(given, Leaf)
+                if is_leaf or (isinstance(rule.view, View) and not isinstance(x, View)):
                     state = self._expected(rule, step, others)
                     if state is None:
                         of = rule.view.array
-                        state = Spread(of.shape, of.by_row, whole(Constant((), False, np.array(x))))
+                        given = given if is_leaf else Constant((), False, np.array(x))
+                        state = Spread(of.shape, of.by_row, whole(given))
                         self._given[step - rule.lag, rule.of] = state
                     x = replace(rule.view, array=state)
                 factors.append(x)
@@ -418,7 +434,7 @@ def _arrange(array: Array, terms: Sequence[Any]) -> None:
         (array.operands,) = terms
 
 
-def _kind(array: Array) -> Any:
+def _kind(array: Array, by_row: bool | None = None) -> Any:
     """What alike statements share, apart from their operands."""
     own: Any = None
     if isinstance(array, Map):
@@ -427,7 +443,7 @@ def _kind(array: Array) -> Any:
         own = array.over_rows
     elif isinstance(array, Stack):
         own = tuple(n for _, n in array.pieces), array.order.tobytes()
-    return type(array), array.shape, array.by_row, own, tuple(map(len, array.terms))
+    return type(array), array.shape, by_row or array.by_row, own, tuple(map(len, array.terms))
 
 
 class Forms:
@@ -493,11 +509,14 @@ class Forms:
             self._orders[array] = self._orders[like]
 
 
-def likeness(x: Any) -> Any:
-    """The part of a factor or operand that does not move: all but its array and some indices."""
+def likeness(x: Any, by_row: bool = False) -> Any:
+    """The part of a factor or operand that does not move: all but its array and some indices.
+
+    `by_row`: as if the array varied by row.
+    """
     if not isinstance(x, View):
         return x
-    kind = x.array.shape, x.array.by_row, x.axes
+    kind = x.array.shape, by_row or x.array.by_row, x.axes
     if isinstance(x, Select):
         return *kind, x.shape, *map(_fixed, x.index)
     return *kind, x.positions.tobytes()  # type: ignore[attr-defined]

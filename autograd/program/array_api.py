@@ -882,7 +882,7 @@ def _ascending(n: int, i: Any) -> Any:
         return i
     taken = range(n)[i][::-1]
     whole = len(taken) == n
-    return slice(None) if whole else slice(taken.start, taken.stop, taken.step if taken.step > 1 else None)
+    return slice(None) if whole else slice(taken[0], taken[-1] + 1, taken.step if taken.step > 1 else None)
 
 
 def _range(start: int, stride: int, n: int) -> str:

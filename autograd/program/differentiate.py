@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from .. import ops
 from ..derive import adjoints
 from ..graph import dependents, parents, topological_order
 from ..tracing import COMPILE, tracing
@@ -42,7 +43,7 @@ def differentiate(scalars: Scalars) -> Scalars:
             )
             return replace(scalars, outputs=[result], gradient=gradient, adjoints=gradient)
         share = output / rows if mean else output
-        inside = [*by_row, *([share] if mean else [])]
+        inside = [*(v for v in order if v in by_row or _has_zeros(v)), *([share] if mean else [])]
         known = {*inside, rows}
         ends = dict.fromkeys(p for v in inside for p in parents(v) if p not in known)
         found = adjoints({share: 1.0}, ends, inside, fixed, sums)
@@ -50,6 +51,11 @@ def differentiate(scalars: Scalars) -> Scalars:
             {v: row_sum(found[v], rows) for v in ends if v in found}, scalars.leaves, None, fixed, sums
         )
     return replace(scalars, outputs=[row_sum(share, rows)], gradient=gradient, adjoints={**gradient, **found})
+
+
+def _has_zeros(v: Value) -> bool:
+    """Whether v is a dot with a state that is 0 at first: as later ones, it counts as varying by row."""
+    return v.row is ops.dot and all(type(x) is float and x == 0.0 for x in v.y)
 
 
 def _used_once(order: Sequence[Value], data: Iterable[Value]) -> set[Value]:

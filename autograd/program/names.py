@@ -18,7 +18,7 @@ from typing import Any
 from .. import ops, special
 from ..graph import topological_order
 from ..value import Value
-from .arrays import Array, Contract, Input, Leaf, Map, coordinates, entry_name, listing
+from .arrays import Array, Contract, Input, Leaf, Map, coordinates, entry_name, listing, reached
 from .plan import Plan
 
 NONLINEAR = (ops.sigmoid, ops.tanh, ops.relu, ops.softplus)
@@ -138,7 +138,8 @@ def name(planned: Plan) -> Names:
         of[leaf] = names.of_leaf(leaf, i)
     of |= names.of_labelled()
     recorded = topological_order(*(v for v in scalars.became[0].values() if isinstance(v, Value)))
-    forward = {lifted.array_of(scalars.latest(v)) for v in recorded}  # arrays of the forward pass
+    of_forward = dict.fromkeys(lifted.array_of(scalars.latest(v)) for v in recorded)
+    forward = reached(array for array in of_forward if array is not None)  # arrays of the forward pass
     for array in planned.arrays:
         row = array.row if isinstance(array, Map) else None
         operands = [view.array for view in array.views]

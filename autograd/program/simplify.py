@@ -176,7 +176,6 @@ class _Rewriting:
         self.summed: dict[Value, Any] = {}  # the row_sum of a Value
         self.varied: set[Value] = set()  # Values computed like others, with other numbers: see _varied
         self.of_varied: set[Value] = set()  # sums of such Values
-        self.zeros: set[Value] = set()  # 0 x, and sums of these
         self.sums_of_one: set[Value] = set()  # 0 + x, computed like others of more terms
 
     def run(self, outputs: list[Value], gather: bool) -> dict[Any, Any]:
@@ -206,9 +205,6 @@ class _Rewriting:
                     self.varied.add(w)
                 if self.forward and v in self.forward:
                     self.new_forward.add(w)
-                of_zeros = self.zeros and w.row in (ops.add, ops.total) and self.zeros.issuperset(parents(w))
-                if of_zeros or (w.row is ops.mul and _is(w.x, 0.0)):
-                    self.zeros.add(w)
             if gather and isinstance(w, Value):
                 if w in self.used_once or not user[v]:
                     self.used_once.discard(w)
@@ -328,7 +324,7 @@ class _Rewriting:
         y = self._vector(ys)
         if x.has_numbers and (y.has_numbers or not x.all_numbers):
             return False
-        if NEG in y.rows or NEG in x.rows or (y.has_numbers and (y.all_numbers or not y.has_zeros)):
+        if NEG in y.rows or NEG in x.rows or (y.has_numbers and not y.has_zeros):
             return False
         if not x.all_numbers and any(DIV in v.rows and any(map(self.is_per_n, v.elements)) for v in (x, y)):
             return False
@@ -405,7 +401,8 @@ class _Rewriting:
     def _added(self, terms: list[tuple[Any, ...]]) -> Any:
         """The sum of terms, each a product of two or a single Value or number."""
         numbers, singles, linear, xs, ys = [], [], [], [], []
-        is_product = any(map(_is_product, terms))
+        # Products with 0 are like others: of weights and a state that is 0 at first.
+        is_product = any(map(_is_product, terms)) or (len(terms) > 1 and all(map(_is_zero, terms)))
         dots = [term for term in terms if len(term) == 1 and _op(term[0], "dot")]
         if dots and not is_product and any(map(_is_zero, terms)):
             at = terms.index(dots[0])
@@ -417,7 +414,6 @@ class _Rewriting:
             if n == 0:  # y x, after x y
                 continue
             if n == 1 and (_is_product(term) or (is_product and _is_zero(term))):
-                # Among products, one with 0 is like the others: a state may be 0 at first.
                 x, y = term if _is_product(term) else term[::-1]
                 xs.append(x)
                 ys.append(y)

@@ -16,7 +16,7 @@ import numpy as np
 
 from .arrays import Array, Gather, Select, View, Window, coordinates, size
 
-MOST_TERMS = 16  # of Values whose terms are put in order along a ring
+MOST_TERMS = 32  # of a window whose place, or order along a ring, is looked for
 
 Runs = list[tuple[Any, list[int]]]  # arrays, each with evenly spaced positions
 Columns = list[Any]  # operands, by Value and term
@@ -275,25 +275,35 @@ def _in_step(part: Part) -> Part:
     return part
 
 
-def labels_of(
-    array: Array, columns: list[tuple[np.ndarray, ...]], own: Sequence[np.ndarray]
-) -> Iterator[list[np.ndarray]]:
+def labels_of(array: Array, columns: list[tuple[np.ndarray, ...]]) -> Iterator[list[np.ndarray]]:
     """Numbers by Value and term that may tell which terms of several Values belong together.
 
     They are the coordinates along one axis, or along all axes along which the terms of a Value lie; or else
-    how far from the Value's `own` coordinates they lie, as neighbours in a grid do.
+    the places in a window of which only a part may be inside the array.
     """
     yield from map(list, zip(*columns))
     varying = [i for i in range(len(array.shape)) if any((of[i] != of[i][0]).any() for of in columns)]
     if len(varying) > 1:
         shape = [array.shape[i] for i in varying]
         yield [positions_of([of[i] for i in varying], shape) for of in columns]
-    if len(own) == len(array.shape):
-        shape = [3 * n for n in array.shape]
-        yield [
-            positions_of([c - at[i] + n for c, at, n in zip(of, own, array.shape)], shape)
-            for i, of in enumerate(columns)
-        ]
+    if array.shape:
+        points = [np.stack(of, axis=1) for of in columns]
+        window = max(points, key=len)
+        if len(window) <= MOST_TERMS:
+            places = [_in_window(some, window - window[0], array.shape) for some in points]
+            if all(place is not None for place in places):
+                yield places  # type: ignore[misc]
+
+
+def _in_window(points: np.ndarray, window: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
+    """The places of points in a window, if they are all of its points that are inside an array."""
+    for start in points[0] - window:
+        moved = start + window
+        inside = np.flatnonzero(((0 <= moved) & (moved < shape)).all(axis=1))
+        at = {tuple(moved[i].tolist()): i for i in inside}
+        if len(at) == len(points) and all(tuple(point) in at for point in points.tolist()):
+            return np.array([at[tuple(point)] for point in points.tolist()])
+    return None
 
 
 def positions_of(columns: Iterable[Any], shape: Sequence[int]) -> Any:

@@ -592,7 +592,7 @@ class Lifted:
         own, found = self._own_coordinates(group), []
         for operands in self._parts(group, sums=True):
             ragged = len({*map(len, operands[0])}) > 1
-            part = self._padded(operands, nothing, own) if ragged else self._located(operands)
+            part = self._padded(operands, nothing) if ragged else self._located(operands)
             if not part:
                 return False
             found.append(grids.aligned(part))
@@ -629,7 +629,7 @@ class Lifted:
         factors = [grids.view_of(array, grid) for array, grid in placed if array]
         return factors, [self._constant(grid) for array, grid in placed if not array and not grid.all()]
 
-    def _padded(self, operands: Columns, nothing: float, own: Sequence[np.ndarray]) -> Part:
+    def _padded(self, operands: Columns, nothing: float) -> Part:
         """Sums of different lengths as one part, as long as the longest; [] if they do not line up.
 
         Where a sum has no term, an operand may be outside its array, as a window at a wall is: `nothing` is
@@ -643,9 +643,7 @@ class Lifted:
             for array, operand in zip(arrays, operands)
         ]
         longest = max(range(len(rows)), key=lambda i: len(rows[i]))
-        for labels in itertools.chain(
-            *(grids.labels_of(array, of, own) for array, of in zip(arrays, columns))
-        ):
+        for labels in itertools.chain(*(grids.labels_of(array, of) for array, of in zip(arrays, columns))):
             every = np.unique(labels[longest])
             if len(every) < len(rows[longest]) or 2 * sum(map(len, rows)) < len(rows) * len(every):
                 continue

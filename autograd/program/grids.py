@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -110,11 +110,15 @@ def _as_seen(numbers: np.ndarray) -> np.ndarray:
 
 
 def node_axes(
-    parts: Sequence[Part], n: int, products: bool = False, first: Sequence[np.ndarray] = ()
+    parts: Sequence[Part],
+    n: int,
+    products: bool = False,
+    own: Callable[[], Sequence[np.ndarray]] = tuple,
 ) -> tuple[tuple[int, ...], np.ndarray, bool]:
     """The shape of an array of n Values, their order there, and whether they are evenly spaced.
 
-    In sums of `products`, axes that all operands have come first: they count the products of matrices.
+    In sums of `products`, axes that all operands have come first: they count the products of matrices. Values
+    that are not evenly spaced have the order of their `own` coordinates, if they have any.
     """
     kept = []
     for part in parts:
@@ -132,11 +136,8 @@ def node_axes(
         found = [[c for c in every if c.tobytes() in common], *found] if common else found
     rotated = ([c for columns in found[i:] + found[:i] for c in columns] for i in range(len(found)))
     numbers = [_as_seen(w) for part in parts for array, w in part if not array and (w != w[0]).any()]
-    operands = [where for part in parts for _, where in part]
-    distinct = len(first) and len(np.unique(np.concatenate(operands, axis=1), axis=0)) == n
-    first = [column for column in first if distinct and (column != column[0]).any()]
-    irregular = map(_ranks, [first, every, *found, *_of_one_term(parts, n)])
-    for regular, choices in (True, rotated), (True, [every + numbers]), (False, irregular):
+    irregular = itertools.chain(_of_own(parts, n, own), [every, *found], _of_one_term(parts, n))
+    for regular, choices in (True, rotated), (True, [every + numbers]), (False, map(_ranks, irregular)):
         for choice in filter(None, choices):
             order = np.lexsort(choice[::-1])
             points = np.array(choice)[:, order]
@@ -144,6 +145,16 @@ def node_axes(
             if lengths is not None and (points[:, 1:] != points[:, :-1]).any(axis=0).all():
                 return lengths, order, regular
     return without_ones(n), np.arange(n), n == 1
+
+
+def _of_own(
+    parts: Sequence[Part], n: int, own: Callable[[], Sequence[np.ndarray]]
+) -> Iterator[list[np.ndarray]]:
+    """The own coordinates of n Values, if no two of these have the same operands."""
+    columns = [column for column in own() if (column != column[0]).any()]
+    operands = [where for part in parts for _, where in part]
+    if columns and len(np.unique(np.concatenate(operands, axis=1), axis=0)) == n:
+        yield columns
 
 
 def _of_one_term(parts: Sequence[Part], n: int) -> Iterator[list[np.ndarray]]:

@@ -13,6 +13,7 @@ array is then a slice, or splits into several, x[4 i + j], or is a window along 
 
 from __future__ import annotations
 
+import functools
 import heapq
 import itertools
 import math
@@ -118,9 +119,12 @@ class Lifted:
         # of the sums and the place in it.
         self._primals: dict[Value, list[Value]] = defaultdict(list)
         self._adjoints: dict[int, dict[int, Value]] = defaultdict(dict)
-        for v, adjoint in (*scalars.adjoints.items(), *scalars.gradient.items()):
+        for v, adjoint in scalars.adjoints.items():
             if isinstance(a := scalars.latest(adjoint), Value):
                 self._primals[a].append(scalars.latest(v))
+        for leaf, gradient in scalars.gradient.items():
+            if isinstance(gradient, Value):
+                self._primals[gradient].append(leaf)
         # The Values whose order a Value shares: it is their adjoint, or a part of that sum.
         self._beside: dict[Any, list[Value]] = dict(self._primals)
         self._stacked_once: set[Value] = set()  # Values that were operands when they were stacked
@@ -215,22 +219,13 @@ class Lifted:
     def _tiles(self, shape: tuple[int, ...], members: Sequence[Any]) -> list[tuple[Any, Array]]:
         """Blocks of an array of these members, each with its place; [] if they are many, or take gathers."""
         kinds = np.array([self._kind[v] for v in members]).reshape(shape)
-        places = np.array([self._at.get(v, 0) if self._kind[v] >= 0 else 0 for v in members]).reshape(shape)
+        index = np.arange(len(members)).reshape(shape)
         found: list[tuple[Any, Array]] = []
         for block in grids.blocks_of(kinds, MOST_PIECES + 1):
-            kind, where = int(kinds[block].flat[0]), places[block]
-            if kind == NUMBER:
-                numbers = _floats(
-                    [members[i] for i in np.arange(len(members)).reshape(shape)[block].ravel().tolist()]
-                )
-                found.append((block, self._new(Constant(where.shape, False, numbers.reshape(where.shape)))))
-                continue
-            array = self.arrays[kind]
-            view = grids.view_of(array, where)
-            if isinstance(view, Gather):
+            tile = self._stacked(index[block].shape, [members[i] for i in index[block].ravel().tolist()])
+            if isinstance(tile, Spread) and isinstance(tile.view, Gather):
                 return []
-            is_all = array.shape == where.shape and view.is_whole
-            found.append((block, array if is_all else self._new(Spread(where.shape, array.by_row, view))))
+            found.append((block, tile))
         return found
 
     def _tiled(self, shape: tuple[int, ...], tiles: Sequence[tuple[Any, Array]]) -> Array:
@@ -386,6 +381,9 @@ class Lifted:
         """
         if len(groups) < 2 or sum(map(len, groups)) < SMALLEST:
             return False
+        common = set.intersection(*({*itertools.chain(*self._kinds(group[0]))} for group in groups))
+        if not common - {NUMBER}:
+            return False
         slots = list(zip(*(zip(*map(_vectors, group)) for group in groups)))
         arrays = [{self._kind[x] for rows in slot for row in rows for x in row} for slot in slots]
         anchors = [slot for slot, found in zip(slots, arrays) if len(found) == 1 and NUMBER not in found]
@@ -464,7 +462,7 @@ class Lifted:
         if v.row in REDUCTIONS and (len(parts) > 1 or any(len({*w.x}) < len(w.x) for w in group)):
             parts = [grids.aligned([self._side_by_side(group)])]
         where = [part for part, _ in parts]
-        own = self._own_coordinates(group)
+        own = functools.partial(self._own_coordinates, group)
         shape, order, regular = grids.node_axes(where, len(group), v.row is ops.dot, own)
         in_order = [[(array, positions[order]) for array, positions in part] for part in where]
         terms = self._terms(in_order, [along for _, along in parts], shape)
@@ -589,16 +587,14 @@ class Lifted:
         """Make an array of sums of several lengths, if they line up; a product is a sum of one."""
         row = group[0].row if group[0].row in REDUCTIONS else ops.dot
         nothing = REDUCTIONS.get(row, 0.0)
-        own, found = self._own_coordinates(group), []
+        found = []
         for operands in self._parts(group, sums=True):
             ragged = len({*map(len, operands[0])}) > 1
             part = self._padded(operands, nothing) if ragged else self._located(operands)
             if not part:
                 return False
             found.append(grids.aligned(part))
-        shape, order, regular = grids.node_axes(
-            [part for part, _ in found], len(group), products=True, first=own
-        )
+        shape, order, regular = grids.node_axes([part for part, _ in found], len(group), products=True)
         if not regular:
             return False
         terms: list[tuple[Any, ...]] = []

@@ -195,7 +195,7 @@ class _Rewriting:
             self.is_part = inner and not self.varied.isdisjoint(parents(v))
             if self.is_part:
                 self.varied.add(v)
-            elif v.row in SUMS and not self.varied.isdisjoint(parents(v)):
+            elif v.row in (ops.add, ops.sub) and (v.x in self.varied or v.y in self.varied):
                 self.of_varied.add(v)
             w = became[v] = (
                 self._sum(v.row, x, y) if gather and v.row in SUMS and not inner else self(v.row, x, y)

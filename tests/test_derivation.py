@@ -91,6 +91,8 @@ STEPS = TEXT.strip().replace("\n", "|").split("|")
 
 @settings(max_examples=40, deadline=None)
 @example(["0.5 * {x}", "({x}).sigmoid()", "1.0 / (1.0 + {x} * {x})"])
+@example(["0.5 * {x}", "{x} / 4.0", "({x}).sigmoid()", "1.0 / (1.0 + {x} * {x})"])
+@example(["0.5 * {x}", "{x} / 4.0", "({x}) ** 2 / 9.0", "({x}) ** 2 / 9.0", "(-({x}) * ({x})).exp()"])
 @given(st.lists(st.sampled_from(STEPS), min_size=1, max_size=5))
 def test_results_of_random_functions_are_their_derivatives(steps: list[str]) -> None:
     text = "x"

@@ -270,8 +270,8 @@ class Working:
             for m in (Fraction(1), Fraction(-1), Fraction(2), Fraction(-2), Fraction(1, 2)):
                 n = m / unit * (2 if row is ops.tanh else 1)
                 if n.denominator == 1:
-                    power = Ratio.unknown(int(n))
                     try:
+                        power = Ratio.unknown(int(n))
                         ratio = power / (one + power) if row is ops.sigmoid else (power - one) / (power + one)
                     except OverflowError:  # of a high power of the unknown, which makes nothing short
                         continue

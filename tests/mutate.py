@@ -34,6 +34,7 @@ TESTS = {  # by file, those that notice most first
     "autograd/value.py": "value tracing random_programs derive transforms compile nn simplify draw engines",
     "autograd/ops.py": "value tracing derive random_programs transforms simplify compile vector_math nn",
     "autograd/program/lift.py": "compile simplify",
+    "autograd/program/grids.py": "compile simplify",
 }
 
 

@@ -361,10 +361,9 @@ class Lifted:
                     del mates[k]
                 if len(mates) > 1 and not all(mates.values()):
                     mates.update(dict.fromkeys(mates, True))
-                    level = [k for k in mates if heights[k] == heights[key]]
-                    if self._stack_operands([groups[k] for k in level], False) or self._stack_operands(
-                        [groups[k] for k in mates], True
-                    ):
+                    every = [groups[k] for k in mates]
+                    level = [groups[k] for k in mates if heights[k] == heights[key]]
+                    if self._stack_operands(level) or self._stack_operands(every, only_apart=True):
                         continue
                 del heights[key]
                 for group in self._by_number(groups.pop(key)):
@@ -377,7 +376,8 @@ class Lifted:
         """Stack operands of groups that differ only in their operands' arrays, if the result is regular.
 
         One operand of all groups has to be in one array, at different places for each group unless there are
-        four groups or more. Returns whether operands are stacked.
+        four groups or more, and these are sums of products or not `only_apart`. Returns whether operands are
+        stacked.
         """
         if len(groups) < 2 or sum(map(len, groups)) < SMALLEST:
             return False
@@ -523,6 +523,8 @@ class Lifted:
             start = stop
         shape = (*array.shape[:axis], start, *array.shape[axis + 1 :])
         made = self._borders[key] = self._tiled(shape, tiles)
+        if array in self._partial:
+            self._partial.add(made)
         return made
 
     def _apart(self, parts: Sequence[Part], shape: tuple[int, ...]) -> list[tuple[Any, ...]]:
@@ -664,6 +666,7 @@ class Lifted:
                     part.append(
                         (array, np.zeros(there.shape, dtype=int) + grids.positions_of(of, array.shape))
                     )
+                # Elements that stand for no Value are masked: a number times 0 may be no 0.
                 is_all = (outside | there).all() and self._partial.isdisjoint(arrays)
                 return part if is_all else [*part, (None, there)]
         return []

@@ -820,6 +820,17 @@ def test_a_logistic_regression_comes_out_as_one_writes_it() -> None:
     assert not gathers(p.source) and " - y) / N" in body
 
 
+@pytest.mark.parametrize("extreme", [maximum, minimum, lambda *xs: autograd.logsumexp(xs)])
+def test_terms_that_come_out_as_one_element(extreme: Any) -> None:
+    w = Value(0.3)
+
+    def f(x: Any) -> Any:
+        ring = [x[0], x[1], w]
+        return extreme(*(total([*ring[i:], *ring[:i]]) for i in range(3))) * w
+
+    check(f, [RNG.normal(size=(4, 2))], [w])
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("extreme", [maximum, minimum])
 def test_the_largest_of_many_are_one_node_and_share_the_gradient(engine: Any, extreme: Any) -> None:

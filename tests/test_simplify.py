@@ -138,3 +138,15 @@ def test_numbers_may_be_anywhere_in_a_dot() -> None:
         v.grad = 0.0
     loss.backward(x)
     np.testing.assert_allclose([v.grad for v in w], gradient, rtol=1e-12)
+
+
+def test_a_term_that_equals_a_dot_in_the_recorded_row_is_another_term() -> None:
+    w = [Value(1.0), Value(2.0)]
+
+    def f(x: Any) -> Any:
+        product = dot(w, x)
+        return [total([0.0 * x[1].sin(), x[0].tanh(), product]), product * product]
+
+    rows = np.array([[0.0, 0.0], [0.5, -1.0]])
+    expected = np.array([[0.0, 0.0], [math.tanh(0.5) - 1.5, 2.25]])
+    assert compile(f, engine="numpy").per_example(rows) == pytest.approx(expected, rel=1e-15)

@@ -459,7 +459,7 @@ class Lifted:
             first = v.x[0]
             return self._place(self.arrays[self._kind[first]], group, [self._at[w.x[0]] for w in group])
         parts = [grids.aligned(self._located(part)) for part in self._parts(group)]
-        if v.row in REDUCTIONS and (len(parts) > 1 or any(len({*w.x}) < len(w.x) for w in group)):
+        if v.row in REDUCTIONS and (len(parts) > 1 or any(map(self._has_twice, group))):
             parts = [grids.aligned([self._side_by_side(group)])]
         where = [part for part, _ in parts]
         own = functools.partial(self._own_coordinates, group)
@@ -578,6 +578,10 @@ class Lifted:
             view = Select(array, tuple(range(len(shape))), tuple(index), array.shape)
             slices += [self._new(Spread(shape, array.by_row, view))] * (len(run) // n)
         return slices
+
+    def _has_twice(self, v: Value) -> bool:
+        """Whether two terms of a reduction are one element of an array."""
+        return len({(self._kind[x], self._at.get(x, x)) for x in v.x}) < len(v.x)
 
     def _side_by_side(self, group: list[Value]) -> tuple[Array, np.ndarray]:
         """An array of the operands of all terms of a group, and their positions there."""

@@ -405,7 +405,7 @@ class _Rewriting:
         is_product = any(map(_is_product, terms)) or (len(terms) > 1 and all(map(_is_zero, terms)))
         dots = [term for term in terms if len(term) == 1 and _op(term[0], "dot")]
         if dots and not is_product and any(map(_is_zero, terms)):
-            at = terms.index(dots[0])
+            at = next(i for i, term in enumerate(terms) if term is dots[0])  # other Values may be equal
             terms = [*terms[:at], *_products(dots[0][0].x, dots[0][0].y), *terms[at + 1 :]]
             is_product = True
         counts = Counter((len(term), frozenset(term)) for term in terms)

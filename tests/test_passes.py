@@ -73,6 +73,31 @@ def test_every_stage_of_any_program_can_be_shown() -> None:
             assert shown(program, stage)
 
 
+def test_no_pass_compares_values_by_their_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other Values may have the same number in the recorded row."""
+
+    def refuse(*_: Any) -> Any:
+        raise AssertionError("two Values were compared")
+
+    def guarded(run: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def guarded_run(stage: Any) -> Any:
+            with monkeypatch.context() as during:
+                during.setattr(Value, "__eq__", refuse)
+                return run(stage)
+
+        return guarded_run
+
+    for name in [*PASSES][1:]:
+        monkeypatch.setitem(PASSES, name, guarded(PASSES[name]))
+    for seed in range(60):
+        f, _, arrays = structured(seed)
+        autograd.compile(f, engine="numpy").value_and_grad(*arrays)
+    w = [Value(1.0), Value(2.0)]
+    autograd.compile(lambda x: [total([0.0 * x[1].sin(), x[0].tanh(), p := dot(w, x)]), p * p])(
+        np.ones((2, 2))
+    )
+
+
 def test_names_of_the_textbooks_network() -> None:
     w = [Value(0.1 * k, f"w{k + 1}") for k in range(8)] + [Value(0.3, "b1"), Value(0.6, "b2")]
     source = source_of(mazur(w), X, X)

@@ -27,13 +27,11 @@ from benchmarks.gallery import GALLERY
 CC = shutil.which("cc")
 needs_cc = pytest.mark.skipif(CC is None, reason="there is no C compiler")
 inf, nan = math.inf, math.nan
-FLAGS = "-std=c99 -Wall -Wextra -Wpedantic -Wconversion -Werror -shared -fPIC".split()
+FLAGS = "-std=c99 -O1 -Wall -Wextra -Wpedantic -Wconversion -Werror -shared -fPIC".split()
 TYPES = {"float64": (ctypes.c_double, np.float64), "float32": (ctypes.c_float, np.float32)}
 
 
-def built(
-    sources: Mapping[Any, str], under: Path, *options: str
-) -> dict[Any, Callable[..., list[np.ndarray]]]:
+def built(sources: Mapping[Any, str], under: Path) -> dict[Any, Callable[..., list[np.ndarray]]]:
     """The functions of these files, compiled at once."""
     folder = Path(tempfile.mkdtemp(dir=under))  # a library is loaded from one path once
     for k, source in enumerate(sources.values()):
@@ -41,9 +39,7 @@ def built(
         (folder / f"f{k}.c").write_text(re.sub(rf"\b{title}\(", f"f{k}(", source), "ascii")
     library = folder / "library.so"
     files = [folder / f"f{k}.c" for k in range(len(sources))]
-    done = subprocess.run(
-        [str(CC), *FLAGS, *options, "-o", library, *files, "-lm"], capture_output=True, text=True
-    )
+    done = subprocess.run([str(CC), *FLAGS, "-o", library, *files, "-lm"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr[:3000]
     loaded = ctypes.CDLL(str(library))
     return {
@@ -118,8 +114,7 @@ def check(
                 for array in program.variant(kind, *arrays).leaves
             ]
             given[name, kind] = [*arrays, *leaves], len(arrays[0]) if arrays else 1
-    few = ["-O1"] if len(sources) < 40 else []  # with which the compiler warns of more, and takes longer
-    for key, function in built(sources, folder, *few).items():
+    for key, function in built(sources, folder).items():
         found = function(*given[key])
         assert len(found) == len(expected[key]), key
         size = max([1.0, *(np.max(np.abs(x), initial=0.0) for x in expected[key])])

@@ -435,9 +435,9 @@ def _exponential(v: Value, exponents: Mapping[Value, Fraction]) -> Ratio | None:
 
 
 def _slopes_of(f: Callable[[Any], Any]) -> Iterator[tuple[float, float, float]]:
-    """x, the slope there, by differences of four points, and how far rounding may be off.
+    """x, the slope there by differences of four points, and how far rounding may put it off.
 
-    There is one where two widths agree, as no kink is near.
+    Only an x where two widths agree is taken: then no kink is near.
     """
     found = 0
     for start, stop in ((-4.0, 4.0), (4.0, 12.0), (-12.0, -4.0)):

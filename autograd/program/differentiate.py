@@ -54,7 +54,7 @@ def differentiate(scalars: Scalars) -> Scalars:
 
 
 def _has_zeros(v: Value) -> bool:
-    """Whether v is a dot with a state that is 0 at first: as later ones, it counts as varying by row."""
+    """Whether v is a dot with a state that is 0 at first; it counts as varying by row, as later states do."""
     return v.row is ops.dot and all(type(x) is float and x == 0.0 for x in v.y)
 
 

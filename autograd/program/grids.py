@@ -206,9 +206,7 @@ def filled(parts: list[Part], n: int) -> tuple[tuple[int, ...], np.ndarray, list
                 if rank.any():
                     axes[rank.tobytes()] = rank
     lengths = tuple(int(rank.max()) + 1 for rank in axes.values())
-    at = np.zeros(n, dtype=int)
-    for rank, length in zip(axes.values(), lengths):
-        at = at * length + rank
+    at = np.zeros(n, dtype=int) + positions_of(axes.values(), lengths)
     points_of_grid = math.prod(lengths)
     if not n < points_of_grid <= 2 * n or len(np.unique(at)) < n:
         return None
@@ -217,10 +215,12 @@ def filled(parts: list[Part], n: int) -> tuple[tuple[int, ...], np.ndarray, list
     for part in parts:
         filled.append([])
         for array, where in part:
-            start = np.zeros(points_of_grid, dtype=int)
-            for length, column in zip(array.shape, coordinates(where[:, 0], array.shape)) if array else ():
+            starts = []
+            for column in coordinates(where[:, 0], array.shape) if array else ():
                 used, rank = np.unique(column, return_inverse=True)
-                start = start * length + used[points.get(rank.ravel().tobytes(), 0)]
+                starts.append(used[points.get(rank.ravel().tobytes(), 0)])
+            start = np.zeros(points_of_grid, dtype=int)
+            start += positions_of(starts, array.shape if array else ())
             everywhere = start[:, None] + where[0] - (where[0, 0] if array else 0)
             if array and not 0 <= np.min(everywhere) <= np.max(everywhere) < size(array):
                 return None
@@ -273,9 +273,9 @@ def _in_step(part: Part) -> Part:
     ((array, where), *others) = part
     if others or array is None or not 1 < where.shape[1] <= MOST_TERMS:
         return part
-    apart = np.zeros((*where.shape, where.shape[1]), dtype=int)  # by Value, term and other term
-    for length, column in zip(array.shape, coordinates(where, array.shape)):
-        apart = apart * length + (column[:, None, :] - column[:, :, None]) % length
+    columns = zip(coordinates(where, array.shape), array.shape)
+    steps = [(c[:, None, :] - c[:, :, None]) % n for c, n in columns]  # by Value, term and other term
+    apart = np.zeros((*where.shape, where.shape[1]), dtype=int) + positions_of(steps, array.shape)
     order = np.argsort(apart, axis=2, kind="stable")
     patterns = np.take_along_axis(apart, order, axis=2)
     for pattern in patterns[0][np.argsort(patterns[0].max(axis=1), kind="stable")]:
@@ -421,10 +421,9 @@ def _split(length: int, start: int, along: Strides) -> list[tuple[int, Any, tupl
         return [(length, start, ())]
     if len(along) == 1:
         ((stride, n, label, backward),) = along
-        stop, step = start + stride * (n - 1) + 1, stride if stride > 1 else None
         if backward:
-            return [(length, slice(stop - 1, start - 1 if start else None, -stride), (label,))]
-        return [(length, slice(None) if n == length else slice(start, stop, step), (label,))]
+            return [(length, slice_of(start + stride * (n - 1), -stride, n), (label,))]
+        return [(length, slice(None) if n == length else slice_of(start, stride, n), (label,))]
     if len(along) == 2:
         (stride, n, label, backward), across = sorted(along, key=lambda each: (not each[3], each[1]))
         if not across[3]:
@@ -432,6 +431,12 @@ def _split(length: int, start: int, along: Strides) -> list[tuple[int, Any, tupl
             window = Window(first, *across[:2], -stride if backward else stride, n)
             return [(length, window, (across[2], label))]
     return None
+
+
+def slice_of(first: int, step: int, n: int) -> slice:
+    """The slice of n indices, of which each is a step after the one before; the step may be negative."""
+    stop = first + step * (n - 1) + (1 if step > 0 else -1)
+    return slice(first, stop if stop >= 0 else None, step if step != 1 else None)
 
 
 def varying(grid: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:

@@ -375,9 +375,9 @@ class Lifted:
     def _stack_operands(self, groups: list[list[Value]], only_apart: bool = False) -> bool:
         """Stack operands of groups that differ only in their operands' arrays, if the result is regular.
 
-        One operand of all groups has to be in one array, at different places for each group unless there are
-        four groups or more, and these are sums of products or not `only_apart`. Returns whether operands are
-        stacked.
+        One operand of all groups has to be in one array, at different places for each group. Four groups or
+        more may share places; with `only_apart`, only if they are sums of products. Returns whether operands
+        are stacked.
         """
         if len(groups) < 2 or sum(map(len, groups)) < SMALLEST:
             return False
@@ -571,9 +571,9 @@ class Lifted:
         slices: list[Array] = []
         for _, run in grids.runs_of([(array, i) for i in places]):
             step = run[1] - run[0] if len(run) > 1 else 1
-            n, stop = (len(run), run[-1] + (1 if step > 0 else -1)) if step else (1, run[0] + 1)
+            n = len(run) if step else 1
             index: list[Any] = [slice(None)] * len(array.shape)
-            index[axis] = slice(run[0], stop if stop >= 0 else None, step if step not in (0, 1) else None)
+            index[axis] = grids.slice_of(run[0], step or 1, n)
             shape = (*array.shape[:axis], n, *array.shape[axis + 1 :])
             view = Select(array, tuple(range(len(shape))), tuple(index), array.shape)
             slices += [self._new(Spread(shape, array.by_row, view))] * (len(run) // n)
@@ -670,7 +670,7 @@ class Lifted:
                     part.append(
                         (array, np.zeros(there.shape, dtype=int) + grids.positions_of(of, array.shape))
                     )
-                # Elements that stand for no Value are masked: a number times 0 may be no 0.
+                # Elements that stand for no Value are masked, as they may be infinite: ∞ · 0 is not 0.
                 is_all = (outside | there).all() and self._partial.isdisjoint(arrays)
                 return part if is_all else [*part, (None, there)]
         return []
@@ -719,7 +719,8 @@ class Lifted:
         """
         numbers: dict[Any, list[Value]] = {}
         by_user: dict[Any, list[Value]] = defaultdict(list)
-        others: Counter[Any] = Counter()
+        times: Counter[Any] = Counter()  # of an operand, for users of these kinds
+        others = set()
         for v in group:
             term = [x for (x,) in _vectors(v)] if v.row not in VECTOR_ROWS else []
             fixed = tuple([_float(x) for x in term if _is_number(x)])
@@ -728,11 +729,11 @@ class Lifted:
             numbers.setdefault(fixed, []).append(v)
             other = tuple([x for x in term if not _is_number(x)])
             users = tuple([user.op if isinstance(user, Value) else "" for user in self._users[v]])
-            others[other] += 1
-            others[other, users] += 1
-            by_user[users, others[other, users]].append(v)
-        n = sum(type(key[-1]) is not tuple for key in others)
-        if n == len(group) or (len(numbers) > 3 and n * len(numbers) == len(group)):
+            others.add(other)
+            times[other, users] += 1
+            by_user[users, times[other, users]].append(v)
+        outer = len(numbers) > 3 and len(others) * len(numbers) == len(group)
+        if outer or len(others) == len(group):
             return [group]
         many = len(numbers) > 3 and len(group) < SMALLEST * len(numbers)
         return list(by_user.values() if many else numbers.values())

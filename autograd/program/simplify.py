@@ -405,8 +405,8 @@ class _Rewriting:
         is_product = any(map(_is_product, terms)) or (len(terms) > 1 and all(map(_is_zero, terms)))
         dots = [term for term in terms if len(term) == 1 and _op(term[0], "dot")]
         if dots and not is_product and any(map(_is_zero, terms)):
-            at = next(i for i, term in enumerate(terms) if term is dots[0])  # other Values may be equal
-            terms = [*terms[:at], *_products(dots[0][0].x, dots[0][0].y), *terms[at + 1 :]]
+            products = _products(dots[0][0].x, dots[0][0].y)
+            terms = [each for term in terms for each in (products if term is dots[0] else [term])]
             is_product = True
         counts = Counter((len(term), frozenset(term)) for term in terms)
         for term in dict.fromkeys(terms):

@@ -405,13 +405,13 @@ class Growth:
         for term, rules in zip(terms, self._rules[j]):
             factors = []
             for x, rule in zip(term, rules):
-                given: Any = x.array if isinstance(x, View) else x
-                is_leaf = rule.of >= 0 and isinstance(given, Leaf)
-                if is_leaf or (isinstance(rule.view, View) and not isinstance(x, View)):
+                is_leaf = isinstance(x, View) and isinstance(x.array, Leaf)
+                varies = rule.of >= 0 and rule.view.array.by_row
+                if (is_leaf and varies) or (isinstance(rule.view, View) and not isinstance(x, View)):
                     state = self._expected(rule, step, others)
                     if state is None:
                         of = rule.view.array
-                        given = given if is_leaf else Constant((), False, np.array(x))
+                        given = x.array if is_leaf else Constant((), False, np.array(x))
                         state = Spread(of.shape, of.by_row, whole(given))
                         self._given[step - rule.lag, rule.of] = state
                     x = replace(rule.view, array=state)

@@ -603,18 +603,18 @@ class Source:
     @_expression.register
     def _(self, array: Spread) -> Text:
         text, shape = self._spread(*self._viewed(array.view), _axes(array)), _tuple(_shape(array))
-        long = {axis for axis, n in enumerate(array.shape) if n > 1}
-        if long <= set(array.view.axes) and array.view.array.by_row == array.by_row:
-            if array.by_row or not array.shape or 0 in array.view.axes:
-                return text
-            return f"xp.reshape({self._as_array(array.view.array, text)[0]}, {shape})", ATOM
-        if isinstance(array.view.array, Constant) and not array.view.array.shape:
+        if isinstance(array.view.array, Constant) and not array.view.array.shape and _shape(array):
             number = text[0]
             return (
                 f"xp.zeros({shape}, dtype=xp.float64)"
                 if number == "0.0"
                 else f"xp.full({shape}, {number}, dtype=xp.float64)"
             ), ATOM
+        long = {axis for axis, n in enumerate(array.shape) if n > 1}
+        if long <= set(array.view.axes) and array.view.array.by_row == array.by_row:
+            if array.by_row or not array.shape or 0 in array.view.axes:
+                return text
+            return f"xp.reshape({self._as_array(array.view.array, text)[0]}, {shape})", ATOM
         text = self._as_array(array.view.array, text)
         return f"xp.broadcast_to({text[0]}, {shape})", ATOM
 

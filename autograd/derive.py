@@ -69,7 +69,7 @@ def adjoints(
     for v, pairs in reversed(arriving.items()):
         if pairs:
             adjoint = _sum_of_products(pairs, vectors)  # lift takes a product for a sum of one
-            if len(pairs) == 1 and v in sums and isinstance(adjoint, Value) and adjoint.row is not ops.mul:
+            if len(pairs) == 1 and v in sums and isinstance(adjoint, Value) and not _has_no_number(adjoint):
                 adjoint = total([adjoint])
             found[v] = adjoint
             if v in inside:
@@ -135,6 +135,11 @@ def _sum_of_products(pairs: list[tuple[Any, Any]], vectors: dict[tuple[Any, ...]
     else:
         terms.append(dot(*(vectors.setdefault(x, x) for x in (tuple(adjoints), tuple(partials)))))
     return sum(terms[1:], terms[0]) if len(terms) < 3 else total(terms)
+
+
+def _has_no_number(v: Value) -> bool:
+    """Whether v is a product of Values, and none of them is a number of the program."""
+    return v.row is ops.mul and not any(type(x) is float or type(x) is Constant for x in (v.x, v.y))
 
 
 def _product(x: Any, number: float) -> Any:

@@ -233,6 +233,47 @@ def neighbours(rng: np.random.Generator, a: np.ndarray, pick: Callable[..., Any]
     return a
 
 
+WALLS: list[Callable[..., Any]] = [
+    lambda w, u, a, b: u + w * (a - 2.0 * u + b),
+    lambda w, u, a, b: u - w * (u - a),
+    lambda w, u, a, b: 0.5 * (a + b) + w,
+    lambda w, u, a, b: u - 0.1 * u * (b - a) / 2.0,
+    lambda w, u, a, b: w * (b - u) - 0.3 * (u - a),
+    lambda w, u, a, b: np.tanh(w * u + 0.2 * (a - b) ** 2),
+    lambda w, u, a, b: maximum(u, a) - 0.5 * b,
+    lambda w, u, a, b: (w * a + u) / (2.0 + b * b),
+]
+
+
+@step
+def walls(rng: np.random.Generator, a: np.ndarray, pick: Callable[..., Any]) -> np.ndarray:
+    """Steps of cells between walls along one axis or two: of numbers, leaves or the first cells of all."""
+    if a.size < 7:
+        a = np.concatenate([a, *[a * 0.5] * int(rng.integers(3))], axis=int(rng.integers(a.ndim)))
+    axes = [i for i in range(a.ndim) if a.shape[i] > 1][-int(rng.integers(1, 3)) :]
+    steps = int(rng.integers(1, 5 if a.size < 13 else 2))
+    f, w = WALLS[rng.integers(len(WALLS))], pick(a.shape if rng.random() < 0.3 else (1,))
+    sides = []
+    for axis in axes:
+        face = tuple(np.delete(a.shape, axis))
+        some = [np.zeros(face), np.ones(face), pick(face), np.take(a, [0], axis), rng.normal(size=face)]
+        sides.append([np.reshape(some[k], face) for k in rng.integers(5, size=2)])
+    for _ in range(steps):
+        new = np.empty_like(a)
+        for i in np.ndindex(*a.shape):
+            new[i] = a[i]
+            for axis, walls in zip(axes, sides):
+                near = []
+                for wall, j in zip(walls, (i[axis] - 1, i[axis] + 1)):
+                    rest = (*i[:axis], *i[axis + 1 :])
+                    inside = 0 <= j < a.shape[axis]
+                    x = a[(*i[:axis], j, *i[axis + 1 :])] if inside else wall[rest]
+                    near.append(x if isinstance(x, Value) else float(x))
+                new[i] = f(w[i] if w.shape == a.shape else w.ravel()[0], new[i], *near)
+        a = new
+    return a
+
+
 @step
 def rotated(rng: np.random.Generator, a: np.ndarray, _: Callable[..., Any]) -> np.ndarray:
     """Pairs along the last axis, rotated by angles of their own, of which the first is 0."""

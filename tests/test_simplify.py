@@ -22,7 +22,7 @@ def operands(a: float, b: float, c: float) -> Any:
     rows = Value(1.0, "N")  # for one row, the sum over the rows is what is in that row
     x, y, u = Value(a, "x"), Value(b, "y"), Value(c, "u")
     scaled = [PRIMITIVES["mul"](number, v) for number in (2.5, 0.4) for v in (x, x + y, u * y)]
-    sums = [x + y, x - u, x + u * rows, -x, -(x * y), -(u / rows), (x - u) / y]
+    sums = [x + y, x - u, 0.0 - x, x + u * rows, -x, -(x * y), -(u / rows), (x - u) / y]
     products = [u * x, x * u, x * y, u * rows, x / u, (x * y) / u, u / rows, c / rows, 1.0 / rows]
     return (
         rows,

@@ -1,6 +1,7 @@
 """array_rules: the same outputs from fewer arrays.
 
     t = 1.0 * z[1:3]    t becomes that view of z, also where t is used
+    0 − 2 z             −2 z, and 0 − z becomes −z
     c2 = c1             equal constants become one
     Σ z[i] (2.0 * y[i])  2.0 Σ z[i] y[i]: the number moves to the front of the product
     max(max(z[0], z[1]), z[2])  the largest along an axis of z
@@ -115,7 +116,19 @@ def _simplified(array: Array, uses: Mapping[Array, int], shares: dict[Array, Sha
     for number, view, neutral in zip(array.operands, array.operands[::-1], NEUTRAL.get(array.row, ())):
         if isinstance(view, View) and isinstance(number, float) and number == neutral:
             return view.array if view.is_whole else Spread(array.shape, array.by_row, view)
+    if array.row is ops.sub and array.operands[0] == 0.0:
+        return _negated(array, uses)
     return _chain_reduced(array, uses) if array.row in (ops.maximum, ops.minimum) else array
+
+
+def _negated(array: Map, uses: Mapping[Array, int]) -> Map:
+    """0 − x as −x, and 0 − c x as (−c) x."""
+    view = array.operands[1]
+    of = view.array
+    if type(of) is Map and of.row is ops.mul and uses[of] == 1 and isinstance(of.operands[0], float):
+        if view.is_whole:
+            return replace(of, operands=(-of.operands[0], *of.operands[1:]))
+    return Map(array.shape, array.by_row, ops.neg, (view,))
 
 
 def _expanded(array: Reduce, shares: dict[Array, Shares]) -> Array:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,20 @@ def blocks_of(kinds: np.ndarray, most: int, at: tuple[slice, ...] = ()) -> list[
 def by_term(part: Part) -> list[Part]:
     """A part with several terms as a part for each."""
     return [[(array, where[:, i : i + 1]) for array, where in part] for i in range(part[0][1].shape[1])]
+
+
+def by_block(part: Part, most: int) -> list[Part]:
+    """A part of one Value as a part for each block of its first array that its terms are in, if those are few."""
+    array, (where,) = part[0]
+    if not array or len(np.unique(where)) < len(where):
+        return [part]
+    inside = np.zeros(array.shape, dtype=bool)
+    inside.ravel()[where] = True
+    term_at = dict(zip(where.tolist(), range(len(where))))
+    blocks = [block for block in blocks_of(inside, 2 * most) if inside[block].all()]
+    positions = np.arange(inside.size).reshape(array.shape)
+    terms = [[term_at[i] for i in positions[block].ravel().tolist()] for block in blocks]
+    return [[(array, where[:, some]) for array, where in part] for some in terms] or [part]
 
 
 def without_ones(*lengths: int) -> tuple[int, ...]:
@@ -325,7 +339,7 @@ def positions_of(columns: Iterable[Any], shape: Sequence[int]) -> Any:
     return where
 
 
-def extended(array: Array, columns: Sequence[Any], places: list[np.ndarray]) -> list[np.ndarray] | None:
+def extended(columns: Sequence[Any], places: list[np.ndarray]) -> list[np.ndarray] | None:
     """Coordinates by Value and place, of terms that have these coordinates, and for places without a term.
 
     None if a coordinate is no sum of a column by Value and one by place. Places without a term may lie
@@ -334,7 +348,7 @@ def extended(array: Array, columns: Sequence[Any], places: list[np.ndarray]) -> 
     longest = max(range(len(places)), key=lambda i: len(places[i]))
     found = []
     for column in zip(*columns):
-        by_place = np.empty(len(places[longest]), dtype=int)
+        by_place = np.empty(len(places[longest]), dtype=column[longest].dtype)
         by_place[places[longest]] = column[longest]
         starts = np.array([some[0] - by_place[at[0]] for some, at in zip(column, places)])
         everywhere = starts[:, None] + by_place
@@ -342,6 +356,44 @@ def extended(array: Array, columns: Sequence[Any], places: list[np.ndarray]) -> 
             return None
         found.append(everywhere)
     return found
+
+
+def go_on(slots: Sequence[tuple[list[np.ndarray], np.ndarray]]) -> bool:
+    """Whether the coordinates of operands, of which some are known, go on for the others, which are set.
+
+    A coordinate goes on as another one that is known there does.
+    """
+    every = [(column, known) for columns, known in slots for column in columns]
+    for columns, known in slots:
+        for i, column in enumerate(columns):
+            if known.all():
+                continue
+            for other, there in every:
+                both = known & there
+                if both.any() and there[~known].all():
+                    apart = column[both] - other[both]
+                    if (apart == apart[0]).all():
+                        columns[i] = np.where(known, column, other + apart[0])
+                        break
+            else:
+                return False
+    return True
+
+
+def affine_through(points: Mapping[tuple[int, ...], int], lengths: Sequence[int]) -> np.ndarray | None:
+    """A grid of positions, affine in its axes, that has these at some points; None if there is not exactly one."""
+    known = np.array([(*point, 1) for point in points])
+    found, _, rank, _ = np.linalg.lstsq(known, np.array([*points.values()]), rcond=None)
+    start_and_steps = np.rint(found).astype(int)
+    free = sum(n > 1 for n in lengths) + 1
+    if rank < free or (known @ start_and_steps != [*points.values()]).any():
+        return None
+    *steps, start = start_and_steps.tolist()
+    return (
+        start
+        + sum(step * column for step, column in zip(steps, np.indices(tuple(lengths))))
+        + np.zeros(tuple(lengths), dtype=int)
+    )
 
 
 def view_of(array: Array, grid: np.ndarray) -> View:

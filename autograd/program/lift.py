@@ -18,7 +18,7 @@ import heapq
 import itertools
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -320,6 +320,7 @@ class Lifted:
         count = itertools.count()
         alike: dict[Any, dict[Any, bool]] = defaultdict(dict)  # keys by form, and if they were compared
         families: dict[Any, dict[Any, None]] = defaultdict(dict)  # keys that differ in the number of terms
+        alike_rows: dict[Any, dict[Any, None]] = defaultdict(dict)  # keys of the same row
         tried: set[Any] = set()
         waiting: list[Value] = []
         while self._ready or groups or waiting:
@@ -338,8 +339,8 @@ class Lifted:
                 if key not in groups:
                     groups[key] = []
                     alike[_form_of(key)][key] = False
-                    if family := _family(key):
-                        families[family][key] = None
+                    alike_rows[_row_of(key)][key] = None
+                    families[_family(key)][key] = None
                 groups[key].append(v)
                 height = self._heights[v]
                 if height > heights.get(key, -1):
@@ -348,17 +349,21 @@ class Lifted:
             if groups:
                 while (key := heapq.heappop(farthest)[2]) not in groups:
                     pass
-                family = _family(key)
-                kin = tuple(k for k in families.get(family, ()) if k in groups)
-                if len(kin) > 1 and kin not in tried:
-                    tried.add(kin)
-                    if self._form_padded([v for k in kin for v in groups[k]]):
-                        for k in kin:
-                            del groups[k], heights[k]
-                        continue
-                mates = alike[_form_of(key)]
-                for k in [k for k in mates if k not in groups]:
-                    del mates[k]
+                mates, family, others = alike[_form_of(key)], families[_family(key)], alike_rows[_row_of(key)]
+                for keys in (mates, family, others):
+                    for k in [k for k in keys if k not in groups]:
+                        del keys[k]
+                for kin in (self._kin(key, others, groups), tuple(family) if len(family) > 1 else ()):
+                    if kin and kin not in tried:
+                        tried.add(kin)
+                        if self._form_together(kin, groups):
+                            break
+                else:
+                    kin = ()
+                if kin:
+                    for k in kin:
+                        del groups[k], heights[k]
+                    continue
                 if len(mates) > 1 and not all(mates.values()):
                     mates.update(dict.fromkeys(mates, True))
                     every = [groups[k] for k in mates]
@@ -371,6 +376,27 @@ class Lifted:
             else:
                 self._place_leaves(waiting)
                 self._ready, waiting = waiting, []
+
+    def _kin(self, key: Any, level: Collection[Any], groups: Mapping[Any, list[Value]]) -> tuple[Any, ...]:
+        """Of the keys of one row, those that share operands with the largest group, if key is among these.
+
+        Sums have terms of one kind in common, and others an operand in one array.
+        """
+        if len(level) < 2:
+            return ()
+        largest = max(level, key=lambda k: len(groups[k]))
+        shared = _kinds_of(largest)
+        kin = tuple(k for k in level if not shared.isdisjoint(_kinds_of(k)))
+        several = len(kin) > 1 and key in kin and sum(len(groups[k]) for k in kin) >= SMALLEST
+        return kin if several and (_is_map(key) or shared.intersection(*map(_kinds_of, kin))) else ()
+
+    def _form_together(self, kin: Sequence[Any], groups: Mapping[Any, list[Value]]) -> bool:
+        """Make one array of groups whose operands are in other arrays, or numbers; return if it is one."""
+        members = [v for k in kin for v in groups[k]]
+        if not all(map(_is_map, kin)):
+            return self._form_padded(members)
+        _, (kinds, _) = max(kin, key=lambda k: len(groups[k]))
+        return self._form_bordered(members, kinds)
 
     def _stack_operands(self, groups: list[list[Value]], only_apart: bool = False) -> bool:
         """Stack operands of groups that differ only in their operands' arrays, if the result is regular.
@@ -441,6 +467,11 @@ class Lifted:
         row = group[0].row
         if row not in COMMUTATIVE and not sums and len(self._kinds(group[0])) == 1:
             return [list(zip(*map(_vectors, group)))]
+        return [_transposed(list(rows.values())) for rows in self._terms_by_kind(group, sums).values()]
+
+    def _terms_by_kind(self, group: list[Value], sums: bool = False) -> dict[Any, dict[int, list[Any]]]:
+        """For each kind of terms of a group's Values, those of each Value that has some, by its place."""
+        row = group[0].row
         parts: dict[Any, tuple[Any, dict[int, list[Any]]]] = {}
         for i, v in enumerate(group):
             for term in [(v.x,), (v.y,)] if sums and v.row is ops.add else zip(*_vectors(v)):
@@ -448,7 +479,7 @@ class Lifted:
                 key = tuple(sorted(kind)) if sums or row in COMMUTATIVE else kind
                 as_first, rows = parts.setdefault(key, (kind, defaultdict(list)))
                 rows[i].append(term if kind == as_first else term[::-1])
-        return [_transposed(list(rows.values())) for _, rows in parts.values()]
+        return {key: rows for key, (_, rows) in parts.items()}
 
     def _form(self, group: list[Value]) -> None:
         """Make an array of the Values of one signature."""
@@ -491,6 +522,144 @@ class Lifted:
         else:
             self._place(self._computed(v.row, shape, terms), [group[i] for i in order])
 
+    def _form_bordered(self, group: list[Value], kinds: tuple[int, ...]) -> bool:
+        """Make an array of Values whose operands are in arrays of these kinds, or beside their ends.
+
+        The first cell of a rod has a number for a neighbour, or an element of another array.
+        """
+        rows = [[x for (x,) in _vectors(v)] for v in group]
+        if group[0].row in COMMUTATIVE:
+            rows = [
+                xs if any(self._kind[x] == kind for x, kind in zip(xs, kinds)) else xs[::-1] for xs in rows
+            ]
+        slots = []
+        for kind, xs in zip(kinds, zip(*rows)):
+            inside = np.array([self._kind[x] == kind for x in xs])
+            if kind == NUMBER:
+                if not inside.all():
+                    return False
+                continue
+            at = np.array([self._at[x] if there else 0 for x, there in zip(xs, inside)])
+            slots.append((kind, xs, inside, [*coordinates(at, self.arrays[kind].shape)]))
+        own = functools.partial(self._own_coordinates, group)
+        if not grids.go_on([(columns, inside) for _, _, inside, columns in slots]):
+            return False
+        contents: dict[int, dict[tuple[int, ...], Any]] = defaultdict(dict)
+        for kind, xs, inside, columns in slots:
+            for i in np.flatnonzero(~inside):
+                point = tuple([int(column[i]) for column in columns])
+                if contents[kind].setdefault(point, self._where(xs[i])) != self._where(xs[i]):
+                    return False
+        between = {}
+        for kind in {kind for kind, *_ in slots}:
+            of = [columns for other, _, _, columns in slots if other == kind]
+            found = self._between(self.arrays[kind], of, contents[kind], 0.0)
+            if found is None:
+                return False
+            between[kind] = found[0]
+        part: Part = []
+        known = iter(slots)
+        for kind, xs in zip(kinds, zip(*rows)):
+            if kind == NUMBER:
+                part.append((None, _floats(xs)[:, None]))
+            else:
+                *_, columns = next(known)
+                array = between[kind]
+                part.append(
+                    (
+                        array,
+                        (np.zeros(len(xs), dtype=int) + grids.positions_of(columns, array.shape))[:, None],
+                    )
+                )
+        shape, order, regular = grids.node_axes([part], len(group), False, own)
+        terms = self._terms([[(array, where[order]) for array, where in part]], [()], shape)
+        if not regular or _gathers(terms):
+            return False
+        self._place(self._computed(group[0].row, shape, terms), [group[i] for i in order])
+        return True
+
+    def _where(self, x: Any) -> Any:
+        """A number, or the kind and the position of a Value."""
+        return _float(x) if _is_number(x) else (self._kind[x], self._at[x])
+
+    def _between(
+        self,
+        array: Array,
+        slots: Sequence[list[np.ndarray]],
+        contents: Mapping[tuple[int, ...], Any],
+        nothing: float,
+    ) -> tuple[Array, Callable[[tuple[int, ...]], Any]] | None:
+        """An array between borders, so that points outside are inside; their coordinates change.
+
+        `contents` has a number, or the kind and position of a Value, by the point where it is; `nothing` is at
+        other points. Also returns a function for what is at a point. None if the borders are no slices.
+        """
+        if any(all(0 <= i < n for i, n in zip(point, array.shape)) for point in contents):
+            return None
+        sides: dict[tuple[int, int], Any] = {}  # by axis and coordinate
+        lows = [0] * len(array.shape)
+        for axis, n in enumerate(array.shape):
+            low = lows[axis] = min(0, *(int(columns[axis].min()) for columns in slots))
+            high = max(n - 1, *(int(columns[axis].max()) for columns in slots))
+            border: list[list[Any]] = []
+            for places in (range(low, 0), range(n, high + 1)):
+                border.append([])
+                for at in places:
+                    points = {
+                        (*(i - lows[k] for k, i in enumerate(p[:axis])), *p[axis + 1 :]): x
+                        for p, x in contents.items()
+                        if p[axis] == at
+                        and all(0 <= i < m for i, m in zip(p[axis + 1 :], array.shape[axis + 1 :]))
+                    }
+                    side = sides[axis, at] = self._side(array, axis, points, nothing)
+                    if side is None:
+                        return None
+                    border[-1].append(self._slice_at(array, axis, *side) if isinstance(side, tuple) else side)
+            array = self._bordered(array, axis, *border)
+            for columns in slots:
+                columns[axis] = columns[axis] - low
+
+        def content(point: tuple[int, ...]) -> Any:
+            axis = max([k for k, i in enumerate(point) if (k, i) in sides], default=-1)
+            side = sides.get((axis, point[axis]), nothing)
+            if not isinstance(side, tuple):
+                return side
+            kind, grid = side
+            at = (*(i - low for i, low in zip(point[:axis], lows)), *point[axis + 1 :])
+            return kind, int(grid[at])
+
+        return array, content
+
+    def _side(self, array: Array, axis: int, points: Mapping[tuple[int, ...], Any], nothing: float) -> Any:
+        """A number or an array for one place of a border along an axis, by what is at some of its points; None if these are irregular."""
+        if not points:
+            return nothing
+        numbers = {x for x in points.values() if isinstance(x, float)}
+        if numbers:
+            return numbers.pop() if len(numbers) == len({*points.values()}) == 1 else None
+        kinds = {kind for kind, _ in points.values()}
+        lengths = (*array.shape[:axis], *array.shape[axis + 1 :])
+        grid = grids.affine_through({point: at for point, (_, at) in points.items()}, lengths)
+        kind = min(kinds)
+        of = self.arrays[kind]
+        if (
+            grid is None
+            or len(kinds) > 1
+            or of.by_row > array.by_row
+            or grid.min() < 0
+            or grid.max() >= size(of)
+        ):
+            return None
+        return kind, grid
+
+    def _slice_at(self, array: Array, axis: int, kind: int, grid: np.ndarray) -> Array:
+        """An array of the elements at these positions of another array, to lie beside `array` along an axis."""
+        key = array, axis, kind, grid.tobytes()
+        if key not in self._borders:
+            of, shape = self.arrays[kind], (*array.shape[:axis], 1, *array.shape[axis + 1 :])
+            self._borders[key] = self._new(Spread(shape, array.by_row, self._viewed(of, grid.reshape(shape))))
+        return self._borders[key]
+
     def _viewed(self, array: Array, grid: np.ndarray) -> View:
         """The elements of an array that lie at the positions in a grid, perhaps by an array with borders.
 
@@ -511,7 +680,9 @@ class Lifted:
         return grids.view_of(array, grids.positions_of(columns, array.shape))
 
     def _bordered(self, array: Array, axis: int, before: list[Any], after: list[Any]) -> Array:
-        """An array between borders along an axis: slices of it, by their coordinates, or numbers."""
+        """An array between borders along an axis: slices of it, by their coordinates, others, or numbers."""
+        if not before and not after:
+            return array
         key = array, axis, repr(before), repr(after)  # 0 is a coordinate, and 0.0 a number
         if key in self._borders:
             return self._borders[key]
@@ -528,12 +699,17 @@ class Lifted:
         return made
 
     def _apart(self, parts: Sequence[Part], shape: tuple[int, ...]) -> list[tuple[Any, ...]]:
-        """A term for each term of a sum, if that takes no gathers: neighbours in a grid are slices of it."""
-        if not len(parts) < sum(part[0][1].shape[1] for part in parts) <= MOST_PIECES:
-            return []
-        each = [one for part in parts for one in grids.by_term(part)]
-        terms = self._terms(each, [()] * len(each), shape)
-        return [] if _gathers(terms) else terms
+        """Terms without gathers for a sum: one for each of its terms, or for each block of an array; or []."""
+        ways = [[one for part in parts for one in grids.by_term(part)]]
+        if not shape:
+            ways.append([one for part in parts for one in grids.by_block(part, MOST_PIECES)])
+        for each in ways:
+            if len(parts) < len(each) <= MOST_PIECES:
+                aligned = [grids.aligned(part) for part in each]
+                terms = self._terms([part for part, _ in aligned], [along for _, along in aligned], shape)
+                if not _gathers(terms):
+                    return terms
+        return []
 
     def _terms(
         self, parts: Sequence[Part], along: Sequence[tuple[int, ...]], shape: tuple[int, ...]
@@ -562,21 +738,26 @@ class Lifted:
                 return [*coordinates(np.array(places), self.arrays[kind].shape)]
         return []
 
-    def _slices(self, array: Array, axis: int, places: list[Any]) -> list[Array]:
-        """Arrays of the slices at these coordinates along an axis, one for each evenly spaced run."""
-        if places and isinstance(places[0], float):
-            shape = (*array.shape[:axis], len(places), *array.shape[axis + 1 :])
-            number = self._new(Constant((), False, np.array(places[0])))
-            return [self._new(Spread(shape, array.by_row, whole(number)))]
+    def _slices(self, array: Array, axis: int, border: list[Any]) -> list[Array]:
+        """The arrays of a border: slices at these coordinates along an axis, others, or of numbers."""
         slices: list[Array] = []
-        for _, run in grids.runs_of([(array, i) for i in places]):
-            step = run[1] - run[0] if len(run) > 1 else 1
-            n = len(run) if step else 1
-            index: list[Any] = [slice(None)] * len(array.shape)
-            index[axis] = grids.slice_of(run[0], step or 1, n)
-            shape = (*array.shape[:axis], n, *array.shape[axis + 1 :])
-            view = Select(array, tuple(range(len(shape))), tuple(index), array.shape)
-            slices += [self._new(Spread(shape, array.by_row, view))] * (len(run) // n)
+        for kind, some in itertools.groupby(border, lambda x: x if isinstance(x, float) else type(x)):
+            if not isinstance(kind, type):
+                shape = (*array.shape[:axis], len([*some]), *array.shape[axis + 1 :])
+                number = self._new(Constant((), False, np.array(kind)))
+                slices.append(self._new(Spread(shape, array.by_row, whole(number))))
+                continue
+            if kind is not int:
+                slices += some
+                continue
+            for _, run in grids.runs_of([(array, i) for i in some]):
+                step = run[1] - run[0] if len(run) > 1 else 1
+                n = len(run) if step else 1
+                index: list[Any] = [slice(None)] * len(array.shape)
+                index[axis] = grids.slice_of(run[0], step or 1, n)
+                shape = (*array.shape[:axis], n, *array.shape[axis + 1 :])
+                view = Select(array, tuple(range(len(shape))), tuple(index), array.shape)
+                slices += [self._new(Spread(shape, array.by_row, view))] * (len(run) // n)
         return slices
 
     def _has_twice(self, v: Value) -> bool:
@@ -593,13 +774,9 @@ class Lifted:
         """Make an array of sums of several lengths, if they line up; a product is a sum of one."""
         row = group[0].row if group[0].row in REDUCTIONS else ops.dot
         nothing = REDUCTIONS.get(row, 0.0)
-        found = []
-        for operands in self._parts(group, sums=True):
-            ragged = len({*map(len, operands[0])}) > 1
-            part = self._padded(operands, nothing) if ragged else self._located(operands)
-            if not part:
-                return False
-            found.append(grids.aligned(part))
+        found = [*map(grids.aligned, self._padded_parts(group, nothing))]
+        if not found or (row in REDUCTIONS and len(found) > 1):
+            return False
         shape, order, regular = grids.node_axes([part for part, _ in found], len(group), products=True)
         if not regular:
             return False
@@ -613,7 +790,7 @@ class Lifted:
                     return False
                 several, along = [self._factors(each, shape) for each in grids.by_term(part)], ()
             for factors, masks in several:
-                labels = {label for x in (*factors, *masks) for label in x.axes}
+                labels = {label for x in (*factors, *masks) if isinstance(x, View) for label in x.axes}
                 missing -= labels
                 if not labels.issuperset(range(len(shape), len(shape + along))) or _gathers([factors]):
                     return False
@@ -625,27 +802,84 @@ class Lifted:
         self._place(self._computed(row, shape, terms), [group[i] for i in order])
         return True
 
-    def _factors(self, part: Part, shape: tuple[int, ...]) -> tuple[list[View], list[Select]]:
+    def _factors(self, part: Part, shape: tuple[int, ...]) -> tuple[list[Any], list[Any]]:
         """The operands of a part along the axes of a grid, and its mask if it needs one."""
         placed = [(array, positions.reshape(shape)) for array, positions in part]
-        factors = [grids.view_of(array, grid) for array, grid in placed if array]
-        return factors, [self._constant(grid) for array, grid in placed if not array and not grid.all()]
+        factors = [
+            grids.view_of(array, grid) if array else self._constant(grid)
+            for array, grid in placed
+            if grid.dtype != bool
+        ]
+        return factors, [self._constant(grid) for _, grid in placed if grid.dtype == bool and not grid.all()]
 
-    def _padded(self, operands: Columns, nothing: float) -> Part:
-        """Sums of different lengths as one part, as long as the longest; [] if they do not line up.
+    def _padded_parts(self, group: list[Value], nothing: float) -> list[Part]:
+        """A part for each kind of terms of sums that may lack some; [] if those that lack some do not line up."""
+        n = len(group)
+        of_kind = []
+        for rows in self._terms_by_kind(group, sums=True).values():
+            if nothing == 0.0:
+                kept = {i: [term for term in terms if not _adds_nothing(term)] for i, terms in rows.items()}
+                rows = {i: terms for i, terms in kept.items() if terms}
+            of_kind.append(rows)
+        of_kind = sorted(filter(None, of_kind), key=len)
+        parts, ragged = [], []
+        for rows in of_kind:
+            if len(rows) == n:
+                operands = _transposed(list(rows.values()))
+                if len({*map(len, operands[0])}) > 1:
+                    ragged.append(operands)
+                else:
+                    parts.append(self._located(operands))
+        partial = [rows for rows in of_kind if len(rows) < n]
+        # Either all that some sums have lies beside the elements of one array, or each kind is in its own.
+        for k in dict.fromkeys((len(partial) if len(ragged) == 1 else len(partial) - 1, 0)):
+            others: list[list[Any]] = [[] for _ in group]
+            for i, terms in itertools.chain(*(rows.items() for rows in partial[: max(k, 0)])):
+                others[i] += terms
+            if any(len(term) > 1 for terms in others for term in terms) or (k and len(ragged) > 1):
+                continue
+            beside = [[self._where(x) for (x,) in terms] for terms in others]
+            more = [self._padded(operands, nothing, beside) for operands in ragged]
+            more += [self._one_or_none(rows, parts, nothing, beside) for rows in partial[max(k, 0) :]]
+            if all(more):
+                return [*parts, *more]
+        return []
 
-        Where a sum has no term, an operand may be outside its array, as a window at a wall is: `nothing` is
-        there. Otherwise a mask is the last operand, True where there is a term: for queries and the keys
-        before them, each query has a place for every key.
-        """
+    def _one_or_none(
+        self, rows: Mapping[int, list[Any]], parts: Sequence[Part], nothing: float, others: list[list[Any]]
+    ) -> Part:
+        """A term that some sums have, as one that all have; [] if it does not lie beside those of the parts."""
+        known = np.isin(np.arange(len(others)), [*rows])
+        if not parts or any(len(terms) > 1 for terms in rows.values()):
+            return []
+        arrays, slots = [], []
+        for operand in zip(*(rows[i][0] if known[i] else rows[min(rows)][0] for i in range(len(known)))):
+            array, at = self._one_located([operand])
+            if array is None:
+                return []
+            arrays.append(array)
+            slots.append(([*coordinates(at[0], array.shape)], known))
+        around = [
+            ([c[:, 0] for c in coordinates(where, array.shape)], np.ones_like(known))
+            for part in parts
+            for array, where in part
+            if array
+        ]
+        if not grids.go_on([*slots, *around]):
+            return []
+        columns = [[column[:, None] for column in of] for of, _ in slots]
+        return self._within(arrays, columns, known[:, None], nothing, others)
+
+    def _padded(self, operands: Columns, nothing: float, others: list[list[Any]]) -> Part:
+        """Sums of different lengths as one part, as long as the longest; [] if they do not line up."""
         rows = operands[0]
-        arrays = [self.arrays[self._kind[operand[0][0]]] for operand in operands]
+        located = [self._one_located(operand) for operand in operands]
         columns = [
-            [coordinates(np.array([self._at[x] for x in row]), array.shape) for row in operand]
-            for array, operand in zip(arrays, operands)
+            [coordinates(where, array.shape) if array else (where,) for where in of] for array, of in located
         ]
         longest = max(range(len(rows)), key=lambda i: len(rows[i]))
-        for labels in itertools.chain(*(grids.labels_of(array, of) for array, of in zip(arrays, columns))):
+        labelled = [grids.labels_of(array, of) for (array, _), of in zip(located, columns) if array]
+        for labels in itertools.chain(*labelled):
             every = np.unique(labels[longest])
             if len(every) < len(rows[longest]) or 2 * sum(map(len, rows)) < len(rows) * len(every):
                 continue
@@ -655,32 +889,97 @@ class Lifted:
             there = np.zeros((len(rows), len(every)), dtype=bool)
             for i, at in enumerate(places):
                 there[i, at] = True
-            found = [grids.extended(array, of, places) for array, of in zip(arrays, columns)]
+            found = [grids.extended(of, places) for of in columns]
             extended = [of for of in found if of is not None]
             if len(extended) == len(found):
-                outside = np.zeros_like(there)
-                part: Part = []
-                for array, of in zip(arrays, extended):
-                    for axis, (n, where) in enumerate(zip(array.shape, of)):
-                        outside |= (where < 0) | (where >= n)
-                        before, after = max(-int(where.min()), 0), max(int(where.max()) + 1 - n, 0)
-                        if before or after:
-                            array = self._bordered(array, axis, [nothing] * before, [nothing] * after)
-                            of[axis] = where + before
-                    part.append(
-                        (array, np.zeros(there.shape, dtype=int) + grids.positions_of(of, array.shape))
-                    )
-                # Elements that stand for no Value are masked, as they may be infinite: ∞ · 0 is not 0.
-                is_all = (outside | there).all() and self._partial.isdisjoint(arrays)
-                return part if is_all else [*part, (None, there)]
+                part = self._within([array for array, _ in located], extended, there, nothing, others)
+                if part:
+                    return part
         return []
 
-    def _masked(self, factors: list[View], mask: Select, nothing: float) -> list[View]:
+    def _within(
+        self,
+        arrays: Sequence[Array | None],
+        columns: Sequence[list[np.ndarray]],
+        there: np.ndarray,
+        nothing: float,
+        others: list[list[Any]],
+    ) -> Part:
+        """A part with operands at these coordinates, of which some are outside of their arrays.
+
+        Where a sum has no term, an operand may be outside its array, as a window at a wall is: there is one
+        of the `others` that the sum has, or `nothing`. Otherwise a mask is the last operand, True where there
+        is a term: for queries and the keys before them, each query has a place for every key.
+        """
+        outside = np.zeros_like(there)
+        part: Part = []
+        if len(arrays) > 1 and any(others):
+            return []
+        for array, of in zip(arrays, columns):
+            if array is None:
+                part.append((None, of[0]))
+                continue
+            for n, where in zip(array.shape, of):
+                outside |= (where < 0) | (where >= n)
+            between = self._with_others(array, of, there, nothing, others if len(arrays) == 1 else [])
+            if between is None:
+                return []
+            part.append((between, np.zeros(there.shape, dtype=int) + grids.positions_of(of, between.shape)))
+        # Elements that stand for no Value are masked, as they may be infinite: ∞ · 0 is not 0.
+        if (outside | there).all() and self._partial.isdisjoint(arrays):
+            return part
+        return [] if any(others) else [*part, (None, there)]
+
+    def _with_others(
+        self,
+        array: Array,
+        of: list[np.ndarray],
+        there: np.ndarray,
+        nothing: float,
+        others: list[list[Any]],
+    ) -> Array | None:
+        """An array between borders of what sums have beside its elements; None if that is irregular.
+
+        The coordinates of sums' terms change with it. `there` says which terms are elements of the array.
+        """
+        points = np.stack(of, axis=-1) if of else np.zeros((*there.shape, 0), dtype=int)
+        contents: dict[tuple[int, ...], Any] = {}
+        several = []
+        for i, has in enumerate(others):
+            missing = [tuple(point) for point in points[i][~there[i]].tolist()]
+            missing = [p for p in missing if not all(0 <= k < n for k, n in zip(p, array.shape))]
+            if len(has) > len(missing):
+                return None
+            if len(missing) == 1:
+                x = has[0] if has else nothing
+                if contents.setdefault(missing[0], x) != x:
+                    return None
+            elif missing:
+                several.append((missing, has))
+        found = self._between(array, [of], contents, nothing)
+        if found is None:
+            return None
+        array, at = found
+        for missing, has in several:
+            expected = Counter(x for x in map(at, missing) if x != nothing)
+            if expected != Counter(x for x in has if x != nothing):
+                return None
+        return array
+
+    def _one_located(self, operand: Any) -> tuple[Array | None, list[np.ndarray]]:
+        """The array of an operand, and its positions there by Value; None and numbers, if it is numbers."""
+        if _is_number(operand[0][0]):
+            return None, [*map(_floats, operand)]
+        at = [np.array([self._at[x] for x in row]) for row in operand]
+        return self.arrays[self._kind[operand[0][0]]], at
+
+    def _masked(self, factors: list[Any], mask: Select, nothing: float) -> list[Any]:
         """Factors with `nothing` where no term is: in one of them, and in each of an array in `_partial`."""
-        best = min(factors, key=lambda x: (x.array not in self._partial, not {*mask.axes} <= {*x.axes}))
+        views = [x for x in factors if isinstance(x, View)]
+        best = min(views, key=lambda x: (x.array not in self._partial, not {*mask.axes} <= {*x.axes}))
         found = []
         for view in factors:
-            if view is best or view.array in self._partial:
+            if view is best or (view in views and view.array in self._partial):
                 labels = sorted({*mask.axes, *view.axes})
                 lengths = {label: n for x in (mask, view) for label, n in zip(x.axes, x.lengths)}
                 shape = tuple(lengths[label] for label in labels)
@@ -868,6 +1167,11 @@ def _is_number(x: Any) -> bool:
     return type(x) is float or type(x) is Number
 
 
+def _adds_nothing(term: Sequence[Any]) -> bool:
+    """Whether a term of a sum is 0 or a product with 0."""
+    return any(_is_number(x) and _float(x) == 0.0 for x in term)
+
+
 def _float(number: Any) -> float:
     return number._data if type(number) is Number else number
 
@@ -876,26 +1180,49 @@ def _floats(numbers: Sequence[Any]) -> np.ndarray:
     return np.array([*map(_float, numbers)])
 
 
+def _is_map(key: Any) -> bool:
+    """Whether the operands of a signature's row have places of their own, unlike the terms of a sum."""
+    return key[0] not in VECTOR_ROWS and key[0] is not ops.add
+
+
+def _row_of(key: Any) -> Any:
+    """What keys share whose groups may be one, if their operands are in other arrays or numbers."""
+    row, *kinds = key
+    if _is_map(key):
+        return (row, *(len(kind) for kind, _ in kinds))
+    return row if row in REDUCTIONS else ops.dot
+
+
+def _kinds_of(key: Any) -> set[Any]:
+    """The kinds of a signature's terms that have no number; or the arrays of its operands, if it has one term."""
+    kinds = [kind for kind, _ in key[1:]]
+    if _is_map(key) or key[0] is ops.add:
+        each = {x for kind in kinds for x in kind if x >= 0}
+        return each if _is_map(key) else {(x,) for x in each}
+    return {tuple(sorted(kind)) for kind in kinds if NUMBER not in kind}
+
+
 def _family(key: Any) -> Any:
     """The key of all sums over the same arrays, of any number of terms; a product is a sum of one."""
     row, *counts = key
     kinds = {tuple(sorted(kind)) for kind, _ in counts}
     if any(NUMBER in kind for kind in kinds):
-        return None
+        return key
     if row in (ops.dot, ops.mul):
         return ops.dot, *sorted(kinds)
-    if row in REDUCTIONS:
-        return (row, *kinds) if len(kinds) == 1 else None
+    if row in REDUCTIONS and len(kinds) == 1:
+        return row, *kinds
     if row in (ops.total, ops.add):
         return ops.total, *sorted({(x,) for kind in kinds for x in kind})
-    return None
+    return key
 
 
 def _in_use(arrays: Iterable[Array], n: int) -> dict[Array, None]:
-    """The arrays of leaves in the order of their first use, until there are n of them."""
+    """The arrays of leaves in the order of their first use, but for products with 0, until there are n."""
     found: dict[Array, None] = {}
     for array in arrays:
-        found.update((view.array, None) for view in array.views if isinstance(view.array, Leaf))
+        views = [x for term in array.terms if 0.0 not in term for x in term if isinstance(x, View)]
+        found.update((view.array, None) for view in views if isinstance(view.array, Leaf))
         if len(found) == n:
             break
     return found

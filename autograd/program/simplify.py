@@ -11,6 +11,7 @@ computed alike.
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 from collections import Counter
@@ -61,15 +62,16 @@ def simplify(
 # fmt: off
 Rewrite = Callable[["_Rewriting", Any, Any], Any]
 RULES: list[tuple[str, str, Rewrite]] = [
-    ("x + 0 = x",           "add", lambda to, x, y: to.is_all(y, 0.0) and x),
-    ("0 + x = x",           "add", lambda to, x, y: to.is_all(x, 0.0) and to.as_sum(y)),
+    ("x + 0 = Σ x",         "add", lambda to, x, y: to.is_all(y, 0.0)
+                                        and (x if _op(x, "add") else to("total", (x,)))),
+    ("0 + x = Σ x",         "add", lambda to, x, y: to.is_all(x, 0.0) and to("total", (y,))),
     ("x + x = 2 x",         "add", lambda to, x, y: x is y and to("mul", 2.0, x)),
     ("x + (−y) = x − y",    "add", lambda to, x, y: _op(y, "neg") and to("sub", x, y.x)),
     ("(−x) + y = y − x",    "add", lambda to, x, y: _op(x, "neg") and to("sub", y, x.x)),
-    ("x − 0 = x",           "sub", lambda to, x, y: to.is_all(y, 0.0) and x),
-    ("0 − x = −x",          "sub", lambda to, x, y: to.is_all(x, 0.0) and to("neg", y)),
     ("x − (−y) = x + y",    "sub", lambda to, x, y: _op(y, "neg") and to("add", x, y.x)),
     ("(−x) − y = −(x + y)", "sub", lambda to, x, y: _op(x, "neg") and to("neg", to("add", x.x, y))),
+    ("(0 − x) − y = −(x + y)", "sub", lambda to, x, y: _op(x, "sub") and _is(x.x, 0.0)
+                                        and to("neg", to("add", x.y, y))),
     ("−(−x) = x",           "neg", lambda to, x, _: _op(x, "neg") and x.x),
     ("−(c x) = (−c) x",     "neg", lambda to, x, _: _scaled(x) and to("mul", -x.x, x.y)),
     ("−(x − y) = y − x",    "neg", lambda to, x, _: _op(x, "sub") and to.may_turn(x)
@@ -176,7 +178,6 @@ class _Rewriting:
         self.summed: dict[Value, Any] = {}  # the row_sum of a Value
         self.varied: set[Value] = set()  # Values computed like others, with other numbers: see _varied
         self.of_varied: set[Value] = set()  # sums of such Values
-        self.sums_of_one: set[Value] = set()  # 0 + x, computed like others of more terms
 
     def run(self, outputs: list[Value], gather: bool) -> dict[Any, Any]:
         """The simpler form of each Value of the outputs' graph; with `gather`, chains of sums become one."""
@@ -184,7 +185,7 @@ class _Rewriting:
         user = _only_users(order) | dict.fromkeys(outputs)  # the caller uses these too, so they stay
         became: dict[Any, Any] = {}
         self.varied = _varied(order, self.by_row)
-        self.sums_of_one = _sums_of_one(order, user, self.by_row)
+        parts = set[Value]()
         for v in order:
             if v.row is None:
                 became[v] = v._data if isinstance(v, Constant) else v
@@ -192,8 +193,11 @@ class _Rewriting:
             self.current = v
             x, y = self._operand(v.x, became), self._operand(v.y, became)
             inner = v.row in SUMS and user[v] in SUMS and v.row is not ops.sub
-            self.is_part = inner and not self.varied.isdisjoint(parents(v))
+            of_varied = inner and not self.varied.isdisjoint(parents(v))
+            self.is_part = of_varied or (inner and any(p in parts or _is_nothing(p) for p in parents(v)))
             if self.is_part:
+                parts.add(v)
+            if of_varied:
                 self.varied.add(v)
             elif v.row in (ops.add, ops.sub) and (v.x in self.varied or v.y in self.varied):
                 self.of_varied.add(v)
@@ -296,10 +300,6 @@ class _Rewriting:
             return False
         return number == 0.0 or self.current not in self.of_varied
 
-    def as_sum(self, x: Any) -> Any:
-        """x, or the sum of x alone where the Value being rewritten is one of `sums_of_one`."""
-        return self("total", (x,)) if self.current in self.sums_of_one else x
-
     def is_varied(self, x: Any) -> bool:
         """Whether x is a multiple c y, and Values computed like it are other multiples."""
         return x in self.varied and _scaled(x)
@@ -340,11 +340,9 @@ class _Rewriting:
         """A sum, with all the terms of the sums that only this one uses."""
         if op is ops.dot and x and self._is_plain(x, y):
             return self._of_vectors(op, x, y)
-        term = x[0] if op is ops.total and len(x) == 1 else None
-        if isinstance(term, Value) and term not in self.inner:
-            return self("neg", self(op, (term.x,))) if _op(term, "neg") else self(op, x)
         plus: list[tuple[Any, ...]] = []
         minus: list[tuple[Any, ...]] = []
+        sums = set[bool]()  # whether what is added, or subtracted, has a sum of one term
         stack: list[tuple[Any, Any, Any, bool]] = [(op, x, y, False)]
         while stack:
             op, x, y, negative = stack.pop()
@@ -352,31 +350,38 @@ class _Rewriting:
                 stack += [("product", p, q, negative) for p, q in reversed(_products(x, y))]
             elif op in SUMS:
                 terms = x if op is ops.total else (x,) if y is None else (x, y)
+                alone = op is ops.total and len(x) == 1  # as is 0 + (a + b), and (c + d) may follow
                 for i, term in reversed(list(enumerate(terms))):
                     flip = negative != (op is ops.neg or (op is ops.sub and i == 1))
-                    if isinstance(term, Value) and term in self.inner:
+                    if isinstance(term, Value) and (term in self.inner or _is_sum_of_one(term)):
                         begins = i == 0 and not self._begins(term, y)
-                        if op is ops.total or begins:
+                        if term.row is not ops.add if alone else op is ops.total or begins:
                             stack.append((term.row, term.x, term.y, flip))
                             continue
                         term = self._sum(term.row, term.x, term.y)  # a sum that is added is one quantity
-                    stack.append(("term", term, None, flip))
+                    stack.append(("alone" if alone else "term", term, None, flip))
             else:
                 if op == "product":
                     plain = _number(x) or _number(y) or self._is_plain((x,), (y,))
                     x = (x, y) if plain else self("mul", x, y)
                 if _op(x, "neg"):
                     x, negative = x.x, not negative
-                if self.is_varied(x) or (self.has_single_use(x, "mul") and (not _number(x.x) or x.x == 0.0)):
+                if (
+                    self.is_varied(x)
+                    or (_op(x, "mul") and _is(x.x, 0.0))
+                    or (self.has_single_use(x, "mul") and not _number(x.x))
+                ):
                     x = (x.x, x.y)
                 if type(x) is tuple:
                     x = self._linear(*x)
+                if op == "alone":
+                    sums.add(negative)
                 (minus if negative else plus).append(x if type(x) is tuple else (x,))
         terms = [*plus, *minus]
         if terms and all(len(t) == 1 and _op(t[0], "div") and t[0].y is self.rows for t in terms):
             plus, minus = ([_factors(term[0].x) for term in terms] for terms in (plus, minus))
-            return self("div", self._difference(plus, minus), self.rows)
-        return self._difference(plus, minus)
+            return self("div", self._difference(plus, minus, sums), self.rows)
+        return self._difference(plus, minus, sums)
 
     def _begins(self, x: Any, y: Any) -> bool:
         """Whether in x + y, as in (a + b) + (c + d), x is the first of the sums that are added up."""
@@ -391,15 +396,15 @@ class _Rewriting:
             x, y = (-x, y.x) if y.row is NEG else (x * y.x, y.y)
         return (x, y)
 
-    def _difference(self, plus: list[tuple[Any, ...]], minus: list[tuple[Any, ...]]) -> Any:
+    def _difference(self, plus: list[tuple[Any, ...]], minus: list[tuple[Any, ...]], sums: set[bool]) -> Any:
         if not minus:
-            return self._added(plus)
+            return self._added(plus, False in sums)
         if not plus:
-            return self("neg", self._added(minus))
-        return self("sub", self._added(plus), self._added(minus))
+            return self("neg", self._added(minus, True in sums))
+        return self("sub", self._added(plus, False in sums), self._added(minus, True in sums))
 
-    def _added(self, terms: list[tuple[Any, ...]]) -> Any:
-        """The sum of terms, each a product of two or a single Value or number."""
+    def _added(self, terms: list[tuple[Any, ...]], is_sum: bool = False) -> Any:
+        """The sum of terms, each a product of two or a single Value or number; one term stays a sum if `is_sum`."""
         numbers, singles, linear, xs, ys = [], [], [], [], []
         # Products with 0 are like others: of weights and a state that is 0 at first.
         is_product = any(map(_is_product, terms)) or (len(terms) > 1 and all(map(_is_zero, terms)))
@@ -426,15 +431,15 @@ class _Rewriting:
                 numbers.append(n * x)
             else:
                 singles.append(self("mul", float(n), x) if n > 1 else x)
-        if len(singles) > 1 and not xs and not numbers and not linear and all(map(_scaled, singles)):
+        if len(singles) > 1 - is_sum and not xs and not numbers and not linear and all(map(_scaled, singles)):
             factor = singles[0].x
             if all(x.x == factor for x in singles):
-                return self("mul", factor, self._added([_factors(x.y) for x in singles]))
+                return self("mul", factor, self._added([_factors(x.y) for x in singles], is_sum))
         if len(linear) <= max(len(singles), 2):
             singles += [self("mul", *term) for term in linear]
             linear = []
-        if len(singles) > 2:
-            singles = [self("total", tuple(singles))]
+        if len(singles) > 2 or (is_sum and len(singles) == 1 and not xs and not linear):
+            singles = [self._of_vectors(ops.total, tuple(singles))]
         if linear:
             singles.append(self("dot", *zip(*linear)))
         number = sum(numbers, 0.0)
@@ -470,21 +475,11 @@ def _only_users(order: Iterable[Value]) -> dict[Any, Any]:
     return found
 
 
-def _sums_of_one(order: Iterable[Value], user: dict[Any, Any], by_row: Iterable[Value]) -> set[Value]:
-    """Sums 0 + x that are no part of a sum, if others that are computed alike have more terms."""
-    found = {v for v in order if v.row is ops.add and _is(v.x, 0.0) and user[v] not in SUMS}
-    if not found:
-        return found
-    form_of = forms(order, by_row)
-    longer = {form_of[v] for v in order if v.row in SUMS and user[v] not in SUMS and v not in found}
-    return {v for v in found if form_of[v] in longer}
-
-
 def forms(order: Iterable[Value], by_row: Iterable[Value]) -> dict[Value, int]:
     """A number for each Value that is computed or data, the same for sums of more or fewer terms."""
     numbers: dict[Any, int] = {}
     form_of: dict[Any, int] = dict.fromkeys(by_row, -1)
-    terms_of: dict[Value, frozenset[Any]] = {}  # of sums, a product being a sum of one
+    terms_of: dict[Any, frozenset[Any]] = {}  # of sums, a product being a sum of one
     get = form_of.get
     for v in order:
         x, y = v.x, v.y
@@ -492,12 +487,16 @@ def forms(order: Iterable[Value], by_row: Iterable[Value]) -> dict[Value, int]:
             continue
         if v.row is ops.dot:
             key: Any = frozenset(zip(map(get, x), map(get, y)))
-        elif v.row in (ops.add, ops.total):
+        elif v.row in (ops.add, ops.sub, ops.total):
             parts = [p for p in (x if v.row is ops.total else (x, y)) if not _is(p, 0.0)]
             terms = [terms_of.get(p, ()) for p in parts]
             # A state that grows step by step would have the forms of all steps.
-            few = [t if 0 < len(t) <= FEW_FORMS else (get(p),) for p, t in zip(parts, terms)]
-            key = frozenset().union(*few)
+            few: list[Iterable[Any]] = [
+                t if 0 < len(t) <= FEW_FORMS else (get(p),) for p, t in zip(parts, terms)
+            ]
+            if v.row is ops.sub:
+                few = [*few[:-1], (("−", get(y)),)]
+            key = frozenset(itertools.chain(*few))
         elif v.row is ops.mul:
             key = frozenset([(get(x), get(y))])
         else:
@@ -587,6 +586,15 @@ def _op(x: Any, op: str) -> bool:
 
 def _scaled(x: Any) -> bool:
     return _op(x, "mul") and _number(x.x)
+
+
+def _is_sum_of_one(x: Value) -> bool:
+    return x.row is ops.total and len(x.x) == 1
+
+
+def _is_nothing(x: Value) -> bool:
+    """Whether x is a product with 0, in place of which others have products of Values."""
+    return x.row is ops.mul and (_is(x.x, 0.0) or _is(x.y, 0.0))
 
 
 def _is_normal(c: float, d: float) -> bool:

@@ -1,6 +1,7 @@
 """compile: programs compute what eager Values do, from the matrices that are in their graphs."""
 
 import copy
+import functools
 import gc
 import importlib
 import itertools
@@ -650,6 +651,52 @@ def between_walls(u: Any, c: Any) -> Any:
     return total([v * v for v in u])
 
 
+def between_numbers(x: Any, c: Any) -> Any:
+    u = [0.0, *x, Value(1.0)]
+    for _ in range(8):
+        u = [0.0, *(b + c * (a - 2.0 * b + d) for a, b, d in zip(u, u[1:], u[2:])), Value(1.0)]
+    return total([v * v for v in u])
+
+
+def between_springs(x: Any, k: Any) -> Any:
+    v: Any = [0.0] * len(x)
+    for _ in range(9):
+        forces = [spring * (b - a) for spring, a, b in zip(k, [0.0, *x], [*x, 1.0])]
+        v = [speed + 0.1 * (b - a) for speed, a, b in zip(v, forces, forces[1:])]
+        x = [place + 0.1 * speed for place, speed in zip(x, v)]
+    return total([v * v for v in x])
+
+
+def with_inflow(x: Any, c: Any) -> Any:
+    u = list(x)
+    for _ in range(8):
+        u = [1.5, *(b - c * b * (b - a) for a, b in itertools.pairwise(u))]
+    return total([v * v for v in u])
+
+
+def on_a_plate(x: Any, c: Any, walls: Any = ()) -> Any:
+    """Cells between walls: numbers of their own on each side, or the outer cells of x."""
+    u = [list(row) for row in x]
+    if walls:
+        up, down, left, right = walls
+        u = [[up] * (len(u[0]) + 2), *([left, *row, right] for row in u), [down] * (len(u[0]) + 2)]
+    for _ in range(4):
+        new = [row[:] for row in u]
+        for i, j in itertools.product(range(1, len(u) - 1), range(1, len(u[0]) - 1)):
+            new[i][j] = u[i][j] + c * (u[i - 1][j] + u[i + 1][j] + u[i][j - 1] + u[i][j + 1] - 4.0 * u[i][j])
+        u = new
+    return total([v * v for row in u for v in row])
+
+
+def among_zeros(x: Any, k: Any) -> Any:
+    for _ in range(2):
+        p = [[0.0] * (len(x[0]) + 2), *([0.0, *row, 0.0] for row in x), [0.0] * (len(x[0]) + 2)]
+        taps = [*itertools.product(range(3), range(3))]
+        places = [[(i, j) for j in range(len(x[0]))] for i in range(len(x))]
+        x = [[sum(k[a][b] * p[i + a][j + b] for a, b in taps).tanh() for i, j in row] for row in places]
+    return total([v for row in x for v in row])
+
+
 def padded(x: Any, k: Any) -> Any:
     n = len(x)
     for far in (1, 2):
@@ -699,6 +746,13 @@ def rotated(x: Any, w: Any) -> Any:
         (on_a_ring, (9,), (), 22),
         (on_a_torus, (4, 5), (4, 5), 16),
         (between_walls, (8,), (), 28),
+        (between_numbers, (8,), (), 18),
+        (between_springs, (7,), (8,), 38),
+        (with_inflow, (9,), (), 30),
+        (on_a_plate, (5, 6), (), 36),
+        (functools.partial(on_a_plate, walls=(1.0, 0.0, 0.0, 0.0)), (4, 5), (), 30),
+        (functools.partial(on_a_plate, walls=(0.5, -1.0, 2.0, 0.0)), (4, 5), (), 30),
+        (among_zeros, (4, 5), (3, 3), 22),
         (padded, (9,), (3,), 16),
         (padded_images, (2, 5, 4), (3, 2, 3, 3), 12),
         (laplace, (7, 6), (7, 6), 14),

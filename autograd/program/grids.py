@@ -380,20 +380,28 @@ def go_on(slots: Sequence[tuple[list[np.ndarray], np.ndarray]]) -> bool:
     return True
 
 
-def affine_through(points: Mapping[tuple[int, ...], int], lengths: Sequence[int]) -> np.ndarray | None:
-    """A grid of positions, affine in its axes, that has these at some points; None if there is not exactly one."""
-    known = np.array([(*point, 1) for point in points])
-    found, _, rank, _ = np.linalg.lstsq(known, np.array([*points.values()]), rcond=None)
-    start_and_steps = np.rint(found).astype(int)
-    free = sum(n > 1 for n in lengths) + 1
-    if rank < free or (known @ start_and_steps != [*points.values()]).any():
+def affine_through(
+    points: Mapping[tuple[int, ...], int], lengths: Sequence[int], strides: Sequence[int]
+) -> np.ndarray | None:
+    """A grid of positions that has these at some points, and is affine in its axes; None if there is none.
+
+    Where the points do not tell by how much an axis moves the position, it is by its stride.
+    """
+    at = np.array([*points.values()])
+    where = np.array([*points], dtype=int).reshape(len(at), len(lengths))
+    rest = at - where @ np.array(strides, dtype=int)
+    found = np.linalg.lstsq(where - where.mean(axis=0), rest - rest.mean(), rcond=None)[0]
+    steps = np.array(strides, dtype=int) + np.rint(found).astype(int)
+    start = at[0] - where[0] @ steps
+    if (start + where @ steps != at).any():
         return None
-    *steps, start = start_and_steps.tolist()
-    return (
-        start
-        + sum(step * column for step, column in zip(steps, np.indices(tuple(lengths))))
-        + np.zeros(tuple(lengths), dtype=int)
-    )
+    every = coordinates(np.arange(math.prod(lengths)).reshape(tuple(lengths)), lengths)
+    return start + sum((step * column for step, column in zip(steps, every)), np.zeros(lengths, dtype=int))
+
+
+def strides_of(shape: Sequence[int]) -> list[int]:
+    """By how much each coordinate moves the position in a flattened array."""
+    return [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
 
 
 def view_of(array: Array, grid: np.ndarray) -> View:

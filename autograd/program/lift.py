@@ -631,24 +631,24 @@ class Lifted:
         return array, content
 
     def _side(self, array: Array, axis: int, points: Mapping[tuple[int, ...], Any], nothing: float) -> Any:
-        """A number or an array for one place of a border along an axis, by what is at some of its points; None if these are irregular."""
+        """What is at one place of a border along an axis, by what is at some points: a number, or else the
+        kind and positions of an array's elements; None if that is irregular.
+        """
         if not points:
             return nothing
         numbers = {x for x in points.values() if isinstance(x, float)}
         if numbers:
             return numbers.pop() if len(numbers) == len({*points.values()}) == 1 else None
-        kinds = {kind for kind, _ in points.values()}
-        lengths = (*array.shape[:axis], *array.shape[axis + 1 :])
-        grid = grids.affine_through({point: at for point, (_, at) in points.items()}, lengths)
-        kind = min(kinds)
+        kind, *more = {kind for kind, _ in points.values()}
         of = self.arrays[kind]
-        if (
-            grid is None
-            or len(kinds) > 1
-            or of.by_row > array.by_row
-            or grid.min() < 0
-            or grid.max() >= size(of)
-        ):
+        lengths = (*array.shape[:axis], *array.shape[axis + 1 :])
+        strides = grids.strides_of(of.shape)
+        if len(of.shape) == len(array.shape):
+            del strides[axis]
+        if len(strides) != len(lengths):
+            strides = [0] * len(lengths)
+        grid = grids.affine_through({point: at for point, (_, at) in points.items()}, lengths, strides)
+        if grid is None or more or of.by_row > array.by_row or grid.min() < 0 or grid.max() >= size(of):
             return None
         return kind, grid
 
@@ -960,11 +960,8 @@ class Lifted:
         if found is None:
             return None
         array, at = found
-        for missing, has in several:
-            expected = Counter(x for x in map(at, missing) if x != nothing)
-            if expected != Counter(x for x in has if x != nothing):
-                return None
-        return array
+        is_right = all(_are_equal([*map(at, missing)], has, nothing) for missing, has in several)
+        return array if is_right else None
 
     def _one_located(self, operand: Any) -> tuple[Array | None, list[np.ndarray]]:
         """The array of an operand, and its positions there by Value; None and numbers, if it is numbers."""
@@ -1007,7 +1004,14 @@ class Lifted:
             row = {ops.largest: ops.maximum, ops.smallest: ops.minimum}.get(row, row)
             return self._new(Reduce(shape, by_row, row, terms[0]))
         if row in VECTOR_ROWS:
-            return self._new(Contract(shape, by_row, terms))
+            products = [term for term in terms if any(isinstance(x, View) for x in term)]
+            contract = self._new(Contract(shape, by_row, products))
+            number = float(
+                sum(math.prod(term) for term in terms if not any(isinstance(x, View) for x in term))
+            )
+            if not number:
+                return contract
+            return self._new(Map(shape, by_row, ops.add, (whole(contract), number)))
         return self._new(Map(shape, by_row, row, terms[0]))
 
     def _by_number(self, group: list[Value]) -> list[list[Value]]:
@@ -1178,6 +1182,15 @@ def _float(number: Any) -> float:
 
 def _floats(numbers: Sequence[Any]) -> np.ndarray:
     return np.array([*map(_float, numbers)])
+
+
+def _are_equal(some: Sequence[Any], others: Sequence[Any], nothing: float) -> bool:
+    """Whether numbers and places of Values are the same; as terms of a sum, numbers may be added up."""
+    places = [Counter(x for x in each if not isinstance(x, float)) for each in (some, others)]
+    numbers = [sorted(x for x in each if isinstance(x, float) and x != nothing) for each in (some, others)]
+    if nothing == 0.0 and numbers[0] != numbers[1]:
+        return places[0] == places[1] and math.isclose(*map(sum, numbers), rel_tol=1e-15)
+    return places[0] == places[1] and numbers[0] == numbers[1]
 
 
 def _is_map(key: Any) -> bool:

@@ -438,11 +438,14 @@ class _Rewriting:
         if len(linear) <= max(len(singles), 2):
             singles += [self("mul", *term) for term in linear]
             linear = []
+        number = sum(numbers, 0.0)
+        if number and len(singles) > 1 and not xs and not linear:
+            singles.append(number)  # a wall, perhaps
+            number = 0.0
         if len(singles) > 2 or (is_sum and len(singles) == 1 and not xs and not linear):
             singles = [self._of_vectors(ops.total, tuple(singles))]
         if linear:
             singles.append(self("dot", *zip(*linear)))
-        number = sum(numbers, 0.0)
         if number or (numbers and self.current in self.varied):
             singles.append(number)
         if xs:
@@ -488,13 +491,13 @@ def forms(order: Iterable[Value], by_row: Iterable[Value]) -> dict[Value, int]:
         if v.row is ops.dot:
             key: Any = frozenset(zip(map(get, x), map(get, y)))
         elif v.row in (ops.add, ops.sub, ops.total):
-            parts = [p for p in (x if v.row is ops.total else (x, y)) if not _is(p, 0.0)]
+            parts = [p for p in (x if v.row is ops.total else (x, y)) if not _number(p)]
             terms = [terms_of.get(p, ()) for p in parts]
             # A state that grows step by step would have the forms of all steps.
             few: list[Iterable[Any]] = [
                 t if 0 < len(t) <= FEW_FORMS else (get(p),) for p, t in zip(parts, terms)
             ]
-            if v.row is ops.sub:
+            if v.row is ops.sub and not _number(y):
                 few = [*few[:-1], (("−", get(y)),)]
             key = frozenset(itertools.chain(*few))
         elif v.row is ops.mul:

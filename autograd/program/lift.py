@@ -371,8 +371,7 @@ class Lifted:
                     if self._stack_operands(level) or self._stack_operands(every, only_apart=True):
                         continue
                 del heights[key]
-                for group in self._by_number(groups.pop(key)):
-                    self._form(group)
+                self._form_each(self._by_number(groups.pop(key)))
             else:
                 self._place_leaves(waiting)
                 self._ready, waiting = waiting, []
@@ -481,6 +480,14 @@ class Lifted:
                 rows[i].append(term if kind == as_first else term[::-1])
         return {key: rows for key, (_, rows) in parts.items()}
 
+    def _form_each(self, groups: Iterable[list[Value]]) -> None:
+        """Make an array of each group; if that moves operands, the others are ready for other groups."""
+        for group in groups:
+            if self._moved:
+                self._ready += group
+            else:
+                self._form(group)
+
     def _form(self, group: list[Value]) -> None:
         """Make an array of the Values of one signature."""
         v, *others = group
@@ -502,9 +509,7 @@ class Lifted:
         filled = None
         if not regular and _gathers(terms):
             if several := grids.divided(where, len(group)):
-                for some in several:
-                    self._form([group[i] for i in some])
-                return
+                return self._form_each([[group[i] for i in some] for some in several])
             if filled := None if v.row in REDUCTIONS else grids.filled(where, len(group)):
                 shape, order, where = filled
                 terms = self._terms(where, [along for _, along in parts], shape)

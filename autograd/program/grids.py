@@ -65,7 +65,7 @@ def by_term(part: Part) -> list[Part]:
 
 
 def by_block(part: Part, most: int) -> list[Part]:
-    """A part of one Value as a part for each block of its first array that its terms are in, if those are few."""
+    """A part of one Value as a part for each block of its first array that its terms are in, if few."""
     array, (where,) = part[0]
     if not array or len(np.unique(where)) < len(where):
         return [part]
@@ -220,7 +220,7 @@ def filled(parts: list[Part], n: int) -> tuple[tuple[int, ...], np.ndarray, list
                 if rank.any():
                     axes[rank.tobytes()] = rank
     lengths = tuple(int(rank.max()) + 1 for rank in axes.values())
-    at = np.zeros(n, dtype=int) + positions_of(axes.values(), lengths)
+    at = positions([*axes.values()], lengths, (n,))
     points_of_grid = math.prod(lengths)
     if not n < points_of_grid <= 2 * n or len(np.unique(at)) < n:
         return None
@@ -336,6 +336,13 @@ def positions_of(columns: Iterable[Any], shape: Sequence[int]) -> Any:
     where: Any = 0
     for length, column in zip(shape, columns):
         where = where * length + column
+    return where
+
+
+def positions(columns: Sequence[Any], shape: Sequence[int], grid: tuple[int, ...]) -> np.ndarray:
+    """The positions in a flattened array that have these coordinates, as an array of the shape of a grid."""
+    where = np.zeros(grid, dtype=int)
+    where += np.reshape(positions_of(columns, shape), grid if columns else ())
     return where
 
 

@@ -18,8 +18,7 @@ import heapq
 import itertools
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,15 +32,11 @@ from . import grids
 from .arrays import (
     Array,
     Constant,
-    Contract,
-    Gather,
     Input,
     Leaf,
     Map,
-    Reduce,
     Rows,
     Select,
-    Spread,
     Stack,
     View,
     coordinates,
@@ -50,25 +45,17 @@ from .arrays import (
     size,
     whole,
 )
-from .grids import Columns, Part, Runs
+from .grids import Runs
+from .places import LEAF, MOST_PIECES, NUMBER, gathers, is_number, number_of, vectors
 from .scalars import Scalars, shapes_of
-from .simplify import COMMUTATIVE, ROW_SUM
+from .uneven import Uneven
 
-MOST_PIECES = 8  # slices that are stacked as the adjoints of one array
 SMALLEST = 5  # groups of fewer Values are not worth an array of their operands
 TOTAL = (ops.add, ops.sub, ops.mul, ops.neg, ops.dot, ops.total, *CONDITIONS)  # these are defined everywhere
 ADDED = (ops.dot, ops.add, ops.total)  # their adjoints are factors in the gradient by weights
-NUMBER, LEAF = -2, -1  # in a signature, instead of an array's number: a constant; a leaf in no array yet
 
 
-class _Kinds(dict[Any, int]):
-    """The number of the array that a scalar is in, or else NUMBER or LEAF."""
-
-    def __missing__(self, x: Any) -> int:
-        return NUMBER if _is_number(x) else LEAF
-
-
-class Lifted:
+class Lifted(Uneven):
     """The arrays of a graph of scalars, operands first.
 
     `leaves` has the arrays of live leaves; `results` those of f's outputs, or of the mean; and `gradient`, if
@@ -76,8 +63,8 @@ class Lifted:
     """
 
     def __init__(self, scalars: Scalars):
+        super().__init__()
         self.scalars = scalars
-        self._became: Mapping[Array, Array] = {}
         self._find(scalars)
         outputs, by_row = iter(scalars.outputs), scalars.kind == "rows" and scalars.by_row
         self.results = [
@@ -101,10 +88,6 @@ class Lifted:
         """Put every scalar into an array."""
         values = [v for v in scalars.wanted() if isinstance(v, Value)]
         inputs, leaves, rows = scalars.inputs, scalars.leaves, scalars.rows
-        self.arrays: list[Array] = []
-        self._numbers: dict[Array, int] = {}  # the place of each in `arrays`
-        self._kind = _Kinds()  # the number of the array that a scalar is in
-        self._at: dict[Value, int] = {}  # a scalar's position in that array
         order = topological_order(*values)[::-1]  # first operands come before second ones
         known = {rows, *scalars.input_leaves}
         self._rank = {v: i for i, v in enumerate(leaves)}
@@ -113,7 +96,6 @@ class Lifted:
         self._users: dict[Any, list[Any]] = {v: [] for v in [*known, *order]}
         self._missing: dict[Any, int] = {}  # how many of a user's operands are in no array
         self._ready: list[Value] = []
-        self._partial: set[Array] = set()  # arrays with elements that stand for no Value
         self._heights: dict[Any, int] = {}  # how many steps lead from each to an output
         # The Values that a Value is the adjoint of; and the adjoints of sums that are in arrays, by the array
         # of the sums and the place in it.
@@ -125,10 +107,8 @@ class Lifted:
         for leaf, gradient in scalars.gradient.items():
             if isinstance(gradient, Value):
                 self._primals[gradient].append(leaf)
-        # The Values whose order a Value shares: it is their adjoint, or a part of that sum.
-        self._beside: dict[Any, list[Value]] = dict(self._primals)
+        self._beside |= self._primals
         self._stacked_once: set[Value] = set()  # Values that were operands when they were stacked
-        self._borders: dict[Any, Array] = {}  # arrays between borders
         self._moved: set[int] = set()  # the numbers of arrays whose elements are in another one now
 
         def awaited(operands: Iterable[Any]) -> set[Any]:
@@ -168,93 +148,11 @@ class Lifted:
         for p in operands:
             self._users[p].append(user)
 
-    def place(self, v: Any) -> tuple[Array, int] | None:
-        """The array that a scalar is in, and its position; None for numbers and scalars not computed."""
-        if not isinstance(v, Value) or v not in self._at:
-            return None
-        array = self.arrays[self._kind[v]]
-        return self._became.get(array, array), self._at[v]
-
-    def array_of(self, v: Any) -> Array | None:
-        """The array that a scalar is in; None for numbers and scalars not computed."""
-        place = self.place(v)
-        return place and place[0]
-
     def replace(self, became: Mapping[Array, Array]) -> None:
         """Let other arrays of the same shapes and elements stand for these."""
         self._became = became
         self.results = [became.get(array, array) for array in self.results]
         self.gradient = [became.get(array, array) for array in self.gradient]
-
-    def stacked(self, shape: Sequence[int], members: Sequence[Any], by_row: bool = False) -> Array:
-        """An array of `shape` of Values and numbers; `by_row`: with rows, even if those are all equal."""
-        array = self._stacked(tuple(shape), members)
-        if by_row and not array.by_row:
-            return self._new(Spread(array.shape, True, whole(array)))
-        return array
-
-    def _stacked(self, shape: tuple[int, ...], members: Sequence[Any]) -> Array:
-        chosen: dict[int, list[int]] = {}  # which members are in each array, or are numbers
-        for i, v in enumerate(members):
-            chosen.setdefault(self._kind[v], []).append(i)
-        if not chosen.keys() - {NUMBER}:
-            return self._new(Constant(shape, False, _floats(members).reshape(shape)))
-        pieces = []
-        for kind, which in chosen.items():
-            if kind == NUMBER:
-                array: Array = self._new(Constant((len(which),), False, _floats([members[i] for i in which])))
-                where = np.arange(len(which))
-            else:
-                array, where = self.arrays[kind], np.array([self._at[members[i]] for i in which])
-            if len(chosen) == 1:
-                return self._spread(array, where, shape)
-            pieces.append((grids.view_of(array, where), len(which)))
-        by_row = any(view.array.by_row for view, _ in pieces)
-        order = np.argsort(np.concatenate(list(chosen.values())))
-        if (order[1:] < order[:-1]).any() or _gathers([[view for view, _ in pieces]]):
-            if tiles := self._tiles(shape, members):
-                return self._tiled(shape, tiles)
-        return self._new(Stack(shape, by_row, pieces, order))
-
-    def _tiles(self, shape: tuple[int, ...], members: Sequence[Any]) -> list[tuple[Any, Array]]:
-        """Blocks of an array of these members, each with its place; [] if they are many, or take gathers."""
-        kinds = np.array([self._kind[v] for v in members]).reshape(shape)
-        index = np.arange(len(members)).reshape(shape)
-        found: list[tuple[Any, Array]] = []
-        for block in grids.blocks_of(kinds, MOST_PIECES + 1):
-            tile = self._stacked(index[block].shape, [members[i] for i in index[block].ravel().tolist()])
-            if isinstance(tile, Spread) and isinstance(tile.view, Gather):
-                return []
-            found.append((block, tile))
-        return found
-
-    def _tiled(self, shape: tuple[int, ...], tiles: Sequence[tuple[Any, Array]]) -> Array:
-        """A new array of blocks."""
-        order = np.empty(shape, dtype=int)
-        pieces, start = [], 0
-        for block, array in tiles:
-            n = size(array)
-            order[block] = np.arange(start, start + n).reshape(array.shape)
-            pieces.append((Select(array, (0,), (slice(None),), (n,)), n))
-            start += n
-        return self._new(Stack(shape, any(array.by_row for _, array in tiles), pieces, order.ravel()))
-
-    def _spread(self, array: Array, where: np.ndarray, shape: tuple[int, ...]) -> Array:
-        """The elements of an array that lie at these positions, as an array of `shape`."""
-        view = self._viewed(array, where.reshape(shape))
-        if isinstance(view, Gather):
-            finer = grids.lengths_of([where])  # perhaps several axes of these are one of the shape
-            if finer is not None and finer != shape:
-                array = self._new(Spread(finer, array.by_row, grids.view_of(array, where.reshape(finer))))
-                view = grids.view_of(array, np.arange(len(where)).reshape(shape))
-        if array.shape == shape and view.is_whole:
-            return array
-        return self._new(Spread(shape, array.by_row, view))
-
-    def _new(self, array: Array) -> Array:
-        self._numbers[array] = len(self.arrays)
-        self.arrays.append(array)
-        return array
 
     def _place(self, array: Array, members: Iterable[Value], at: Iterable[int] | None = None) -> None:
         number = self._numbers[array]
@@ -392,10 +290,15 @@ class Lifted:
     def _form_together(self, kin: Sequence[Any], groups: Mapping[Any, list[Value]]) -> bool:
         """Make one array of groups whose operands are in other arrays, or numbers; return if it is one."""
         members = [v for k in kin for v in groups[k]]
-        if not all(map(_is_map, kin)):
-            return self._form_padded(members)
-        _, (kinds, _) = max(kin, key=lambda k: len(groups[k]))
-        return self._form_bordered(members, kinds)
+        if all(map(_is_map, kin)):
+            _, (kinds, _) = max(kin, key=lambda k: len(groups[k]))
+            found = self.bordered(members, kinds)
+        else:
+            found = self.padded(members)
+        if found:
+            array, order = found
+            self._place(array, [members[i] for i in order])
+        return bool(found)
 
     def _stack_operands(self, groups: list[list[Value]], only_apart: bool = False) -> bool:
         """Stack operands of groups that differ only in their operands' arrays, if the result is regular.
@@ -409,7 +312,7 @@ class Lifted:
         common = set.intersection(*({*itertools.chain(*self._kinds(group[0]))} for group in groups))
         if not common - {NUMBER}:
             return False
-        slots = list(zip(*(zip(*map(_vectors, group)) for group in groups)))
+        slots = list(zip(*(zip(*map(vectors, group)) for group in groups)))
         arrays = [{self._kind[x] for rows in slot for row in rows for x in row} for slot in slots]
         anchors = [slot for slot, found in zip(slots, arrays) if len(found) == 1 and NUMBER not in found]
         if not anchors:
@@ -447,39 +350,6 @@ class Lifted:
         self._moved |= moved
         return bool(moved)
 
-    def _kinds(self, v: Value) -> Mapping[tuple[int, ...], int]:
-        """How many of v's terms have operands in the same arrays, by those arrays' numbers."""
-        vectors = _vectors(v)
-        if v.row in VECTOR_ROWS:
-            found = [{*map(self._kind.__getitem__, xs)} for xs in vectors]
-            if all(len(kinds) == 1 for kinds in found):
-                return {tuple([kind for (kind,) in found]): len(vectors[0])}
-            return Counter(zip(*(map(self._kind.__getitem__, xs) for xs in vectors)))
-        kind = tuple([self._kind[x] for (x,) in vectors])
-        return {tuple(sorted(kind)) if v.row in COMMUTATIVE else kind: 1}
-
-    def _parts(self, group: list[Value], sums: bool = False) -> list[Columns]:
-        """The operands of a group's Values, which all have the same kinds: a part for each kind.
-
-        `sums` that differ in the number of terms, of some kinds, are all taken for sums of products.
-        """
-        row = group[0].row
-        if row not in COMMUTATIVE and not sums and len(self._kinds(group[0])) == 1:
-            return [list(zip(*map(_vectors, group)))]
-        return [_transposed(list(rows.values())) for rows in self._terms_by_kind(group, sums).values()]
-
-    def _terms_by_kind(self, group: list[Value], sums: bool = False) -> dict[Any, dict[int, list[Any]]]:
-        """For each kind of terms of a group's Values, those of each Value that has some, by its place."""
-        row = group[0].row
-        parts: dict[Any, tuple[Any, dict[int, list[Any]]]] = {}
-        for i, v in enumerate(group):
-            for term in [(v.x,), (v.y,)] if sums and v.row is ops.add else zip(*_vectors(v)):
-                kind = tuple([self._kind[x] for x in term])
-                key = tuple(sorted(kind)) if sums or row in COMMUTATIVE else kind
-                as_first, rows = parts.setdefault(key, (kind, defaultdict(list)))
-                rows[i].append(term if kind == as_first else term[::-1])
-        return {key: rows for key, (_, rows) in parts.items()}
-
     def _form_each(self, groups: Iterable[list[Value]]) -> None:
         """Make an array of each group; if that moves operands, the others are ready for other groups."""
         for group in groups:
@@ -504,10 +374,10 @@ class Lifted:
         shape, order, regular = grids.node_axes(where, len(group), v.row is ops.dot, own)
         in_order = [[(array, positions[order]) for array, positions in part] for part in where]
         terms = self._terms(in_order, [along for _, along in parts], shape)
-        if _gathers(terms) and v.row in (ops.dot, ops.total):
+        if gathers(terms) and v.row in (ops.dot, ops.total):
             terms = self._apart(in_order, shape) or terms
         filled = None
-        if not regular and _gathers(terms):
+        if not regular and gathers(terms):
             if several := grids.divided(where, len(group)):
                 return self._form_each([[group[i] for i in some] for some in several])
             if filled := None if v.row in REDUCTIONS else grids.filled(where, len(group)):
@@ -527,469 +397,15 @@ class Lifted:
         else:
             self._place(self._computed(v.row, shape, terms), [group[i] for i in order])
 
-    def _form_bordered(self, group: list[Value], kinds: tuple[int, ...]) -> bool:
-        """Make an array of Values whose operands are in arrays of these kinds, or beside their ends.
-
-        The first cell of a rod has a number for a neighbour, or an element of another array.
-        """
-        rows = [[x for (x,) in _vectors(v)] for v in group]
-        if group[0].row in COMMUTATIVE:
-            rows = [
-                xs if any(self._kind[x] == kind for x, kind in zip(xs, kinds)) else xs[::-1] for xs in rows
-            ]
-        slots = []
-        for kind, xs in zip(kinds, zip(*rows)):
-            inside = np.array([self._kind[x] == kind for x in xs])
-            if kind == NUMBER:
-                if not inside.all():
-                    return False
-                continue
-            at = np.array([self._at[x] if there else 0 for x, there in zip(xs, inside)])
-            slots.append((kind, xs, inside, [*coordinates(at, self.arrays[kind].shape)]))
-        own = functools.partial(self._own_coordinates, group)
-        if not grids.go_on([(columns, inside) for _, _, inside, columns in slots]):
-            return False
-        contents: dict[int, dict[tuple[int, ...], Any]] = defaultdict(dict)
-        for kind, xs, inside, columns in slots:
-            for i in np.flatnonzero(~inside):
-                point = tuple([int(column[i]) for column in columns])
-                if contents[kind].setdefault(point, self._where(xs[i])) != self._where(xs[i]):
-                    return False
-        between = {}
-        for kind in {kind for kind, *_ in slots}:
-            of = [columns for other, _, _, columns in slots if other == kind]
-            found = self._between(self.arrays[kind], of, contents[kind], 0.0)
-            if found is None:
-                return False
-            between[kind] = found[0]
-        part: Part = []
-        known = iter(slots)
-        for kind, xs in zip(kinds, zip(*rows)):
-            if kind == NUMBER:
-                part.append((None, _floats(xs)[:, None]))
-            else:
-                *_, columns = next(known)
-                array = between[kind]
-                part.append(
-                    (
-                        array,
-                        (np.zeros(len(xs), dtype=int) + grids.positions_of(columns, array.shape))[:, None],
-                    )
-                )
-        shape, order, regular = grids.node_axes([part], len(group), False, own)
-        terms = self._terms([[(array, where[order]) for array, where in part]], [()], shape)
-        if not regular or _gathers(terms):
-            return False
-        self._place(self._computed(group[0].row, shape, terms), [group[i] for i in order])
-        return True
-
-    def _where(self, x: Any) -> Any:
-        """A number, or the kind and the position of a Value."""
-        return _float(x) if _is_number(x) else (self._kind[x], self._at[x])
-
-    def _between(
-        self,
-        array: Array,
-        slots: Sequence[list[np.ndarray]],
-        contents: Mapping[tuple[int, ...], Any],
-        nothing: float,
-    ) -> tuple[Array, Callable[[tuple[int, ...]], Any]] | None:
-        """An array between borders, so that points outside are inside; their coordinates change.
-
-        `contents` has a number, or the kind and position of a Value, by the point where it is; `nothing` is at
-        other points. Also returns a function for what is at a point. None if the borders are no slices.
-        """
-        if any(all(0 <= i < n for i, n in zip(point, array.shape)) for point in contents):
-            return None
-        sides: dict[tuple[int, int], Any] = {}  # by axis and coordinate
-        lows = [0] * len(array.shape)
-        for axis, n in enumerate(array.shape):
-            low = lows[axis] = min(0, *(int(columns[axis].min()) for columns in slots))
-            high = max(n - 1, *(int(columns[axis].max()) for columns in slots))
-            border: list[list[Any]] = []
-            for places in (range(low, 0), range(n, high + 1)):
-                border.append([])
-                for at in places:
-                    points = {
-                        (*(i - lows[k] for k, i in enumerate(p[:axis])), *p[axis + 1 :]): x
-                        for p, x in contents.items()
-                        if p[axis] == at
-                        and all(0 <= i < m for i, m in zip(p[axis + 1 :], array.shape[axis + 1 :]))
-                    }
-                    side = sides[axis, at] = self._side(array, axis, points, nothing)
-                    if side is None:
-                        return None
-                    border[-1].append(self._slice_at(array, axis, *side) if isinstance(side, tuple) else side)
-            array = self._bordered(array, axis, *border)
-            for columns in slots:
-                columns[axis] = columns[axis] - low
-
-        def content(point: tuple[int, ...]) -> Any:
-            axis = max([k for k, i in enumerate(point) if (k, i) in sides], default=-1)
-            side = sides.get((axis, point[axis]), nothing)
-            if not isinstance(side, tuple):
-                return side
-            kind, grid = side
-            at = (*(i - low for i, low in zip(point[:axis], lows)), *point[axis + 1 :])
-            return kind, int(grid[at])
-
-        return array, content
-
-    def _side(self, array: Array, axis: int, points: Mapping[tuple[int, ...], Any], nothing: float) -> Any:
-        """What is at one place of a border along an axis, by what is at some points: a number, or else the
-        kind and positions of an array's elements; None if that is irregular.
-        """
-        if not points:
-            return nothing
-        numbers = {x for x in points.values() if isinstance(x, float)}
-        if numbers:
-            return numbers.pop() if len(numbers) == len({*points.values()}) == 1 else None
-        kind, *more = {kind for kind, _ in points.values()}
-        of = self.arrays[kind]
-        lengths = (*array.shape[:axis], *array.shape[axis + 1 :])
-        strides = grids.strides_of(of.shape)
-        if len(of.shape) == len(array.shape):
-            del strides[axis]
-        if len(strides) != len(lengths):
-            strides = [0] * len(lengths)
-        grid = grids.affine_through({point: at for point, (_, at) in points.items()}, lengths, strides)
-        if grid is None or more or of.by_row > array.by_row or grid.min() < 0 or grid.max() >= size(of):
-            return None
-        return kind, grid
-
-    def _slice_at(self, array: Array, axis: int, kind: int, grid: np.ndarray) -> Array:
-        """An array of the elements at these positions of another array, to lie beside `array` along an axis."""
-        key = array, axis, kind, grid.tobytes()
-        if key not in self._borders:
-            of, shape = self.arrays[kind], (*array.shape[:axis], 1, *array.shape[axis + 1 :])
-            self._borders[key] = self._new(Spread(shape, array.by_row, self._viewed(of, grid.reshape(shape))))
-        return self._borders[key]
-
-    def _viewed(self, array: Array, grid: np.ndarray) -> View:
-        """The elements of an array that lie at the positions in a grid, perhaps by an array with borders.
-
-        Neighbours on a ring, u[i - 1 mod n], or at a wall, u[max(i - 1, 0)], are slices of u between borders.
-        """
-        view = grids.view_of(array, grid)
-        if not isinstance(view, Gather):
-            return view
-        columns = []
-        for axis, column in enumerate(coordinates(grid, array.shape)):
-            if grids.affine_of(column) is None:
-                found = grids.continued(column, array.shape[axis])
-                if found is None:
-                    return view
-                column, before, after = found
-                array = self._bordered(array, axis, before, after)
-            columns.append(column)
-        return grids.view_of(array, grids.positions_of(columns, array.shape))
-
-    def _bordered(self, array: Array, axis: int, before: list[Any], after: list[Any]) -> Array:
-        """An array between borders along an axis: slices of it, by their coordinates, others, or numbers."""
-        if not before and not after:
-            return array
-        key = array, axis, repr(before), repr(after)  # 0 is a coordinate, and 0.0 a number
-        if key in self._borders:
-            return self._borders[key]
-        slices = [self._slices(array, axis, some) for some in (before, after)]
-        tiles, start = [], 0
-        for part in (*slices[0], array, *slices[1]):
-            stop = start + part.shape[axis]
-            tiles.append(((slice(None),) * axis + (slice(start, stop),), part))
-            start = stop
-        shape = (*array.shape[:axis], start, *array.shape[axis + 1 :])
-        made = self._borders[key] = self._tiled(shape, tiles)
-        if array in self._partial:
-            self._partial.add(made)
-        return made
-
-    def _apart(self, parts: Sequence[Part], shape: tuple[int, ...]) -> list[tuple[Any, ...]]:
-        """Terms without gathers for a sum: one for each of its terms, or for each block of an array; or []."""
-        ways = [[one for part in parts for one in grids.by_term(part)]]
-        if not shape:
-            ways.append([one for part in parts for one in grids.by_block(part, MOST_PIECES)])
-        for each in ways:
-            if len(parts) < len(each) <= MOST_PIECES:
-                aligned = [grids.aligned(part) for part in each]
-                terms = self._terms([part for part, _ in aligned], [along for _, along in aligned], shape)
-                if not _gathers(terms):
-                    return terms
-        return []
-
-    def _terms(
-        self, parts: Sequence[Part], along: Sequence[tuple[int, ...]], shape: tuple[int, ...]
-    ) -> list[tuple[Any, ...]]:
-        """A term for each part: views and numbers along the axes of a grid of Values and one of terms."""
-        terms = []
-        for part, inner in zip(parts, along):
-            placed = [(array, positions.reshape((*shape, *inner))) for array, positions in part]
-            term = [
-                self._constant(grid) if array is None else self._viewed(array, grid) for array, grid in placed
-            ]
-            labels = {label for x in term if isinstance(x, View) for label in x.axes}
-            repeats = math.prod(n for i, n in enumerate(inner, len(shape)) if i not in labels)
-            terms.append(tuple(term) if repeats == 1 else (float(repeats), *term))
-        return terms
-
-    def _own_coordinates(self, group: list[Value]) -> list[np.ndarray]:
-        """The coordinates of the Values whose order a group shares, if they are in one array."""
-        found: dict[int, list[int]] = defaultdict(list)
-        for v in group:
-            known = {self._kind[z]: self._at[z] for z in self._beside.get(v, ()) if z in self._at}
-            for kind, at in known.items():
-                found[kind].append(at)
-        for kind, places in found.items():
-            if len(places) == len({*places}) == len(group):
-                return [*coordinates(np.array(places), self.arrays[kind].shape)]
-        return []
-
-    def _slices(self, array: Array, axis: int, border: list[Any]) -> list[Array]:
-        """The arrays of a border: slices at these coordinates along an axis, others, or of numbers."""
-        slices: list[Array] = []
-        for kind, some in itertools.groupby(border, lambda x: x if isinstance(x, float) else type(x)):
-            if not isinstance(kind, type):
-                shape = (*array.shape[:axis], len([*some]), *array.shape[axis + 1 :])
-                number = self._new(Constant((), False, np.array(kind)))
-                slices.append(self._new(Spread(shape, array.by_row, whole(number))))
-                continue
-            if kind is not int:
-                slices += some
-                continue
-            for _, run in grids.runs_of([(array, i) for i in some]):
-                step = run[1] - run[0] if len(run) > 1 else 1
-                n = len(run) if step else 1
-                index: list[Any] = [slice(None)] * len(array.shape)
-                index[axis] = grids.slice_of(run[0], step or 1, n)
-                shape = (*array.shape[:axis], n, *array.shape[axis + 1 :])
-                view = Select(array, tuple(range(len(shape))), tuple(index), array.shape)
-                slices += [self._new(Spread(shape, array.by_row, view))] * (len(run) // n)
-        return slices
-
     def _has_twice(self, v: Value) -> bool:
         """Whether two terms of a reduction are one element of an array."""
         return len({(self._kind[x], self._at.get(x, x)) for x in v.x}) < len(v.x)
 
     def _side_by_side(self, group: list[Value]) -> tuple[Array, np.ndarray]:
         """An array of the operands of all terms of a group, and their positions there."""
-        terms = [x for v in group for x in _vectors(v)[0]]
+        terms = [x for v in group for x in vectors(v)[0]]
         stacked = self._stacked((len(terms),), terms)
         return stacked, np.arange(len(terms)).reshape(len(group), -1)
-
-    def _form_padded(self, group: list[Value]) -> bool:
-        """Make an array of sums of several lengths, if they line up; a product is a sum of one."""
-        row = group[0].row if group[0].row in REDUCTIONS else ops.dot
-        nothing = REDUCTIONS.get(row, 0.0)
-        found = [*map(grids.aligned, self._padded_parts(group, nothing))]
-        if not found or (row in REDUCTIONS and len(found) > 1):
-            return False
-        shape, order, regular = grids.node_axes([part for part, _ in found], len(group), products=True)
-        if not regular:
-            return False
-        terms: list[tuple[Any, ...]] = []
-        missing = {*range(len(shape))}
-        for part, along in found:
-            part = [(array, positions[order]) for array, positions in part]
-            several = [self._factors(part, shape + along)]
-            if _gathers(several[0]):
-                if row in REDUCTIONS or part[0][1].shape[1] > MOST_PIECES:
-                    return False
-                several, along = [self._factors(each, shape) for each in grids.by_term(part)], ()
-            for factors, masks in several:
-                labels = {label for x in (*factors, *masks) if isinstance(x, View) for label in x.axes}
-                missing -= labels
-                if not labels.issuperset(range(len(shape), len(shape + along))) or _gathers([factors]):
-                    return False
-                for mask in masks:
-                    factors = self._masked(factors, mask, nothing)
-                terms.append(tuple(factors))
-        if missing:
-            return False
-        self._place(self._computed(row, shape, terms), [group[i] for i in order])
-        return True
-
-    def _factors(self, part: Part, shape: tuple[int, ...]) -> tuple[list[Any], list[Any]]:
-        """The operands of a part along the axes of a grid, and its mask if it needs one."""
-        placed = [(array, positions.reshape(shape)) for array, positions in part]
-        factors = [
-            grids.view_of(array, grid) if array else self._constant(grid)
-            for array, grid in placed
-            if grid.dtype != bool
-        ]
-        return factors, [self._constant(grid) for _, grid in placed if grid.dtype == bool and not grid.all()]
-
-    def _padded_parts(self, group: list[Value], nothing: float) -> list[Part]:
-        """A part for each kind of terms of sums that may lack some; [] if those that lack some do not line up."""
-        n = len(group)
-        of_kind = []
-        for rows in self._terms_by_kind(group, sums=True).values():
-            if nothing == 0.0:
-                kept = {i: [term for term in terms if not _adds_nothing(term)] for i, terms in rows.items()}
-                rows = {i: terms for i, terms in kept.items() if terms}
-            of_kind.append(rows)
-        of_kind = sorted(filter(None, of_kind), key=len)
-        parts, ragged = [], []
-        for rows in of_kind:
-            if len(rows) == n:
-                operands = _transposed(list(rows.values()))
-                if len({*map(len, operands[0])}) > 1:
-                    ragged.append(operands)
-                else:
-                    parts.append(self._located(operands))
-        partial = [rows for rows in of_kind if len(rows) < n]
-        # Either all that some sums have lies beside the elements of one array, or each kind is in its own.
-        for k in dict.fromkeys((len(partial) if len(ragged) == 1 else len(partial) - 1, 0)):
-            others: list[list[Any]] = [[] for _ in group]
-            for i, terms in itertools.chain(*(rows.items() for rows in partial[: max(k, 0)])):
-                others[i] += terms
-            if any(len(term) > 1 for terms in others for term in terms) or (k and len(ragged) > 1):
-                continue
-            beside = [[self._where(x) for (x,) in terms] for terms in others]
-            more = [self._padded(operands, nothing, beside) for operands in ragged]
-            more += [self._one_or_none(rows, parts, nothing, beside) for rows in partial[max(k, 0) :]]
-            if all(more):
-                return [*parts, *more]
-        return []
-
-    def _one_or_none(
-        self, rows: Mapping[int, list[Any]], parts: Sequence[Part], nothing: float, others: list[list[Any]]
-    ) -> Part:
-        """A term that some sums have, as one that all have; [] if it does not lie beside those of the parts."""
-        known = np.isin(np.arange(len(others)), [*rows])
-        if not parts or any(len(terms) > 1 for terms in rows.values()):
-            return []
-        arrays, slots = [], []
-        for operand in zip(*(rows[i][0] if known[i] else rows[min(rows)][0] for i in range(len(known)))):
-            array, at = self._one_located([operand])
-            if array is None:
-                return []
-            arrays.append(array)
-            slots.append(([*coordinates(at[0], array.shape)], known))
-        around = [
-            ([c[:, 0] for c in coordinates(where, array.shape)], np.ones_like(known))
-            for part in parts
-            for array, where in part
-            if array
-        ]
-        if not grids.go_on([*slots, *around]):
-            return []
-        columns = [[column[:, None] for column in of] for of, _ in slots]
-        return self._within(arrays, columns, known[:, None], nothing, others)
-
-    def _padded(self, operands: Columns, nothing: float, others: list[list[Any]]) -> Part:
-        """Sums of different lengths as one part, as long as the longest; [] if they do not line up."""
-        rows = operands[0]
-        located = [self._one_located(operand) for operand in operands]
-        columns = [
-            [coordinates(where, array.shape) if array else (where,) for where in of] for array, of in located
-        ]
-        longest = max(range(len(rows)), key=lambda i: len(rows[i]))
-        labelled = [grids.labels_of(array, of) for (array, _), of in zip(located, columns) if array]
-        for labels in itertools.chain(*labelled):
-            every = np.unique(labels[longest])
-            if len(every) < len(rows[longest]) or 2 * sum(map(len, rows)) < len(rows) * len(every):
-                continue
-            if not all(len(np.unique(some)) == len(some) and np.isin(some, every).all() for some in labels):
-                continue
-            places = [np.searchsorted(every, some) for some in labels]
-            there = np.zeros((len(rows), len(every)), dtype=bool)
-            for i, at in enumerate(places):
-                there[i, at] = True
-            found = [grids.extended(of, places) for of in columns]
-            extended = [of for of in found if of is not None]
-            if len(extended) == len(found):
-                part = self._within([array for array, _ in located], extended, there, nothing, others)
-                if part:
-                    return part
-        return []
-
-    def _within(
-        self,
-        arrays: Sequence[Array | None],
-        columns: Sequence[list[np.ndarray]],
-        there: np.ndarray,
-        nothing: float,
-        others: list[list[Any]],
-    ) -> Part:
-        """A part with operands at these coordinates, of which some are outside of their arrays.
-
-        Where a sum has no term, an operand may be outside its array, as a window at a wall is: there is one
-        of the `others` that the sum has, or `nothing`. Otherwise a mask is the last operand, True where there
-        is a term: for queries and the keys before them, each query has a place for every key.
-        """
-        outside = np.zeros_like(there)
-        part: Part = []
-        if len(arrays) > 1 and any(others):
-            return []
-        for array, of in zip(arrays, columns):
-            if array is None:
-                part.append((None, of[0]))
-                continue
-            for n, where in zip(array.shape, of):
-                outside |= (where < 0) | (where >= n)
-            between = self._with_others(array, of, there, nothing, others if len(arrays) == 1 else [])
-            if between is None:
-                return []
-            part.append((between, np.zeros(there.shape, dtype=int) + grids.positions_of(of, between.shape)))
-        # Elements that stand for no Value are masked, as they may be infinite: ∞ · 0 is not 0.
-        if (outside | there).all() and self._partial.isdisjoint(arrays):
-            return part
-        return [] if any(others) else [*part, (None, there)]
-
-    def _with_others(
-        self,
-        array: Array,
-        of: list[np.ndarray],
-        there: np.ndarray,
-        nothing: float,
-        others: list[list[Any]],
-    ) -> Array | None:
-        """An array between borders of what sums have beside its elements; None if that is irregular.
-
-        The coordinates of sums' terms change with it. `there` says which terms are elements of the array.
-        """
-        points = np.stack(of, axis=-1) if of else np.zeros((*there.shape, 0), dtype=int)
-        contents: dict[tuple[int, ...], Any] = {}
-        several = []
-        for i, has in enumerate(others):
-            missing = [tuple(point) for point in points[i][~there[i]].tolist()]
-            missing = [p for p in missing if not all(0 <= k < n for k, n in zip(p, array.shape))]
-            if len(has) > len(missing):
-                return None
-            if len(missing) == 1:
-                x = has[0] if has else nothing
-                if contents.setdefault(missing[0], x) != x:
-                    return None
-            elif missing:
-                several.append((missing, has))
-        found = self._between(array, [of], contents, nothing)
-        if found is None:
-            return None
-        array, at = found
-        is_right = all(_are_equal([*map(at, missing)], has, nothing) for missing, has in several)
-        return array if is_right else None
-
-    def _one_located(self, operand: Any) -> tuple[Array | None, list[np.ndarray]]:
-        """The array of an operand, and its positions there by Value; None and numbers, if it is numbers."""
-        if _is_number(operand[0][0]):
-            return None, [*map(_floats, operand)]
-        at = [np.array([self._at[x] for x in row]) for row in operand]
-        return self.arrays[self._kind[operand[0][0]]], at
-
-    def _masked(self, factors: list[Any], mask: Select, nothing: float) -> list[Any]:
-        """Factors with `nothing` where no term is: in one of them, and in each of an array in `_partial`."""
-        views = [x for x in factors if isinstance(x, View)]
-        best = min(views, key=lambda x: (x.array not in self._partial, not {*mask.axes} <= {*x.axes}))
-        found = []
-        for view in factors:
-            if view is best or (view in views and view.array in self._partial):
-                labels = sorted({*mask.axes, *view.axes})
-                lengths = {label: n for x in (mask, view) for label, n in zip(x.axes, x.lengths)}
-                shape = tuple(lengths[label] for label in labels)
-                used, x = (replace(x, axes=tuple(map(labels.index, x.axes))) for x in (mask, view))
-                there = self._new(Map(shape, view.array.by_row, ops.where, (used, x, nothing)))
-                view = replace(whole(there), axes=tuple(labels))
-            found.append(view)
-        return found
 
     def _ones_elsewhere(self, x: Any, shape: tuple[int, ...], at: np.ndarray) -> Any:
         """A view with 1 for elements that stand for no Value, where a primitive may not be defined."""
@@ -999,25 +415,6 @@ class Lifted:
         mask[at] = True
         used = whole(self._new(Constant(shape, False, mask.reshape(shape))))
         return whole(self._new(Map(shape, x.array.by_row, ops.where, (used, x, 1.0))))
-
-    def _computed(self, row: Any, shape: tuple[int, ...], terms: list[tuple[Any, ...]]) -> Array:
-        """A new array: a row of the table, sums of products, or a sum over the rows."""
-        by_row = any(x.array.by_row for term in terms for x in term if isinstance(x, View))
-        if row is ROW_SUM:
-            return self._new(Contract(shape, False, terms, over_rows=True))
-        if row in REDUCTIONS:
-            row = {ops.largest: ops.maximum, ops.smallest: ops.minimum}.get(row, row)
-            return self._new(Reduce(shape, by_row, row, terms[0]))
-        if row in VECTOR_ROWS:
-            products = [term for term in terms if any(isinstance(x, View) for x in term)]
-            contract = self._new(Contract(shape, by_row, products))
-            number = float(
-                sum(math.prod(term) for term in terms if not any(isinstance(x, View) for x in term))
-            )
-            if not number:
-                return contract
-            return self._new(Map(shape, by_row, ops.add, (whole(contract), number)))
-        return self._new(Map(shape, by_row, row, terms[0]))
 
     def _by_number(self, group: list[Value]) -> list[list[Value]]:
         """The group itself or, if operands occur with several numbers, several groups.
@@ -1030,12 +427,12 @@ class Lifted:
         times: Counter[Any] = Counter()  # of an operand, for users of these kinds
         others = set()
         for v in group:
-            term = [x for (x,) in _vectors(v)] if v.row not in VECTOR_ROWS else []
-            fixed = tuple([_float(x) for x in term if _is_number(x)])
+            term = [x for (x,) in vectors(v)] if v.row not in VECTOR_ROWS else []
+            fixed = tuple([number_of(x) for x in term if is_number(x)])
             if not fixed:
                 return [group]
             numbers.setdefault(fixed, []).append(v)
-            other = tuple([x for x in term if not _is_number(x)])
+            other = tuple([x for x in term if not is_number(x)])
             users = tuple([user.op if isinstance(user, Value) else "" for user in self._users[v]])
             others.add(other)
             times[other, users] += 1
@@ -1049,34 +446,13 @@ class Lifted:
     def _form_one(self, v: Value) -> None:
         """Make an array of one Value, as _form would, without the time that NumPy takes."""
         term: list[Any] = []
-        for (x,) in _vectors(v):
-            if _is_number(x):
-                term.append(_float(x))
+        for (x,) in vectors(v):
+            if is_number(x):
+                term.append(number_of(x))
             else:
                 array, position = self.arrays[self._kind[x]], self._at[x]
                 term.append(Select(array, (), coordinates(position, array.shape), array.shape))
         self._place(self._computed(v.row, (), [tuple(term)]), [v])
-
-    def _located(self, operands: Columns) -> Part:
-        """For each operand of a part's terms, its array and, by Value and term, its positions there."""
-        part: Part = []
-        for rows in operands:
-            first = rows[0][0]
-            if _is_number(first):
-                part.append((None, np.array([*map(_floats, rows)])))
-            else:
-                where = np.array([list(map(self._at.__getitem__, row)) for row in rows])
-                part.append((self.arrays[self._kind[first]], where))
-        return part
-
-    def _constant(self, grid: np.ndarray) -> Any:
-        """Numbers as an operand: a float if they are all equal."""
-        grid, labels = grids.varying(grid)
-        if not labels:
-            return float(grid)
-        return Select(
-            self._new(Constant(grid.shape, False, grid)), labels, (slice(None),) * grid.ndim, grid.shape
-        )
 
     # Which live leaves form an array
 
@@ -1159,45 +535,6 @@ class Lifted:
         self._place(self._new(Leaf(tuple(shape), False, data.reshape(tuple(shape)))), leaves)
 
 
-def _vectors(v: Value) -> list[Sequence[Any]]:
-    """The operands of v, each as a sequence of its elements in the terms of v."""
-    x, y = v.x, v.y
-    if type(x) is tuple:
-        return [x] if y is None else [x, y]
-    return [(x,)] if y is None else [(x,), *zip(y)] if type(y) is tuple else [(x,), (y,)]
-
-
-def _gathers(terms: Iterable[Sequence[Any]]) -> bool:
-    return any(isinstance(x, Gather) for term in terms for x in term)
-
-
-def _is_number(x: Any) -> bool:
-    """Whether x is one of the program's numbers, which is a Value among Values."""
-    return type(x) is float or type(x) is Number
-
-
-def _adds_nothing(term: Sequence[Any]) -> bool:
-    """Whether a term of a sum is 0 or a product with 0."""
-    return any(_is_number(x) and _float(x) == 0.0 for x in term)
-
-
-def _float(number: Any) -> float:
-    return number._data if type(number) is Number else number
-
-
-def _floats(numbers: Sequence[Any]) -> np.ndarray:
-    return np.array([*map(_float, numbers)])
-
-
-def _are_equal(some: Sequence[Any], others: Sequence[Any], nothing: float) -> bool:
-    """Whether numbers and places of Values are the same; as terms of a sum, numbers may be added up."""
-    places = [Counter(x for x in each if not isinstance(x, float)) for each in (some, others)]
-    numbers = [sorted(x for x in each if isinstance(x, float) and x != nothing) for each in (some, others)]
-    if nothing == 0.0 and numbers[0] != numbers[1]:
-        return places[0] == places[1] and math.isclose(*map(sum, numbers), rel_tol=1e-15)
-    return places[0] == places[1] and numbers[0] == numbers[1]
-
-
 def _is_map(key: Any) -> bool:
     """Whether the operands of a signature's row have places of their own, unlike the terms of a sum."""
     return key[0] not in VECTOR_ROWS and key[0] is not ops.add
@@ -1212,7 +549,7 @@ def _row_of(key: Any) -> Any:
 
 
 def _kinds_of(key: Any) -> set[Any]:
-    """The kinds of a signature's terms that have no number; or the arrays of its operands, if it has one term."""
+    """The kinds of a signature's terms without numbers; if operands have places, the arrays of operands."""
     kinds = [kind for kind, _ in key[1:]]
     if _is_map(key) or key[0] is ops.add:
         each = {x for kind in kinds for x in kind if x >= 0}
@@ -1252,8 +589,3 @@ def _form_of(key: Any) -> Any:
     if len(kinds) > 1:
         return key
     return row, *sorted((tuple([x == NUMBER for x in kind]), n) for kind, n in kinds)
-
-
-def _transposed(rows: list[list[tuple[Any, ...]]]) -> list[Any]:
-    """Rows by Value, term and operand as columns by operand, Value and term."""
-    return list(zip(*(zip(*row) for row in rows)))

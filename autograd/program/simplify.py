@@ -404,7 +404,10 @@ class _Rewriting:
         return self("sub", self._added(plus, False in sums), self._added(minus, True in sums))
 
     def _added(self, terms: list[tuple[Any, ...]], is_sum: bool = False) -> Any:
-        """The sum of terms, each a product of two or a single Value or number; one term stays a sum if `is_sum`."""
+        """The sum of terms, each a product of two or a single Value or number.
+
+        If `is_sum`, it is a sum even of one term.
+        """
         numbers, singles, linear, xs, ys = [], [], [], [], []
         # Products with 0 are like others: of weights and a state that is 0 at first.
         is_product = any(map(_is_product, terms)) or (len(terms) > 1 and all(map(_is_zero, terms)))

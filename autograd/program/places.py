@@ -1,0 +1,438 @@
+"""places: where the scalars of a graph lie, and arrays made of views of the arrays that they lie in.
+
+An array may be read beyond its ends, as neighbours are at a wall or on a ring: then it is made once between
+borders, and read by slices.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import ops
+from ..ops import REDUCTIONS, VECTOR_ROWS
+from ..value import Constant as Number
+from ..value import Value
+from . import grids
+from .arrays import (
+    Array,
+    Constant,
+    Contract,
+    Gather,
+    Map,
+    Reduce,
+    Select,
+    Spread,
+    Stack,
+    View,
+    coordinates,
+    size,
+    whole,
+)
+from .grids import Columns, Part
+from .simplify import COMMUTATIVE, ROW_SUM
+
+MOST_PIECES = 8  # blocks that make up an array
+NUMBER, LEAF = -2, -1  # in a signature, instead of an array's number: a constant; a leaf in no array yet
+
+
+class _Kinds(dict[Any, int]):
+    """The number of the array that a scalar is in, or else NUMBER or LEAF."""
+
+    def __missing__(self, x: Any) -> int:
+        return NUMBER if is_number(x) else LEAF
+
+
+class Places:
+    """The places of scalars: the array that each is in, and its position there."""
+
+    def __init__(self) -> None:
+        self.arrays: list[Array] = []
+        self._became: Mapping[Array, Array] = {}
+        self._numbers: dict[Array, int] = {}  # the place of each in `arrays`
+        self._kind = _Kinds()  # the number of the array that a scalar is in
+        self._at: dict[Value, int] = {}  # a scalar's position in that array
+        self._partial: set[Array] = set()  # arrays with elements that stand for no Value
+        self._borders: dict[Any, Array] = {}  # arrays between borders, and their borders
+        # The Values whose order a Value shares: it is their adjoint, or a part of that sum.
+        self._beside: dict[Any, list[Value]] = {}
+
+    def place(self, v: Any) -> tuple[Array, int] | None:
+        """The array that a scalar is in, and its position; None for numbers and scalars not computed."""
+        if not isinstance(v, Value) or v not in self._at:
+            return None
+        array = self.arrays[self._kind[v]]
+        return self._became.get(array, array), self._at[v]
+
+    def array_of(self, v: Any) -> Array | None:
+        """The array that a scalar is in; None for numbers and scalars not computed."""
+        place = self.place(v)
+        return place and place[0]
+
+    def stacked(self, shape: Sequence[int], members: Sequence[Any], by_row: bool = False) -> Array:
+        """An array of `shape` of Values and numbers; `by_row`: with rows, even if those are all equal."""
+        array = self._stacked(tuple(shape), members)
+        if by_row and not array.by_row:
+            return self._new(Spread(array.shape, True, whole(array)))
+        return array
+
+    def _stacked(self, shape: tuple[int, ...], members: Sequence[Any]) -> Array:
+        chosen: dict[int, list[int]] = {}  # which members are in each array, or are numbers
+        for i, v in enumerate(members):
+            chosen.setdefault(self._kind[v], []).append(i)
+        if not chosen.keys() - {NUMBER}:
+            return self._new(Constant(shape, False, floats(members).reshape(shape)))
+        pieces = []
+        for kind, which in chosen.items():
+            if kind == NUMBER:
+                array: Array = self._new(Constant((len(which),), False, floats([members[i] for i in which])))
+                where = np.arange(len(which))
+            else:
+                array, where = self.arrays[kind], np.array([self._at[members[i]] for i in which])
+            if len(chosen) == 1:
+                return self._spread(array, where, shape)
+            pieces.append((grids.view_of(array, where), len(which)))
+        by_row = any(view.array.by_row for view, _ in pieces)
+        order = np.argsort(np.concatenate(list(chosen.values())))
+        if (order[1:] < order[:-1]).any() or gathers([[view for view, _ in pieces]]):
+            if tiles := self._tiles(shape, members):
+                return self._tiled(shape, tiles)
+        return self._new(Stack(shape, by_row, pieces, order))
+
+    def _tiles(self, shape: tuple[int, ...], members: Sequence[Any]) -> list[tuple[Any, Array]]:
+        """Blocks of an array of these members, each with its place; [] if they are many, or take gathers."""
+        kinds = np.array([self._kind[v] for v in members]).reshape(shape)
+        index = np.arange(len(members)).reshape(shape)
+        found: list[tuple[Any, Array]] = []
+        for block in grids.blocks_of(kinds, MOST_PIECES + 1):
+            tile = self._stacked(index[block].shape, [members[i] for i in index[block].ravel().tolist()])
+            if isinstance(tile, Spread) and isinstance(tile.view, Gather):
+                return []
+            found.append((block, tile))
+        return found
+
+    def _tiled(self, shape: tuple[int, ...], tiles: Sequence[tuple[Any, Array]]) -> Array:
+        """A new array of blocks."""
+        order = np.empty(shape, dtype=int)
+        pieces, start = [], 0
+        for block, array in tiles:
+            n = size(array)
+            order[block] = np.arange(start, start + n).reshape(array.shape)
+            pieces.append((Select(array, (0,), (slice(None),), (n,)), n))
+            start += n
+        return self._new(Stack(shape, any(array.by_row for _, array in tiles), pieces, order.ravel()))
+
+    def _spread(self, array: Array, where: np.ndarray, shape: tuple[int, ...]) -> Array:
+        """The elements of an array that lie at these positions, as an array of `shape`."""
+        view = self._viewed(array, where.reshape(shape))
+        if isinstance(view, Gather):
+            finer = grids.lengths_of([where])  # perhaps several axes of these are one of the shape
+            if finer is not None and finer != shape:
+                array = self._new(Spread(finer, array.by_row, grids.view_of(array, where.reshape(finer))))
+                view = grids.view_of(array, np.arange(len(where)).reshape(shape))
+        if array.shape == shape and view.is_whole:
+            return array
+        return self._new(Spread(shape, array.by_row, view))
+
+    def _new(self, array: Array) -> Array:
+        self._numbers[array] = len(self.arrays)
+        self.arrays.append(array)
+        return array
+
+    def _where(self, x: Any) -> Any:
+        """A number, or the kind and the position of a Value."""
+        return number_of(x) if is_number(x) else (self._kind[x], self._at[x])
+
+    def _located(self, operands: Columns) -> Part:
+        """For each operand of a part's terms, its array and, by Value and term, its positions there."""
+        part: Part = []
+        for rows in operands:
+            first = rows[0][0]
+            if is_number(first):
+                part.append((None, np.array([*map(floats, rows)])))
+            else:
+                where = np.array([list(map(self._at.__getitem__, row)) for row in rows])
+                part.append((self.arrays[self._kind[first]], where))
+        return part
+
+    def _one_located(self, operand: Any) -> tuple[Array | None, list[np.ndarray]]:
+        """The array of an operand, and its positions there by Value; None and numbers, if it is numbers."""
+        if is_number(operand[0][0]):
+            return None, [*map(floats, operand)]
+        at = [np.array([self._at[x] for x in row]) for row in operand]
+        return self.arrays[self._kind[operand[0][0]]], at
+
+    def _kinds(self, v: Value) -> Mapping[tuple[int, ...], int]:
+        """How many of v's terms have operands in the same arrays, by those arrays' numbers."""
+        operands = vectors(v)
+        if v.row in VECTOR_ROWS:
+            found = [{*map(self._kind.__getitem__, xs)} for xs in operands]
+            if all(len(kinds) == 1 for kinds in found):
+                return {tuple([kind for (kind,) in found]): len(operands[0])}
+            return Counter(zip(*(map(self._kind.__getitem__, xs) for xs in operands)))
+        kind = tuple([self._kind[x] for (x,) in operands])
+        return {tuple(sorted(kind)) if v.row in COMMUTATIVE else kind: 1}
+
+    def _parts(self, group: list[Value], sums: bool = False) -> list[Columns]:
+        """The operands of a group's Values, which all have the same kinds: a part for each kind.
+
+        `sums` that differ in the number of terms, of some kinds, are all taken for sums of products.
+        """
+        row = group[0].row
+        if row not in COMMUTATIVE and not sums and len(self._kinds(group[0])) == 1:
+            return [list(zip(*map(vectors, group)))]
+        return [transposed(list(rows.values())) for rows in self._terms_by_kind(group, sums).values()]
+
+    def _terms_by_kind(self, group: list[Value], sums: bool = False) -> dict[Any, dict[int, list[Any]]]:
+        """For each kind of terms of a group's Values, those of each Value that has some, by its place."""
+        row = group[0].row
+        parts: dict[Any, tuple[Any, dict[int, list[Any]]]] = {}
+        for i, v in enumerate(group):
+            for term in [(v.x,), (v.y,)] if sums and v.row is ops.add else zip(*vectors(v)):
+                kind = tuple([self._kind[x] for x in term])
+                key = tuple(sorted(kind)) if sums or row in COMMUTATIVE else kind
+                as_first, rows = parts.setdefault(key, (kind, defaultdict(list)))
+                rows[i].append(term if kind == as_first else term[::-1])
+        return {key: rows for key, (_, rows) in parts.items()}
+
+    def _viewed(self, array: Array, grid: np.ndarray) -> View:
+        """The elements of an array that lie at the positions in a grid, perhaps by an array with borders.
+
+        Neighbours on a ring, u[i - 1 mod n], or at a wall, u[max(i - 1, 0)], are slices of u between borders.
+        """
+        view = grids.view_of(array, grid)
+        if not isinstance(view, Gather):
+            return view
+        columns = []
+        for axis, column in enumerate(coordinates(grid, array.shape)):
+            if grids.affine_of(column) is None:
+                found = grids.continued(column, array.shape[axis])
+                if found is None:
+                    return view
+                column, before, after = found
+                array = self._bordered(array, axis, before, after)
+            columns.append(column)
+        return grids.view_of(array, grids.positions_of(columns, array.shape))
+
+    def _bordered(self, array: Array, axis: int, before: list[Any], after: list[Any]) -> Array:
+        """An array between borders along an axis: slices of it, by their coordinates, others, or numbers."""
+        if not before and not after:
+            return array
+        key = array, axis, repr(before), repr(after)  # 0 is a coordinate, and 0.0 a number
+        if key in self._borders:
+            return self._borders[key]
+        slices = [self._slices(array, axis, some) for some in (before, after)]
+        tiles, start = [], 0
+        for part in (*slices[0], array, *slices[1]):
+            stop = start + part.shape[axis]
+            tiles.append(((slice(None),) * axis + (slice(start, stop),), part))
+            start = stop
+        shape = (*array.shape[:axis], start, *array.shape[axis + 1 :])
+        made = self._borders[key] = self._tiled(shape, tiles)
+        if array in self._partial:
+            self._partial.add(made)
+        return made
+
+    def _slices(self, array: Array, axis: int, border: list[Any]) -> list[Array]:
+        """The arrays of a border: slices at these coordinates along an axis, others, or of numbers."""
+        slices: list[Array] = []
+        for kind, some in itertools.groupby(border, lambda x: x if isinstance(x, float) else type(x)):
+            if not isinstance(kind, type):
+                shape = (*array.shape[:axis], len([*some]), *array.shape[axis + 1 :])
+                number = self._new(Constant((), False, np.array(kind)))
+                slices.append(self._new(Spread(shape, array.by_row, whole(number))))
+                continue
+            if kind is not int:
+                slices += some
+                continue
+            for _, run in grids.runs_of([(array, i) for i in some]):
+                step = run[1] - run[0] if len(run) > 1 else 1
+                n = len(run) if step else 1
+                index: list[Any] = [slice(None)] * len(array.shape)
+                index[axis] = grids.slice_of(run[0], step or 1, n)
+                shape = (*array.shape[:axis], n, *array.shape[axis + 1 :])
+                view = Select(array, tuple(range(len(shape))), tuple(index), array.shape)
+                slices += [self._new(Spread(shape, array.by_row, view))] * (len(run) // n)
+        return slices
+
+    def _between(
+        self,
+        array: Array,
+        slots: Sequence[list[np.ndarray]],
+        contents: Mapping[tuple[int, ...], Any],
+        nothing: float,
+    ) -> tuple[Array, Callable[[tuple[int, ...]], Any]] | None:
+        """An array between borders, and what is at any point; None if the borders are no slices.
+
+        The coordinates of each slot change: those beyond the array's ends are in its borders now. `contents`
+        has a number, or the kind and position of a Value, for points there; `nothing` is at other sides.
+        """
+        if any(all(0 <= i < n for i, n in zip(point, array.shape)) for point in contents):
+            return None
+        sides: dict[tuple[int, int], Any] = {}  # by axis and coordinate
+        lows: list[int] = []  # of each axis, the first coordinate
+        for axis, n in enumerate(array.shape):
+            later = array.shape[axis + 1 :]
+            low = min(0, *(int(columns[axis].min()) for columns in slots))
+            high = max(n, *(int(columns[axis].max()) + 1 for columns in slots))
+            borders: list[list[Any]] = []
+            for places in (range(low, 0), range(n, high)):
+                borders.append([])
+                for at in places:
+                    points = {}
+                    for point, x in contents.items():
+                        if point[axis] == at and all(0 <= i < m for i, m in zip(point[axis + 1 :], later)):
+                            points[_without(point, axis, lows)] = x
+                    side = sides[axis, at] = self._side(array, axis, points, nothing)
+                    if side is None:
+                        return None
+                    borders[-1].append(self._slice_at(array, axis, *side) if type(side) is tuple else side)
+            array = self._bordered(array, axis, *borders)
+            lows.append(low)
+            for columns in slots:
+                columns[axis] = columns[axis] - low
+
+        def content(point: tuple[int, ...]) -> Any:
+            axis = max([axis for axis, at in enumerate(point) if (axis, at) in sides], default=-1)
+            side = sides.get((axis, point[axis]), nothing)
+            return (side[0], int(side[1][_without(point, axis, lows)])) if type(side) is tuple else side
+
+        return array, content
+
+    def _side(self, array: Array, axis: int, points: Mapping[tuple[int, ...], Any], nothing: float) -> Any:
+        """What is at one place of a border along an axis, by what is at some points; None if irregular.
+
+        That is a number, or the kind and the positions of another array's elements.
+        """
+        if not points:
+            return nothing
+        found = {*points.values()}
+        if any(isinstance(x, float) for x in found):
+            return found.pop() if len(found) == 1 else None
+        kind, *more = {kind for kind, _ in found}
+        of = self.arrays[kind]
+        lengths = (*array.shape[:axis], *array.shape[axis + 1 :])
+        strides = grids.strides_of(of.shape)
+        if len(of.shape) == len(array.shape):
+            del strides[axis]
+        if len(strides) != len(lengths):
+            strides = [0] * len(lengths)
+        grid = grids.affine_through({point: at for point, (_, at) in points.items()}, lengths, strides)
+        if grid is None or more or of.by_row > array.by_row or grid.min() < 0 or grid.max() >= size(of):
+            return None
+        return kind, grid
+
+    def _slice_at(self, array: Array, axis: int, kind: int, grid: np.ndarray) -> Array:
+        """An array of the elements at these positions of another one, to lie beside `array` along an axis."""
+        key = array, axis, kind, grid.tobytes()
+        if key not in self._borders:
+            of, shape = self.arrays[kind], (*array.shape[:axis], 1, *array.shape[axis + 1 :])
+            self._borders[key] = self._new(Spread(shape, array.by_row, self._viewed(of, grid.reshape(shape))))
+        return self._borders[key]
+
+    def _terms(
+        self, parts: Sequence[Part], along: Sequence[tuple[int, ...]], shape: tuple[int, ...]
+    ) -> list[tuple[Any, ...]]:
+        """A term for each part: views and numbers along the axes of a grid of Values and one of terms."""
+        terms = []
+        for part, inner in zip(parts, along):
+            placed = [(array, positions.reshape((*shape, *inner))) for array, positions in part]
+            term = [
+                self._constant(grid) if array is None else self._viewed(array, grid) for array, grid in placed
+            ]
+            labels = {label for x in term if isinstance(x, View) for label in x.axes}
+            repeats = math.prod(n for i, n in enumerate(inner, len(shape)) if i not in labels)
+            terms.append(tuple(term) if repeats == 1 else (float(repeats), *term))
+        return terms
+
+    def _apart(self, parts: Sequence[Part], shape: tuple[int, ...]) -> list[tuple[Any, ...]]:
+        """Terms of a sum without gathers, one for each of its terms or for each block of an array; or []."""
+        ways = [[one for part in parts for one in grids.by_term(part)]]
+        if not shape:
+            ways.append([one for part in parts for one in grids.by_block(part, MOST_PIECES)])
+        for each in ways:
+            if len(parts) < len(each) <= MOST_PIECES:
+                aligned = [grids.aligned(part) for part in each]
+                terms = self._terms([part for part, _ in aligned], [along for _, along in aligned], shape)
+                if not gathers(terms):
+                    return terms
+        return []
+
+    def _constant(self, grid: np.ndarray) -> Any:
+        """Numbers as an operand: a float if they are all equal."""
+        grid, labels = grids.varying(grid)
+        if not labels:
+            return float(grid)
+        return Select(
+            self._new(Constant(grid.shape, False, grid)), labels, (slice(None),) * grid.ndim, grid.shape
+        )
+
+    def _computed(self, row: Any, shape: tuple[int, ...], terms: list[tuple[Any, ...]]) -> Array:
+        """A new array: a row of the table, sums of products, or a sum over the rows."""
+        by_row = any(x.array.by_row for term in terms for x in term if isinstance(x, View))
+        if row is ROW_SUM:
+            return self._new(Contract(shape, False, terms, over_rows=True))
+        if row in REDUCTIONS:
+            row = {ops.largest: ops.maximum, ops.smallest: ops.minimum}.get(row, row)
+            return self._new(Reduce(shape, by_row, row, terms[0]))
+        if row in VECTOR_ROWS:
+            is_number = [not any(isinstance(x, View) for x in term) for term in terms]
+            products = [term for term, number in zip(terms, is_number) if not number]
+            numbers = [math.prod(term) for term, number in zip(terms, is_number) if number]
+            contract = self._new(Contract(shape, by_row, products))
+            if not numbers:
+                return contract
+            return self._new(Map(shape, by_row, ops.add, (whole(contract), float(sum(numbers)))))
+        return self._new(Map(shape, by_row, row, terms[0]))
+
+    def _own_coordinates(self, group: list[Value]) -> list[np.ndarray]:
+        """The coordinates of the Values whose order a group shares, if they are in one array."""
+        found: dict[int, list[int]] = defaultdict(list)
+        for v in group:
+            known = {self._kind[z]: self._at[z] for z in self._beside.get(v, ()) if z in self._at}
+            for kind, at in known.items():
+                found[kind].append(at)
+        for kind, places in found.items():
+            if len(places) == len({*places}) == len(group):
+                return [*coordinates(np.array(places), self.arrays[kind].shape)]
+        return []
+
+
+def _without(point: tuple[int, ...], axis: int, lows: Sequence[int]) -> tuple[int, ...]:
+    """A point but for one of its coordinates; those before count from the first, those after from 0."""
+    return (*(i - low for i, low in zip(point[:axis], lows)), *point[axis + 1 :])
+
+
+def vectors(v: Value) -> list[Sequence[Any]]:
+    """The operands of v, each as a sequence of its elements in the terms of v."""
+    x, y = v.x, v.y
+    if type(x) is tuple:
+        return [x] if y is None else [x, y]
+    return [(x,)] if y is None else [(x,), *zip(y)] if type(y) is tuple else [(x,), (y,)]
+
+
+def gathers(terms: Iterable[Sequence[Any]]) -> bool:
+    return any(isinstance(x, Gather) for term in terms for x in term)
+
+
+def is_number(x: Any) -> bool:
+    """Whether x is one of the program's numbers, which is a Value among Values."""
+    return type(x) is float or type(x) is Number
+
+
+def number_of(number: Any) -> float:
+    return number._data if type(number) is Number else number
+
+
+def floats(numbers: Sequence[Any]) -> np.ndarray:
+    return np.array([*map(number_of, numbers)])
+
+
+def transposed(rows: list[list[tuple[Any, ...]]]) -> list[Any]:
+    """Rows by Value, term and operand as columns by operand, Value and term."""
+    return list(zip(*(zip(*row) for row in rows)))

@@ -1,0 +1,312 @@
+"""uneven: groups of scalars that are computed alike, but for those at the ends of an array.
+
+A cell at a wall has a number for a neighbour, an element of another array, or none; a query has the keys up
+to it. Operands beyond the ends of their array are put into its borders, and what is missing is 0 or masked.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from .. import ops
+from ..ops import REDUCTIONS
+from ..value import Value
+from . import grids
+from .arrays import Array, Map, Select, View, coordinates, whole
+from .grids import Columns, Part
+from .places import MOST_PIECES, NUMBER, Places, floats, gathers, is_number, number_of, transposed, vectors
+from .simplify import COMMUTATIVE
+
+
+@dataclass
+class _Slot:
+    """One operand of each Value of a group: whether it is in the array of that kind, and where."""
+
+    kind: int
+    operands: Sequence[Any]
+    inside: np.ndarray
+    columns: list[np.ndarray] = field(default_factory=list)
+
+
+class Uneven(Places):
+    """Places, and arrays of groups of Values that have some operands at the borders of arrays, or none."""
+
+    def bordered(self, group: list[Value], kinds: tuple[int, ...]) -> tuple[Array, np.ndarray] | None:
+        """An array of Values whose operands are in arrays of these kinds, or at their borders, and its order.
+
+        Returns None if the Values have no axes, or what is at a border is neither a number nor a slice.
+        """
+        operands = []
+        for v in group:
+            xs = [x for (x,) in vectors(v)]
+            turn = v.row in COMMUTATIVE and not any(self._kind[x] == kind for x, kind in zip(xs, kinds))
+            operands.append(xs[::-1] if turn else xs)
+        slots = [
+            _Slot(kind, xs, np.array([self._kind[x] == kind for x in xs]))
+            for kind, xs in zip(kinds, zip(*operands))
+        ]
+        if any(slot.kind == NUMBER and not slot.inside.all() for slot in slots):
+            return None
+        in_arrays = [slot for slot in slots if slot.kind != NUMBER]
+        for slot in in_arrays:
+            at = np.array([self._at[x] if there else 0 for x, there in zip(slot.operands, slot.inside)])
+            slot.columns = [*coordinates(at, self.arrays[slot.kind].shape)]
+        if not grids.go_on([(slot.columns, slot.inside) for slot in in_arrays]):
+            return None
+        arrays = {}
+        for kind in {slot.kind for slot in in_arrays}:
+            of = [slot for slot in in_arrays if slot.kind == kind]
+            contents: dict[tuple[int, ...], Any] = {}
+            for slot in of:
+                for i in np.flatnonzero(~slot.inside).tolist():
+                    point, x = (
+                        tuple([int(column[i]) for column in slot.columns]),
+                        self._where(slot.operands[i]),
+                    )
+                    if contents.setdefault(point, x) != x:
+                        return None
+            found = self._between(self.arrays[kind], [slot.columns for slot in of], contents, 0.0)
+            if found is None:
+                return None
+            arrays[kind] = found[0]
+        part: Part = []
+        for slot in slots:
+            if slot.kind == NUMBER:
+                part.append((None, floats(slot.operands)[:, None]))
+            else:
+                array = arrays[slot.kind]
+                part.append((array, grids.positions(slot.columns, array.shape, (len(group), 1))))
+        own = functools.partial(self._own_coordinates, group)
+        shape, order, regular = grids.node_axes([part], len(group), False, own)
+        terms = self._terms([[(array, where[order]) for array, where in part]], [()], shape)
+        if not regular or gathers(terms):
+            return None
+        return self._computed(group[0].row, shape, terms), order
+
+    def padded(self, group: list[Value]) -> tuple[Array, np.ndarray] | None:
+        """An array of sums of several lengths, and its order; None if they do not line up.
+
+        A product is a sum of one.
+        """
+        row = group[0].row if group[0].row in REDUCTIONS else ops.dot
+        nothing = REDUCTIONS.get(row, 0.0)
+        found = [*map(grids.aligned, self._padded_parts(group, nothing))]
+        if not found or (row in REDUCTIONS and len(found) > 1):
+            return None
+        shape, order, regular = grids.node_axes([part for part, _ in found], len(group), products=True)
+        if not regular:
+            return None
+        terms: list[tuple[Any, ...]] = []
+        missing = {*range(len(shape))}
+        for part, along in found:
+            part = [(array, positions[order]) for array, positions in part]
+            several = [self._factors(part, shape + along)]
+            if gathers(several[0]):
+                if row in REDUCTIONS or part[0][1].shape[1] > MOST_PIECES:
+                    return None
+                several, along = [self._factors(each, shape) for each in grids.by_term(part)], ()
+            for factors, masks in several:
+                labels = {label for x in (*factors, *masks) if isinstance(x, View) for label in x.axes}
+                missing -= labels
+                if not labels.issuperset(range(len(shape), len(shape + along))) or gathers([factors]):
+                    return None
+                for mask in masks:
+                    factors = self._masked(factors, mask, nothing)
+                terms.append(tuple(factors))
+        if missing:
+            return None
+        return self._computed(row, shape, terms), order
+
+    def _factors(self, part: Part, shape: tuple[int, ...]) -> tuple[list[Any], list[Any]]:
+        """The operands of a part along the axes of a grid, and its mask if it needs one."""
+        placed = [(array, positions.reshape(shape)) for array, positions in part]
+        factors = [
+            grids.view_of(array, grid) if array else self._constant(grid)
+            for array, grid in placed
+            if grid.dtype != bool
+        ]
+        return factors, [self._constant(grid) for _, grid in placed if grid.dtype == bool and not grid.all()]
+
+    def _padded_parts(self, group: list[Value], nothing: float) -> list[Part]:
+        """A part for each kind of terms of sums that may lack some; [] if these do not line up."""
+        n, of_kind = len(group), []
+        for rows in self._terms_by_kind(group, sums=True).values():
+            if nothing == 0.0:
+                kept = {i: [term for term in terms if not _adds_nothing(term)] for i, terms in rows.items()}
+                rows = {i: terms for i, terms in kept.items() if terms}
+            of_kind.append(rows)
+        of_kind.sort(key=len)
+        full = [transposed(list(rows.values())) for rows in of_kind if len(rows) == n]
+        is_ragged = [len({*map(len, operands[0])}) > 1 for operands in full]
+        ragged = [operands for operands, uneven in zip(full, is_ragged) if uneven]
+        parts = [self._located(operands) for operands, uneven in zip(full, is_ragged) if not uneven]
+        partial = [rows for rows in of_kind if 0 < len(rows) < n]
+        # What only some sums have lies beside the elements of one array, or else each kind is in its own.
+        beside = len(partial) + len(ragged) - 1 if len(ragged) < 2 else 0
+        for k in dict.fromkeys([max(beside, 0), 0]):
+            others: list[list[Any]] = [[] for _ in group]
+            for i, terms in itertools.chain(*(rows.items() for rows in partial[:k])):
+                others[i] += terms
+            if any(len(term) > 1 for terms in others for term in terms):
+                continue
+            others = [[self._where(x) for (x,) in terms] for terms in others]
+            found = [self._padded(operands, nothing, others) for operands in ragged]
+            found += [self._one_or_none(rows, parts, nothing, others) for rows in partial[k:]]
+            if all(found):
+                return [*parts, *found]
+        return []
+
+    def _one_or_none(
+        self, rows: Mapping[int, list[Any]], parts: Sequence[Part], nothing: float, others: list[list[Any]]
+    ) -> Part:
+        """A term that some sums have as a part of all; [] if its place does not follow from the parts."""
+        n = len(others)
+        known = np.isin(np.arange(n), [*rows])
+        if not parts or any(len(terms) > 1 for terms in rows.values()):
+            return []
+        arrays, slots = [], []
+        first, *_ = rows.values()
+        for operand in zip(*(rows.get(i, first)[0] for i in range(n))):
+            array, (at,) = self._one_located([operand])
+            if array is None:
+                return []
+            arrays.append(array)
+            slots.append(([*coordinates(at, array.shape)], known))
+        for array, where in itertools.chain(*parts):
+            if array:
+                slots.append(([c[:, 0] for c in coordinates(where, array.shape)], np.ones_like(known)))
+        if not grids.go_on(slots):
+            return []
+        columns = [[column[:, None] for column in of] for of, _ in slots[: len(arrays)]]
+        return self._within(arrays, columns, known[:, None], nothing, others)
+
+    def _padded(self, operands: Columns, nothing: float, others: list[list[Any]]) -> Part:
+        """Sums of different lengths as one part, as long as the longest; [] if they do not line up."""
+        rows = operands[0]
+        located = [self._one_located(operand) for operand in operands]
+        columns = [
+            [coordinates(where, array.shape) if array else (where,) for where in of] for array, of in located
+        ]
+        longest = max(range(len(rows)), key=lambda i: len(rows[i]))
+        labelled = [grids.labels_of(array, of) for (array, _), of in zip(located, columns) if array]
+        for labels in itertools.chain(*labelled):
+            every = np.unique(labels[longest])
+            if len(every) < len(rows[longest]) or 2 * sum(map(len, rows)) < len(rows) * len(every):
+                continue
+            if not all(len(np.unique(some)) == len(some) and np.isin(some, every).all() for some in labels):
+                continue
+            places = [np.searchsorted(every, some) for some in labels]
+            there = np.zeros((len(rows), len(every)), dtype=bool)
+            for i, at in enumerate(places):
+                there[i, at] = True
+            found = [grids.extended(of, places) for of in columns]
+            extended = [of for of in found if of is not None]
+            if len(extended) == len(found):
+                part = self._within([array for array, _ in located], extended, there, nothing, others)
+                if part:
+                    return part
+        return []
+
+    def _within(
+        self,
+        arrays: Sequence[Array | None],
+        columns: Sequence[list[np.ndarray]],
+        there: np.ndarray,
+        nothing: float,
+        others: list[list[Any]],
+    ) -> Part:
+        """A part with operands at these coordinates, of which some are outside of their arrays.
+
+        Where a sum has no term, an operand may be outside its array, as a window at a wall is: there is one
+        of the `others` that the sum has, or `nothing`. Otherwise a mask is the last operand, True where there
+        is a term: for queries and the keys before them, each query has a place for every key.
+        """
+        outside = np.zeros_like(there)
+        part: Part = []
+        if len(arrays) > 1 and any(others):
+            return []
+        for array, of in zip(arrays, columns):
+            if array is None:
+                part.append((None, of[0]))
+                continue
+            for n, where in zip(array.shape, of):
+                outside |= (where < 0) | (where >= n)
+            between = self._with_others(array, of, there, nothing, others if len(arrays) == 1 else [])
+            if between is None:
+                return []
+            part.append((between, grids.positions(of, between.shape, there.shape)))
+        # Elements that stand for no Value are masked, as they may be infinite: ∞ · 0 is not 0.
+        if (outside | there).all() and self._partial.isdisjoint(arrays):
+            return part
+        return [] if any(others) else [*part, (None, there)]
+
+    def _with_others(
+        self,
+        array: Array,
+        of: list[np.ndarray],
+        there: np.ndarray,
+        nothing: float,
+        others: list[list[Any]],
+    ) -> Array | None:
+        """An array between borders of what sums have beside its elements; None if that is irregular.
+
+        The coordinates of sums' terms change with it. `there` says which terms are elements of the array.
+        """
+        points = np.stack(of, axis=-1) if of else np.zeros((*there.shape, 0), dtype=int)
+        contents: dict[tuple[int, ...], Any] = {}
+        several = []
+        for i, has in enumerate(others):
+            missing = [tuple(point) for point in points[i][~there[i]].tolist()]
+            missing = [p for p in missing if not all(0 <= k < n for k, n in zip(p, array.shape))]
+            if len(has) > len(missing):
+                return None
+            if len(missing) == 1:
+                x = has[0] if has else nothing
+                if contents.setdefault(missing[0], x) != x:
+                    return None
+            elif missing:
+                several.append((missing, has))
+        found = self._between(array, [of], contents, nothing)
+        if found is None:
+            return None
+        array, at = found
+        is_right = all(_are_equal([*map(at, missing)], has, nothing) for missing, has in several)
+        return array if is_right else None
+
+    def _masked(self, factors: list[Any], mask: Select, nothing: float) -> list[Any]:
+        """Factors with `nothing` where no term is: in one of them, and in each of an array in `_partial`."""
+        views = [x for x in factors if isinstance(x, View)]
+        best = min(views, key=lambda x: (x.array not in self._partial, not {*mask.axes} <= {*x.axes}))
+        found = []
+        for view in factors:
+            if view is best or (view in views and view.array in self._partial):
+                labels = sorted({*mask.axes, *view.axes})
+                lengths = {label: n for x in (mask, view) for label, n in zip(x.axes, x.lengths)}
+                shape = tuple(lengths[label] for label in labels)
+                used, x = (replace(x, axes=tuple(map(labels.index, x.axes))) for x in (mask, view))
+                there = self._new(Map(shape, view.array.by_row, ops.where, (used, x, nothing)))
+                view = replace(whole(there), axes=tuple(labels))
+            found.append(view)
+        return found
+
+
+def _adds_nothing(term: Sequence[Any]) -> bool:
+    """Whether a term of a sum is 0 or a product with 0."""
+    return any(is_number(x) and number_of(x) == 0.0 for x in term)
+
+
+def _are_equal(some: Sequence[Any], others: Sequence[Any], nothing: float) -> bool:
+    """Whether numbers and places of Values are the same; as terms of a sum, numbers may be added up."""
+    places = [Counter(x for x in each if not isinstance(x, float)) for each in (some, others)]
+    numbers = [sorted(x for x in each if isinstance(x, float) and x != nothing) for each in (some, others)]
+    if nothing == 0.0 and numbers[0] != numbers[1]:
+        return places[0] == places[1] and math.isclose(*map(sum, numbers), rel_tol=1e-15)
+    return places[0] == places[1] and numbers[0] == numbers[1]

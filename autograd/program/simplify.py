@@ -493,14 +493,14 @@ def forms(order: Iterable[Value], by_row: Iterable[Value]) -> dict[Value, int]:
             continue
         if v.row is ops.dot:
             key: Any = frozenset(zip(map(get, x), map(get, y)))
-        elif v.row in (ops.add, ops.sub, ops.total):
+        elif v.row in (ops.add, ops.total) or (v.row is ops.sub and not (_number(x) or _number(y))):
             parts = [p for p in (x if v.row is ops.total else (x, y)) if not _number(p)]
             terms = [terms_of.get(p, ()) for p in parts]
             # A state that grows step by step would have the forms of all steps.
             few: list[Iterable[Any]] = [
                 t if 0 < len(t) <= FEW_FORMS else (get(p),) for p, t in zip(parts, terms)
             ]
-            if v.row is ops.sub and not _number(y):
+            if v.row is ops.sub:
                 few = [*few[:-1], (("−", get(y)),)]
             key = frozenset(itertools.chain(*few))
         elif v.row is ops.mul:

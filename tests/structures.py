@@ -13,7 +13,7 @@ import argparse
 import secrets
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -376,16 +376,22 @@ def numbers(rng: np.random.Generator, a: np.ndarray, _: Callable[..., Any]) -> n
     )
 
 
-def structured(seed: int) -> tuple[Callable[..., Any], list[Value], list[np.ndarray]]:
-    """A function of one example, its leaves, and arrays of data for it, of which the last are indices."""
+def structured(
+    seed: int, names: Sequence[str] = (*STEPS,)
+) -> tuple[Callable[..., Any], list[Value], list[np.ndarray]]:
+    """A function of one example, its leaves, and arrays of data for it, of which the last are indices.
+
+    Its steps are some of these names.
+    """
     rng = np.random.default_rng(seed)
     leaves, arrays = (
         list[Value](),
         [rng.normal(size=(3, *rng.integers(1, 5, size=rng.integers(1, 3)))), rng.integers(3, size=(3, 2))],
     )
     lengths, flat = rng.integers(1, 5, size=100), rng.random() < 0.3
-    names = [*STEPS]
-    plan = [(names[rng.integers(len(names))], int(rng.integers(2**32))) for _ in range(rng.integers(1, 6))]
+    plan = [
+        (names[int(rng.integers(len(names)))], int(rng.integers(2**32))) for _ in range(rng.integers(1, 6))
+    ]
     made: list[np.ndarray] = []
     labelled, indexed = rng.random() < 0.5, rng.random() < 0.3
     adds = int(rng.integers(6)) % 4  # 0 half of the time
@@ -424,9 +430,9 @@ def structured(seed: int) -> tuple[Callable[..., Any], list[Value], list[np.ndar
     return f, leaves, arrays
 
 
-def difference(seed: int, engine: Any = "numpy") -> float:
+def difference(seed: int, engine: Any = "numpy", names: Sequence[str] = (*STEPS,)) -> float:
     """How far the compiled mean and gradient are from those of Values, relative to the largest of them."""
-    f, leaves, (x, symbols) = structured(seed)
+    f, leaves, (x, symbols) = structured(seed, names)
     try:
         outs = [
             f(np.array([Value(v) for v in a.ravel()], dtype=object).reshape(a.shape), s)

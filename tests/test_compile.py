@@ -770,6 +770,34 @@ def test_neighbours_beyond_an_end_are_in_an_array_between_borders(
     check(lambda x: f(x, held), arrays, every, engine)
 
 
+def test_a_value_that_f_makes_is_a_number_and_one_that_it_keeps_is_a_leaf() -> None:
+    kept: list[Value] = []
+
+    def f(x: Any) -> Any:
+        if not kept:
+            kept.append(Value(0.5, "kept"))
+        start = Value(3.0, "start")
+        return (start - kept[0] * x) ** 2
+
+    program = autograd.compile(f)
+    x = np.array([1.0, 2.0, 4.0])
+    _, gradient = program.value_and_grad(x)
+    assert [leaf.item() for leaf in program.leaves] == kept
+    assert gradient == [pytest.approx(np.mean(-2.0 * x * (3.0 - 0.5 * x)))]
+    kept[0].data = 1.0
+    assert program(x) == pytest.approx(np.mean((3.0 - x) ** 2))
+
+
+def test_a_number_0_that_is_added_or_subtracted_is_not_in_the_source() -> None:
+    w = leaves(4)
+
+    def f(x: Any) -> Any:
+        return total([(0.0 - (0.0 + 2.0 * v) + 0.0 - 0.0).tanh() for v in map(mul, w, x)])
+
+    program = check(f, [RNG.normal(size=(3, 4))], w)
+    assert "tanh(-2.0 * (w1 * x))" in program.source, program.source
+
+
 def test_an_array_of_which_parts_are_unused_keeps_its_shape() -> None:
     q = leaves(4, 5)
     program = autograd.compile(lambda x: total([q[i][j] * x for i in range(1, 4) for j in range(5)]))

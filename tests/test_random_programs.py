@@ -53,6 +53,11 @@ def test_programs_with_structure_compile_to_what_the_values_do(engine: Any) -> N
         assert difference(seed, engine) < 1e-11, f"seed {seed} of tests/structures.py"
 
 
+def test_cells_between_walls_compile_to_what_the_values_do() -> None:
+    for seed in (30_116, *range(10)):  # in the first, an array of cells moves while another is formed
+        assert difference(seed, names=["walls"]) < 1e-11, f"seed {seed} of walls in tests/structures.py"
+
+
 def test_programs_that_run_row_by_row_compute_what_the_values_do(monkeypatch: pytest.MonkeyPatch) -> None:
     machine_code = pytest.importorskip("autograd.program.machine_code")
     native = pytest.importorskip("autograd.program.native")

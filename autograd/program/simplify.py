@@ -4,9 +4,10 @@ Each rule is a row of RULES. It holds exactly, or except for the rounding of a s
 is computed in another order. Equal Values become one Value, and chains of additions become one sum: `total`
 of single terms, `dot` of products.
 
-Rules for 0, 1 or −1 apply where all Values that are computed alike have that number. Beside 2 y and 3 z, 1 x
+Rules for 1 or −1 apply where all Values that are computed alike have that number. Beside 2 y and 3 z, 1 x
 stays a product, and the sum of these is a `dot` with their numbers: lift makes arrays of Values that are
-computed alike.
+computed alike. For the same reason, x + 0 is a sum of one term, and x − 0 stays: at a wall of zeros, a cell
+is then computed like those that have a neighbour there.
 """
 
 from __future__ import annotations

@@ -258,6 +258,8 @@ def walls(rng: np.random.Generator, a: np.ndarray, pick: Callable[..., Any]) -> 
         face = tuple(np.delete(a.shape, axis))
         some = [np.zeros(face), np.ones(face), pick(face), np.take(a, [0], axis), rng.normal(size=face)]
         sides.append([np.reshape(some[k], face) for k in rng.integers(5, size=2)])
+    if rng.random() < 0.2:
+        a = pick(a.shape)  # the same for all rows, but for what comes from the walls
     for _ in range(steps):
         new = np.empty_like(a)
         for i in np.ndindex(*a.shape):

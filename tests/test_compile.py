@@ -770,6 +770,14 @@ def test_neighbours_beyond_an_end_are_in_an_array_between_borders(
     check(lambda x: f(x, held), arrays, every, engine)
 
 
+def test_a_value_that_f_makes_goes_with_a_table() -> None:
+    table = leaves(3)
+    program = autograd.compile(lambda x, i: table[int(i)] * x + Value(0.5))
+    x, i = np.array([1.0, 2.0, 3.0]), np.array([0.0, 2.0, 1.0])
+    expected = [table[int(k)].data * v + 0.5 for k, v in zip(i, x)]
+    assert program.per_example(x, i) == pytest.approx(expected)
+
+
 def test_a_value_that_f_makes_is_a_number_and_one_that_it_keeps_is_a_leaf() -> None:
     kept: list[Value] = []
 
@@ -796,6 +804,14 @@ def test_a_number_0_that_is_added_or_subtracted_is_not_in_the_source() -> None:
 
     program = check(f, [RNG.normal(size=(3, 4))], w)
     assert "tanh(-2.0 * (w1 * x))" in program.source, program.source
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_cells_that_are_the_same_for_all_rows_have_no_array_with_those_that_vary(engine: Any) -> None:
+    e = leaves(6)
+    f: Any = lambda x: total([(a + 0.2 * b).tanh() ** 2 for a, b in zip(e, [*e[1:], x])])  # noqa: E731
+    check(f, [RNG.normal(size=3)], e, engine)
+    check(lambda x: f(x) + total([v.tanh() + 0.0 * x for v in e]), [RNG.normal(size=3)], e, engine)
 
 
 def test_an_array_of_which_parts_are_unused_keeps_its_shape() -> None:

@@ -18,7 +18,7 @@ import heapq
 import itertools
 import math
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,8 +48,10 @@ from .arrays import (
 from .grids import Runs
 from .places import LEAF, MOST_PIECES, NUMBER, gathers, is_number, number_of, vectors
 from .scalars import Scalars, shapes_of
+from .simplify import COMMUTATIVE
 from .uneven import Uneven
 
+MOST_TRIED = 3  # groups that others may be like
 SMALLEST = 5  # groups of fewer Values are not worth an array of their operands
 TOTAL = (ops.add, ops.sub, ops.mul, ops.neg, ops.dot, ops.total, *CONDITIONS)  # these are defined everywhere
 ADDED = (ops.dot, ops.add, ops.total)  # their adjoints are factors in the gradient by weights
@@ -219,7 +221,7 @@ class Lifted(Uneven):
         alike: dict[Any, dict[Any, bool]] = defaultdict(dict)  # keys by form, and if they were compared
         families: dict[Any, dict[Any, None]] = defaultdict(dict)  # keys that differ in the number of terms
         alike_rows: dict[Any, dict[Any, None]] = defaultdict(dict)  # keys of the same row
-        tried: set[Any] = set()
+        tried: dict[Any, set[int]] = defaultdict(set)  # attempts, by way, key and size
         waiting: list[Value] = []
         while self._ready or groups or waiting:
             for k in list(groups) if self._moved else ():
@@ -237,7 +239,8 @@ class Lifted(Uneven):
                 if key not in groups:
                     groups[key] = []
                     alike[_form_of(key)][key] = False
-                    alike_rows[_row_of(key)][key] = None
+                    for row in _rows_of(key):
+                        alike_rows[row][key] = None
                     families[_family(key)][key] = None
                 groups[key].append(v)
                 height = self._heights[v]
@@ -247,15 +250,21 @@ class Lifted(Uneven):
             if groups:
                 while (key := heapq.heappop(farthest)[2]) not in groups:
                     pass
-                mates, family, others = alike[_form_of(key)], families[_family(key)], alike_rows[_row_of(key)]
-                for keys in (mates, family, others):
+                mates, family = alike[_form_of(key)], families[_family(key)]
+                of_row = [alike_rows[row] for row in _rows_of(key)]
+                every: Any = (mates, family, *of_row)
+                for keys in every:
                     for k in [k for k in keys if k not in groups]:
                         del keys[k]
-                for kin in (self._kin(key, others, groups), tuple(family) if len(family) > 1 else ()):
-                    if kin and kin not in tried:
-                        tried.add(kin)
+                found = (self._kin(key, keys, groups) for keys in of_row)
+                for way, kin in (*itertools.chain(*found), (_family, tuple(family))):
+                    before = [tried[way, k, len(groups[k])] for k in kin]
+                    if len(kin) > 1 and not set.intersection(*before):
                         if self._form_together(kin, groups):
                             break
+                        attempt = next(count)
+                        for attempts in before:
+                            attempts.add(attempt)
                 else:
                     kin = ()
                 if kin:
@@ -274,18 +283,25 @@ class Lifted(Uneven):
                 self._place_leaves(waiting)
                 self._ready, waiting = waiting, []
 
-    def _kin(self, key: Any, level: Collection[Any], groups: Mapping[Any, list[Value]]) -> tuple[Any, ...]:
-        """Of the keys of one row, those that share operands with the largest group, if key is among these.
+    def _kin(
+        self, key: Any, keys: Collection[Any], groups: Mapping[Any, list[Value]]
+    ) -> Iterator[tuple[Callable[..., bool], tuple[Any, ...]]]:
+        """Some of the keys of one row, key among them, whose groups may be one, and how they are alike.
 
-        Sums have terms of one kind in common, and others an operand in one array.
+        First come those that differ by numbers or a lack of terms, and then those with other arrays. All vary
+        by row or none does, as there are sums over the rows only of what varies.
         """
-        if len(level) < 2:
-            return ()
-        largest = max(level, key=lambda k: len(groups[k]))
-        shared = _kinds_of(largest)
-        kin = tuple(k for k in level if not shared.isdisjoint(_kinds_of(k)))
-        several = len(kin) > 1 and key in kin and sum(len(groups[k]) for k in kin) >= SMALLEST
-        return kin if several and (_is_map(key) or shared.intersection(*map(_kinds_of, kin))) else ()
+        keys = [k for k in keys if self._is_by_row(k) == self._is_by_row(key)] if len(keys) > 1 else ()
+        for is_alike in (_differ_by_numbers, _share_operands) if len(keys) > 1 else ():
+            large = [k for k in keys if k == key or is_alike(key, k)]
+            for base in heapq.nlargest(MOST_TRIED, large, key=lambda k: len(groups[k])):
+                kin = tuple(k for k in keys if k == base or is_alike(k, base))
+                if len(kin) > 1 and key in kin and sum(len(groups[k]) for k in kin) >= SMALLEST:
+                    yield is_alike, kin
+
+    def _is_by_row(self, key: Any) -> bool:
+        """Whether the Values of a signature vary by row."""
+        return any(self.arrays[x].by_row for kind, _ in key[1:] for x in kind if x >= 0)
 
     def _form_together(self, kin: Sequence[Any], groups: Mapping[Any, list[Value]]) -> bool:
         """Make one array of groups whose operands are in other arrays, or numbers; return if it is one."""
@@ -295,10 +311,11 @@ class Lifted(Uneven):
             found = self.bordered(members, kinds)
         else:
             found = self.padded(members)
-        if found:
-            array, order = found
-            self._place(array, [members[i] for i in order])
-        return bool(found)
+        if not found or found[0].by_row != self._is_by_row(kin[0]):  # 0 x is in no array
+            return False
+        array, order = found
+        self._place(array, [members[i] for i in order])
+        return True
 
     def _stack_operands(self, groups: list[list[Value]], only_apart: bool = False) -> bool:
         """Stack operands of groups that differ only in their operands' arrays, if the result is regular.
@@ -540,21 +557,43 @@ def _is_map(key: Any) -> bool:
     return key[0] not in VECTOR_ROWS and key[0] is not ops.add
 
 
-def _row_of(key: Any) -> Any:
-    """What keys share whose groups may be one, if their operands are in other arrays or numbers."""
+def _rows_of(key: Any) -> list[Any]:
+    """What keys share whose groups may be one, if operands are in other arrays or numbers, or are missing."""
     row, *kinds = key
-    if _is_map(key):
-        return (row, *(len(kind) for kind, _ in kinds))
-    return row if row in REDUCTIONS else ops.dot
+    rows: list[Any] = [(row, len(kinds[0][0]))] if kinds and _is_map(key) else []
+    if row in REDUCTIONS:
+        rows.append(row)
+    elif not rows or row is ops.mul:  # a product is a sum of one
+        rows.append(ops.dot)
+    return rows
 
 
-def _kinds_of(key: Any) -> set[Any]:
-    """The kinds of a signature's terms without numbers; if operands have places, the arrays of operands."""
-    kinds = [kind for kind, _ in key[1:]]
-    if _is_map(key) or key[0] is ops.add:
-        each = {x for kind in kinds for x in kind if x >= 0}
-        return each if _is_map(key) else {(x,) for x in each}
-    return {tuple(sorted(kind)) for kind in kinds if NUMBER not in kind}
+def _differ_by_numbers(key: Any, other: Any) -> bool:
+    """Whether signatures of one row have the same operands, but for numbers; or if sums lack terms."""
+    if not (_is_map(key) and _is_map(other)):
+        kinds, others = _terms_of(key), _terms_of(other)
+        return bool(kinds & others) and (kinds <= others or others <= kinds)
+    (kind, _), (of_other, _) = key[1], other[1]
+    ways = (kind, kind[::-1]) if key[0] in COMMUTATIVE else (kind,)
+    return _share_operands(key, other) and any(
+        all(x == y or NUMBER in (x, y) for x, y in zip(way, of_other)) for way in ways
+    )
+
+
+def _share_operands(key: Any, other: Any) -> bool:
+    """Whether signatures of one row share an operand in one array or, as sums, terms of one kind."""
+    if not (_is_map(key) and _is_map(other)):
+        return not _terms_of(key).isdisjoint(_terms_of(other))
+    (kind, _), (of_other, _) = key[1], other[1]
+    ways = (kind, kind[::-1]) if key[0] in COMMUTATIVE else (kind,)
+    return any(x == y >= 0 for way in ways for x, y in zip(way, of_other))
+
+
+def _terms_of(key: Any) -> set[Any]:
+    """The kinds of terms, in a sum's signature, that are in arrays."""
+    if key[0] is ops.add:
+        return {(x,) for kind, _ in key[1:] for x in kind if x >= 0}
+    return {tuple(sorted(kind)) for kind, _ in key[1:] if NUMBER not in kind}
 
 
 def _family(key: Any) -> Any:

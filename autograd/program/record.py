@@ -64,7 +64,7 @@ def record(call: Call) -> Scalars:
     other_inputs, other_outputs, other_form = recorded[-1]
     if form != other_form:
         raise TypeError(f"this function returns shape {form} for one example, and {other_form} for another")
-    _compare(inputs, outputs, other_inputs, other_outputs)
+    makes = _compare(inputs, outputs, other_inputs, other_outputs)
     values: dict[Spot, list[int]] = {}
     if indices:
         columns = np.array([call.arrays[a][(slice(None), *i)] for a, i in indices])  # type: ignore[arg-type]
@@ -79,6 +79,8 @@ def record(call: Call) -> Scalars:
             for row in rows_for(numbers):
                 try:
                     inputs, outputs, other = _recorded(call, row, {**indices, **numbers})
+                    if makes:  # that tells the leaves that f makes from those of tables
+                        _compare(inputs, outputs, *_recorded(call, row, {**indices, **numbers})[:2])
                     break
                 except ArithmeticError as error:
                     undefined = error
@@ -209,12 +211,13 @@ def _check_own(v: Value) -> None:
         )
 
 
-def _compare(inputs: Any, outputs: list[Any], other_inputs: Any, other_outputs: list[Any]) -> None:
+def _compare(inputs: Any, outputs: list[Any], other_inputs: Any, other_outputs: list[Any]) -> bool:
     """Raise TypeError if two recordings of a function, of two rows, are not the same graph.
 
-    A single recording is compared with itself, which checks its primitives. Leaves of `outputs` that f made
-    become Constants.
+    A single recording is compared with itself, which checks its primitives. Leaves of `outputs` that f makes
+    become Constants; returns whether there are any.
     """
+    makes = False
     leaves = {v: w for a, b in zip(inputs, other_inputs) for v, w in zip(a.flat, b.flat)}
     stack: list[tuple[Any, Any]] = [(outputs, other_outputs)]
     found: dict[Value, Value] = {}
@@ -245,12 +248,14 @@ def _compare(inputs: Any, outputs: list[Any], other_inputs: Any, other_outputs: 
                 continue
             if v.row is w.row is None and v not in leaves and v._data == w._data:
                 v.__class__ = Constant  # a number of the program, which f makes a Value with each call
+                makes = True
                 continue
         raise TypeError(
             "compile records a function for all examples, and for two of them this one gave two programs,"
             f" with {_described(v)} in one and {_described(w)} in the other: it depends on something in no"
             " graph, such as a look-up by number or a count of its calls"
         )
+    return makes
 
 
 def _described(x: Any) -> str:

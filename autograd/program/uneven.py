@@ -159,34 +159,43 @@ class Uneven(Places):
                 continue
             others = [[self._where(x) for (x,) in terms] for terms in others]
             found = [self._padded(operands, nothing, others) for operands in ragged]
-            found += [self._one_or_none(rows, parts, nothing, others) for rows in partial[k:]]
-            if all(found):
-                return [*parts, *found]
+            lacking = self._lacking(partial[k:], parts, nothing, others)
+            if all(found) and len(lacking) == len(partial[k:]):
+                return [*parts, *found, *lacking]
         return []
 
-    def _one_or_none(
-        self, rows: Mapping[int, list[Any]], parts: Sequence[Part], nothing: float, others: list[list[Any]]
-    ) -> Part:
-        """A term that some sums have as a part of all; [] if its place does not follow from the parts."""
+    def _lacking(
+        self,
+        of_kinds: Sequence[Mapping[int, list[Any]]],
+        parts: Sequence[Part],
+        nothing: float,
+        others: list[list[Any]],
+    ) -> list[Part]:
+        """Terms that only some sums have as parts of all; [] if their places do not follow from others."""
         n = len(others)
-        known = np.isin(np.arange(n), [*rows])
-        if not parts or any(len(terms) > 1 for terms in rows.values()):
-            return []
-        arrays, slots = [], []
-        first, *_ = rows.values()
-        for operand in zip(*(rows.get(i, first)[0] for i in range(n))):
-            array, (at,) = self._one_located([operand])
-            if array is None:
+        slots: list[tuple[list[np.ndarray], np.ndarray]] = []
+        arrays = []
+        for rows in of_kinds:
+            first, *more = rows.values()
+            operands = [*zip(*(rows.get(i, first)[0] for i in range(n)))]
+            if any(len(terms) > 1 for terms in (first, *more)) or any(is_number(x[0]) for x in operands):
                 return []
-            arrays.append(array)
-            slots.append(([*coordinates(at, array.shape)], known))
+            located = [self._one_located([operand]) for operand in operands]
+            arrays.append([array for array, _ in located])
+            known = np.isin(np.arange(n), [*rows])
+            slots += [([*coordinates(at, array.shape)], known) for array, (at,) in located if array]
+        every = np.ones(n, dtype=bool)
         for array, where in itertools.chain(*parts):
             if array:
-                slots.append(([c[:, 0] for c in coordinates(where, array.shape)], np.ones_like(known)))
+                slots.append(([c[:, 0] for c in coordinates(where, array.shape)], every))
         if not grids.go_on(slots):
             return []
-        columns = [[column[:, None] for column in of] for of, _ in slots[: len(arrays)]]
-        return self._within(arrays, columns, known[:, None], nothing, others)
+        found, left = [], iter(slots)
+        for some in arrays:
+            its = [next(left) for _ in some]
+            columns = [[column[:, None] for column in of] for of, _ in its]
+            found.append(self._within(some, columns, its[0][1][:, None], nothing, others))
+        return found if all(found) else []
 
     def _padded(self, operands: Columns, nothing: float, others: list[list[Any]]) -> Part:
         """Sums of different lengths as one part, as long as the longest; [] if they do not line up."""

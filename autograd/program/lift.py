@@ -57,6 +57,44 @@ TOTAL = (ops.add, ops.sub, ops.mul, ops.neg, ops.dot, ops.total, *CONDITIONS)  #
 ADDED = (ops.dot, ops.add, ops.total)  # their adjoints are factors in the gradient by weights
 
 
+class _Groups(dict[Any, list[Value]]):
+    """Values that may be formed, by signature."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heights: dict[Any, int] = {}  # of the Value that is farthest from the outputs
+        self.tried: dict[Any, set[Any]] = defaultdict(set)  # attempts to form keys together
+        self._farthest: list[tuple[int, int, Any]] = []  # a heap of keys by height, the oldest first
+        self._count = itertools.count()
+        self._alike: dict[Any, dict[Any, None]] = defaultdict(dict)
+
+    def add(self, key: Any, v: Value, height: int) -> None:
+        """Add a Value, of that height, to the group of a key."""
+        if key not in self:
+            self[key] = []
+            self.heights[key] = -1
+            rows = [("row", row) for row in _rows_of(key)]
+            for common in (("form", _form_of(key)), ("family", _family(key)), *rows):
+                self._alike[common][key] = None
+        self[key].append(v)
+        if height > self.heights[key]:
+            self.heights[key] = height
+            heapq.heappush(self._farthest, (-height, next(self._count), key))
+
+    def farthest(self) -> Any:
+        """The key of a group that is farthest from the outputs."""
+        while (key := heapq.heappop(self._farthest)[2]) not in self:
+            pass
+        return key
+
+    def like(self, what: str, common: Any) -> Collection[Any]:
+        """The keys of groups that have this "form", "family" or "row" in common."""
+        keys = self._alike[what, common]
+        for key in [key for key in keys if key not in self]:
+            del keys[key]
+        return keys
+
+
 class Lifted(Uneven):
     """The arrays of a graph of scalars, operands first.
 
@@ -214,90 +252,68 @@ class Lifted(Uneven):
         The group that is farthest from the outputs comes first: others may grow while they wait. Values with
         a live leaf that is in no array yet wait until nothing else is left.
         """
-        groups: dict[Any, list[Value]] = {}
-        heights: dict[Any, int] = {}
-        farthest: list[tuple[int, int, Any]] = []  # a heap of keys by height, the oldest first
-        count = itertools.count()
-        alike: dict[Any, dict[Any, bool]] = defaultdict(dict)  # keys by form, and if they were compared
-        families: dict[Any, dict[Any, None]] = defaultdict(dict)  # keys that differ in the number of terms
-        alike_rows: dict[Any, dict[Any, None]] = defaultdict(dict)  # keys of the same row
-        tried: dict[Any, set[int]] = defaultdict(set)  # attempts, by way, key and size
+        groups = _Groups()
+        compared: dict[Any, set[Any]] = defaultdict(set)  # keys, by form
         waiting: list[Value] = []
         while self._ready or groups or waiting:
             for k in list(groups) if self._moved else ():
                 if any(not self._moved.isdisjoint(kind) for kind, _ in k[1:]):
                     self._ready += groups.pop(k)
-                    del heights[k]
             self._moved.clear()
             ready, self._ready = self._ready, []
             for v in ready:
                 kinds = self._kinds(v)
                 if any(LEAF in kind for kind in kinds):
                     waiting.append(v)
-                    continue
-                key = (v.row, *sorted(kinds.items()))
-                if key not in groups:
-                    groups[key] = []
-                    alike[_form_of(key)][key] = False
-                    for row in _rows_of(key):
-                        alike_rows[row][key] = None
-                    families[_family(key)][key] = None
-                groups[key].append(v)
-                height = self._heights[v]
-                if height > heights.get(key, -1):
-                    heights[key] = height
-                    heapq.heappush(farthest, (-height, next(count), key))
-            if groups:
-                while (key := heapq.heappop(farthest)[2]) not in groups:
-                    pass
-                mates, family = alike[_form_of(key)], families[_family(key)]
-                of_row = [alike_rows[row] for row in _rows_of(key)]
-                every: Any = (mates, family, *of_row)
-                for keys in every:
-                    for k in [k for k in keys if k not in groups]:
-                        del keys[k]
-                found = (self._kin(key, keys, groups) for keys in of_row)
-                for way, kin in (*itertools.chain(*found), (_family, tuple(family))):
-                    before = [tried[way, k, len(groups[k])] for k in kin]
-                    if len(kin) > 1 and not set.intersection(*before):
-                        if self._form_together(kin, groups):
-                            break
-                        attempt = next(count)
-                        for attempts in before:
-                            attempts.add(attempt)
                 else:
-                    kin = ()
-                if kin:
-                    for k in kin:
-                        del groups[k], heights[k]
-                    continue
-                if len(mates) > 1 and not all(mates.values()):
-                    mates.update(dict.fromkeys(mates, True))
-                    every = [groups[k] for k in mates]
-                    level = [groups[k] for k in mates if heights[k] == heights[key]]
-                    if self._stack_operands(level) or self._stack_operands(every, only_apart=True):
-                        continue
-                del heights[key]
-                self._form_each(self._by_number(groups.pop(key)))
-            else:
+                    groups.add((v.row, *sorted(kinds.items())), v, self._heights[v])
+            if not groups:
                 self._place_leaves(waiting)
                 self._ready, waiting = waiting, []
+                continue
+            key = groups.farthest()
+            if self._form_with_kin(key, groups):
+                continue
+            mates, known = groups.like("form", _form_of(key)), compared[_form_of(key)]
+            if len(mates) > 1 and not known.issuperset(mates):
+                known.update(mates)
+                every = [groups[k] for k in mates]
+                level = [groups[k] for k in mates if groups.heights[k] == groups.heights[key]]
+                if self._stack_operands(level) or self._stack_operands(every, only_apart=True):
+                    continue
+            self._form_each(self._by_number(groups.pop(key)))
 
-    def _kin(
-        self, key: Any, keys: Collection[Any], groups: Mapping[Any, list[Value]]
-    ) -> Iterator[tuple[Callable[..., bool], tuple[Any, ...]]]:
-        """Some of the keys of one row, key among them, whose groups may be one, and how they are alike.
+    def _form_with_kin(self, key: Any, groups: _Groups) -> bool:
+        """Make one array of the group of a key and of groups that are like it; return if there is one."""
+        for way, kin in self._kin(key, groups):
+            before = [groups.tried[way, k, len(groups[k])] for k in kin]
+            if not set.intersection(*before):
+                if self._form_together(kin, groups):
+                    for k in kin:
+                        del groups[k]
+                    return True
+                attempt = object()
+                for attempts in before:
+                    attempts.add(attempt)
+        return False
 
-        First come those that differ by numbers or a lack of terms, and then those with other arrays. All vary
-        by row or none does, as there are sums over the rows only of what varies.
+    def _kin(self, key: Any, groups: _Groups) -> Iterator[tuple[Callable[..., Any], tuple[Any, ...]]]:
+        """Some keys, key among them, whose groups may be one, and how they are alike.
+
+        First come those that differ by numbers or a lack of terms, then those with other arrays, and then
+        sums over the same arrays. All vary by row or none does: sums over the rows are of what varies.
         """
-        keys = [k for k in keys if self._is_by_row(k) == self._is_by_row(key)] if len(keys) > 1 else ()
-        for is_alike in (_differ_by_numbers, _share_operands) if len(keys) > 1 else ():
-            large = [k for k in keys if k == key or is_alike(key, k)]
-            for base in heapq.nlargest(MOST_TRIED, large, key=lambda k: len(groups[k])):
-                kin = tuple(k for k in keys if k == base or is_alike(k, base))
-                if len(kin) > 1 and key in kin and sum(len(groups[k]) for k in kin) >= SMALLEST:
-                    yield is_alike, kin
+        for row in _rows_of(key):
+            keys = [k for k in groups.like("row", row) if self._is_by_row(k) == self._is_by_row(key)]
+            for is_alike in (_differ_by_numbers, _share_operands) if len(keys) > 1 else ():
+                large = [k for k in keys if k == key or is_alike(key, k)]
+                for base in heapq.nlargest(MOST_TRIED, large, key=lambda k: len(groups[k])):
+                    kin = tuple(k for k in keys if k == base or is_alike(k, base))
+                    if len(kin) > 1 and key in kin and sum(len(groups[k]) for k in kin) >= SMALLEST:
+                        yield is_alike, kin
+        family = groups.like("family", _family(key))
+        if len(family) > 1:
+            yield _family, tuple(family)
 
     def _is_by_row(self, key: Any) -> bool:
         """Whether the Values of a signature vary by row."""

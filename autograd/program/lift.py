@@ -51,6 +51,7 @@ from .scalars import Scalars, shapes_of
 from .simplify import COMMUTATIVE
 from .uneven import Uneven
 
+MOST_COMPARED = 64  # groups of one row
 MOST_TRIED = 3  # groups that others may be like
 SMALLEST = 5  # groups of fewer Values are not worth an array of their operands
 TOTAL = (ops.add, ops.sub, ops.mul, ops.neg, ops.dot, ops.total, *CONDITIONS)  # these are defined everywhere
@@ -66,20 +67,25 @@ class _Groups(dict[Any, list[Value]]):
         self.tried: dict[Any, set[Any]] = defaultdict(set)  # attempts to form keys together
         self._farthest: list[tuple[int, int, Any]] = []  # a heap of keys by height, the oldest first
         self._count = itertools.count()
-        self._alike: dict[Any, dict[Any, None]] = defaultdict(dict)
+        self._alike: dict[Any, dict[Any, None]] = defaultdict(dict)  # keys that have something in common
 
     def add(self, key: Any, v: Value, height: int) -> None:
         """Add a Value, of that height, to the group of a key."""
         if key not in self:
             self[key] = []
             self.heights[key] = -1
-            rows = [("row", row) for row in _rows_of(key)]
-            for common in (("form", _form_of(key)), ("family", _family(key)), *rows):
+            for common in _in_common(key):
                 self._alike[common][key] = None
         self[key].append(v)
         if height > self.heights[key]:
             self.heights[key] = height
             heapq.heappush(self._farthest, (-height, next(self._count), key))
+
+    def remove(self, key: Any) -> list[Value]:
+        """The group of a key, which is no longer here."""
+        for common in _in_common(key):
+            del self._alike[common][key]
+        return self.pop(key)
 
     def farthest(self) -> Any:
         """The key of a group that is farthest from the outputs."""
@@ -89,10 +95,7 @@ class _Groups(dict[Any, list[Value]]):
 
     def like(self, what: str, common: Any) -> Collection[Any]:
         """The keys of groups that have this "form", "family" or "row" in common."""
-        keys = self._alike[what, common]
-        for key in [key for key in keys if key not in self]:
-            del keys[key]
-        return keys
+        return self._alike[what, common]
 
 
 class Lifted(Uneven):
@@ -258,7 +261,7 @@ class Lifted(Uneven):
         while self._ready or groups or waiting:
             for k in list(groups) if self._moved else ():
                 if any(not self._moved.isdisjoint(kind) for kind, _ in k[1:]):
-                    self._ready += groups.pop(k)
+                    self._ready += groups.remove(k)
             self._moved.clear()
             ready, self._ready = self._ready, []
             for v in ready:
@@ -281,7 +284,7 @@ class Lifted(Uneven):
                 level = [groups[k] for k in mates if groups.heights[k] == groups.heights[key]]
                 if self._stack_operands(level) or self._stack_operands(every, only_apart=True):
                     continue
-            self._form_each(self._by_number(groups.pop(key)))
+            self._form_each(self._by_number(groups.remove(key)))
 
     def _form_with_kin(self, key: Any, groups: _Groups) -> bool:
         """Make one array of the group of a key and of groups that are like it; return if there is one."""
@@ -290,7 +293,7 @@ class Lifted(Uneven):
             if not set.intersection(*before):
                 if self._form_together(kin, groups):
                     for k in kin:
-                        del groups[k]
+                        groups.remove(k)
                     return True
                 attempt = object()
                 for attempts in before:
@@ -304,8 +307,11 @@ class Lifted(Uneven):
         sums over the same arrays. All vary by row or none does: sums over the rows are of what varies.
         """
         for row in _rows_of(key):
-            keys = [k for k in groups.like("row", row) if self._is_by_row(k) == self._is_by_row(key)]
-            for is_alike in (_differ_by_numbers, _share_operands) if len(keys) > 1 else ():
+            keys = groups.like("row", row)
+            if not 1 < len(keys) <= MOST_COMPARED:
+                continue
+            keys = [k for k in keys if self._is_by_row(k) == self._is_by_row(key)]
+            for is_alike in (_differ_by_numbers, _share_operands):
                 large = [k for k in keys if k == key or is_alike(key, k)]
                 for base in heapq.nlargest(MOST_TRIED, large, key=lambda k: len(groups[k])):
                     kin = tuple(k for k in keys if k == base or is_alike(k, base))
@@ -571,6 +577,12 @@ class Lifted(Uneven):
 def _is_map(key: Any) -> bool:
     """Whether the operands of a signature's row have places of their own, unlike the terms of a sum."""
     return key[0] not in VECTOR_ROWS and key[0] is not ops.add
+
+
+def _in_common(key: Any) -> list[tuple[str, Any]]:
+    """What a key may have in common with others."""
+    rows = [("row", row) for row in _rows_of(key)]
+    return [("form", _form_of(key)), ("family", _family(key)), *rows]
 
 
 def _rows_of(key: Any) -> list[Any]:

@@ -67,10 +67,8 @@ class Uneven(Places):
             contents: dict[tuple[int, ...], Any] = {}
             for slot in of:
                 for i in np.flatnonzero(~slot.inside).tolist():
-                    point, x = (
-                        tuple([int(column[i]) for column in slot.columns]),
-                        self._where(slot.operands[i]),
-                    )
+                    point = tuple([int(column[i]) for column in slot.columns])
+                    x = self._where(slot.operands[i])
                     if contents.setdefault(point, x) != x:
                         return None
             found = self._between(self.arrays[kind], [slot.columns for slot in of], contents, 0.0)

@@ -150,3 +150,20 @@ def test_a_term_that_equals_a_dot_in_the_recorded_row_is_another_term() -> None:
     rows = np.array([[0.0, 0.0], [0.5, -1.0]])
     expected = np.array([[0.0, 0.0], [math.tanh(0.5) - 1.5, 2.25]])
     assert compile(f, engine="numpy").per_example(rows) == pytest.approx(expected, rel=1e-15)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda a, w: sum([a, w]),
+        lambda a, w: sum([a, w * w + w]),
+        lambda a, w: 0.0 + (a + w * w),
+        lambda a, w: 0.0 - (w - a) + 0.0,
+    ],
+)
+def test_sums_of_sums_take_no_recursion(step: Callable[..., Any]) -> None:
+    w = Value(0.5)
+    out = Value(1.0)
+    for _ in range(1500):
+        out = step(out, w)
+    assert simplify([out])[out].data == pytest.approx(out.data, rel=1e-12)

@@ -351,13 +351,15 @@ class _Rewriting:
                 stack += [("product", p, q, negative) for p, q in reversed(_products(x, y))]
             elif op in SUMS:
                 terms = x if op is ops.total else (x,) if y is None else (x, y)
-                alone = op is ops.total and len(x) == 1  # as is 0 + (a + b), and (c + d) may follow
+                alone = op is ops.total and len(x) == 1  # 0 + (a + b); y has what follows, (c + d)
                 for i, term in reversed(list(enumerate(terms))):
                     flip = negative != (op is ops.neg or (op is ops.sub and i == 1))
-                    if isinstance(term, Value) and (term in self.inner or _is_sum_of_one(term)):
+                    of_one = isinstance(term, Value) and _is_sum_of_one(term)
+                    if of_one or (isinstance(term, Value) and term in self.inner):
                         begins = i == 0 and not self._begins(term, y)
-                        if term.row is not ops.add if alone else op is ops.total or begins:
-                            stack.append((term.row, term.x, term.y, flip))
+                        if begins or (op is ops.total and not alone):
+                            follows = (y if i == 0 else None) if of_one else term.y
+                            stack.append((term.row, term.x, follows, flip))
                             continue
                         term = self._sum(term.row, term.x, term.y)  # a sum that is added is one quantity
                     stack.append(("alone" if alone else "term", term, None, flip))

@@ -73,8 +73,8 @@ def by_block(part: Part, most: int) -> list[Part]:
     inside.ravel()[where] = True
     term_at = dict(zip(where.tolist(), range(len(where))))
     blocks = [block for block in blocks_of(inside, 2 * most) if inside[block].all()]
-    positions = np.arange(inside.size).reshape(array.shape)
-    terms = [[term_at[i] for i in positions[block].ravel().tolist()] for block in blocks]
+    numbered = np.arange(inside.size).reshape(array.shape)
+    terms = [[term_at[i] for i in numbered[block].ravel().tolist()] for block in blocks]
     return [[(array, where[:, some]) for array, where in part] for some in terms] or [part]
 
 
@@ -233,8 +233,7 @@ def filled(parts: list[Part], n: int) -> tuple[tuple[int, ...], np.ndarray, list
             for column in coordinates(where[:, 0], array.shape) if array else ():
                 used, rank = np.unique(column, return_inverse=True)
                 starts.append(used[points.get(rank.ravel().tobytes(), 0)])
-            start = np.zeros(points_of_grid, dtype=int)
-            start += positions_of(starts, array.shape if array else ())
+            start = positions(starts, array.shape if array else (), (points_of_grid,))
             everywhere = start[:, None] + where[0] - (where[0, 0] if array else 0)
             if array and not 0 <= np.min(everywhere) <= np.max(everywhere) < size(array):
                 return None
@@ -289,7 +288,7 @@ def _in_step(part: Part) -> Part:
         return part
     columns = zip(coordinates(where, array.shape), array.shape)
     steps = [(c[:, None, :] - c[:, :, None]) % n for c, n in columns]  # by Value, term and other term
-    apart = np.zeros((*where.shape, where.shape[1]), dtype=int) + positions_of(steps, array.shape)
+    apart = positions(steps, array.shape, (*where.shape, where.shape[1]))
     order = np.argsort(apart, axis=2, kind="stable")
     patterns = np.take_along_axis(apart, order, axis=2)
     for pattern in patterns[0][np.argsort(patterns[0].max(axis=1), kind="stable")]:
@@ -341,9 +340,7 @@ def positions_of(columns: Iterable[Any], shape: Sequence[int]) -> Any:
 
 def positions(columns: Sequence[Any], shape: Sequence[int], grid: tuple[int, ...]) -> np.ndarray:
     """The positions in a flattened array that have these coordinates, as an array of the shape of a grid."""
-    where = np.zeros(grid, dtype=int)
-    where += np.reshape(positions_of(columns, shape), grid if columns else ())
-    return where
+    return np.zeros(grid, dtype=int) + positions_of(columns, shape)
 
 
 def extended(columns: Sequence[Any], places: list[np.ndarray]) -> list[np.ndarray] | None:

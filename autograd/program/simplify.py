@@ -354,12 +354,11 @@ class _Rewriting:
                 alone = op is ops.total and len(x) == 1  # 0 + (a + b); y has what follows, (c + d)
                 for i, term in reversed(list(enumerate(terms))):
                     flip = negative != (op is ops.neg or (op is ops.sub and i == 1))
-                    of_one = isinstance(term, Value) and _is_sum_of_one(term)
-                    if of_one or (isinstance(term, Value) and term in self.inner):
+                    if isinstance(term, Value) and (term in self.inner or _is_sum_of_one(term)):
                         begins = i == 0 and not self._begins(term, y)
                         if begins or (op is ops.total and not alone):
-                            follows = (y if i == 0 else None) if of_one else term.y
-                            stack.append((term.row, term.x, follows, flip))
+                            second = y if i == 0 and _is_sum_of_one(term) else term.y
+                            stack.append((term.row, term.x, second, flip))
                             continue
                         term = self._sum(term.row, term.x, term.y)  # a sum that is added is one quantity
                     stack.append(("alone" if alone else "term", term, None, flip))

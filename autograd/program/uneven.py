@@ -81,7 +81,7 @@ class Uneven(Places):
                 part.append((None, floats(slot.operands)[:, None]))
             else:
                 array = arrays[slot.kind]
-                part.append((array, grids.positions(slot.columns, array.shape, (len(group), 1))))
+                part.append((array, grids.positions(slot.columns, array.shape, (len(group),))[:, None]))
         own = functools.partial(self._own_coordinates, group)
         shape, order, regular = grids.node_axes([part], len(group), False, own)
         terms = self._terms([[(array, where[order]) for array, where in part]], [()], shape)

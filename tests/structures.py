@@ -313,6 +313,35 @@ def triangle(rng: np.random.Generator, a: np.ndarray, pick: Callable[..., Any]) 
 
 
 @step
+def energies(rng: np.random.Generator, a: np.ndarray, pick: Callable[..., Any]) -> np.ndarray:
+    """What pairs have together, added for all pairs, and perhaps for each one that takes part."""
+    points = a.reshape(-1, a.shape[-1])[:6, :3] if a.ndim > 1 else a.reshape(-1, 1)[:7]
+    n, way, kind = len(points), rng.integers(4), rng.integers(6)
+    m, c = pick((n,)), float(rng.uniform(0.1, 1.0))
+    width = int(rng.integers(1, n + 1))
+
+    def joined(i: int, j: int) -> Any:
+        return [i < j, i <= j, 0 < j - i <= 2, j - i == width or (j - i == 1 and j % width)][way]
+
+    def together(i: int, j: int) -> Any:
+        far = sum((x - y) ** 2 for x, y in zip(points[i], points[j])) + c
+        if kind == 5:
+            return m[i] * sum(x * y for x, y in zip(points[i], points[j])) * m[j]
+        return [m[i] * m[j] / far**0.5, (-far).exp(), far.log() * m[j], m[i] / far, far.tanh()][kind]
+
+    pairs = {(i, j): together(i, j) for i in range(n) for j in range(i, n) if joined(i, j)}
+    energy, of_each = m[0], [0.5 * x for x in m]
+    for (i, j), x in pairs.items():
+        energy = energy - x
+        if rng.random() < (0.0 if width % 2 else 0.1):
+            energy = energy + m[j]
+        of_each[i] = of_each[i] + x * m[j]
+        if i != j:
+            of_each[j] = of_each[j] + x * m[i]
+    return np.array([energy] if width % 3 else [energy, *of_each], dtype=object)
+
+
+@step
 def softmax(rng: np.random.Generator, a: np.ndarray, _: Callable[..., Any]) -> np.ndarray:
     axis = int(rng.integers(a.ndim))
     e = tensor(a.shape, lambda *i: (0.5 * a[i]).exp())

@@ -7,6 +7,7 @@
     max(max(z[0], z[1]), z[2])  the largest along an axis of z
     log Σ exp z         log Σ exp(z − m) + m, with m the largest, so that nothing overflows
     exp(z − log Σ exp z)  exp(z − m) / Σ exp(z − m)
+    Σᵢⱼ (w[i,j] x[i]) y[j]  Σⱼ (Σᵢ w[i,j] x[i]) y[j]: the inner sum is a product of matrices
     (x.T @ y).T         y.T @ x, if nothing else needs x.T @ y
     x and y end to end  x and y along a new first axis, if each has one of its places
     copies of x > y     numbers 1 and 0 are copied: machine code has NaN among these if x or y is NaN
@@ -77,6 +78,11 @@ def simplified_arrays(lifted: Lifted) -> Lifted:
     return lifted
 
 
+def _as_member(view: View, shape: tuple[int, ...]) -> Array:
+    """The array that a view takes all of, or its one element as an array, if that has this shape."""
+    return Spread((), view.array.by_row, view) if shape == view.axes == () and not view.is_whole else view.array
+
+
 def _moved_conditions(array: Array, numbers: Mapping[Array, Array]) -> Array:
     """Copies of conditions as numbers that are compared with 1; any other array stays."""
     if not isinstance(array, Spread | Stack | Stacked) or all(v.array not in numbers for v in array.views):
@@ -98,13 +104,15 @@ class Shares(NamedTuple):
 
 def _simplified(array: Array, uses: Mapping[Array, int], shares: dict[Array, Shares]) -> Array:
     if isinstance(array, Contract):
-        array.products = [_numbers_first(term, uses) for term in array.products]
+        n = len(array.shape)
+        array.products = [_summed_first(_numbers_first(term, uses), n, uses) for term in array.products]
     if isinstance(array, Spread):
         return _transposed_sum(array, uses)
     if isinstance(array, Stack):
-        members = [view.array for view, _ in array.pieces if view.takes_all_in_order]
+        members = [_as_member(view, array.shape[1:]) for view, _ in array.pieces]
         each = {(member.shape, member.by_row) for member in members}
-        regular = len(members) == array.shape[0] and each == {(array.shape[1:], array.by_row)}
+        whole_ones = all(view.takes_all_in_order or not view.axes for view, _ in array.pieces)
+        regular = whole_ones and len(members) == array.shape[0] and each == {(array.shape[1:], array.by_row)}
         in_order = np.array_equal(array.order, np.arange(len(array.order)))
         return Stacked(array.shape, array.by_row, members) if regular and in_order else array
     if isinstance(array, Reduce):
@@ -218,6 +226,25 @@ def _numbers_first(term: tuple[Any, ...], uses: Mapping[Array, int]) -> tuple[An
         else:
             number *= x
     return (number, *factors) if number != 1.0 else tuple(factors)
+
+
+def _summed_first(term: tuple[Any, ...], n: int, uses: Mapping[Array, int]) -> tuple[Any, ...]:
+    """Σᵢⱼ (w[i,j] x[i]) y[j] as Σⱼ (Σᵢ w[i,j] x[i]) y[j]: first the sum over an axis that y lacks."""
+    for k, view in enumerate(term if len(term) == 2 else ()):
+        other, of = term[1 - k], getattr(view, "array", None)
+        if not isinstance(other, View) or type(of) is not Map or of.row is not ops.mul or uses[of] > 1:
+            continue
+        alone = sorted({axis for axis in view.axes if axis >= n} - {*other.axes})
+        if not alone or not view.takes_all or not all(isinstance(x, View) for x in of.operands):
+            continue
+        rest = sorted({*view.axes} - {*alone})
+        became = {axis: i for i, axis in enumerate([*rest, *alone])}
+        factors = [replace(x, axes=tuple(became[view.axes[a]] for a in x.axes)) for x in of.operands]
+        lengths = dict(zip(view.axes, view.lengths))
+        sums = Contract(tuple(lengths[axis] for axis in rest), of.by_row, [tuple(factors)])
+        summed = replace(whole(sums), axes=tuple(rest))
+        return (summed, other) if k == 0 else (other, summed)
+    return term
 
 
 def _chain_reduced(array: Map, uses: Mapping[Array, int]) -> Array:

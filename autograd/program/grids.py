@@ -181,11 +181,21 @@ def _of_one_term(parts: Sequence[Part], n: int) -> Iterator[list[np.ndarray]]:
                         yield [c for c in coordinates(term, array.shape) if (c != c[0]).any()]
 
 
-def divided(parts: Iterable[Part], n: int) -> list[np.ndarray]:
+def divided(parts: Sequence[Part], n: int) -> list[np.ndarray]:
     """The Values of a group in a few regular groups, rather than with gathers; [] if there are none.
 
     Either their terms lie in different directions, or they have several runs of evenly spaced elements.
     """
+    columns = [
+        column
+        for part in parts
+        for array, where in part
+        if array
+        for column in coordinates(where, array.shape)
+    ]
+    along, which = np.unique([(c != c[:, :1]).any(axis=1) for c in columns], axis=1, return_inverse=True)
+    if 1 < along.shape[1] <= n // 4:
+        return [np.flatnonzero(which.ravel() == i) for i in range(along.shape[1])]
     for part in parts:
         patterns = [where - where[:, :1] for array, where in part if array]
         relative = np.concatenate(patterns or [np.zeros((n, 1))], axis=1)
@@ -202,6 +212,17 @@ def divided(parts: Iterable[Part], n: int) -> list[np.ndarray]:
                 if 1 <= len(starts) <= len(values) // 3 - 1:
                     which = np.searchsorted(values[starts], column[:, 0], side="right")
                     return [np.flatnonzero(which == i) for i in range(len(starts) + 1)]
+    return []
+
+
+def by_distance(parts: Sequence[Part], n: int) -> list[np.ndarray]:
+    """The Values of a group by how far two operands in one array are apart, if in few ways, or else []."""
+    for part in parts:
+        for (array, first), (other, second) in itertools.combinations(part, 2):
+            if array is other is not None:
+                apart, which = np.unique(second[:, 0] - first[:, 0], return_inverse=True)
+                if 1 < len(apart) <= n // 4:
+                    return [np.flatnonzero(which == i) for i in range(len(apart))]
     return []
 
 
@@ -359,6 +380,69 @@ def extended(columns: Sequence[Any], places: list[np.ndarray]) -> list[np.ndarra
         if not all((row[at] == some).all() for row, some, at in zip(everywhere, column, places)):
             return None
         found.append(everywhere)
+    return found
+
+
+def in_box(
+    which: np.ndarray, columns: Sequence[np.ndarray], own: Sequence[np.ndarray]
+) -> tuple[list[np.ndarray], np.ndarray] | None:
+    """Coordinates by Value and place in a box, and where terms are; None if these fill less than half of it.
+
+    There is a point for each term: `which` has its Value, and `columns` its coordinates. Those that are no
+    `own` coordinates of the Values, but for a constant, are the axes of the box.
+    """
+    bases: list[np.ndarray] = []  # of the box
+    found: list[tuple[Any, int, int]] = []  # for each column: what it goes on as, which of these, and how far
+    for column in columns:
+        for kind, bases_of in (("own", [each[which] for each in own]), ("axis", bases)):
+            apart = [column - base for base in bases_of]
+            i = next((i for i, each in enumerate(apart) if (each == each[0]).all()), None)
+            if i is not None:
+                found.append((kind, i, apart[i][0]))
+                break
+        else:
+            if (column != column[0]).any():
+                found.append(("axis", len(bases), column.min()))
+                bases.append(column - column.min())
+            else:
+                found.append(("", 0, column[0]))
+    n = len(own[0]) if own else 1
+    lengths = tuple(int(base.max()) + 1 for base in bases)
+    size_of_box = math.prod(lengths)
+    if n * size_of_box > 2 * len(which):
+        return None
+    there = np.zeros((n, size_of_box), dtype=bool)
+    there[which, positions(bases, lengths, which.shape)] = True
+    if np.count_nonzero(there) < len(which):
+        return None
+    axes = coordinates(np.arange(size_of_box), lengths)
+    starts = {"own": [each[:, None] for each in own], "axis": axes, "": [0]}
+    return [np.zeros_like(there, dtype=int) + starts[kind][i] + start for kind, i, start in found], there
+
+
+def one_each(which: np.ndarray, columns: Sequence[np.ndarray], n: int) -> list[np.ndarray]:
+    """The columns that are the same for all terms of a Value, by Value; `which` has each term's Value."""
+    found = []
+    for column in columns:
+        low, high = (np.full(n, start) for start in (np.iinfo(int).max, -1))
+        np.minimum.at(low, which, column)
+        np.maximum.at(high, which, column)
+        if (low == high).all():
+            found.append(low)
+    return found
+
+
+def in_one_direction(columns: Sequence[Sequence[np.ndarray]]) -> np.ndarray | None:
+    """Most of the points for which two coordinates, of different operands, differ by a constant.
+
+    None if there are none, or only all of them.
+    """
+    found, most = None, 1
+    for some, others in itertools.combinations(columns, 2):
+        for a, b in itertools.product(some, others):
+            values, counts = np.unique(a - b, return_counts=True)
+            if most < (n := int(counts.max())) < len(a):
+                found, most = (a - b) == values[counts.argmax()], n
     return found
 
 

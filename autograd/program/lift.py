@@ -31,10 +31,8 @@ from ..value import Value
 from . import grids
 from .arrays import (
     Array,
-    Constant,
     Input,
     Leaf,
-    Map,
     Rows,
     Select,
     Stack,
@@ -43,7 +41,6 @@ from .arrays import (
     listing,
     reached,
     size,
-    whole,
 )
 from .grids import Runs
 from .places import LEAF, MOST_PIECES, NUMBER, gathers, is_number, number_of, vectors
@@ -330,13 +327,18 @@ class Lifted(Uneven):
         members = [v for k in kin for v in groups[k]]
         if all(map(_is_map, kin)):
             _, (kinds, _) = max(kin, key=lambda k: len(groups[k]))
-            found = self.bordered(members, kinds)
+            several = [(members, self.bordered(members, kinds))]
+        elif found := self.padded(members):
+            several = [(members, found)]
         else:
-            found = self.padded(members)
-        if not found or found[0].by_row != self._is_by_row(kin[0]):  # 0 x is in no array
-            return False
-        array, order = found
-        self._place(array, [members[i] for i in order])
+            several = [(some, self.padded(some)) for some in self.in_directions(members)]
+        if not several or not all(
+            found and found[0].by_row == self._is_by_row(kin[0]) for _, found in several
+        ):
+            return False  # 0 x is in no array
+        for some, found in several:
+            if found:
+                self._place(found[0], [some[i] for i in found[1]])
         return True
 
     def _stack_operands(self, groups: list[list[Value]], only_apart: bool = False) -> bool:
@@ -413,26 +415,24 @@ class Lifted(Uneven):
         shape, order, regular = grids.node_axes(where, len(group), v.row is ops.dot, own)
         in_order = [[(array, positions[order]) for array, positions in part] for part in where]
         terms = self._terms(in_order, [along for _, along in parts], shape)
-        if gathers(terms) and v.row in (ops.dot, ops.total):
-            terms = self._apart(in_order, shape) or terms
-        filled = None
-        if not regular and gathers(terms):
+        if gathers(terms) and v.row in VECTOR_ROWS:
+            if v.row not in REDUCTIONS:
+                terms = self._apart(in_order, shape) or terms
+            if gathers(terms) and (found := self.padded(group)):
+                return self._place(found[0], [group[i] for i in found[1]])
+        if not regular and (gathers(terms) or any(map(_is_flat, itertools.chain(*terms)))):
             if several := grids.divided(where, len(group)):
                 return self._form_each([[group[i] for i in some] for some in several])
             if filled := None if v.row in REDUCTIONS else grids.filled(where, len(group)):
-                shape, order, where = filled
-                terms = self._terms(where, [along for _, along in parts], shape)
+                array = self.partial(v.row, *filled, [along for _, along in parts])
+                return self._place(array, group, filled[1].tolist())
+            if several := grids.by_distance(where, len(group)):
+                return self._form_each([[group[i] for i in some] for some in several])
         labels = {label for term in terms for x in term if isinstance(x, View) for label in x.axes}
         if shape and labels.isdisjoint(range(len(shape))):
             array = self._computed(v.row, (), terms)  # all Values of the group are equal
             for same in group:
                 self._place(array, [same])
-        elif filled:
-            if v.row not in TOTAL and not (v.row is ops.div and isinstance(terms[0][1], float)):
-                terms = [tuple([self._ones_elsewhere(x, shape, order) for x in terms[0]])]
-            array = self._computed(v.row, shape, terms)
-            self._partial.add(array)
-            self._place(array, group, order.tolist())
         else:
             self._place(self._computed(v.row, shape, terms), [group[i] for i in order])
 
@@ -445,15 +445,6 @@ class Lifted(Uneven):
         terms = [x for v in group for x in vectors(v)[0]]
         stacked = self._stacked((len(terms),), terms)
         return stacked, np.arange(len(terms)).reshape(len(group), -1)
-
-    def _ones_elsewhere(self, x: Any, shape: tuple[int, ...], at: np.ndarray) -> Any:
-        """A view with 1 for elements that stand for no Value, where a primitive may not be defined."""
-        if not isinstance(x, View):
-            return x
-        mask = np.zeros(math.prod(shape), dtype=bool)
-        mask[at] = True
-        used = whole(self._new(Constant(shape, False, mask.reshape(shape))))
-        return whole(self._new(Map(shape, x.array.by_row, ops.where, (used, x, 1.0))))
 
     def _by_number(self, group: list[Value]) -> list[list[Value]]:
         """The group itself or, if operands occur with several numbers, several groups.
@@ -499,8 +490,8 @@ class Lifted(Uneven):
         """Put leaves into the arrays that the user declared.
 
         Labels name[0,0], name[0,1], ... through a whole grid declare an array; so do arrays and nested lists
-        of two axes or more if half of them is used: a stencil leaves the corners out. A list of one axis may
-        be a row of a matrix, which use will tell.
+        if half of them is used: a stencil leaves the corners out. One of several lists of the same length
+        may be a row of a matrix, which use will tell.
         """
         declared: dict[tuple[str, int], dict[tuple[int, ...], Value]] = {}
         names: Counter[str] = Counter()
@@ -516,8 +507,14 @@ class Lifted(Uneven):
                 self._place_leaf_array(
                     grids.without_ones(*shape), [grid[index] for index in np.ndindex(*shape)]
                 )
+        lists = Counter(len(array) for array in self.scalars.declared if array.ndim == 1)
+        homes = Counter(itertools.chain.from_iterable(array.flat for array in self.scalars.declared))
         for array in self.scalars.declared:
-            members = list(dict.fromkeys(array.flat)) if array.ndim > 1 else []
+            if array.ndim == 1 and (
+                lists[len(array)] > 1 or any(homes[v] > 1 or self.scalars.label(v) for v in array)
+            ):
+                continue
+            members = list(dict.fromkeys(array.flat))
             used = [v for v in members if v in self._rank and v in self._users]
             free = not any(v in self._at or (v in self._users and v not in self._rank) for v in members)
             if free and len(members) == array.size > 1 and 2 * len(used) >= array.size:
@@ -572,6 +569,11 @@ class Lifted(Uneven):
         data = np.empty(len(leaves), dtype=object)
         data[:] = leaves
         self._place(self._new(Leaf(tuple(shape), False, data.reshape(tuple(shape)))), leaves)
+
+
+def _is_flat(x: Any) -> bool:
+    """Whether an operand is a view of an array as if it had one axis, where it has several."""
+    return isinstance(x, Select) and len(x.shape) == 1 < len(x.array.shape)
 
 
 def _is_map(key: Any) -> bool:

@@ -38,6 +38,7 @@ from .grids import Columns, Part
 from .simplify import COMMUTATIVE, ROW_SUM
 
 MOST_PIECES = 8  # blocks that make up an array
+MOST_LAYERS = 3  # arrays, or a number, of which masks choose an array's elements
 NUMBER, LEAF = -2, -1  # in a signature, instead of an array's number: a constant; a leaf in no array yet
 
 
@@ -57,7 +58,8 @@ class Places:
         self._numbers: dict[Array, int] = {}  # the place of each in `arrays`
         self._kind = _Kinds()  # the number of the array that a scalar is in
         self._at: dict[Value, int] = {}  # a scalar's position in that array
-        self._partial: set[Array] = set()  # arrays with elements that stand for no Value
+        # Arrays with elements that stand for no Value: where Values are, and what all others are, if known.
+        self._partial: dict[Array, tuple[np.ndarray, float | None]] = {}
         self._borders: dict[Any, Array] = {}  # arrays between borders, and their borders
         # The Values whose order a Value shares: it is their adjoint, or a part of that sum.
         self._beside: dict[Any, list[Value]] = {}
@@ -102,6 +104,8 @@ class Places:
         if (order[1:] < order[:-1]).any() or gathers([[view for view, _ in pieces]]):
             if tiles := self._tiles(shape, members):
                 return self._tiled(shape, tiles)
+            if layers := self._layers(shape, members, chosen):
+                return layers
         return self._new(Stack(shape, by_row, pieces, order))
 
     def _tiles(self, shape: tuple[int, ...], members: Sequence[Any]) -> list[tuple[Any, Array]]:
@@ -115,6 +119,48 @@ class Places:
                 return []
             found.append((block, tile))
         return found
+
+    def _layers(
+        self, shape: tuple[int, ...], members: Sequence[Any], chosen: Mapping[int, list[int]]
+    ) -> Array | None:
+        """These members, of few arrays and perhaps one number, chosen by masks; None if that takes gathers.
+
+        So are the gradients by the elements on a diagonal, those below it, and 0 above.
+        """
+        numbers = {number_of(members[i]) for i in chosen.get(NUMBER, ())}
+        if len(chosen) > MOST_LAYERS or len(numbers) > 1:
+            return None
+        result: Any = numbers.pop() if numbers else None
+        for kind, which in sorted(chosen.items(), key=lambda item: len(item[1])):
+            if kind == NUMBER:
+                continue
+            of = self.arrays[kind]
+            points = dict(
+                zip(zip(*coordinates(np.array(which), shape)), (self._at[members[i]] for i in which))
+            )
+            ways = (
+                [grids.strides_of(of.shape)] if len(of.shape) == len(shape) else np.eye(len(shape), dtype=int)
+            )
+            grids_of = [grids.affine_through(points, shape, [*strides]) for strides in ways]
+            grid = next((g for g in grids_of if g is not None and g.min() >= 0 and g.max() < size(of)), None)
+            if grid is None or isinstance(view := grids.view_of(of, grid), Gather):
+                return None
+            present = np.zeros(math.prod(shape), dtype=bool)
+            present[which] = True
+            result = (
+                view if result is None else whole(self._chosen(shape, present.reshape(shape), view, result))
+            )
+        return (
+            result.array
+            if result.is_whole_in(shape)
+            else self._new(Spread(shape, result.array.by_row, result))
+        )
+
+    def _chosen(self, shape: tuple[int, ...], present: np.ndarray, view: View, other: Any) -> Array:
+        """A new array of the elements of a view where a mask is True, and of another view, or a number."""
+        by_row = any(x.array.by_row for x in (view, other) if isinstance(x, View))
+        used = whole(self._new(Constant(shape, False, present)))
+        return self._new(Map(shape, by_row, ops.where, (used, view, other)))
 
     def _tiled(self, shape: tuple[int, ...], tiles: Sequence[tuple[Any, Array]]) -> Array:
         """A new array of blocks."""
@@ -233,10 +279,8 @@ class Places:
             tiles.append(((slice(None),) * axis + (slice(start, stop),), part))
             start = stop
         shape = (*array.shape[:axis], start, *array.shape[axis + 1 :])
-        made = self._borders[key] = self._tiled(shape, tiles)
-        if array in self._partial:
-            self._partial.add(made)
-        return made
+        self._borders[key] = self._tiled(shape, tiles)
+        return self._borders[key]
 
     def _slices(self, array: Array, axis: int, border: list[Any]) -> list[Array]:
         """The arrays of a border: slices at these coordinates along an axis, others, or of numbers."""
@@ -353,7 +397,7 @@ class Places:
     def _apart(self, parts: Sequence[Part], shape: tuple[int, ...]) -> list[tuple[Any, ...]]:
         """Terms of a sum without gathers, one for each of its terms or for each block of an array; or []."""
         ways = [[one for part in parts for one in grids.by_term(part)]]
-        if not shape:
+        if not shape and self._partial.keys().isdisjoint(array for part in parts for array, _ in part):
             ways.append([one for part in parts for one in grids.by_block(part, MOST_PIECES)])
         for each in ways:
             if len(parts) < len(each) <= MOST_PIECES:

@@ -51,7 +51,7 @@ def declared(*users: Any) -> list[tuple[str, np.ndarray]]:
                         found.setdefault(key, ("_".join(words[-2:]), array))
         elif isinstance(x, np.ndarray | list | tuple):
             shape = _nest_shape(x, shapes)
-            if len(shape) > 1 and math.prod(shape) <= MOST_LEAVES:
+            if shape and math.prod(shape) <= MOST_LEAVES:
                 key = next(_nest_leaves(x, len(shape))), shape, False
                 if key not in found:
                     leaves = np.fromiter(_nest_leaves(x, len(shape)), dtype=object)

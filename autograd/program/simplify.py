@@ -34,6 +34,8 @@ NEG, DIV = ops.neg, ops.div
 LINEAR = (ops.neg, ops.mul, ops.div)  # a row_sum moves inside these
 AFTERWARDS = (ops.pow, ops.detach)  # they have rules that apply only after differentiation
 FEW_FORMS = 8  # of the terms of a sum
+RUNNING = (ops.add, ops.sub)
+SEVERAL = 4  # terms that a running total subtracts
 FACTORS = (*LINEAR, ROW_SUM)  # a number that is a factor of an operand is a factor of the result
 
 
@@ -185,6 +187,7 @@ class _Rewriting:
         order = topological_order(*outputs)
         user = _only_users(order) | dict.fromkeys(outputs)  # the caller uses these too, so they stay
         became: dict[Any, Any] = {}
+        differences = _in_running_totals(order, user) if gather else set()
         self.varied = _varied(order, self.by_row)
         parts = set[Value]()
         for v in order:
@@ -193,7 +196,7 @@ class _Rewriting:
                 continue
             self.current = v
             x, y = self._operand(v.x, became), self._operand(v.y, became)
-            inner = v.row in SUMS and user[v] in SUMS and v.row is not ops.sub
+            inner = v.row in SUMS and user[v] in SUMS and (v.row is not ops.sub or v in differences)
             of_varied = inner and not self.varied.isdisjoint(parents(v))
             self.is_part = of_varied or (inner and any(p in parts or _is_nothing(p) for p in parents(v)))
             if self.is_part:
@@ -216,7 +219,7 @@ class _Rewriting:
                     self.inner.discard(w)
                 else:
                     self.used_once.add(w)
-                    if inner and w.row in SUMS and w.row is not ops.sub:
+                    if inner and w.row in SUMS and (w.row is not ops.sub or v in differences):
                         self.inner.add(w)
         return became
 
@@ -371,7 +374,7 @@ class _Rewriting:
                 if (
                     self.is_varied(x)
                     or (_op(x, "mul") and _is(x.x, 0.0))
-                    or (self.has_single_use(x, "mul") and not _number(x.x))
+                    or (_op(x, "mul") and not _number(x.x) and (op == "product" or x in self.used_once))
                 ):
                     x = (x.x, x.y)
                 if type(x) is tuple:
@@ -480,6 +483,20 @@ def _only_users(order: Iterable[Value]) -> dict[Any, Any]:
             elif id(x) not in several:
                 several.add(id(x))
                 found.update(dict.fromkeys(x))
+    return found
+
+
+def _in_running_totals(order: list[Value], user: dict[Any, Any]) -> set[Value]:
+    """The differences that add up in running totals with several of these, as by `s -= x` in a loop."""
+    subtracted: dict[Any, int] = {}  # how often, on the way to a Value
+    for v in order:
+        if v.row in RUNNING:
+            before = subtracted.get(v.x, 0) if user[v.x] in RUNNING else 0
+            subtracted[v] = before + (v.row is ops.sub)
+    found = set[Value]()
+    for v in reversed(subtracted):
+        if (v in found or subtracted[v] >= SEVERAL) and v.x in subtracted and user[v.x] in RUNNING:
+            found.add(v.x)
     return found
 
 

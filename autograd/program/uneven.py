@@ -17,13 +17,21 @@ from typing import Any
 import numpy as np
 
 from .. import ops
-from ..ops import REDUCTIONS
+from ..ops import CONDITIONS, REDUCTIONS, VECTOR_ROWS
 from ..value import Value
 from . import grids
-from .arrays import Array, Map, Select, View, coordinates, whole
+from .arrays import Array, Constant, Map, Select, View, coordinates, whole
 from .grids import Columns, Part
 from .places import MOST_PIECES, NUMBER, Places, floats, gathers, is_number, number_of, transposed, vectors
-from .simplify import COMMUTATIVE
+from .simplify import COMMUTATIVE, ROW_SUM
+
+# Primitives that are finite for all numbers of ordinary size.
+DEFINED = (
+    *(ops.add, ops.sub, ops.mul, ops.neg, ops.abs, ops.dot, ops.total, ROW_SUM, *CONDITIONS),
+    *(ops.relu, ops.tanh, ops.sigmoid, ops.sin, ops.cos, ops.maximum, ops.minimum),
+)
+MOST_DIRECTIONS = 4  # in which terms of one kind run
+USED = "used"  # an operand that other Values have too, and is no single number
 
 
 @dataclass
@@ -38,6 +46,10 @@ class _Slot:
 
 class Uneven(Places):
     """Places, and arrays of groups of Values that have some operands at the borders of arrays, or none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._filled: dict[tuple[Any, float], Array] = {}  # arrays in `_partial` with numbers: see _with
 
     def bordered(self, group: list[Value], kinds: tuple[int, ...]) -> tuple[Array, np.ndarray] | None:
         """An array of Values whose operands are in arrays of these kinds, or at their borders, and its order.
@@ -89,6 +101,100 @@ class Uneven(Places):
             return None
         return self._computed(group[0].row, shape, terms), order
 
+    def partial(
+        self,
+        row: Any,
+        shape: tuple[int, ...],
+        at: np.ndarray,
+        parts: Sequence[Part],
+        along: Sequence[tuple[int, ...]],
+    ) -> Array:
+        """An array of Values that are at some points of a grid, `at`; the parts have operands everywhere.
+
+        Where a primitive may not be defined, its operands are replaced at the points without a Value.
+        """
+        there = np.zeros(math.prod(shape), dtype=bool)
+        there[at] = True
+        parts = [[(self._filled.get((array, 0.0), array), where) for array, where in part] for part in parts]
+        others = [[self._elsewhere(array, where, there) for array, where in part] for part in parts]
+        terms = self._terms(parts, along, shape)
+        rest = _result_of(row, others)
+        if rest is None and not _is_defined(row, others[0]):
+            fill = _harmless(row) if len(others[0]) == 1 else 1.0
+            places = [1] if row is ops.div else range(len(others[0]))
+            for i in places:
+                if not isinstance(others[0][i], float):
+                    others[0][i] = fill
+                    terms = [self._filled_in(terms[0], i, *parts[0][i], there, shape, fill)]
+            rest = _result_of(row, others)
+        array = self._computed(row, shape, terms)
+        # Where array_rules normalizes exp(z − log Σ exp z), there is another number.
+        self._partial[array] = there.reshape(shape), None if row is ops.exp else rest
+        return array
+
+    def _elsewhere(self, array: Array | None, where: np.ndarray, there: np.ndarray) -> Any:
+        """What an operand is where no Value is: a number, USED, or None if that is not known."""
+        rest, used = where[~there], where[there]
+        if array is None:
+            numbers = np.unique(rest)
+            return float(numbers[0]) if len(numbers) == 1 else USED if np.isin(rest, used).all() else None
+        if array in self._partial:
+            present, number = self._partial[array]
+            if not present.ravel()[rest].any():
+                return number
+        return USED if np.isin(rest, used).all() else None
+
+    def _filled_in(
+        self,
+        term: Sequence[Any],
+        i: int,
+        array: Array,
+        where: np.ndarray,
+        there: np.ndarray,
+        shape: tuple[int, ...],
+        number: float,
+    ) -> tuple[Any, ...]:
+        """A term with a number for its operand i where no Value is."""
+        if array in self._partial and not self._partial[array][0].ravel()[where[~there]].any():
+            view: View = self._viewed(self._with(array, number), where.reshape(shape))
+        else:
+            view = whole(self._chosen(shape, there.reshape(shape), term[i], number))
+        return (*term[:i], view, *term[i + 1 :])
+
+    def _with(self, array: Array, number: float) -> Array:
+        """An array in `_partial` with a number for the elements that stand for no Value."""
+        present, rest = self._partial[array]
+        if rest == number:
+            return array
+        if (array, number) not in self._filled:
+            operands = self._with_zeros(array, present) if number == 0.0 else ()
+            if operands:
+                filled = self._new(Map(array.shape, array.by_row, ops.mul, operands))
+            else:
+                filled = self._chosen(array.shape, present, whole(array), number)
+            self._filled[array, number] = filled
+            self._partial[filled] = present, number
+        return self._filled[array, number]
+
+    def _with_zeros(self, array: Array, present: np.ndarray) -> tuple[Any, ...]:
+        """The operands of a product that varies by row, one being 0 where no Value is; () if none can be."""
+        if not isinstance(array, Map) or array.row is not ops.mul or not array.by_row:
+            return ()
+        for i, view in enumerate(array.operands):
+            other = array.operands[1 - i]
+            if not isinstance(view, View) or not view.is_whole_in(array.shape) or view.array.by_row:
+                continue
+            if isinstance(other, View) and other.array not in self._partial:
+                known = self._partial.get(view.array)
+                if known is None:
+                    view = whole(self._chosen(array.shape, present, view, 0.0))
+                elif np.array_equal(known[0], present):
+                    view = whole(self._with(view.array, 0.0))
+                else:
+                    continue
+                return (view, other) if i == 0 else (other, view)
+        return ()
+
     def padded(self, group: list[Value]) -> tuple[Array, np.ndarray] | None:
         """An array of sums of several lengths, and its order; None if they do not line up.
 
@@ -96,7 +202,13 @@ class Uneven(Places):
         """
         row = group[0].row if group[0].row in REDUCTIONS else ops.dot
         nothing = REDUCTIONS.get(row, 0.0)
-        found = [*map(grids.aligned, self._padded_parts(group, nothing))]
+        parts = self._padded_parts(group, nothing)
+        return self._added(row, group, parts) or self._added(row, group, self._by_direction(group, nothing))
+
+    def _added(self, row: Any, group: list[Value], parts: list[Part]) -> tuple[Array, np.ndarray] | None:
+        """An array of sums of these parts, and its order; None if they do not line up."""
+        nothing = REDUCTIONS.get(row, 0.0)
+        found = [*map(grids.aligned, parts)]
         if not found or (row in REDUCTIONS and len(found) > 1):
             return None
         shape, order, regular = grids.node_axes([part for part, _ in found], len(group), products=True)
@@ -161,6 +273,80 @@ class Uneven(Places):
             if all(found) and len(lacking) == len(partial[k:]):
                 return [*parts, *found, *lacking]
         return []
+
+    def _by_direction(self, group: list[Value], nothing: float) -> list[Part]:
+        """A part for each direction in which terms of one kind run; [] if they run in many.
+
+        Of pairs i < j, the terms of the sum for k are those with i = k, and those with j = k.
+        """
+        parts: list[Part] = []
+        several = len(group) > 1
+        own = self._own_coordinates(group) if several else [np.zeros(1, dtype=int)]
+        for rows in self._terms_by_kind(group, sums=True).values():
+            which = np.array([i for i, terms in rows.items() for _ in terms])
+            operands = zip(*itertools.chain(*rows.values()))
+            located = [self._one_located([operand]) for operand in operands]
+            arrays = [array for array, _ in located]
+            columns = [[*coordinates(at, array.shape)] if array else [] for array, (at,) in located]
+            own = own or grids.one_each(which, [*itertools.chain(*columns)], len(group))
+            if not own:
+                return []
+            numbers = np.array([at for array, at in located if array is None]).reshape(-1, len(which))
+            distinct, kinds = np.unique(numbers, axis=1, return_inverse=True)
+            if distinct.shape[1] > MOST_DIRECTIONS:
+                return []
+            waiting, found = [np.flatnonzero(kinds == i) for i in range(distinct.shape[1])], list[Part]()
+            while waiting:
+                points = waiting.pop()
+                every = [[column[points] for column in of] for of in columns]
+                if box := grids.in_box(which[points], [*itertools.chain(*every)], own):
+                    places, each = iter(box[0]), iter(numbers[:, points[0]])
+                    of = [
+                        [*itertools.islice(places, len(some))]
+                        if array
+                        else [np.full(box[1].shape, next(each))]
+                        for array, some in zip(arrays, columns)
+                    ]
+                    if part := self._within(arrays, of, box[1], nothing, [[] for _ in group]):
+                        found.append(part)
+                        continue
+                nodes = [[column[which[points]] for column in own]] if several else []
+                along = grids.in_one_direction([*nodes, *every])
+                if along is None or len(found) + len(waiting) + 2 > MOST_DIRECTIONS:
+                    return []
+                waiting += [points[~along], points[along]]
+            parts += found
+        return parts
+
+    def in_directions(self, group: list[Value]) -> list[list[Value]]:
+        """Sums in groups by the direction in which their terms run; [] if all have one direction.
+
+        A sum of one term is in a direction in which none has its place: of pairs i < j, Σⱼ runs from each i
+        on, and Σᵢ up to each j.
+        """
+        kinds = [*self._terms_by_kind(group, sums=True).values()]
+        if len(kinds) != 1 or any(is_number(x) for x in kinds[0][0][0]):
+            return []
+        points = []
+        for i in range(len(group)):
+            located = [self._one_located([operand]) for operand in zip(*kinds[0][i])]
+            columns = [c for array, (at,) in located if array for c in coordinates(at, array.shape)]
+            if not columns:
+                return []
+            points.append(np.array(columns))
+        # By which coordinates stay, and by these.
+        found: dict[tuple[int, ...], dict[tuple[int, ...], Value]] = {}
+        for several in (True, False):
+            for i, (v, of) in enumerate(zip(group, points)):
+                if (len(kinds[0][i]) > 1) == several:
+                    stays = tuple(np.flatnonzero((of == of[:, :1]).all(axis=1)).tolist())
+                    ways = {stays: found.setdefault(stays, {})} if several else found
+                    places = ((members, tuple(of[[*way], 0].tolist())) for way, members in ways.items())
+                    free = next(((members, place) for members, place in places if place not in members), None)
+                    if free is None:
+                        return []
+                    free[0][free[1]] = v
+        return [[*members.values()] for members in found.values()] if len(found) > 1 else []
 
     def _lacking(
         self,
@@ -236,7 +422,7 @@ class Uneven(Places):
         of the `others` that the sum has, or `nothing`. Otherwise a mask is the last operand, True where there
         is a term: for queries and the keys before them, each query has a place for every key.
         """
-        outside = np.zeros_like(there)
+        absent = np.zeros_like(there)  # where an operand is `nothing`
         part: Part = []
         if len(arrays) > 1 and any(others):
             return []
@@ -244,14 +430,21 @@ class Uneven(Places):
             if array is None:
                 part.append((None, of[0]))
                 continue
+            inside = np.ones_like(there)
             for n, where in zip(array.shape, of):
-                outside |= (where < 0) | (where >= n)
+                inside &= (where >= 0) & (where < n)
+            absent |= ~inside
+            if array in self._partial:
+                clipped = [np.clip(where, 0, n - 1) for n, where in zip(array.shape, of)]
+                at = grids.positions(clipped, array.shape, there.shape)
+                if (hidden := inside & ~self._partial[array][0].ravel()[at]).any():
+                    array = self._with(array, nothing)
+                    absent |= hidden
             between = self._with_others(array, of, there, nothing, others if len(arrays) == 1 else [])
             if between is None:
                 return []
             part.append((between, grids.positions(of, between.shape, there.shape)))
-        # Elements that stand for no Value are masked, as they may be infinite: ∞ · 0 is not 0.
-        if (outside | there).all() and self._partial.isdisjoint(arrays):
+        if (absent | there).all():
             return part
         return [] if any(others) else [*part, (None, there)]
 
@@ -289,20 +482,46 @@ class Uneven(Places):
         return array if is_right else None
 
     def _masked(self, factors: list[Any], mask: Select, nothing: float) -> list[Any]:
-        """Factors with `nothing` where no term is: in one of them, and in each of an array in `_partial`."""
-        views = [x for x in factors if isinstance(x, View)]
-        best = min(views, key=lambda x: (x.array not in self._partial, not {*mask.axes} <= {*x.axes}))
-        found = []
-        for view in factors:
-            if view is best or (view in views and view.array in self._partial):
-                labels = sorted({*mask.axes, *view.axes})
-                lengths = {label: n for x in (mask, view) for label, n in zip(x.axes, x.lengths)}
-                shape = tuple(lengths[label] for label in labels)
-                used, x = (replace(x, axes=tuple(map(labels.index, x.axes))) for x in (mask, view))
-                there = self._new(Map(shape, view.array.by_row, ops.where, (used, x, nothing)))
-                view = replace(whole(there), axes=tuple(labels))
-            found.append(view)
-        return found
+        """Factors with `nothing` where no term is, in one of them."""
+        views = [(i, x) for i, x in enumerate(factors) if isinstance(x, View)]
+        if not views and isinstance(mask.array, Constant):
+            numbers = np.where(mask.array.numbers, math.prod(factors), nothing)
+            return [replace(mask, array=self._new(Constant(mask.array.shape, False, numbers)))]
+        i, view = min(views, key=lambda each: not {*mask.axes} <= {*each[1].axes})
+        labels = sorted({*mask.axes, *view.axes})
+        lengths = {label: n for x in (mask, view) for label, n in zip(x.axes, x.lengths)}
+        shape = tuple(lengths[label] for label in labels)
+        used, x = (replace(x, axes=tuple(map(labels.index, x.axes))) for x in (mask, view))
+        there = self._new(Map(shape, view.array.by_row, ops.where, (used, x, nothing)))
+        return [*factors[:i], replace(whole(there), axes=tuple(labels)), *factors[i + 1 :]]
+
+
+def _result_of(row: Any, others: Sequence[Sequence[Any]]) -> float | None:
+    """The number that a primitive gives for these operands, of each part; None if it is not known."""
+    if row in VECTOR_ROWS or row is ROW_SUM or row is ops.mul:
+        return 0.0 if all(0.0 in part and None not in part for part in others) else None
+    if not all(isinstance(x, float) for x in others[0]):
+        return 0.0 if row is ops.div and others[0][0] == 0.0 and _is_defined(row, others[0]) else None
+    try:
+        result = float(row.compute(*others[0]))
+    except Exception:  # a user's primitive may raise anything
+        return None
+    return result if math.isfinite(result) else None
+
+
+def _is_defined(row: Any, operands: Sequence[Any]) -> bool:
+    """Whether a primitive is defined for operands of which this is known (see Uneven._elsewhere)."""
+    if row is ops.div:
+        return operands[1] is USED or (isinstance(operands[1], float) and operands[1] != 0.0)
+    return row in DEFINED or (len(operands) == 1 and operands[0] is USED)
+
+
+def _harmless(row: Any) -> float:
+    """A number for which a primitive of one operand is defined, and no 0, so that others can divide by it.
+
+    That is 0 if possible, as numbers become 0 by a product, faster than by `where`.
+    """
+    return 0.0 if _result_of(row, [[0.0]]) else 1.0
 
 
 def _adds_nothing(term: Sequence[Any]) -> bool:

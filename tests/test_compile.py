@@ -855,6 +855,21 @@ def test_sums_over_pairs_are_sums_over_matrices(
     check(lambda x: f(x, held), arrays, every, engine)
 
 
+def test_two_calls_of_a_function_are_one_array() -> None:
+    w = leaves(2)
+
+    def share(x: Any) -> Any:
+        """Less than x of a normal distribution, by Abramowitz and Stegun 7.1.25."""
+        t = 1.0 / (1.0 + 0.47047 * abs(x))
+        p = ((0.7478556 * t - 0.0958798) * t + 0.3480242) * t
+        return 0.5 * (1.0 + np.sign(x) * (1.0 - p * (-(x * x)).exp()))
+
+    def f(x: Any, y: Any) -> Any:
+        return (x * share(w[0] * x + y) - y * share(w[1] * y - x)) ** 2
+
+    check_structure(f, [(), ()], [w], 20)
+
+
 def test_a_value_that_f_makes_goes_with_a_table() -> None:
     table = leaves(3)
     program = autograd.compile(lambda x, i: table[int(i)] * x + Value(0.5))

@@ -80,7 +80,9 @@ def simplified_arrays(lifted: Lifted) -> Lifted:
 
 def _as_member(view: View, shape: tuple[int, ...]) -> Array:
     """The array that a view takes all of, or its one element as an array, if that has this shape."""
-    return Spread((), view.array.by_row, view) if shape == view.axes == () and not view.is_whole else view.array
+    return (
+        Spread((), view.array.by_row, view) if shape == view.axes == () and not view.is_whole else view.array
+    )
 
 
 def _moved_conditions(array: Array, numbers: Mapping[Array, Array]) -> Array:

@@ -50,6 +50,7 @@ from .uneven import Uneven
 
 MOST_COMPARED = 64  # groups of one row
 MOST_TRIED = 3  # groups that others may be like
+MANY_STEPS = 10  # which pay for an array of the operands of few Values
 SMALLEST = 5  # groups of fewer Values are not worth an array of their operands
 TOTAL = (ops.add, ops.sub, ops.mul, ops.neg, ops.dot, ops.total, *CONDITIONS)  # these are defined everywhere
 ADDED = (ops.dot, ops.add, ops.total)  # their adjoints are factors in the gradient by weights
@@ -281,6 +282,8 @@ class Lifted(Uneven):
                 level = [groups[k] for k in mates if groups.heights[k] == groups.heights[key]]
                 if self._stack_operands(level) or self._stack_operands(every, only_apart=True):
                     continue
+                if self._stack_operands(self._twins(groups[key], every), twins=True):
+                    continue
             self._form_each(self._by_number(groups.remove(key)))
 
     def _form_with_kin(self, key: Any, groups: _Groups) -> bool:
@@ -341,24 +344,62 @@ class Lifted(Uneven):
                 self._place(found[0], [some[i] for i in found[1]])
         return True
 
-    def _stack_operands(self, groups: list[list[Value]], only_apart: bool = False) -> bool:
+    def _twins(self, group: list[Value], others: list[list[Value]]) -> list[list[Value]]:
+        """A group of one Value, and others from which many alike steps lead on; [] if there are none.
+
+        So do two calls of a function of one number; the steps of both then are steps of one array.
+        """
+        if len(group) > 1:
+            return []
+        single = [other for other in others if len(other) == 1 and other is not group][:MOST_TRIED]
+        alike = [other for other in single if self._steps_alike(group[0], other[0]) >= MANY_STEPS]
+        return [group, *alike] if alike else []
+
+    def _steps_alike(self, v: Value, w: Value) -> int:
+        """How many Values are computed in the same way from v and from w, up to MANY_STEPS."""
+        twin: dict[Value, Value] = {v: w}
+
+        def users(x: Value) -> Iterator[Value]:
+            for user in self._users[x]:
+                yield from (user,) if isinstance(user, Value) else self._users[user]
+
+        def are_alike(x: Any, y: Any) -> bool:
+            return twin.get(x) is y or self._kind[x] == self._kind[y] != LEAF
+
+        waiting = [v]
+        while waiting and len(twin) < MANY_STEPS:
+            x = waiting.pop()
+            for user, other in itertools.product(users(x), users(twin[x])):
+                if user not in twin and user.row is other.row and user is not other:
+                    operands, others = (itertools.chain(*vectors(z)) for z in (user, other))
+                    if all(map(are_alike, operands, others)):
+                        twin[user] = other
+                        waiting.append(user)
+        return len(twin)
+
+    def _stack_operands(
+        self, groups: list[list[Value]], only_apart: bool = False, twins: bool = False
+    ) -> bool:
         """Stack operands of groups that differ only in their operands' arrays, if the result is regular.
 
         One operand of all groups has to be in one array, at different places for each group. Four groups or
-        more may share places; with `only_apart`, only if they are sums of products. Returns whether operands
-        are stacked.
+        more may share places; with `only_apart`, only if they are sums of products. Both do not matter for
+        `twins`. Returns whether operands are stacked.
         """
-        if len(groups) < 2 or sum(map(len, groups)) < SMALLEST:
+        if len(groups) < 2 or (sum(map(len, groups)) < SMALLEST and not twins):
             return False
         common = set.intersection(*({*itertools.chain(*self._kinds(group[0]))} for group in groups))
-        if not common - {NUMBER}:
+        if not common - {NUMBER} and not twins:
             return False
         slots = list(zip(*(zip(*map(vectors, group)) for group in groups)))
         arrays = [{self._kind[x] for rows in slot for row in rows for x in row} for slot in slots]
         anchors = [slot for slot, found in zip(slots, arrays) if len(found) == 1 and NUMBER not in found]
-        if not anchors:
+        if twins:
+            places = [[i] for i in range(len(groups))]
+        elif anchors:
+            places = [[self._at[row[0]] for row in rows] for rows in anchors[0]]
+        else:
             return False
-        places = [[self._at[row[0]] for row in rows] for rows in anchors[0]]
         apart = len({*itertools.chain(*places)}) == sum(len({*of_group}) for of_group in places)
         if not apart and ((only_apart and groups[0][0].row not in VECTOR_ROWS) or len(groups) < 4):
             return False

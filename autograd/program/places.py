@@ -60,7 +60,7 @@ class Places:
         self._at: dict[Value, int] = {}  # a scalar's position in that array
         # Arrays with elements that stand for no Value: where Values are, and what all others are, if known.
         self._partial: dict[Array, tuple[np.ndarray, float | None]] = {}
-        self._borders: dict[Any, Array] = {}  # arrays between borders, and their borders
+        self._borders: dict[Any, Any] = {}  # arrays between borders, and their borders
         # The Values whose order a Value shares: it is their adjoint, or a part of that sum.
         self._beside: dict[Any, list[Value]] = {}
 
@@ -335,8 +335,8 @@ class Places:
                     side = sides[axis, at] = self._side(array, axis, points, nothing)
                     if side is None:
                         return None
-                    borders[-1].append(self._slice_at(array, axis, *side) if type(side) is tuple else side)
-            array = self._bordered(array, axis, *borders)
+                    borders[-1].append(side)
+            array = self._bordered(array, axis, *(self._as_slices(array, axis, border) for border in borders))
             lows.append(low)
             for columns in slots:
                 columns[axis] = columns[axis] - low
@@ -371,12 +371,27 @@ class Places:
             return None
         return kind, grid
 
-    def _slice_at(self, array: Array, axis: int, kind: int, grid: np.ndarray) -> Array:
-        """An array of the elements at these positions of another one, to lie beside `array` along an axis."""
+    def _as_slices(self, array: Array, axis: int, border: list[Any]) -> list[Any]:
+        """A border with arrays of what it has of other arrays, in as few slices as possible."""
+        found: list[Any] = []
+        for kind, sides in itertools.groupby(border, lambda side: side[0] if type(side) is tuple else None):
+            if kind is None:
+                found += sides
+                continue
+            grids_of = [grid for _, grid in sides]
+            whole_run = self._slice_at(array, axis, kind, grids_of)
+            regular = not isinstance(whole_run.view, Gather)
+            found += [whole_run] if regular else [self._slice_at(array, axis, kind, [g]) for g in grids_of]
+        return found
+
+    def _slice_at(self, array: Array, axis: int, kind: int, grids_of: list[np.ndarray]) -> Spread:
+        """Elements of another array, at these positions along an axis, to lie beside `array`."""
+        grid = np.stack(grids_of, axis)
         key = array, axis, kind, grid.tobytes()
         if key not in self._borders:
-            of, shape = self.arrays[kind], (*array.shape[:axis], 1, *array.shape[axis + 1 :])
-            self._borders[key] = self._new(Spread(shape, array.by_row, self._viewed(of, grid.reshape(shape))))
+            self._borders[key] = self._new(
+                Spread(grid.shape, array.by_row, self._viewed(self.arrays[kind], grid))
+            )
         return self._borders[key]
 
     def _terms(

@@ -837,7 +837,7 @@ def others(x: Any, w: Any) -> Any:
         (subtracted, (6, 2), (6,), 11),
         (of_each, (6, 2), (6,), 7),
         (stress, (7, 7), (7, 2), 12),
-        (contests, (6, 6), (6,), 7),
+        (contests, (6, 6), (6,), 9),
         (ranks, (5, 3), (3,), 16),
         (upper, (6,), (6, 6), 5),
         (lattice, (4, 5), (2,), 9),
@@ -853,6 +853,25 @@ def test_sums_over_pairs_are_sums_over_matrices(
     if engine == "numpy":
         check_structure(lambda x: f(x, held), [shape], [w], lines)
     check(lambda x: f(x, held), arrays, every, engine)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    ("f", "shape", "unused"),
+    [(contests, (6,), np.eye(5)), (stress, (5, 2), np.tri(5).T), (upper, (5, 5), np.tri(5, k=-1))],
+)
+def test_what_no_pair_uses_may_be_infinite(f: Any, shape: Any, unused: Any, engine: Any) -> None:
+    for number in (math.nan, math.inf, -math.inf):
+        found = []
+        for filling in (1.0, number):
+            rng, live = np.random.default_rng(0), f is upper
+            w = rng.uniform(0.2, 0.8, size=shape)
+            x = rng.normal(size=(3, 5) if live else (3, 5, 5))
+            np.copyto(w if live else x, filling, where=unused == 1.0)
+            held = np.vectorize(Value, otypes=[object])(w).tolist()
+            program = autograd.compile(lambda x, held=held: f(x, held), engine=engine)
+            found.append(program.value_and_grad(x))
+        assert found[1][0] == pytest.approx(found[0][0]) and np.allclose(found[1][1], found[0][1])
 
 
 def test_two_calls_of_a_function_are_one_array() -> None:

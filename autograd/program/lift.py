@@ -227,7 +227,7 @@ class Lifted(Uneven):
         if (
             not 1 < len(arrays) <= len(runs) <= MOST_PIECES
             or len({*adjoints}) < max(SMALLEST, len(adjoints))
-            or len({array.by_row for array in arrays}) > 1
+            or len({*map(self.phase, arrays)}) > 1
         ):
             return
         self._moved.update(map(self._numbers.__getitem__, arrays))
@@ -310,7 +310,7 @@ class Lifted(Uneven):
             keys = groups.like("row", row)
             if not 1 < len(keys) <= MOST_COMPARED:
                 continue
-            keys = [k for k in keys if self._is_by_row(k) == self._is_by_row(key)]
+            keys = [k for k in keys if self._phase_of(k) == self._phase_of(key)]
             for is_alike in (_differ_by_numbers, _share_operands):
                 large = [k for k in keys if k == key or is_alike(key, k)]
                 for base in heapq.nlargest(MOST_TRIED, large, key=lambda k: len(groups[k])):
@@ -321,9 +321,10 @@ class Lifted(Uneven):
         if len(family) > 1:
             yield _family, tuple(family)
 
-    def _is_by_row(self, key: Any) -> bool:
-        """Whether the Values of a signature vary by row."""
-        return any(self.arrays[x].by_row for kind, _ in key[1:] for x in kind if x >= 0)
+    def _phase_of(self, key: Any) -> tuple[bool, ...]:
+        """The phase of the Values of a signature."""
+        phases = [self.phase(self.arrays[x]) for kind, _ in key[1:] for x in kind if x >= 0]
+        return tuple(map(any, zip(*phases, (False, False))))
 
     def _form_together(self, kin: Sequence[Any], groups: Mapping[Any, list[Value]]) -> bool:
         """Make one array of groups whose operands are in other arrays, or numbers; return if it is one."""
@@ -336,7 +337,7 @@ class Lifted(Uneven):
         else:
             several = [(some, self.padded(some)) for some in self.in_directions(members)]
         if not several or not all(
-            found and found[0].by_row == self._is_by_row(kin[0]) for _, found in several
+            found and found[0].by_row == self._phase_of(kin[0])[0] for _, found in several
         ):
             return False  # 0 x is in no array
         for some, found in several:
@@ -416,7 +417,7 @@ class Lifted(Uneven):
             if not self._stacked_once.isdisjoint(values):  # two groups could stack them in turn, without end
                 continue
             runs = grids.runs_of([(self.arrays[self._kind[v]], self._at[v]) for v in values])
-            if len({array.by_row for array, _ in runs}) > 1 or len(runs) > len(found) + 1:
+            if len({self.phase(array) for array, _ in runs}) > 1 or len(runs) > len(found) + 1:
                 continue
             moved |= found
             before.update((v, (self._kind[v], self._at[v])) for v in values)
@@ -532,7 +533,7 @@ class Lifted(Uneven):
 
         Labels name[0,0], name[0,1], ... through a whole grid declare an array; so do arrays and nested lists
         if half of them is used: a stencil leaves the corners out. One of several lists of the same length
-        may be a row of a matrix, which use will tell.
+        that dots take may be a row of a matrix, which use will tell.
         """
         declared: dict[tuple[str, int], dict[tuple[int, ...], Value]] = {}
         names: Counter[str] = Counter()
@@ -550,9 +551,12 @@ class Lifted(Uneven):
                 )
         lists = Counter(len(array) for array in self.scalars.declared if array.ndim == 1)
         homes = Counter(itertools.chain.from_iterable(array.flat for array in self.scalars.declared))
+        dots = {id(x): x for v in self.scalars.order if v.row is ops.dot for x in (v.x, v.y)}
+        in_dots = set(itertools.chain.from_iterable(dots.values() if lists else ()))
         for array in self.scalars.declared:
             if array.ndim == 1 and (
-                lists[len(array)] > 1 or any(homes[v] > 1 or self.scalars.label(v) for v in array)
+                (lists[len(array)] > 1 and len(in_dots.intersection(array)) > 1)
+                or any(homes[v] > 1 or self.scalars.label(v) for v in array)
             ):
                 continue
             members = list(dict.fromkeys(array.flat))

@@ -56,10 +56,11 @@ class Places:
         self.arrays: list[Array] = []
         self._became: Mapping[Array, Array] = {}
         self._numbers: dict[Array, int] = {}  # the place of each in `arrays`
+        self._after_rows: set[Array] = set()  # arrays that depend on a sum over the rows
         self._kind = _Kinds()  # the number of the array that a scalar is in
         self._at: dict[Value, int] = {}  # a scalar's position in that array
         # Arrays with elements that stand for no Value: where Values are, and what all others are, if known.
-        self._partial: dict[Array, tuple[np.ndarray, float | None]] = {}
+        self._partial: dict[Array, tuple[np.ndarray, Any]] = {}
         self._borders: dict[Any, Any] = {}  # arrays between borders, and their borders
         # The Values whose order a Value shares: it is their adjoint, or a part of that sum.
         self._beside: dict[Any, list[Value]] = {}
@@ -188,7 +189,18 @@ class Places:
     def _new(self, array: Array) -> Array:
         self._numbers[array] = len(self.arrays)
         self.arrays.append(array)
+        over_rows = isinstance(array, Contract) and array.over_rows
+        if over_rows or any(view.array in self._after_rows for view in array.views):
+            self._after_rows.add(array)
         return array
+
+    def phase(self, array: Array) -> tuple[bool, bool]:
+        """Whether an array varies by row, and whether it depends on a sum over the rows.
+
+        Elements of different phases are not in one array: what is before a sum over the rows could not be
+        computed before it, and no row could need it.
+        """
+        return array.by_row, array in self._after_rows
 
     def _where(self, x: Any) -> Any:
         """A number, or the kind and the position of a Value."""

@@ -18,9 +18,10 @@ import numpy as np
 
 from .. import ops
 from ..ops import CONDITIONS, REDUCTIONS, VECTOR_ROWS
+from ..tracing import POINTS
 from ..value import Value
 from . import grids
-from .arrays import Array, Constant, Map, Select, View, coordinates, whole
+from .arrays import Array, Constant, Input, Leaf, Map, Select, View, coordinates, whole
 from .grids import Columns, Part
 from .places import MOST_PIECES, NUMBER, Places, floats, gathers, is_number, number_of, transposed, vectors
 from .simplify import COMMUTATIVE, ROW_SUM
@@ -32,6 +33,7 @@ DEFINED = (
 )
 MOST_DIRECTIONS = 4  # in which terms of one kind run
 USED = "used"  # an operand that other Values have too, and is no single number
+FINITE = "finite"  # one that may be 0
 
 
 @dataclass
@@ -49,7 +51,7 @@ class Uneven(Places):
 
     def __init__(self) -> None:
         super().__init__()
-        self._filled: dict[tuple[Any, float], Array] = {}  # arrays in `_partial` with numbers: see _with
+        self._filled: dict[Any, Array] = {}  # arrays with numbers for some elements: see _with
 
     def bordered(self, group: list[Value], kinds: tuple[int, ...]) -> tuple[Array, np.ndarray] | None:
         """An array of Values whose operands are in arrays of these kinds, or at their borders, and its order.
@@ -115,22 +117,31 @@ class Uneven(Places):
         """
         there = np.zeros(math.prod(shape), dtype=bool)
         there[at] = True
-        parts = [[(self._filled.get((array, 0.0), array), where) for array, where in part] for part in parts]
-        others = [[self._elsewhere(array, where, there) for array, where in part] for part in parts]
-        terms = self._terms(parts, along, shape)
-        rest = _result_of(row, others)
-        if rest is None and not _is_defined(row, others[0]):
-            fill = _harmless(row) if len(others[0]) == 1 else 1.0
-            places = [1] if row is ops.div else range(len(others[0]))
-            for i in places:
-                if not isinstance(others[0][i], float):
+        finite = [[(self._finite(array, where, there), where) for array, where in part] for part in parts]
+        zeros = [[(self._zeroed(array), where) for array, where in part] for part in finite]
+        for way in (zeros, finite):  # with zeros, if they are known and the primitive is defined for 0
+            others = [[self._elsewhere(array, where, there) for array, where in part] for part in way]
+            rest = _result_of(row, others)
+            if is_defined := rest is not None or _is_defined(row, others[0]):
+                break
+        terms = self._terms(way, along, shape)
+        if not is_defined:
+            fill = _harmless(row) if len(parts[0]) == 1 else 1.0
+            for i, (array, where) in enumerate(parts[0]):
+                if array and (i == 1 or row is not ops.div):
                     others[0][i] = fill
-                    terms = [self._filled_in(terms[0], i, *parts[0][i], there, shape, fill)]
+                    view = self._filled_in(array, where, there, shape, fill)
+                    terms = [(*terms[0][:i], view, *terms[0][i + 1 :])]
             rest = _result_of(row, others)
         array = self._computed(row, shape, terms)
         # Where array_rules normalizes exp(z − log Σ exp z), there is another number.
-        self._partial[array] = there.reshape(shape), None if row is ops.exp else rest
+        self._partial[array] = there.reshape(shape), FINITE if row is ops.exp else rest
         return array
+
+    def _zeroed(self, array: Array | None) -> Array | None:
+        """An array in `_partial` with zeros where no Value is, if there is one already; or else itself."""
+        key = array, 0.0, self._partial[array][0].tobytes() if array in self._partial else b""
+        return self._filled.get(key, array)
 
     def _elsewhere(self, array: Array | None, where: np.ndarray, there: np.ndarray) -> Any:
         """What an operand is where no Value is: a number, USED, or None if that is not known."""
@@ -145,36 +156,47 @@ class Uneven(Places):
         return USED if np.isin(rest, used).all() else None
 
     def _filled_in(
-        self,
-        term: Sequence[Any],
-        i: int,
-        array: Array,
-        where: np.ndarray,
-        there: np.ndarray,
-        shape: tuple[int, ...],
-        number: float,
-    ) -> tuple[Any, ...]:
-        """A term with a number for its operand i where no Value is."""
-        if array in self._partial and not self._partial[array][0].ravel()[where[~there]].any():
-            view: View = self._viewed(self._with(array, number), where.reshape(shape))
-        else:
-            view = whole(self._chosen(shape, there.reshape(shape), term[i], number))
-        return (*term[:i], view, *term[i + 1 :])
+        self, array: Array, where: np.ndarray, there: np.ndarray, shape: tuple[int, ...], number: float
+    ) -> View:
+        """An operand with a number where no Value is."""
+        present = self._partial[array][0] if array in self._partial else None
+        if present is not None and not present.ravel()[where[~there]].any():
+            return self._viewed(self._with(array, number, present), where.reshape(shape))
+        view = self._viewed(array, where.reshape(shape))
+        return whole(self._chosen(shape, there.reshape(shape), view, number))
 
-    def _with(self, array: Array, number: float) -> Array:
-        """An array in `_partial` with a number for the elements that stand for no Value."""
-        present, rest = self._partial[array]
-        if rest == number:
+    def _finite(self, array: Array | None, where: np.ndarray, there: np.ndarray) -> Array | None:
+        """An operand's array, with zeros for those of its elements that may be infinite or NaN."""
+        if array is None or array in self._partial:
             return array
-        if (array, number) not in self._filled:
+        present = self._present(array, where[there])
+        return array if present.ravel()[where].all() else self._with(array, 0.0, present)
+
+    def _present(self, array: Array, used: np.ndarray) -> np.ndarray:
+        """Which elements of an array are numbers that are finite if those at the positions `used` are.
+
+        What a function does not use of its data or leaves may be infinite or NaN.
+        """
+        if array in self._partial:
+            return self._partial[array][0]
+        present = np.full(array.shape, not isinstance(array, Input | Leaf))
+        present.ravel()[used] = True
+        return present
+
+    def _with(self, array: Array, number: float, present: np.ndarray) -> Array:
+        """An array with a number for the elements that are not present."""
+        if self._partial.get(array, (present, None))[1] == number:
+            return array
+        key = array, number, present.tobytes()
+        if key not in self._filled:
             operands = self._with_zeros(array, present) if number == 0.0 else ()
             if operands:
                 filled = self._new(Map(array.shape, array.by_row, ops.mul, operands))
             else:
                 filled = self._chosen(array.shape, present, whole(array), number)
-            self._filled[array, number] = filled
+            self._filled[key] = filled
             self._partial[filled] = present, number
-        return self._filled[array, number]
+        return self._filled[key]
 
     def _with_zeros(self, array: Array, present: np.ndarray) -> tuple[Any, ...]:
         """The operands of a product that varies by row, one being 0 where no Value is; () if none can be."""
@@ -182,17 +204,15 @@ class Uneven(Places):
             return ()
         for i, view in enumerate(array.operands):
             other = array.operands[1 - i]
-            if not isinstance(view, View) or not view.is_whole_in(array.shape) or view.array.by_row:
+            if not isinstance(view, View) or not isinstance(other, View) or other.array in self._partial:
                 continue
-            if isinstance(other, View) and other.array not in self._partial:
+            lacking = tuple({*range(len(array.shape))} - {*other.axes})
+            is_used = present.any(axis=lacking).all()  # each element of the other, for some Value
+            if is_used and not view.array.by_row and view.is_whole_in(array.shape):
                 known = self._partial.get(view.array)
-                if known is None:
-                    view = whole(self._chosen(array.shape, present, view, 0.0))
-                elif np.array_equal(known[0], present):
-                    view = whole(self._with(view.array, 0.0))
-                else:
-                    continue
-                return (view, other) if i == 0 else (other, view)
+                if known is None or np.array_equal(known[0], present):
+                    view = whole(self._with(view.array, 0.0, present))
+                    return (view, other) if i == 0 else (other, view)
         return ()
 
     def padded(self, group: list[Value]) -> tuple[Array, np.ndarray] | None:
@@ -434,12 +454,13 @@ class Uneven(Places):
             for n, where in zip(array.shape, of):
                 inside &= (where >= 0) & (where < n)
             absent |= ~inside
-            if array in self._partial:
-                clipped = [np.clip(where, 0, n - 1) for n, where in zip(array.shape, of)]
-                at = grids.positions(clipped, array.shape, there.shape)
-                if (hidden := inside & ~self._partial[array][0].ravel()[at]).any():
-                    array = self._with(array, nothing)
-                    absent |= hidden
+            at = grids.positions(
+                [np.clip(c, 0, n - 1) for n, c in zip(array.shape, of)], array.shape, there.shape
+            )
+            present = self._present(array, at[there])
+            if (hidden := inside & ~present.ravel()[at]).any():
+                array = self._with(array, nothing, present)
+                absent |= hidden
             between = self._with_others(array, of, there, nothing, others if len(arrays) == 1 else [])
             if between is None:
                 return []
@@ -521,7 +542,9 @@ def _harmless(row: Any) -> float:
 
     That is 0 if possible, as numbers become 0 by a product, faster than by `where`.
     """
-    return 0.0 if _result_of(row, [[0.0]]) else 1.0
+    results = {x: _result_of(row, [[x]]) for x in (0.0, *POINTS)}
+    defined = [x for x, result in results.items() if result is not None]
+    return next((x for x in defined if results[x]), defined[0] if defined else 1.0)
 
 
 def _adds_nothing(term: Sequence[Any]) -> bool:

@@ -874,6 +874,16 @@ def test_what_no_pair_uses_may_be_infinite(f: Any, shape: Any, unused: Any, engi
         assert found[1][0] == pytest.approx(found[0][0]) and np.allclose(found[1][1], found[0][1])
 
 
+def test_gradients_may_repeat_elements_of_several_arrays() -> None:
+    w, (p, q) = leaves(2, 2), leaves(2, 2)
+
+    def f(x: Any) -> Any:
+        t, s = [v.tanh() for v in p], [v.sin() for v in q]
+        return x * (t[0] * (w[0][0] + w[0][1]) + s[1] * (w[1][0] + w[1][1]) + t[1] * s[0])
+
+    check(f, [RNG.normal(size=3)], [*np.ravel(w), *p, *q])
+
+
 def test_two_calls_of_a_function_are_one_array() -> None:
     w = leaves(2)
 

@@ -78,11 +78,11 @@ def simplified_arrays(lifted: Lifted) -> Lifted:
     return lifted
 
 
-def _as_member(view: View, shape: tuple[int, ...]) -> Array:
-    """The array that a view takes all of, or its one element as an array, if that has this shape."""
-    return (
-        Spread((), view.array.by_row, view) if shape == view.axes == () and not view.is_whole else view.array
-    )
+def _as_member(view: View, n: int, shape: tuple[int, ...]) -> Array | None:
+    """The array that a view takes all of, or its one element as an array; None if it is neither."""
+    if view.takes_all_in_order:
+        return view.array
+    return Spread((), view.array.by_row, view) if n == 1 == len(shape) and not view.axes else None
 
 
 def _moved_conditions(array: Array, numbers: Mapping[Array, Array]) -> Array:
@@ -111,10 +111,11 @@ def _simplified(array: Array, uses: Mapping[Array, int], shares: dict[Array, Sha
     if isinstance(array, Spread):
         return _transposed_sum(array, uses)
     if isinstance(array, Stack):
-        members = [_as_member(view, array.shape[1:]) for view, _ in array.pieces]
+        members = [member for view, n in array.pieces if (member := _as_member(view, n, array.shape))]
         each = {(member.shape, member.by_row) for member in members}
-        whole_ones = all(view.takes_all_in_order or not view.axes for view, _ in array.pieces)
-        regular = whole_ones and len(members) == array.shape[0] and each == {(array.shape[1:], array.by_row)}
+        regular = len(members) == len(array.pieces) == array.shape[0] and each == {
+            (array.shape[1:], array.by_row)
+        }
         in_order = np.array_equal(array.order, np.arange(len(array.order)))
         return Stacked(array.shape, array.by_row, members) if regular and in_order else array
     if isinstance(array, Reduce):

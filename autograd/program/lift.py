@@ -53,6 +53,7 @@ MOST_TRIED = 3  # groups that others may be like
 MANY_STEPS = 10  # which pay for an array of the operands of few Values
 SMALLEST = 5  # groups of fewer Values are not worth an array of their operands
 TOTAL = (ops.add, ops.sub, ops.mul, ops.neg, ops.dot, ops.total, *CONDITIONS)  # these are defined everywhere
+FINITE = (ops.dot, ops.total, ops.add, ops.sub, ops.mul, ops.neg)  # whose operands are finite if they are
 ADDED = (ops.dot, ops.add, ops.total)  # their adjoints are factors in the gradient by weights
 
 
@@ -197,6 +198,8 @@ class Lifted(Uneven):
 
     def _place(self, array: Array, members: Iterable[Value], at: Iterable[int] | None = None) -> None:
         number = self._numbers[array]
+        if isinstance(array, Input | Leaf) and array not in self._needed:
+            self._needed[array] = [*map(self._is_needed, members)]
         for v, i in zip(members, at if at is not None else itertools.count()):
             self._kind[v], self._at[v] = number, i
             for z in self._primals.get(v, ()):
@@ -216,6 +219,12 @@ class Lifted(Uneven):
                     self._missing[w] -= 1
                     if not self._missing[w]:
                         self._ready.append(w)
+
+    def _is_needed(self, v: Value) -> bool:
+        """Whether v is an operand of a Value that is finite only if v is."""
+        users = self._users.get(v, ())
+        rows = (user.row if isinstance(user, Value) else self._users[user][0].row for user in users)
+        return any(row in FINITE for row in rows)
 
     def _stack_adjoints(self, sums: Array, adjoints: list[Value]) -> None:
         """Stack the adjoints of an array of sums, if they lie in a few slices: of gates, of several losses.

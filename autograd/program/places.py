@@ -61,6 +61,9 @@ class Places:
         self._at: dict[Value, int] = {}  # a scalar's position in that array
         # Arrays with elements that stand for no Value: where Values are, and what all others are, if known.
         self._partial: dict[Array, tuple[np.ndarray, Any]] = {}
+        self._needed: dict[
+            Array, list[bool]
+        ] = {}  # whether results need elements of data and leaves as numbers
         self._borders: dict[Any, Any] = {}  # arrays between borders, and their borders
         # The Values whose order a Value shares: it is their adjoint, or a part of that sum.
         self._beside: dict[Any, list[Value]] = {}

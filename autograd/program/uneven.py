@@ -21,7 +21,7 @@ from ..ops import CONDITIONS, REDUCTIONS, VECTOR_ROWS
 from ..tracing import POINTS
 from ..value import Value
 from . import grids
-from .arrays import Array, Constant, Input, Leaf, Map, Select, View, coordinates, whole
+from .arrays import Array, Constant, Map, Select, View, coordinates, whole
 from .grids import Columns, Part
 from .places import MOST_PIECES, NUMBER, Places, floats, gathers, is_number, number_of, transposed, vectors
 from .simplify import COMMUTATIVE, ROW_SUM
@@ -179,7 +179,9 @@ class Uneven(Places):
         """
         if array in self._partial:
             return self._partial[array][0]
-        present = np.full(array.shape, not isinstance(array, Input | Leaf))
+        present = np.ones(array.shape, dtype=bool)
+        if array in self._needed:
+            present.ravel()[:] = self._needed[array]
         present.ravel()[used] = True
         return present
 

@@ -72,12 +72,17 @@ def test_transforms_of_random_programs_agree_with_one_another(program: Any) -> N
         jacobian(lambda v: np.array([f(v), v[0]]))(inputs),
         [np.array([g, float(i == 0)]) for i, g in enumerate(gradient)],
     )
-    second = hessian(f)(inputs)
-    leaves = [Value(x) for x in inputs]
-    same(second, [[h.data for h in derive(g, leaves)] for g in derive(program(*leaves), leaves)])
     direction = [1.0 / (i + 1) for i in range(n)]
     result, slope = jvp(f, (inputs,), (direction,))
     same((result, slope), (value, float(np.dot(gradient, direction))))
+    leaves = [Value(x) for x in inputs]
+    try:
+        second = hessian(f)(inputs)
+    except ArithmeticError:  # that of √√x at 1e-190 overflows
+        with pytest.raises(ArithmeticError):
+            [derive(g, leaves) for g in derive(program(*leaves), leaves)]
+        return
+    same(second, [[h.data for h in derive(g, leaves)] for g in derive(program(*leaves), leaves)])
     same(hvp(f, (inputs,), (direction,)), (np.array(second) @ direction).tolist())
 
 

@@ -186,16 +186,13 @@ def divided(parts: Sequence[Part], n: int) -> list[np.ndarray]:
 
     Either their terms lie in different directions, or they have several runs of evenly spaced elements.
     """
-    columns = [
-        column
-        for part in parts
-        for array, where in part
-        if array
-        for column in coordinates(where, array.shape)
+    operands = [(array, where) for part in parts for array, where in part if array]
+    moving = [
+        (c != c[:, :1]).any(axis=1) for array, where in operands for c in coordinates(where, array.shape)
     ]
-    along, which = np.unique([(c != c[:, :1]).any(axis=1) for c in columns], axis=1, return_inverse=True)
-    if 1 < along.shape[1] <= n // 4:
-        return [np.flatnonzero(which.ravel() == i) for i in range(along.shape[1])]
+    ways, which = np.unique(np.reshape(moving, (-1, n)), axis=1, return_inverse=True)
+    if 1 < ways.shape[1] <= n // 4:
+        return [np.flatnonzero(which.ravel() == i) for i in range(ways.shape[1])]
     for part in parts:
         patterns = [where - where[:, :1] for array, where in part if array]
         relative = np.concatenate(patterns or [np.zeros((n, 1))], axis=1)

@@ -25,7 +25,7 @@ import numpy as np
 
 from .. import ops
 from ..graph import parents, topological_order
-from ..ops import CONDITIONS, REDUCTIONS, VECTOR_ROWS
+from ..ops import REDUCTIONS, VECTOR_ROWS
 from ..value import Constant as Number
 from ..value import Value
 from . import grids
@@ -52,8 +52,7 @@ MOST_COMPARED = 64  # groups of one row
 MOST_TRIED = 3  # groups that others may be like
 MANY_STEPS = 10  # which pay for an array of the operands of few Values
 SMALLEST = 5  # groups of fewer Values are not worth an array of their operands
-TOTAL = (ops.add, ops.sub, ops.mul, ops.neg, ops.dot, ops.total, *CONDITIONS)  # these are defined everywhere
-FINITE = (ops.dot, ops.total, ops.add, ops.sub, ops.mul, ops.neg)  # whose operands are finite if they are
+STRICT = (ops.add, ops.sub, ops.mul, ops.neg, ops.dot, ops.total)  # finite only if their operands are
 ADDED = (ops.dot, ops.add, ops.total)  # their adjoints are factors in the gradient by weights
 
 
@@ -160,7 +159,7 @@ class Lifted(Uneven):
             users = self._users[v]
             height = self._heights[v] = 1 + max([self._heights[user] for user in users], default=-1)
             if v not in self._beside and len(users) == 1 and isinstance(users[0], Value):
-                if users[0] in self._beside and users[0].row in TOTAL:
+                if users[0] in self._beside and users[0].row in STRICT:
                     self._beside[v] = self._beside[users[0]]
             if v.row in VECTOR_ROWS:
                 for x in (v.x,) if v.y is None else (v.x, v.y):
@@ -224,7 +223,7 @@ class Lifted(Uneven):
         """Whether v is an operand of a Value that is finite only if v is."""
         users = self._users.get(v, ())
         rows = (user.row if isinstance(user, Value) else self._users[user][0].row for user in users)
-        return any(row in FINITE for row in rows)
+        return any(row in STRICT for row in rows)
 
     def _stack_adjoints(self, sums: Array, adjoints: list[Value]) -> None:
         """Stack the adjoints of an array of sums, if they lie in a few slices: of gates, of several losses.

@@ -61,9 +61,8 @@ class Places:
         self._at: dict[Value, int] = {}  # a scalar's position in that array
         # Arrays with elements that stand for no Value: where Values are, and what all others are, if known.
         self._partial: dict[Array, tuple[np.ndarray, Any]] = {}
-        self._needed: dict[
-            Array, list[bool]
-        ] = {}  # whether results need elements of data and leaves as numbers
+        # Of data and leaves: whether an element is an operand of what is finite only if the element is.
+        self._needed: dict[Array, list[bool]] = {}
         self._borders: dict[Any, Any] = {}  # arrays between borders, and their borders
         # The Values whose order a Value shares: it is their adjoint, or a part of that sum.
         self._beside: dict[Any, list[Value]] = {}
@@ -139,21 +138,17 @@ class Places:
             if kind == NUMBER:
                 continue
             of = self.arrays[kind]
-            points = dict(
-                zip(zip(*coordinates(np.array(which), shape)), (self._at[members[i]] for i in which))
-            )
-            ways = (
-                [grids.strides_of(of.shape)] if len(of.shape) == len(shape) else np.eye(len(shape), dtype=int)
-            )
-            grids_of = [grids.affine_through(points, shape, [*strides]) for strides in ways]
+            where = zip(*coordinates(np.array(which), shape))
+            points = dict(zip(where, (self._at[members[i]] for i in which)))
+            alike = len(of.shape) == len(shape)
+            ways = [grids.strides_of(of.shape)] if alike else np.eye(len(shape), dtype=int).tolist()
+            grids_of = [grids.affine_through(points, shape, strides) for strides in ways]
             grid = next((g for g in grids_of if g is not None and g.min() >= 0 and g.max() < size(of)), None)
             if grid is None or isinstance(view := grids.view_of(of, grid), Gather):
                 return None
-            present = np.zeros(math.prod(shape), dtype=bool)
-            present[which] = True
-            result = (
-                view if result is None else whole(self._chosen(shape, present.reshape(shape), view, result))
-            )
+            present = np.zeros(shape, dtype=bool)
+            present.ravel()[which] = True
+            result = view if result is None else whole(self._chosen(shape, present, view, result))
         return (
             result.array
             if result.is_whole_in(shape)
@@ -200,8 +195,7 @@ class Places:
     def phase(self, array: Array) -> tuple[bool, bool]:
         """Whether an array varies by row, and whether it depends on a sum over the rows.
 
-        Elements of different phases are not in one array: what is before a sum over the rows could not be
-        computed before it, and no row could need it.
+        Elements of different phases are not in one array: beside a sum over the rows, no row could need them.
         """
         return array.by_row, array in self._after_rows
 

@@ -784,6 +784,20 @@ def subtracted(x: Any, m: Any) -> Any:
     return energy
 
 
+def forces(x: Any, m: Any) -> Any:
+    """Forces by Newton's third law, against springs: what one feels, the other feels reversed."""
+    n = len(x)
+    felt = [[0.0] * len(x[0]) for _ in x]
+    for i in range(n):
+        for j in range(i + 1, n):
+            apart = [b - a for a, b in zip(x[i], x[j])]
+            cube = far(x[i], x[j]) ** 1.5
+            for k, d in enumerate(apart):
+                felt[i][k] = felt[i][k] + m[j] * d / cube
+                felt[j][k] = felt[j][k] - m[i] * d / cube
+    return total([(v - p) ** 2 for row, point in zip(felt, x) for v, p in zip(row, point)])
+
+
 def of_each(x: Any, m: Any) -> Any:
     """Potentials: each body has those of all others."""
     return total([sum(m[j] / far(x[i], x[j]) for j in range(len(x)) if j != i) ** 2 for i in range(len(x))])
@@ -841,6 +855,7 @@ def others(x: Any, w: Any) -> Any:
     ("f", "shape", "live", "lines"),
     [
         (subtracted, (6, 2), (6,), 11),
+        (forces, (5, 2), (5,), 19),
         (of_each, (6, 2), (6,), 7),
         (stress, (7, 7), (7, 2), 12),
         (contests, (6, 6), (6,), 9),
@@ -1129,6 +1144,8 @@ def test_a_difference_is_not_torn_into_sums_that_cancel(engine: Any) -> None:
         lambda a, x, y: (x + y) + (a - 1.0 * a), engine=engine
     )  # (a sum that is added, too)
     assert small(np.array([1.7e9]), np.array([1e-8]), np.array([2e-8])) == pytest.approx(3e-8, rel=1e-15)
+    tiny = autograd.compile(lambda x, y: x - y - w - 0.5 * w - 0.25 * w - 0.125 * w, engine=engine)
+    assert tiny(x[:1], y[:1]) == pytest.approx(x[0] - y[0] - 1.875 * 0.3, rel=1e-14)
     logits = np.array([40.0, 35.0])  # softplus(z) − z is small for each, and their sums are large
     loss = autograd.compile(lambda z: z.softplus() - z + 0.0 * w, engine=engine)(logits)
     assert loss == np.mean(np.logaddexp(logits, 0.0) - logits)

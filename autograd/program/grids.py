@@ -213,14 +213,12 @@ def divided(parts: Sequence[Part], n: int) -> list[np.ndarray]:
 
 
 def by_distance(parts: Sequence[Part], n: int) -> list[np.ndarray]:
-    """The Values of a group by how far two operands in one array are apart, if in few ways, or else []."""
-    for part in parts:
-        for (array, first), (other, second) in itertools.combinations(part, 2):
-            if array is other is not None:
-                apart, which = np.unique(second[:, 0] - first[:, 0], return_inverse=True)
-                if 1 < len(apart) <= n // 4:
-                    return [np.flatnonzero(which == i) for i in range(len(apart))]
-    return []
+    """The Values of a group by how far coordinates of two operands are apart; [] if no way is frequent."""
+    operands = [coordinates(where[:, 0], array.shape) for part in parts for array, where in part if array]
+    along = in_one_direction(operands)
+    if along is None or not n <= 4 * np.count_nonzero(along) <= 3 * n:
+        return []
+    return [np.flatnonzero(along), np.flatnonzero(~along)]
 
 
 def filled(parts: list[Part], n: int) -> tuple[tuple[int, ...], np.ndarray, list[Part]] | None:

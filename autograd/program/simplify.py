@@ -35,7 +35,7 @@ LINEAR = (ops.neg, ops.mul, ops.div)  # a row_sum moves inside these
 AFTERWARDS = (ops.pow, ops.detach)  # they have rules that apply only after differentiation
 FEW_FORMS = 8  # of the terms of a sum
 RUNNING = (ops.add, ops.sub)
-SEVERAL = 4  # terms that a running total subtracts
+SEVERAL = 4  # steps of a running total
 FACTORS = (*LINEAR, ROW_SUM)  # a number that is a factor of an operand is a factor of the result
 
 
@@ -51,10 +51,13 @@ def simplify(
     has the Values of the forward pass, if there is a backward pass.
     """
     outputs = [v for v in outputs if isinstance(v, Value)]
-    first = _Rewriting(by_row, rows, forward).run(outputs, gather=False)
+    rewriting = _Rewriting(by_row, rows, forward)
+    first = rewriting.run(outputs, gather=False)
     wanted = [first[v] for v in outputs]
     forward = forward and {w for v, w in first.items() if v in forward and isinstance(w, Value)}
-    second = _Rewriting(by_row, rows, forward).run([v for v in wanted if isinstance(v, Value)], gather=True)
+    running = [{first[v] for v in some} for some in (rewriting.totals, rewriting.on_the_way)]
+    gathering = _Rewriting(by_row, rows, forward, *running)
+    second = gathering.run([v for v in wanted if isinstance(v, Value)], gather=True)
     return {v: second.get(w, w) for v, w in first.items() if _number(w) or w in second}
 
 
@@ -165,8 +168,11 @@ class _Rewriting:
         by_row: Iterable[Value],
         rows: Value | None,
         forward: Container[Value] | None = None,
+        totals: Iterable[Any] = (),
+        on_the_way: Iterable[Any] = (),
     ):
         self.rows: Any = rows
+        self.totals, self.on_the_way = {*totals}, {*on_the_way}  # see _running_totals
         self.forward = forward
         self.new_forward: set[Value] = set()  # the rewritten Values of `forward`
         self.by_row = set(by_row)
@@ -187,8 +193,9 @@ class _Rewriting:
         order = topological_order(*outputs)
         user = _only_users(order) | dict.fromkeys(outputs)  # the caller uses these too, so they stay
         became: dict[Any, Any] = {}
-        differences = _in_running_totals(order, user) if gather else set()
-        self.varied = _varied(order, self.by_row)
+        self.varied, form_of = _varied(order, self.by_row)
+        if not gather:
+            self.totals, self.on_the_way = _running_totals(order, user, form_of)
         parts = set[Value]()
         for v in order:
             if v.row is None:
@@ -196,7 +203,8 @@ class _Rewriting:
                 continue
             self.current = v
             x, y = self._operand(v.x, became), self._operand(v.y, became)
-            inner = v.row in SUMS and user[v] in SUMS and (v.row is not ops.sub or v in differences)
+            inner = v.row in SUMS and user[v] in SUMS and (v.row is not ops.sub or v in self.on_the_way)
+            inner = inner and v not in self.totals
             of_varied = inner and not self.varied.isdisjoint(parents(v))
             self.is_part = of_varied or (inner and any(p in parts or _is_nothing(p) for p in parents(v)))
             if self.is_part:
@@ -205,9 +213,14 @@ class _Rewriting:
                 self.varied.add(v)
             elif v.row in (ops.add, ops.sub) and (v.x in self.varied or v.y in self.varied):
                 self.of_varied.add(v)
-            w = became[v] = (
-                self._sum(v.row, x, y) if gather and v.row in SUMS and not inner else self(v.row, x, y)
-            )
+            is_running = (inner or not gather) and (v in self.totals or v in self.on_the_way)
+            if is_running and not (_number(x) or _number(y)):  # no rule may turn it: others have other signs
+                w = self._made(v.row, (x, y), x, y, not self.by_row.isdisjoint((x, y)))
+            elif gather and v.row in SUMS and not inner:
+                w = self._sum(v.row, x, y, v in self.totals)
+            else:
+                w = self(v.row, x, y)
+            became[v] = w
             if isinstance(w, Value):
                 if v in self.varied:
                     self.varied.add(w)
@@ -219,7 +232,7 @@ class _Rewriting:
                     self.inner.discard(w)
                 else:
                     self.used_once.add(w)
-                    if inner and w.row in SUMS and (w.row is not ops.sub or v in differences):
+                    if inner and w.row in SUMS and (w.row is not ops.sub or v in self.on_the_way):
                         self.inner.add(w)
         return became
 
@@ -340,8 +353,8 @@ class _Rewriting:
         """Whether x is of that primitive and has one user, which is being rewritten."""
         return _op(x, op) and x in self.used_once
 
-    def _sum(self, op: Any, x: Any, y: Any) -> Any:
-        """A sum, with all the terms of the sums that only this one uses."""
+    def _sum(self, op: Any, x: Any, y: Any, is_signed: bool = False) -> Any:
+        """A sum, with all the terms of the sums that only this one uses; if `is_signed`, a difference."""
         if op is ops.dot and x and self._is_plain(x, y):
             return self._of_vectors(op, x, y)
         plus: list[tuple[Any, ...]] = []
@@ -386,6 +399,10 @@ class _Rewriting:
         if terms and all(len(t) == 1 and _op(t[0], "div") and t[0].y is self.rows for t in terms):
             plus, minus = ([_factors(term[0].x) for term in terms] for terms in (plus, minus))
             return self("div", self._difference(plus, minus, sums), self.rows)
+        if is_signed:  # others like this one add and subtract
+            return self("sub", self._added(plus, True), self._added(minus, True))
+        if len(minus) >= SEVERAL and [*map(len, plus)] == [1] and _is(plus[0][0], 0.0):
+            plus = []  # a running total that only subtracts
         return self._difference(plus, minus, sums)
 
     def _begins(self, x: Any, y: Any) -> bool:
@@ -415,9 +432,9 @@ class _Rewriting:
         """
         numbers, singles, linear, xs, ys = [], [], [], [], []
         # Products with 0 are like others: of weights and a state that is 0 at first.
-        is_product = any(map(_is_product, terms)) or (len(terms) > 1 and all(map(_is_zero, terms)))
+        is_product = any(map(_is_product, terms)) or (len(terms) > 1 and all(map(_is_zero_product, terms)))
         dots = [term for term in terms if len(term) == 1 and _op(term[0], "dot")]
-        if dots and not is_product and any(map(_is_zero, terms)):
+        if dots and not is_product and any(map(_is_zero_product, terms)):
             products = _products(dots[0][0].x, dots[0][0].y)
             terms = [each for term in terms for each in (products if term is dots[0] else [term])]
             is_product = True
@@ -426,7 +443,7 @@ class _Rewriting:
             n = counts.pop((len(term), frozenset(term)), 0)
             if n == 0:  # y x, after x y
                 continue
-            if n == 1 and (_is_product(term) or (is_product and _is_zero(term))):
+            if n == 1 and (_is_product(term) or (is_product and _is_zero_product(term))):
                 x, y = term if _is_product(term) else term[::-1]
                 xs.append(x)
                 ys.append(y)
@@ -486,18 +503,36 @@ def _only_users(order: Iterable[Value]) -> dict[Any, Any]:
     return found
 
 
-def _in_running_totals(order: list[Value], user: dict[Any, Any]) -> set[Value]:
-    """The differences that add up in running totals with several of these, as by `s -= x` in a loop."""
-    subtracted: dict[Any, int] = {}  # how often, on the way to a Value
+def _running_totals(
+    order: list[Value], user: dict[Any, Any], form_of: dict[Any, Any]
+) -> tuple[set[Value], set[Value]]:
+    """Running totals from 0 on, as of `s -= x` in a loop, and the Values on the way to them.
+
+    The totals are those of which some add, and some subtract, what is computed alike. Only those that begin
+    with 0 count: x - y + z is exact where x and y are nearly equal, and x + z - y is not.
+    """
+    steps: dict[Any, int] = {}  # on the way to a Value
+    added: dict[Any, set[Any]] = {}  # by all steps: how that is computed
+    subtracted: dict[Any, set[Any]] = {}
     for v in order:
         if v.row in RUNNING:
-            before = subtracted.get(v.x, 0) if user[v.x] in RUNNING else 0
-            subtracted[v] = before + (v.row is ops.sub)
-    found = set[Value]()
-    for v in reversed(subtracted):
-        if (v in found or subtracted[v] >= SEVERAL) and v.x in subtracted and user[v.x] in RUNNING:
-            found.add(v.x)
-    return found
+            begins = _is_zero(v.x) or (_is_zero(v.y) and v.row is ops.add)
+            goes_on = not begins and v.x in steps and user[v.x] in RUNNING
+            if begins or goes_on:
+                steps[v] = steps[v.x] + 1 if goes_on else 1
+                added[v], subtracted[v] = (of[v.x] if goes_on else set() for of in (added, subtracted))
+                x = v.x if _is_zero(v.y) else v.y
+                (added if v.row is ops.add else subtracted)[v].add(form_of.get(x))  # None for a leaf
+    long = [v for v, n in steps.items() if n >= SEVERAL]
+    forms_of = [set().union(*map(of.__getitem__, long)) for of in (added, subtracted)]
+    both = forms_of[0] & forms_of[1] - {None}
+    totals = {v for v in long if not both.isdisjoint(added[v] | subtracted[v])}
+    on_the_way = set[Value]()
+    for v in reversed(steps):
+        is_one = v in totals or v in on_the_way or (steps[v] >= SEVERAL and subtracted[v])
+        if is_one and v.x in steps and user[v.x] in RUNNING:
+            on_the_way.add(v.x)
+    return totals - on_the_way, on_the_way
 
 
 def forms(order: Iterable[Value], by_row: Iterable[Value]) -> dict[Value, int]:
@@ -532,8 +567,8 @@ def forms(order: Iterable[Value], by_row: Iterable[Value]) -> dict[Value, int]:
     return form_of
 
 
-def _varied(order: Iterable[Value], by_row: Iterable[Value]) -> set[Value]:
-    """Values that are computed alike except for leaves and numbers, and whose numbers differ."""
+def _varied(order: Iterable[Value], by_row: Iterable[Value]) -> tuple[set[Value], dict[Any, Any]]:
+    """Values that are computed alike but for leaves and numbers, if their numbers differ; and all forms."""
     forms: dict[Any, int] = {}  # a number for each way to compute
     choices: dict[Any, int] = {}  # a number for each choice of numbers
     form_of: dict[Any, Any] = dict.fromkeys(by_row, "by row")
@@ -567,7 +602,7 @@ def _varied(order: Iterable[Value], by_row: Iterable[Value]) -> set[Value]:
             members, found = alike.setdefault(form, ([], set()))
             members.append(v)
             found.add(choice)
-    return {v for members, found in alike.values() if len(found) > 1 for v in members}
+    return {v for members, found in alike.values() if len(found) > 1 for v in members}, form_of
 
 
 def _factors(x: Any) -> tuple[Any, ...]:
@@ -585,9 +620,13 @@ def _is_product(term: tuple[Any, ...]) -> bool:
     return len(term) == 2 and not _number(term[0]) and not _number(term[1])
 
 
-def _is_zero(term: tuple[Any, ...]) -> bool:
+def _is_zero_product(term: tuple[Any, ...]) -> bool:
     """Whether a term of a sum is the product of 0 and a Value."""
     return len(term) == 2 and _is(term[0], 0.0) and not _number(term[1])
+
+
+def _is_zero(x: Any) -> bool:
+    return _is(x._data if type(x) is Constant else x, 0.0)
 
 
 def _same(x: Any, y: Any) -> bool:

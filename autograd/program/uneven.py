@@ -180,15 +180,16 @@ class Uneven(Partial):
         parts: list[Part] = []
         several = len(group) > 1
         own = self._own_coordinates(group) if several else [np.zeros(1, dtype=int)]
+        of_kinds = []
         for rows in self._terms_by_kind(group, sums=True).values():
             which = np.array([i for i, terms in rows.items() for _ in terms])
             operands = zip(*itertools.chain(*rows.values()))
             located = [self._one_located([operand]) for operand in operands]
-            arrays = [array for array, _ in located]
             columns = [[*coordinates(at, array.shape)] if array else [] for array, (at,) in located]
+            of_kinds.append((which, located, columns))
             own = own or grids.one_each(which, [*itertools.chain(*columns)], len(group))
-            if not own:
-                return []
+        for which, located, columns in of_kinds if own else ():
+            arrays = [array for array, _ in located]
             numbers = np.array([at for array, at in located if array is None]).reshape(-1, len(which))
             distinct, kinds = np.unique(numbers, axis=1, return_inverse=True)
             if distinct.shape[1] > MOST_DIRECTIONS:

@@ -181,18 +181,11 @@ def _of_one_term(parts: Sequence[Part], n: int) -> Iterator[list[np.ndarray]]:
                         yield [c for c in coordinates(term, array.shape) if (c != c[0]).any()]
 
 
-def divided(parts: Sequence[Part], n: int) -> list[np.ndarray]:
+def divided(parts: Iterable[Part], n: int) -> list[np.ndarray]:
     """The Values of a group in a few regular groups, rather than with gathers; [] if there are none.
 
     Either their terms lie in different directions, or they have several runs of evenly spaced elements.
     """
-    operands = [(array, where) for part in parts for array, where in part if array]
-    moving = [
-        (c != c[:, :1]).any(axis=1) for array, where in operands for c in coordinates(where, array.shape)
-    ]
-    ways, which = np.unique(np.reshape(moving, (-1, n)), axis=1, return_inverse=True)
-    if 1 < ways.shape[1] <= n // 4:
-        return [np.flatnonzero(which.ravel() == i) for i in range(ways.shape[1])]
     for part in parts:
         patterns = [where - where[:, :1] for array, where in part if array]
         relative = np.concatenate(patterns or [np.zeros((n, 1))], axis=1)
@@ -401,7 +394,7 @@ def in_box(
                 bases.append(column - column.min())
             else:
                 found.append(("", 0, column[0]))
-    n = len(own[0]) if own else 1
+    n = len(own[0])
     lengths = tuple(int(base.max()) + 1 for base in bases)
     size_of_box = math.prod(lengths)
     if n * size_of_box > 2 * len(which):

@@ -471,6 +471,9 @@ class Lifted(Uneven):
             if gathers(terms) and (found := self.padded(group)):
                 return self._place(found[0], [group[i] for i in found[1]])
         if not regular and (gathers(terms) or any(map(_is_flat, itertools.chain(*terms)))):
+            directions = self.in_directions(group) if v.row in VECTOR_ROWS else []
+            if directions:
+                return self._form_each(directions)
             if several := grids.divided(where, len(group)):
                 return self._form_each([[group[i] for i in some] for some in several])
             if filled := None if v.row in REDUCTIONS else grids.filled(where, len(group)):

@@ -82,19 +82,20 @@ class Partial(Places):
         if array is None:
             numbers = np.unique(rest)
             return float(numbers[0]) if len(numbers) == 1 else USED if np.isin(rest, used).all() else None
-        if array in self._partial:
-            present, number = self._partial[array]
-            if not present.ravel()[rest].any():
-                return number
+        if self._is_absent(array, rest):
+            return self._partial[array][1]
         return USED if np.isin(rest, used).all() else None
+
+    def _is_absent(self, array: Array, at: np.ndarray) -> bool:
+        """Whether the elements at these positions stand for no Value."""
+        return array in self._partial and not self._partial[array][0].ravel()[at].any()
 
     def _filled_in(
         self, array: Array, where: np.ndarray, there: np.ndarray, shape: tuple[int, ...], number: float
     ) -> View:
         """An operand with a number where no Value is."""
-        present = self._partial[array][0] if array in self._partial else None
-        if present is not None and not present.ravel()[where[~there]].any():
-            return self._viewed(self._with(array, number, present), where.reshape(shape))
+        if self._is_absent(array, where[~there]):
+            return self._viewed(self._with(array, number, self._partial[array][0]), where.reshape(shape))
         view = self._viewed(array, where.reshape(shape))
         return whole(self._chosen(shape, there.reshape(shape), view, number))
 

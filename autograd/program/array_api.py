@@ -620,17 +620,17 @@ class Source:
 
     @_expression.register
     def _(self, array: Contract) -> Text:
-        axes, texts = _axes(array), []
+        axes, out = _axes(array), ("", ATOM)
         for term in array.products:
-            numbers = [_literal(x) for x in term if not isinstance(x, View)]
+            number = next((x for x in term if not isinstance(x, View)), 1.0)
             text = self._contraction([self._viewed(x) for x in term if isinstance(x, View)], axes)
-            texts.append(_operation(ops.mul, numbers[0], text) if numbers else text)
-        out = texts[0]
-        for text in texts[1:]:
+            row = ops.sub if out[0] and number < 0.0 else ops.add
+            if (factor := -number if row is ops.sub else number) != 1.0:
+                text = _operation(ops.mul, _literal(factor), text)
             if len(out[0]) > 1000:  # longer expressions may be too deep for Python's parser
                 self._line(f"{(name := self.names.unique('t'))} = {out[0]}")
                 out = name, ATOM
-            out = _operation(ops.add, out, text)
+            out = _operation(row, out, text) if out[0] else text
         return out
 
     @_expression.register

@@ -342,6 +342,34 @@ def energies(rng: np.random.Generator, a: np.ndarray, pick: Callable[..., Any]) 
 
 
 @step
+def matrices(rng: np.random.Generator, a: np.ndarray, pick: Callable[..., Any]) -> np.ndarray:
+    """Steps of a small matrix: times one with zeros and ones, and more, or less, on some of its elements."""
+    n, (way, what, update) = int(rng.integers(2, 4)), rng.integers(5, size=3)
+    given = pick((n, n)) if rng.random() < 0.3 else np.resize(a.ravel(), (n, n))
+    m = given if rng.random() < 0.5 else np.eye(n).astype(object)
+    b, w, signs = pick((n, n)).copy(), pick((n,)), rng.choice([-1.0, 1.0], size=(n, n))
+    for i in np.ndindex(n, n):
+        b[i] = [b[i], b[i], -b[i], 0.0, 1.0][rng.integers(5)]
+    there = [np.eye(n), np.arange(n) < 1, np.arange(n)[:, None] < 1, np.tri(n), rng.random((n, n)) < 0.4][way]
+    there = np.broadcast_to(there, (n, n)).astype(bool)
+    signs = signs if rng.random() < 0.2 else np.full((n, n), signs[0, 0])
+    for _ in range(int(rng.integers(1, 4))):
+        m = tensor((n, n), lambda i, j, m=m: sum(m[i, k] * b[k, j] for k in range(n)))
+        by = w[1] * w[0], 0.25, a.flat[0]
+
+        def element(i: int, j: int, m: np.ndarray = m, by: Any = by) -> Any:
+            more = [*by, w[i], w[j] * m[0, i]][what]
+            return m[i, j] + (more if signs[i, j] > 0.0 else -more) if there[i, j] else m[i, j]
+
+        m = tensor((n, n), element)
+        if update > 2:
+            scale = 2.0 + m[0, 0] * m[0, 0]
+            gain = [m[i, 0] / scale for i in range(n)]
+            m = tensor((n, n), lambda i, j, m=m, gain=gain: m[i, j] - gain[i] * m[0, j])
+    return tensor((n, n), lambda i, j: m[i, j] + 0.0 * w[0])
+
+
+@step
 def softmax(rng: np.random.Generator, a: np.ndarray, _: Callable[..., Any]) -> np.ndarray:
     axis = int(rng.integers(a.ndim))
     e = tensor(a.shape, lambda *i: (0.5 * a[i]).exp())

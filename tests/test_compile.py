@@ -896,6 +896,57 @@ def test_what_no_pair_uses_may_be_infinite(f: Any, shape: Any, unused: Any, engi
         assert found[1][0] == pytest.approx(found[0][0]) and np.allclose(found[1][1], found[0][1])
 
 
+def filtered(ys: Any, F: Any) -> Any:
+    """The likelihood of observations, by Kalman's filter: a covariance with noise on its diagonal."""
+    n = range(len(F))
+    state: list[Any] = [0.0 for _ in n]
+    P: Any = [[float(i == j) for j in n] for i in n]
+    error: Any = 0.0
+    for y in ys:
+        state, FP = (
+            [dot(row, state) for row in F],
+            [[sum(a * b for a, b in zip(row, p)) for p in P] for row in F],
+        )
+        P = [[sum(FP[i][k] * F[j][k] for k in n) + (0.3 if i == j else 0.0) for j in n] for i in n]
+        spread, surprise = P[0][0] + 1.0, y - state[0]
+        gain = [P[i][0] / spread for i in n]
+        error += autograd.log(spread) + surprise**2 / spread
+        state = [state[i] + gain[i] * surprise for i in n]
+        P = [[P[i][j] - gain[i] * P[0][j] for j in n] for i in n]
+    return error
+
+
+def ridge(x: Any, w: Any) -> Any:
+    """A Gram matrix with a parameter on its diagonal, between two vectors."""
+    K = [[autograd.exp(-((a - b) ** 2)) for b in x] for a in x]
+    for i, v in enumerate(w):
+        K[i][i] -= v
+    return sum(w[i] * autograd.tanh(K[i][j]) * w[j] for i in range(len(w)) for j in range(len(w)))
+
+
+def turned(x: Any, w: Any) -> Any:
+    """A point turned in the plane by angles, each with a matrix that is multiplied by those before."""
+    R = [[1.0, 0.0], [0.0, 1.0]]
+    for angle in w:
+        c, s = autograd.cos(angle), autograd.sin(angle)
+        R = [[sum(a * b for a, b in zip(row, column)) for column in ([c, s], [-s, c])] for row in R]
+    return total([(dot(row, x) - 0.5) ** 2 for row in R])
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    ("f", "shape", "live", "lines"),
+    [(filtered, (8,), (3, 3), 102), (ridge, (5,), (5,), 8), (turned, (2,), (12,), 38)],
+)
+def test_matrices_stay_whole(f: Any, shape: Any, live: Any, lines: int, engine: Any) -> None:
+    """Though only some elements have a summand, or others are 0 and 1 at first."""
+    w = np.array([Value(v) for v in RNG.uniform(0.2, 0.8, size=live).flat], dtype=object).reshape(live)
+    held = w.tolist()
+    if engine == "numpy":
+        check_structure(lambda x: f(x, held), [shape], [w], lines)
+    check(lambda x: f(x, held), [RNG.normal(size=(3, *shape))], list(w.flat), engine)
+
+
 def test_gradients_may_repeat_elements_of_several_arrays() -> None:
     w, (p, q) = leaves(2, 2), leaves(2, 2)
 

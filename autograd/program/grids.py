@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -212,6 +213,28 @@ def by_distance(parts: Sequence[Part], n: int) -> list[np.ndarray]:
     if along is None or not n <= 4 * np.count_nonzero(along) <= 3 * n:
         return []
     return [np.flatnonzero(along), np.flatnonzero(~along)]
+
+
+def by_numbers(parts: Sequence[Part], n: int) -> list[np.ndarray]:
+    """The Values of a group by what is multiplied by the same numbers; [] if that makes no outer products.
+
+    A matrix may be multiplied by each column of another one, and its first row by zeros, too.
+    """
+    numbers = [where for part in parts for array, where in part if array is None]
+    others = [where for part in parts for array, where in part if array]
+    if not numbers or not others:
+        return []
+    which, of = (
+        np.unique(np.concatenate(each, axis=1), axis=0, return_inverse=True)[1].ravel()
+        for each in (numbers, others)
+    )
+    found: dict[Any, list[np.ndarray]] = defaultdict(list)
+    for i in range(which.max() + 1):
+        points = np.flatnonzero(which == i)
+        found[tuple(np.unique(of[points]).tolist())].append(points)
+    if not n // 2 >= len(found) > 1:
+        return []
+    return [np.sort(np.concatenate(points)) for points in found.values()]
 
 
 def filled(parts: list[Part], n: int) -> tuple[tuple[int, ...], np.ndarray, list[Part]] | None:
@@ -437,7 +460,7 @@ def in_one_direction(columns: Sequence[Sequence[np.ndarray]]) -> np.ndarray | No
 def go_on(slots: Sequence[tuple[list[np.ndarray], np.ndarray]]) -> bool:
     """Whether the coordinates of operands, of which some are known, go on for the others, which are set.
 
-    A coordinate goes on as another one that is known there does.
+    A coordinate goes on as another one that is known there does, or else stays.
     """
     every = [(column, known) for columns, known in slots for column in columns]
     for columns, known in slots:
@@ -452,7 +475,9 @@ def go_on(slots: Sequence[tuple[list[np.ndarray], np.ndarray]]) -> bool:
                         columns[i] = np.where(known, column, other + apart[0])
                         break
             else:
-                return False
+                if (column[known] != column[known][0]).any():
+                    return False
+                columns[i] = np.where(known, column, column[known][0])
     return True
 
 

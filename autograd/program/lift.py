@@ -27,7 +27,7 @@ from .. import ops
 from ..graph import parents, topological_order
 from ..ops import REDUCTIONS, VECTOR_ROWS
 from ..value import Constant as Number
-from ..value import Value
+from ..value import Value, applied
 from . import grids
 from .arrays import (
     Array,
@@ -149,6 +149,7 @@ class Lifted(Uneven):
             if isinstance(gradient, Value):
                 self._primals[gradient].append(leaf)
         self._beside |= self._primals
+        self._members: dict[int, list[Value]] = defaultdict(list)  # of each array, by its number
         self._stacked_once: set[Value] = set()  # Values that were operands when they were stacked
         self._moved: set[int] = set()  # the numbers of arrays whose elements are in another one now
 
@@ -196,11 +197,11 @@ class Lifted(Uneven):
         self.gradient = [became.get(array, array) for array in self.gradient]
 
     def _place(self, array: Array, members: Iterable[Value], at: Iterable[int] | None = None) -> None:
-        number = self._numbers[array]
+        members = [*members]
         if isinstance(array, Input | Leaf) and array not in self._needed:
             self._needed[array] = [*map(self._is_needed, members)]
-        for v, i in zip(members, at if at is not None else itertools.count()):
-            self._kind[v], self._at[v] = number, i
+        self._put(array, members, at if at is not None else itertools.count())
+        for v in members:
             for z in self._primals.get(v, ()):
                 if z in self._at and z.row in ADDED:
                     of = self._adjoints[self._kind[z]]
@@ -218,6 +219,13 @@ class Lifted(Uneven):
                     self._missing[w] -= 1
                     if not self._missing[w]:
                         self._ready.append(w)
+
+    def _put(self, array: Array, values: Iterable[Value], at: Iterable[int]) -> None:
+        """Say where Values are."""
+        number = self._numbers[array]
+        for v, i in zip(values, at):
+            self._kind[v], self._at[v] = number, i
+            self._members[number].append(v)
 
     def _is_needed(self, v: Value) -> bool:
         """Whether v is an operand of a Value that is finite only if v is."""
@@ -250,8 +258,7 @@ class Lifted(Uneven):
             shape = (len(runs), *first.shape)
         pieces = [(grids.view_of(array, np.array(where)), len(where)) for array, where in runs]
         stack = self._new(Stack(shape, first.by_row, pieces, np.arange(len(values))))
-        for i, v in enumerate(values):
-            self._kind[v], self._at[v] = self._numbers[stack], i
+        self._put(stack, values, itertools.count())
 
     # Which scalars form an array
 
@@ -457,6 +464,8 @@ class Lifted(Uneven):
         if v.row is ops.total and len(v.x) == 1:  # these are no other numbers than their terms
             first = v.x[0]
             return self._place(self.arrays[self._kind[first]], group, [self._at[w.x[0]] for w in group])
+        if v.row in (ops.add, ops.sub) and self._form_with_rest(group):
+            return None
         parts = [grids.aligned(self._located(part)) for part in self._parts(group)]
         if v.row in REDUCTIONS and (len(parts) > 1 or any(map(self._has_twice, group))):
             parts = [grids.aligned([self._side_by_side(group)])]
@@ -479,7 +488,7 @@ class Lifted(Uneven):
             if filled := None if v.row in REDUCTIONS else grids.filled(where, len(group)):
                 array = self.partial(v.row, *filled, [along for _, along in parts])
                 return self._place(array, group, filled[1].tolist())
-            if several := grids.by_distance(where, len(group)):
+            if several := grids.by_distance(where, len(group)) or grids.by_numbers(where, len(group)):
                 return self._form_each([[group[i] for i in some] for some in several])
         labels = {label for term in terms for x in term if isinstance(x, View) for label in x.axes}
         if shape and labels.isdisjoint(range(len(shape))):
@@ -488,6 +497,45 @@ class Lifted(Uneven):
                 self._place(array, [same])
         else:
             self._place(self._computed(v.row, shape, terms), [group[i] for i in order])
+
+    def _form_with_rest(self, group: list[Value]) -> bool:
+        """Make one array of sums x + y, and of other x that are used like these; return if there is one.
+
+        So is a matrix to whose diagonal something is added: the sums are at least as many as its rows, and
+        at most half of the elements.
+        """
+        row, operands = group[0].row, [(v.x, v.y) for v in group]
+        for kind in {self._kind[x] for x in operands[0][: 1 if row is ops.sub else 2]} - {NUMBER}:
+            pairs = [(x, y) if self._kind[x] == kind else (y, x) for x, y in operands]
+            at, other, array = [self._at[x] for x, _ in pairs], self._kind[pairs[0][1]], self.arrays[kind]
+            n = sum(not (is_number(y) and number_of(y) == 0.0) for _, y in pairs)
+            if len({*at}) < len(at) or not len(at) < size(array) <= n * n:
+                continue
+            of_sums = set[Any]().union(*map(self._next_rows, group))
+            rest = [x for x in self._members[kind] if self._kind[x] == kind and self._at[x] not in at]
+            rest = [x for x in rest if not of_sums.isdisjoint(self._next_rows(x))]
+            before, after = self.phase(array), self._phase_of((row, ((kind, other), 1)))
+            if len(rest) + len(group) < 2 * n or before != after:
+                continue
+            if other == NUMBER:
+                sums = [applied(row, *pair) for pair in (*pairs, *((x, 0.0) for x in rest))]
+                found = self.bordered(sums, (kind, other))
+            else:
+                signs = 1.0, -1.0 if row is ops.sub else 1.0
+                sums = [applied(ops.dot, signs[: len(xs)], xs) for xs in (*pairs, *((x,) for x in rest))]
+                found = self.padded(sums)
+            if found:
+                place = np.argsort(found[1]).tolist()
+                self._put(found[0], rest, place[len(group) :])
+                self._place(found[0], group, place)
+                self._moved.add(kind)
+                return True
+        return False
+
+    def _next_rows(self, v: Value) -> set[Any]:
+        """The primitives of what is computed from v and is in no array yet."""
+        users = [[user] if isinstance(user, Value) else self._users[user] for user in self._users.get(v, ())]
+        return {user.row for user in itertools.chain(*users) if user not in self._at}
 
     def _has_twice(self, v: Value) -> bool:
         """Whether two terms of a reduction are one element of an array."""

@@ -460,7 +460,9 @@ class _Rewriting:
             factor = singles[0].x
             if all(x.x == factor for x in singles):
                 return self("mul", factor, self._added([_factors(x.y) for x in singles], is_sum))
-        if len(linear) <= max(len(singles), 2):
+        # 1 x + 0 y is an element of a product with a matrix that has 0 elsewhere, too.
+        few = 1 if any(map(_is_zero_product, linear)) else 2
+        if len(linear) <= max(len(singles), few):
             singles += [self("mul", *term) for term in linear]
             linear = []
         number = sum(numbers, 0.0)

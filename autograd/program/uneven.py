@@ -260,13 +260,14 @@ class Uneven(Partial):
         arrays = []
         for rows in of_kinds:
             first, *more = rows.values()
-            operands = [*zip(*(rows.get(i, first)[0] for i in range(n)))]
-            if any(len(terms) > 1 for terms in (first, *more)) or any(is_number(x[0]) for x in operands):
+            if any(len(terms) > 1 for terms in (first, *more)):
                 return []
-            located = [self._one_located([operand]) for operand in operands]
-            arrays.append([array for array, _ in located])
             known = np.isin(np.arange(n), [*rows])
-            slots += [([*coordinates(at, array.shape)], known) for array, (at,) in located if array]
+            located = [self._one_located([x]) for x in zip(*(rows.get(i, first)[0] for i in range(n)))]
+            if any(array is None and (at != at[0]).any() for array, (at,) in located):
+                return []
+            arrays.append([array for array, _ in located])
+            slots += [([*coordinates(at, array.shape)] if array else [at], known) for array, (at,) in located]
         every = np.ones(n, dtype=bool)
         for array, where in itertools.chain(*parts):
             if array:

@@ -46,6 +46,7 @@ LARGE = 1 << 13  # numbers of data, beyond which machine code reads arrays where
 KEPT = 1 << 18  # numbers: up to these, a kernel's memory is kept for the next call
 FEW = 64  # numbers: up to these, Python adds them sooner than NumPy
 FEW_ROWS = 4  # up to which a call has machine code of its own
+MANY_ROWS = 32  # from which NumPy takes less time if the rows are the last axis of its arrays
 # The rows of a block are a power of two, so many that NumPy's arrays take about BLOCK bytes, and stay in the
 # processor's cache; at least LEAST_ROWS, unless all arrays then take more than MOST_MEMORY bytes. Machine
 # code keeps few numbers in memory, and takes NATIVE_BLOCKS times as many rows.
@@ -71,6 +72,8 @@ class Variant:
     the gradient is not finite in the row that was recorded.
     """
 
+    _data: tuple[Any, list[np.ndarray]] = None, []  # the latest numbers of live leaves, and these by array
+
     def __init__(
         self,
         kind: str,
@@ -88,7 +91,7 @@ class Variant:
             else through(passes, replace(recorded, kind=kind), "differentiate", "simplify again")
         )
         self.mean, self.by_row = self.scalars.reduce == "mean", self.scalars.by_row
-        self._functions: dict[bool, Callable[..., Any]] = {}
+        self._functions: dict[Any, Callable[..., Any]] = {}  # by the options of their sources
         self._few = 0
         self._begin(engine)
 
@@ -163,9 +166,9 @@ class Variant:
         """A copy that pickle takes, for evaluate() alone: it has code for NumPy or for this processor."""
         facts = {name: getattr(self, name) for name in (*PORTABLE, *(["kernel"] if native else []))}
         functions = {}
-        if not native:
-            source = Source(self.names, fast=True, watch=True)
-            functions[True] = SourceFunction(str(source), source.constants)
+        for last in () if native else (False, True):
+            source = Source(self.names, fast=True, watch=True, rows_last=last)
+            functions[True, last] = SourceFunction(str(source), source.constants)
         made = object.__new__(Variant)
         vars(made).update(facts, _functions=functions, _idle={})
         return made
@@ -355,7 +358,11 @@ class Variant:
     def data(self, state: np.ndarray | None = None) -> list[np.ndarray]:
         """The numbers of `leaves`, those of this state or as they are now."""
         numbers = self.state() if state is None else state
-        return [numbers[place].reshape(shape) for place, shape in self._leaf_places]
+        of, data = self._data
+        if of is not numbers:
+            data = [numbers[place].reshape(shape) for place, shape in self._leaf_places]
+            self._data = numbers, data
+        return data
 
     @collector_off()
     def function(self, xp: Any, **options: Any) -> Callable[..., Any]:
@@ -366,9 +373,10 @@ class Variant:
         self, arrays: Sequence[np.ndarray], data: Sequence[np.ndarray], fast: bool
     ) -> Sequence[Any]:
         """The outputs for these rows and these data of the leaves; call it where NumPy raises for invalid."""
-        function = self._functions.get(fast)
+        last = fast and bool(arrays) and len(arrays[0]) >= MANY_ROWS
+        function = self._functions.get((fast, last))
         if function is None:
-            function = self._functions[fast] = self.function(np, fast=fast, watch=True)
+            function = self._functions[fast, last] = self.function(np, fast=fast, watch=True, rows_last=last)
         return function(*arrays, *data)
 
     @np.errstate(over="raise", divide="raise", invalid="raise")  # a with statement takes three times as long
@@ -477,10 +485,11 @@ def _shaped(numbers: np.ndarray, shapes: Sequence[tuple[int, ...]]) -> list[np.n
 
 def all_finite(arrays: Sequence[Any]) -> bool:
     """Whether all numbers of these arrays are finite."""
-    flat = [x.ravel() for x in arrays]
-    if sum(map(len, flat)) <= FEW and math.isfinite(sum([sum(x.tolist()) for x in flat])):
-        return True  # a sum is finite only if its terms are
-    return _many_finite(flat)
+    if sum([x.size for x in arrays]) <= FEW:
+        sums = [sum(x.ravel().tolist()) if x.ndim else float(x) for x in arrays]
+        if math.isfinite(sum(sums)):
+            return True  # a sum is finite only if its terms are
+    return _many_finite([x.ravel() for x in arrays])
 
 
 @np.errstate(all="ignore")

@@ -123,7 +123,8 @@ def test_blocks_agree_with_the_whole(engine: Any, reduce: Any) -> None:
     found = p.variant("gradient", *arrays).function(np)(*arrays, *p.numbers)  # without blocks
     for ours, whole in zip([value, *gradient], found):
         np.testing.assert_allclose(ours, whole, rtol=0.0, atol=1e-12 * np.abs(whole).max())
-    np.testing.assert_array_equal(p.per_example(*arrays)[-3:], p.per_example(*(a[-3:] for a in arrays)))
+    last = p.per_example(*(a[-3:] for a in arrays))  # by other code, if those are all rows
+    np.testing.assert_allclose(p.per_example(*arrays)[-3:], last, rtol=1e-13)
 
 
 def test_the_function_for_numpy_has_the_bits_of_a_call_and_its_threads() -> None:

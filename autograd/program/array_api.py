@@ -649,7 +649,8 @@ class Source:
         for term in array.products:
             number = next((x for x in term if not isinstance(x, View)), 1.0)
             views = [x for x in term if isinstance(x, View)]
-            lengths = {label: n for view in views for label, n in zip(view.axes, view.lengths)}
+            lengths: dict[Any, Any] = {"N": "N"}
+            lengths.update((label, n) for view in views for label, n in zip(view.axes, view.lengths))
             text = self._contraction(list(map(self._viewed, views)), axes, lengths)
             row = ops.sub if out[0] and number < 0.0 else ops.add
             if (factor := -number if row is ops.sub else number) != 1.0:
@@ -720,7 +721,7 @@ class Source:
             return row.name
         return f"xp.{row.name}"
 
-    def _contraction(self, operands: list[Operand], axes: list[Any], lengths: Mapping[int, int]) -> Text:
+    def _contraction(self, operands: list[Operand], axes: list[Any], lengths: Mapping[Any, Any]) -> Text:
         """The product of one or two operands, summed over the labels that are not among `axes`."""
         if len(operands) == 1:
             labels = operands[0][2]
@@ -763,37 +764,54 @@ class Source:
         return self._spread(f"{_in(left, ATOM)} @ {_in(right, ATOM)}", MATMUL, labels, axes)
 
     def _product_with_rows_last(
-        self, a: Operand, b: Operand, summed: list[Any], lengths: Mapping[int, int]
+        self, a: Operand, b: Operand, summed: list[Any], lengths: Mapping[Any, Any]
     ) -> Operand | None:
         """A product, summed over labels that both have, if the rows are the last axis of an operand."""
         rest_a, rest_b = ([l for l in x[2] if l not in y[2]] for x, y in ((a, b), (b, a)))
         shared = [l for l in a[2] if l in b[2] and l not in summed]
-        if "N" in summed:  # the gradient by weights of several steps: tensordot would copy both operands
-            others = [l for l in summed if l != "N"]
-            if len(others) != 1 or shared or len(rest_a) != 1 or len(rest_b) != 1:
-                return None
-            left = self._transposed(a, [*others, *rest_a, "N"])
-            right = self._transposed(b, [*others, "N", *rest_b])
-            product = f"{_in(left, ATOM)} @ {_in(right, ATOM)}", MATMUL, [*others, *rest_a, *rest_b]
-            return self._summed_over(product, others)
         if "N" in shared:  # a product for each row
-            if math.prod(lengths.values()) > EINSUM and len(summed) == len(rest_a) == len(rest_b) == 1:
+            of_matrices = len(summed) == len(rest_a) == len(rest_b) == 1
+            if of_matrices and math.prod(n for l, n in lengths.items() if l != "N") > EINSUM:
                 return None
             order = [*shared[:-1], *rest_a, *rest_b, "N"]
             letters = {label: chr(ord("a") + i) for i, label in enumerate([*order, *summed])}
             of_a, of_b, of_out = ("".join(map(letters.__getitem__, x)) for x in (a[2], b[2], order))
             return f'xp.einsum("{of_a},{of_b}->{of_out}", {a[0]}, {b[0]})', ATOM, order
+        if "N" in summed:  # the gradient by weights: where it has several steps, their products are added
+            steps = [[l for l in summed if l != "N"]] if len(summed) > 1 else []
+            if shared or not rest_a or not rest_b:
+                return None
+            left = self._merged(a, [*steps, rest_a, ["N"]], lengths)
+            right = self._merged(b, [*steps, ["N"], rest_b], lengths)
+            product = _multiplied(left, right, bool(steps))
+            if steps:
+                product = f"xp.add.reduce({product[0]}, 0)", ATOM
+            return *self._split(product, [rest_a, rest_b], lengths), [*rest_a, *rest_b]
         if "N" in rest_a:  # from here on the second operand has the rows, and the first may be weights
             a, b, rest_a, rest_b = b, a, rest_b, rest_a
-        if "N" not in rest_b or len(summed) > 1 or len(rest_a) > 1 or (shared and not rest_a):
+        if "N" not in rest_b or (shared and not rest_a):
             return None
-        others = [l for l in rest_b if l != "N"]
-        left = self._transposed(a, [*shared, *rest_a, *summed])
-        right = self._transposed(b, [*others, *shared, *summed, "N"])
-        labels = [*others, *shared, *rest_a, "N"]
-        if not others and not shared:
-            return f"{_in(left, ATOM)}.dot({right[0]})", ATOM, labels
-        return f"{_in(left, ATOM)} @ {_in(right, ATOM)}", MATMUL, labels
+        batch = [[l] for l in (*(l for l in rest_b if l != "N"), *shared)]
+        left = self._merged(a, [*([l] for l in shared), *([rest_a] if rest_a else []), summed], lengths)
+        right = self._merged(b, [*batch, summed, ["N"]], lengths)
+        groups = [*batch, rest_a, ["N"]]
+        product = _multiplied(left, right, bool(batch))
+        return *self._split(product, groups, lengths), list(itertools.chain(*groups))
+
+    def _merged(self, operand: Operand, groups: list[list[Any]], lengths: Mapping[Any, Any]) -> Text:
+        """An operand with one axis for each group of labels."""
+        text = self._transposed(operand, list(itertools.chain(*groups)))
+        if all(len(group) == 1 for group in groups):
+            return text
+        return self._reshaped(
+            text, ["N" if group == ["N"] else math.prod(map(lengths.__getitem__, group)) for group in groups]
+        )
+
+    def _split(self, text: Text, groups: list[list[Any]], lengths: Mapping[Any, Any]) -> Text:
+        """A text with an axis for each group of labels, as one with an axis for each label."""
+        if all(len(group) < 2 for group in groups):
+            return text
+        return self._reshaped(text, [lengths[label] for label in itertools.chain(*groups)])
 
     def _summed_over(self, operand: Operand, summed: list[Any]) -> Operand:
         text, _, labels = operand
@@ -992,6 +1010,13 @@ def _operation(op: Any, *texts: Text) -> Text:
     if op is ops.pow:
         return f"{_in(left, ATOM)} ** {_in(right, ATOM)}", precedence
     return f"{_in(left, precedence)} {symbol} {_in(right, precedence + 1)}", precedence
+
+
+def _multiplied(left: Text, right: Text, batch: bool) -> Text:
+    """A product of two matrices, or of one for each place along the first axes."""
+    if batch:
+        return f"{_in(left, ATOM)} @ {_in(right, ATOM)}", MATMUL
+    return f"{_in(left, ATOM)}.dot({right[0]})", ATOM
 
 
 def _in(text: Text, precedence: int) -> str:

@@ -216,7 +216,7 @@ def by_distance(parts: Sequence[Part], n: int) -> list[np.ndarray]:
 
 
 def by_numbers(parts: Sequence[Part], n: int) -> list[np.ndarray]:
-    """The Values of a group by what is multiplied by the same numbers; [] if that makes no outer products.
+    """The Values of a group in parts; [] if they are one, or many. In each, all operands meet all numbers.
 
     A matrix may be multiplied by each column of another one, and its first row by zeros, too.
     """

@@ -507,9 +507,9 @@ class Lifted(Uneven):
         row, operands = group[0].row, [(v.x, v.y) for v in group]
         for kind in {self._kind[x] for x in operands[0][: 1 if row is ops.sub else 2]} - {NUMBER}:
             pairs = [(x, y) if self._kind[x] == kind else (y, x) for x, y in operands]
-            at, other, array = [self._at[x] for x, _ in pairs], self._kind[pairs[0][1]], self.arrays[kind]
+            at, other, array = {self._at[x] for x, _ in pairs}, self._kind[pairs[0][1]], self.arrays[kind]
             n = sum(not (is_number(y) and number_of(y) == 0.0) for _, y in pairs)
-            if len({*at}) < len(at) or not len(at) < size(array) <= n * n:
+            if len(at) < len(group) or not len(at) < size(array) <= n * n:
                 continue
             of_sums = set[Any]().union(*map(self._next_rows, group))
             rest = [x for x in self._members[kind] if self._kind[x] == kind and self._at[x] not in at]

@@ -460,7 +460,7 @@ class _Rewriting:
             factor = singles[0].x
             if all(x.x == factor for x in singles):
                 return self("mul", factor, self._added([_factors(x.y) for x in singles], is_sum))
-        # 1 x + 0 y is an element of a product with a matrix that has 0 elsewhere, too.
+        # 1 x + 0 y comes from a row of an identity: it is a dot, as those of more numbers are.
         few = 1 if any(map(_is_zero_product, linear)) else 2
         if len(linear) <= max(len(singles), few):
             singles += [self("mul", *term) for term in linear]

@@ -257,7 +257,7 @@ class Uneven(Partial):
         """Terms that only some sums have as parts of all; [] if their places do not follow from others."""
         n = len(others)
         slots: list[tuple[list[np.ndarray], np.ndarray]] = []
-        every_located = []
+        kinds = []
         for rows in of_kinds:
             first, *more = rows.values()
             if any(len(terms) > 1 for terms in (first, *more)):
@@ -266,7 +266,7 @@ class Uneven(Partial):
             located = [self._one_located([x]) for x in zip(*(rows.get(i, first)[0] for i in range(n)))]
             if any(array is None and (at != at[0]).any() for array, (at,) in located):
                 return []
-            every_located.append(located)
+            kinds.append((located, known))
             slots += [([*coordinates(at, array.shape)], known) for array, (at,) in located if array]
         every = np.ones(n, dtype=bool)
         for array, where in itertools.chain(*parts):
@@ -275,11 +275,10 @@ class Uneven(Partial):
         if not grids.go_on(slots):
             return []
         found, left = [], iter(slots)
-        for rows, located in zip(of_kinds, every_located):
+        for located, known in kinds:
             columns = [next(left)[0] if array else numbers for array, numbers in located]
-            known = np.isin(np.arange(n), [*rows])[:, None]
             of = [[column[:, None] for column in some] for some in columns]
-            found.append(self._within([array for array, _ in located], of, known, nothing, others))
+            found.append(self._within([array for array, _ in located], of, known[:, None], nothing, others))
         return found if all(found) else []
 
     def _padded(self, operands: Columns, nothing: float, others: list[list[Any]]) -> Part:

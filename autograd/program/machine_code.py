@@ -437,12 +437,6 @@ class _Computing:
             product = self.b.fmul(product, factor, flags=CONTRACT)
         return product if total is None else fadd(self.b, total, product)
 
-    def inside_alone(self, number: Any) -> Any:
-        """A number for each row, and 0 in lanes without a row."""
-        return (
-            number if self.inside is None else self.b.select(self.inside, number, constant(self.kind(), 0.0))
-        )
-
     def part(self, element: tuple[Array, int]) -> Any:
         """Where the rows' part of an element of a sum over rows is."""
         place = self.code.parts_start + self.code.parts[element] * self.code.lanes
@@ -462,8 +456,12 @@ class _Unrolled(_Computing):
         self.known: dict[tuple[Array, int], Any] = {}
         for array, position in code.needed:
             self._compute((array, position))
-            pointer, x = self.part((array, position)), self.inside_alone(self.known[array, position])
-            self.store(fadd(self.b, self.load_vector(pointer, self.aligned), x), pointer, self.aligned)
+            pointer = self.part((array, position))
+            before = self.load_vector(pointer, self.aligned)
+            after = fadd(self.b, before, self.known[array, position])
+            if self.inside is not None:  # which costs nothing: the multiply-add has a mask
+                after = self.b.select(self.inside, after, before)
+            self.store(after, pointer, self.aligned)
         start = 0
         for array in self.nests.outputs:
             for position in range(size(array)) if array.by_row else ():
@@ -908,7 +906,9 @@ class _Loops(_Computing):
                     place = self.code.storage(array), *self._own(nest, at)
                     self._keep(fadd(self.b, self._loaded(array, *place, self.axis is not None), x), *place)
                 elif statement.is_sum_over_rows:
-                    parts.append((self.inside_alone(x), (self.code.storage(array), *self._own(nest, at))))
+                    if self.inside is not None:
+                        x = self.b.select(self.inside, x, constant(self.kind(), 0.0))
+                    parts.append((x, (self.code.storage(array), *self._own(nest, at))))
                 else:
                     self.values[array, e] = x
                     if array in self.nests.storage:

@@ -1,9 +1,10 @@
 """Steppers: objects that take the steps of training, by Values, by arrays or by machine code.
 
-stepper.state                   the numbers that steps replace; setting an old state undoes steps
-stepper.take(x, y, batch, n)    n steps, each on the next batch of these examples; the loss before each
-stepper.read()                  copy the state from the optimizer and its parameters
-stepper.write_back()            copy the state to the optimizer and its parameters
+stepper.state          the numbers that steps replace; setting an old state undoes steps
+stepper.take(x, y, batch, n, losses)
+                       n steps, each on the next batch of these examples; `losses` gets the loss before each
+stepper.read()         copy the state from the optimizer and its parameters
+stepper.write_back()   copy the state to the optimizer and its parameters
 """
 
 from __future__ import annotations
@@ -82,14 +83,14 @@ class ScalarStepper:
         for p, old in zip(self.optimizer.parameters, data):
             p.data = old
 
-    def take(self, x: Any, y: Any, batch: int, steps: int) -> Iterator[float]:
+    def take(self, x: Any, y: Any, batch: int, steps: int, losses: list[float]) -> None:
         for rows in _batches(len(x), batch, steps):
             self.optimizer.zero_grad()
             loss = self.program.backward(x[rows], y[rows])
             if not math.isfinite(loss):
                 raise FloatingPointError(f"it is {loss}")
             self.optimizer.step()
-            yield loss
+            losses.append(loss)
 
     def read(self) -> None:
         """Do nothing: the parameters themselves are the state."""
@@ -148,17 +149,10 @@ class ArrayStepper:
         vars(self.twin).update(vars(copy.copy(self.optimizer)))  # the learning rate, and all else
         self.live = self.variant.state()
 
-    def take(self, x: Any, y: Any, batch: int, steps: int) -> Iterator[float]:
-        losses, error = [], None
-        try:
-            with np.errstate(over="raise", divide="raise", invalid="raise"):
-                for rows in _batches(len(x), batch, steps):
-                    losses.append(self._step(*((x, y) if batch >= len(x) else (x[rows], y[rows]))))
-        except ArithmeticError as found:
-            error = found
-        yield from losses
-        if error:
-            raise error
+    def take(self, x: Any, y: Any, batch: int, steps: int, losses: list[float]) -> None:
+        with np.errstate(over="raise", divide="raise", invalid="raise"):
+            for rows in _batches(len(x), batch, steps):
+                losses.append(self._step(*((x, y) if batch >= len(x) else (x[rows], y[rows]))))
 
     def _step(self, x: Any, y: Any) -> float:
         numbers, kept = self.packed
@@ -235,29 +229,29 @@ class NativeStepper:
         self.state = np.concatenate([data, *optimizer.state_arrays, rest])
         self.packed = None, None, None  # the data may have changed, too
 
-    def take(self, x: Any, y: Any, batch: int, steps: int) -> Iterator[float]:
+    def take(self, x: Any, y: Any, batch: int, steps: int, losses: list[float]) -> None:
         if self.packed[0] is not x or self.packed[1] is not y:
             arrays = x[:], y[:]
             if not self.variant.has_indices(arrays):
                 self.program.value_and_grad(x, y)  # raises an error that names the row
             self.packed = x, y, pack(arrays)
         columns = self.packed[2]
-        losses, numbers = np.empty(steps), self.state.copy()
-        taken = self.kernel.iterate(columns, len(x), batch, numbers, steps, losses)
+        found, numbers = np.empty(steps), self.state.copy()
+        taken = self.kernel.iterate(columns, len(x), batch, numbers, steps, found)
         if not _spoilt(self.state, numbers):
             self.state = numbers
-            yield from losses[:taken].tolist()
+            losses += found[:taken].tolist()
             if taken < steps:
-                raise self._error(x, y, losses[taken]) or AssertionError
+                raise self._error(x, y, found[taken]) or AssertionError
             return
         for taken in range(steps):  # one by one, as some step made numbers that are not finite
             numbers = self.state.copy()
-            if not self.kernel.iterate(columns, len(x), batch, numbers, 1, losses[taken:], taken):
-                raise self._error(x, y, losses[taken]) or AssertionError
+            if not self.kernel.iterate(columns, len(x), batch, numbers, 1, found[taken:], taken):
+                raise self._error(x, y, found[taken]) or AssertionError
             if _spoilt(self.state, numbers) and (error := self._error(x, y)):
                 raise error
             self.state = numbers  # no error in loss or gradient: the next step's loss shows the overflow
-            yield losses[taken].item()
+            losses.append(found[taken].item())
 
     def _error(self, x: np.ndarray, y: np.ndarray, loss: float | None = None) -> ArithmeticError | None:
         """The error of the loss or its gradient at the present numbers, if one is not finite."""

@@ -285,14 +285,15 @@ class Trainer:
         size = self.run.batch_size
         if size is None:
             start = time.perf_counter()
-            self.losses.extend(self.stepper.take(*self.run.whole, min(epochs, self.pace)))
+            self.stepper.take(*self.run.whole, min(epochs, self.pace), self.losses)
             if self.stepper.is_fast and time.perf_counter() - start < 0.05:
                 self.pace *= 2
         else:
-            losses, rows = [], []
+            losses: list[float] = []
+            rows: list[int] = []
             for x, y in self.run.shuffled():
                 starts = range(0, len(x), size)
-                losses += self.stepper.take(x, y, size, len(starts))
+                self.stepper.take(x, y, size, len(starts), losses)
                 rows += [min(size, len(x) - start) for start in starts]
             self.losses.append(float(np.array(rows) @ losses) / sum(rows))
 
@@ -327,7 +328,7 @@ class Trainer:
             epochs = max(self.failed - 1, 0)
             self.state = self.latest if self.latest[0] <= epochs else self.earlier
             if again := max(epochs - len(self.losses), 0):
-                self.losses.extend(self.stepper.take(*self.run.whole, again))
+                self.stepper.take(*self.run.whole, again, self.losses)
             self.stepper.write_back()
         return self.failed
 

@@ -705,6 +705,9 @@ _OF_VECTORS: dict[Primitive, Any] = {
 def applied(row: Primitive, x: Any, y: Any = None) -> Value:
     """Record a row of the table for Values and numbers or, where the row takes vectors, sequences of them."""
     function = _OF_VECTORS.get(row, row)
+    v = x if isinstance(x, Value) else y
+    if function is row and isinstance(v, Value):  # as row() comes to, which looks for arrays, too
+        function = functools.partial(v._record, row)
     return function(x) if y is None else function(x, y)
 
 

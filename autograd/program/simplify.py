@@ -12,6 +12,7 @@ is then computed like those that have a neighbour there.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import sys
@@ -61,88 +62,89 @@ def simplify(
     return {v: second.get(w, w) for v, w in first.items() if _number(w) or w in second}
 
 
-# (the rule, the primitive that it rewrites, the result: False where the rule does not apply). c and d are
-# numbers, u is the same for all rows, and N is the number of rows. `to` makes Values: see _Rewriting.
+# (the rule, the primitive that it rewrites and those of its operands, the result). In place of an operand's
+# primitive, c is a number, and _ anything. The result is False where the rule does not apply. In rules, c and
+# d are numbers, u is the same for all rows, and N is the number of rows. `to` makes Values: see _Rewriting.
 # "Afterwards" is after differentiation, because the derivative of a power is shorter than that of a product.
 # A product replaces a power if it is within four units in the last place.
 # fmt: off
 Rewrite = Callable[["_Rewriting", Any, Any], Any]
 RULES: list[tuple[str, str, Rewrite]] = [
-    ("x + 0 = Σ x",         "add", lambda to, x, y: to.is_all(y, 0.0)
+    ("x + 0 = Σ x",         "add _ c", lambda to, x, y: to.is_all(y, 0.0)
                                         and (x if _op(x, "add") else to("total", (x,)))),
-    ("0 + x = Σ x",         "add", lambda to, x, y: to.is_all(x, 0.0) and to("total", (y,))),
-    ("x + x = 2 x",         "add", lambda to, x, y: x is y and to("mul", 2.0, x)),
-    ("x + (−y) = x − y",    "add", lambda to, x, y: _op(y, "neg") and to("sub", x, y.x)),
-    ("(−x) + y = y − x",    "add", lambda to, x, y: _op(x, "neg") and to("sub", y, x.x)),
-    ("x − (−y) = x + y",    "sub", lambda to, x, y: _op(y, "neg") and to("add", x, y.x)),
-    ("(−x) − y = −(x + y)", "sub", lambda to, x, y: _op(x, "neg") and to("neg", to("add", x.x, y))),
-    ("(0 − x) − y = −(x + y)", "sub", lambda to, x, y: _op(x, "sub") and _is(x.x, 0.0)
-                                        and to("neg", to("add", x.y, y))),
-    ("−(−x) = x",           "neg", lambda to, x, _: _op(x, "neg") and x.x),
-    ("−(c x) = (−c) x",     "neg", lambda to, x, _: _scaled(x) and to("mul", -x.x, x.y)),
-    ("−(x − y) = y − x",    "neg", lambda to, x, _: _op(x, "sub") and to.may_turn(x)
-                                        and to("sub", x.y, x.x)),
-    ("−((x − y) / z) = (y − x) / z", "neg", lambda to, x, _: _op(x, "div") and _op(x.x, "sub")
-                                        and to.may_turn(x.x) and to("div", to("sub", x.x.y, x.x.x), x.y)),
-    ("x c = c x",           "mul", lambda to, x, y: _number(y) and to("mul", y, x)),
-    ("1 x = x",             "mul", lambda to, x, y: to.is_all(x, 1.0) and y),
-    ("−1 x = −x",           "mul", lambda to, x, y: to.is_all(x, -1.0) and to("neg", y)),
-    ("(−x) y = −(x y)",     "mul", lambda to, x, y: _op(x, "neg") and to("neg", to("mul", x.x, y))),
-    ("x (−y) = −(x y)",     "mul", lambda to, x, y: _op(y, "neg") and to("neg", to("mul", x, y.x))),
-    ("c (d x) = (c d) x",   "mul", lambda to, x, y: _number(x) and _scaled(y) and _is_normal(x, y.x)
+    ("0 + x = Σ x",         "add c _", lambda to, x, y: to.is_all(x, 0.0) and to("total", (y,))),
+    ("x + x = 2 x",         "add _ _", lambda to, x, y: x is y and to("mul", 2.0, x)),
+    ("x + (−y) = x − y",    "add _ neg", lambda to, x, y: to("sub", x, y.x)),
+    ("(−x) + y = y − x",    "add neg _", lambda to, x, y: to("sub", y, x.x)),
+    ("x − (−y) = x + y",    "sub _ neg", lambda to, x, y: to("add", x, y.x)),
+    ("(−x) − y = −(x + y)", "sub neg _", lambda to, x, y: to("neg", to("add", x.x, y))),
+    ("(0 − x) − y = −(x + y)", "sub sub _", lambda to, x, y: _is(x.x, 0.0) and to("neg", to("add", x.y, y))),
+    ("−(−x) = x",           "neg neg", lambda to, x, _: x.x),
+    ("−(c x) = (−c) x",     "neg mul", lambda to, x, _: _number(x.x) and to("mul", -x.x, x.y)),
+    ("−(x − y) = y − x",    "neg sub", lambda to, x, _: to.may_turn(x) and to("sub", x.y, x.x)),
+    ("−((x − y) / z) = (y − x) / z", "neg div", lambda to, x, _: _op(x.x, "sub") and to.may_turn(x.x)
+                                        and to("div", to("sub", x.x.y, x.x.x), x.y)),
+    ("x c = c x",           "mul _ c", lambda to, x, y: to("mul", y, x)),
+    ("1 x = x",             "mul c _", lambda to, x, y: to.is_all(x, 1.0) and y),
+    ("−1 x = −x",           "mul c _", lambda to, x, y: to.is_all(x, -1.0) and to("neg", y)),
+    ("(−x) y = −(x y)",     "mul neg _", lambda to, x, y: to("neg", to("mul", x.x, y))),
+    ("x (−y) = −(x y)",     "mul _ neg", lambda to, x, y: to("neg", to("mul", x, y.x))),
+    ("c (d x) = (c d) x",   "mul c mul", lambda to, x, y: _number(y.x) and _is_normal(x, y.x)
                                         and to("mul", x * y.x, y.y)),
-    ("(c x) y = c (x y)",   "mul", lambda to, x, y: to.is_varied(x) and not _number(y)
+    ("(c x) y = c (x y)",   "mul mul _", lambda to, x, y: to.is_varied(x)
                                         and to("mul", x.x, to("mul", x.y, y))),
-    ("x (c y) = c (x y)",   "mul", lambda to, x, y: to.is_varied(y) and not _number(x)
+    ("x (c y) = c (x y)",   "mul _ mul", lambda to, x, y: to.is_varied(y) and not _number(x)
                                         and to("mul", y.x, to("mul", x, y.y))),
-    ("(c x) (d y) = x y, if c d = 1", "mul", lambda to, x, y: _scaled(x) and _scaled(y)
+    ("(c x) (d y) = x y, if c d = 1", "mul mul mul", lambda to, x, y: _number(x.x) and _number(y.x)
                                         and to.is_all(x.x * y.x, 1.0) and to("mul", x.y, y.y)),
-    ("x (c / N) = c x / N", "mul", lambda to, x, y: to.is_per_n(y) and to("div", to("mul", y.x, x), to.rows)),
-    ("(c / N) x = c x / N", "mul", lambda to, x, y: to.is_per_n(x) and to("div", to("mul", x.x, y), to.rows)),
-    ("(x / N) y = x y / N", "mul", lambda to, x, y: to.has_single_use(x, "div") and x.y is to.rows
+    ("x (c / N) = c x / N", "mul _ div", lambda to, x, y: to.is_per_n(y)
+                                        and to("div", to("mul", y.x, x), to.rows)),
+    ("(c / N) x = c x / N", "mul div _", lambda to, x, y: to.is_per_n(x)
                                         and to("div", to("mul", x.x, y), to.rows)),
-    ("x / 1 = x",           "div", lambda to, x, y: to.is_all(y, 1.0) and x),
-    ("(−x) / y = −(x / y)", "div", lambda to, x, y: _op(x, "neg") and to("neg", to("div", x.x, y))),
-    ("u N / N = u",         "div", lambda to, x, y: y is to.rows and _op(x, "mul") and x.y is y and x.x),
-    ("(x + u N) / N = x / N + u", "div", lambda to, x, y: y is to.rows and _op(x, "add") and _op(x.y, "mul")
+    ("(x / N) y = x y / N", "mul div _", lambda to, x, y: x in to.used_once and x.y is to.rows
+                                        and to("div", to("mul", x.x, y), to.rows)),
+    ("x / 1 = x",           "div _ c", lambda to, x, y: to.is_all(y, 1.0) and x),
+    ("(−x) / y = −(x / y)", "div neg _", lambda to, x, y: to("neg", to("div", x.x, y))),
+    ("u N / N = u",         "div mul _", lambda to, x, y: y is to.rows and x.y is y and x.x),
+    ("(x + u N) / N = x / N + u", "div add _", lambda to, x, y: y is to.rows and _op(x.y, "mul")
                                         and x.y.y is y and to("add", to("div", x.x, y), x.y.x)),
-    ("x⁰ = 1",              "pow", lambda to, x, y: _is(y, 0.0) and not x.row and 1.0),
-    ("x¹ = x",              "pow", lambda to, x, y: _is(y, 1.0) and x),
-    ("x² = x x",            "pow", lambda to, x, y: _is(y, 2.0) and to("mul", x, x)),
-    ("x²ⁿ = xⁿ xⁿ, afterwards", "pow", lambda to, x, y: to.rows is not None and _is(y, 4.0, 6.0, 8.0)
+    ("x⁰ = 1",              "pow _ c", lambda to, x, y: y == 0.0 and not x.row and 1.0),
+    ("x¹ = x",              "pow _ c", lambda to, x, y: y == 1.0 and x),
+    ("x² = x x",            "pow _ c", lambda to, x, y: y == 2.0 and to("mul", x, x)),
+    ("x²ⁿ = xⁿ xⁿ, afterwards", "pow _ c", lambda to, x, y: to.rows is not None and y in (4.0, 6.0, 8.0)
                                         and to("pow", to("pow", x, y / 2.0), 2.0)),
-    ("xⁿ = xⁿ⁻¹ x, afterwards", "pow", lambda to, x, y: to.rows is not None and _is(y, 3.0, 5.0, 7.0)
+    ("xⁿ = xⁿ⁻¹ x, afterwards", "pow _ c", lambda to, x, y: to.rows is not None and y in (3.0, 5.0, 7.0)
                                         and to("mul", to("pow", x, y - 1.0), x)),
-    ("x⁻ⁿ = (1 / x)ⁿ, afterwards", "pow", lambda to, x, y: to.rows is not None and _is(y, -2.0, -3.0, -4.0)
+    ("x⁻ⁿ = (1 / x)ⁿ, afterwards", "pow _ c", lambda to, x, y: to.rows is not None and y in (-2.0, -3.0, -4.0)
                                         and to("pow", to("div", 1.0, x), -y)),
-    ("x^½ = √x",            "pow", lambda to, x, y: _is(y, 0.5) and to("sqrt", x)),
-    ("x⁻½ = 1 / √x, afterwards", "pow", lambda to, x, y: to.rows is not None and _is(y, -0.5)
+    ("x^½ = √x",            "pow _ c", lambda to, x, y: y == 0.5 and to("sqrt", x)),
+    ("x⁻½ = 1 / √x, afterwards", "pow _ c", lambda to, x, y: to.rows is not None and y == -0.5
                                         and to("div", 1.0, to("sqrt", x))),
-    ("xⁿ⁺½ = xⁿ √x, afterwards", "pow", lambda to, x, y: to.rows is not None and _is(y, 1.5, 2.5, 3.5)
+    ("xⁿ⁺½ = xⁿ √x, afterwards", "pow _ c", lambda to, x, y: to.rows is not None and y in (1.5, 2.5, 3.5)
                                         and to("mul", to("pow", x, y - 0.5), to("sqrt", x))),
-    ("x⁻ⁿ⁻½ = x⁻ⁿ x⁻½, afterwards", "pow", lambda to, x, y: to.rows is not None and _is(y, -1.5, -2.5, -3.5)
+    ("x⁻ⁿ⁻½ = x⁻ⁿ x⁻½, afterwards", "pow _ c", lambda to, x, y: to.rows is not None
+                                        and y in (-1.5, -2.5, -3.5)
                                         and to("mul", to("pow", x, y + 0.5), to("pow", x, -0.5))),
-    ("x⁻¹ = 1 / x",         "pow", lambda to, x, y: _is(y, -1.0) and to("div", 1.0, x)),
-    ("max(x, −∞) = x",      "maximum", lambda to, x, y: _is(y, -math.inf) and x),
-    ("max(−∞, x) = x",      "maximum", lambda to, x, y: _is(x, -math.inf) and y),
-    ("min(x, ∞) = x",       "minimum", lambda to, x, y: _is(y, math.inf) and x),
-    ("min(∞, x) = x",       "minimum", lambda to, x, y: _is(x, math.inf) and y),
-    ("1 and x = x",         "logical_and", lambda to, x, y: _number(x) and (y if x else 0.0)),
-    ("x and 1 = x",         "logical_and", lambda to, x, y: _number(y) and (x if y else 0.0)),
-    ("0 or x = x",          "logical_or",  lambda to, x, y: _number(x) and (1.0 if x else y)),
-    ("x or 0 = x",          "logical_or",  lambda to, x, y: _number(y) and (1.0 if y else x)),
-    ("1 ? x : y = x",       "where", lambda to, x, ys: _number(x) and ys[0 if x else 1]),
-    ("detach x = x, afterwards", "detach", lambda to, x, _: to.rows is not None and x),
-    ("Σₙ u / N = u",        "row_sum", lambda to, x, _: to.is_uniform(x) and _op(x, "div")
-                                        and x.y is to.rows and x.x),
-    ("Σₙ u = u N",          "row_sum", lambda to, x, _: to.is_uniform(x) and to("mul", x, to.rows)),
-    ("Σₙ −x = −Σₙ x",       "row_sum", lambda to, x, _: to.has_single_use(x, "neg")
+    ("x⁻¹ = 1 / x",         "pow _ c", lambda to, x, y: y == -1.0 and to("div", 1.0, x)),
+    ("max(x, −∞) = x",      "maximum _ c", lambda to, x, y: y == -math.inf and x),
+    ("max(−∞, x) = x",      "maximum c _", lambda to, x, y: x == -math.inf and y),
+    ("min(x, ∞) = x",       "minimum _ c", lambda to, x, y: y == math.inf and x),
+    ("min(∞, x) = x",       "minimum c _", lambda to, x, y: x == math.inf and y),
+    ("1 and x = x",         "logical_and c _", lambda to, x, y: y if x else 0.0),
+    ("x and 1 = x",         "logical_and _ c", lambda to, x, y: x if y else 0.0),
+    ("0 or x = x",          "logical_or c _", lambda to, x, y: 1.0 if x else y),
+    ("x or 0 = x",          "logical_or _ c", lambda to, x, y: 1.0 if y else x),
+    ("1 ? x : y = x",       "where c _", lambda to, x, ys: ys[0 if x else 1]),
+    ("detach x = x, afterwards", "detach _", lambda to, x, _: to.rows is not None and x),
+    ("Σₙ u / N = u",        "row_sum div", lambda to, x, _: to.is_uniform(x) and x.y is to.rows and x.x),
+    ("Σₙ u = u N",          "row_sum _", lambda to, x, _: to.is_uniform(x) and to("mul", x, to.rows)),
+    ("Σₙ −x = −Σₙ x",       "row_sum neg", lambda to, x, _: x in to.used_once
                                         and to("neg", to("row_sum", x.x))),
-    ("Σₙ u x = u Σₙ x",     "row_sum", lambda to, x, _: to.has_single_use(x, "mul") and to.is_uniform(x.x)
+    ("Σₙ u x = u Σₙ x",     "row_sum mul", lambda to, x, _: x in to.used_once and to.is_uniform(x.x)
                                         and to("mul", x.x, to("row_sum", x.y))),
-    ("Σₙ x u = u Σₙ x",     "row_sum", lambda to, x, _: to.has_single_use(x, "mul") and to.is_uniform(x.y)
+    ("Σₙ x u = u Σₙ x",     "row_sum mul", lambda to, x, _: x in to.used_once and to.is_uniform(x.y)
                                         and to("mul", x.y, to("row_sum", x.x))),
-    ("Σₙ x / u = Σₙ x / u", "row_sum", lambda to, x, _: to.has_single_use(x, "div") and to.is_uniform(x.y)
+    ("Σₙ x / u = Σₙ x / u", "row_sum div", lambda to, x, _: x in to.used_once and to.is_uniform(x.y)
                                         and to("div", to("row_sum", x.x), x.y)),
 ]
 # fmt: on
@@ -267,7 +269,7 @@ class _Rewriting:
                 self.summed[v] = self(row, v)
             if x in self.summed:
                 return self.summed[x]
-        for rewrite in _BY_PRIMITIVE.get(row, ()):
+        for rewrite in _rules_for(row, _kind(x), _kind(y)):
             found = rewrite(self, x, y)
             if found is not False:
                 return found
@@ -348,10 +350,6 @@ class _Rewriting:
         if not x.rows.isdisjoint(y.rows) and not x.members.isdisjoint(ys):  # perhaps: x y, and y x
             return len({*map(frozenset, zip(xs, ys))}) == len(xs)
         return len(x.members) == len(xs) or len(y.members) == len(ys) or len({*zip(xs, ys)}) == len(xs)
-
-    def has_single_use(self, x: Any, op: str) -> bool:
-        """Whether x is of that primitive and has one user, which is being rewritten."""
-        return _op(x, op) and x in self.used_once
 
     def _sum(self, op: Any, x: Any, y: Any, is_signed: bool = False) -> Any:
         """A sum, with all the terms of the sums that only this one uses; if `is_signed`, a difference."""
@@ -650,6 +648,25 @@ def _op(x: Any, op: str) -> bool:
     return isinstance(x, Value) and x.row is PRIMITIVES[op]
 
 
+def _kind(x: Any) -> Any:
+    """A Value's primitive, None for a leaf; and the type of anything else."""
+    return x.row if isinstance(x, Value) else type(x)
+
+
+@functools.cache
+def _rules_for(row: Primitive, *kinds: Any) -> list[Rewrite]:
+    """The rules that have a primitive of operands of these kinds."""
+    found = []
+    for _, form, rewrite in RULES:
+        name, *operands = form.split()
+        of = zip(kinds, operands)
+        if PRIMITIVES[name] is row and all(
+            x == "_" or kind is (float if x == "c" else PRIMITIVES[x]) for kind, x in of
+        ):
+            found.append(rewrite)
+    return found
+
+
 def _scaled(x: Any) -> bool:
     return _op(x, "mul") and _number(x.x)
 
@@ -669,6 +686,3 @@ def _is_normal(c: float, d: float) -> bool:
 
 
 COMMUTATIVE = (ops.add, ops.mul, ops.maximum, ops.minimum, ops.equal, ops.logical_and, ops.logical_or)
-_BY_PRIMITIVE: dict[Primitive, list[Rewrite]] = {}
-for _, _op_name, _rewrite in RULES:
-    _BY_PRIMITIVE.setdefault(PRIMITIVES[_op_name], []).append(_rewrite)

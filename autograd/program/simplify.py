@@ -378,7 +378,8 @@ class _Rewriting:
                     stack.append(("alone" if alone else "term", term, None, flip))
             else:
                 if op == "product":
-                    plain = _number(x) or _number(y) or self._is_plain((x,), (y,))
+                    has_number = _number(x) or _number(y)
+                    plain = has_number or not any(_op(p, "neg") or self.is_per_n(p) for p in (x, y))
                     x = (x, y) if plain else self("mul", x, y)
                 if _op(x, "neg"):
                     x, negative = x.x, not negative

@@ -56,44 +56,57 @@ STRICT = (ops.add, ops.sub, ops.mul, ops.neg, ops.dot, ops.total)  # finite only
 ADDED = (ops.dot, ops.add, ops.total)  # their adjoints are factors in the gradient by weights
 
 
-class _Groups(dict[Any, list[Value]]):
-    """Values that may be formed, by signature."""
+class _Group:
+    """Values of one signature that may be formed, and what they have in common with others."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.heights: dict[Any, int] = {}  # of the Value that is farthest from the outputs
-        self.tried: dict[Any, set[Any]] = defaultdict(set)  # attempts to form keys together
-        self._farthest: list[tuple[int, int, Any]] = []  # a heap of keys by height, the oldest first
+    def __init__(self, key: Any, phase: tuple[bool, ...]):
+        self.key, self.phase = key, phase
+        self.members: list[Value] = []
+        self.height = -1  # of the Value that is farthest from the outputs
+        self.is_map = _is_map(key)
+        self.terms = _terms_of(key)
+        self.form, self.family = ("form", _form_of(key)), ("family", _family(key))
+        self.rows = [("row", row, phase) for row in _rows_of(key)]
+
+
+class _Groups:
+    """Groups by signature."""
+
+    def __init__(self, phase_of: Callable[[Any], tuple[bool, ...]]) -> None:
+        self.by_key: dict[Any, _Group] = {}
+        self.tried: dict[Any, set[Any]] = defaultdict(set)  # attempts to form groups together
+        self._phase_of = phase_of
+        self._farthest: list[tuple[int, int, _Group]] = []  # a heap by height, the oldest first
         self._count = itertools.count()
-        self._alike: dict[Any, dict[Any, None]] = defaultdict(dict)  # keys that have something in common
+        self._alike: dict[Any, dict[_Group, None]] = defaultdict(dict)  # by what they have in common
 
     def add(self, key: Any, v: Value, height: int) -> None:
         """Add a Value, of that height, to the group of a key."""
-        if key not in self:
-            self[key] = []
-            self.heights[key] = -1
-            for common in _in_common(key):
-                self._alike[common][key] = None
-        self[key].append(v)
-        if height > self.heights[key]:
-            self.heights[key] = height
-            heapq.heappush(self._farthest, (-height, next(self._count), key))
+        group = self.by_key.get(key)
+        if group is None:
+            group = self.by_key[key] = _Group(key, self._phase_of(key))
+            for common in (group.form, group.family, *group.rows):
+                self._alike[common][group] = None
+        group.members.append(v)
+        if height > group.height:
+            group.height = height
+            heapq.heappush(self._farthest, (-height, next(self._count), group))
 
-    def remove(self, key: Any) -> list[Value]:
-        """The group of a key, which is no longer here."""
-        for common in _in_common(key):
-            del self._alike[common][key]
-        return self.pop(key)
+    def remove(self, group: _Group) -> list[Value]:
+        """The members of a group, which is no longer here."""
+        for common in (group.form, group.family, *group.rows):
+            del self._alike[common][group]
+        return self.by_key.pop(group.key).members
 
-    def farthest(self) -> Any:
-        """The key of a group that is farthest from the outputs."""
-        while (key := heapq.heappop(self._farthest)[2]) not in self:
+    def farthest(self) -> _Group:
+        """A group that is farthest from the outputs."""
+        while self.by_key.get((group := heapq.heappop(self._farthest)[2]).key) is not group:
             pass
-        return key
+        return group
 
-    def like(self, what: str, common: Any) -> Collection[Any]:
-        """The keys of groups that have this "form", "family" or "row" in common."""
-        return self._alike[what, common]
+    def like(self, common: Any) -> Collection[_Group]:
+        """The groups that have this form, family or row in common."""
+        return self._alike[common]
 
 
 class Lifted(Uneven):
@@ -268,13 +281,13 @@ class Lifted(Uneven):
         The group that is farthest from the outputs comes first: others may grow while they wait. Values with
         a live leaf that is in no array yet wait until nothing else is left.
         """
-        groups = _Groups()
+        groups = _Groups(self._phase_of)
         compared: dict[Any, set[Any]] = defaultdict(set)  # keys, by form
         waiting: list[Value] = []
-        while self._ready or groups or waiting:
-            for k in list(groups) if self._moved else ():
-                if any(not self._moved.isdisjoint(kind) for kind, _ in k[1:]):
-                    self._ready += groups.remove(k)
+        while self._ready or groups.by_key or waiting:
+            for group in list(groups.by_key.values()) if self._moved else ():
+                if any(not self._moved.isdisjoint(kind) for kind, _ in group.key[1:]):
+                    self._ready += groups.remove(group)
             self._moved.clear()
             ready, self._ready = self._ready, []
             for v in ready:
@@ -283,77 +296,76 @@ class Lifted(Uneven):
                     waiting.append(v)
                 else:
                     groups.add((v.row, *sorted(kinds.items())), v, self._heights[v])
-            if not groups:
+            if not groups.by_key:
                 self._place_leaves(waiting)
                 self._ready, waiting = waiting, []
                 continue
-            key = groups.farthest()
-            if self._form_with_kin(key, groups):
+            group = groups.farthest()
+            if self._form_with_kin(group, groups):
                 continue
-            mates, known = groups.like("form", _form_of(key)), compared[_form_of(key)]
-            if len(mates) > 1 and not known.issuperset(mates):
-                known.update(mates)
-                every = [groups[k] for k in mates]
-                level = [groups[k] for k in mates if groups.heights[k] == groups.heights[key]]
+            mates, known = groups.like(group.form), compared[group.form]
+            if len(mates) > 1 and not known.issuperset(keys := [mate.key for mate in mates]):
+                known.update(keys)
+                every = [mate.members for mate in mates]
+                level = [mate.members for mate in mates if mate.height == group.height]
                 if self._stack_operands(level) or self._stack_operands(every, only_apart=True):
                     continue
-                if self._stack_operands(self._twins(groups[key], every), twins=True):
+                if self._stack_operands(self._twins(group.members, every), twins=True):
                     continue
-            self._form_each(self._by_number(groups.remove(key)))
+            self._form_each(self._by_number(groups.remove(group)))
 
-    def _form_with_kin(self, key: Any, groups: _Groups) -> bool:
-        """Make one array of the group of a key and of groups that are like it; return if there is one."""
-        for way, kin in self._kin(key, groups):
-            before = [groups.tried[way, k, len(groups[k])] for k in kin]
+    def _form_with_kin(self, group: _Group, groups: _Groups) -> bool:
+        """Make one array of a group and of groups that are like it; return if there is one."""
+        for way, kin in self._kin(group, groups):
+            before = [groups.tried[way, each.key, len(each.members)] for each in kin]
             if not set.intersection(*before):
-                if self._form_together(kin, groups):
-                    for k in kin:
-                        groups.remove(k)
+                if self._form_together(kin):
+                    for each in kin:
+                        groups.remove(each)
                     return True
                 attempt = object()
                 for attempts in before:
                     attempts.add(attempt)
         return False
 
-    def _kin(self, key: Any, groups: _Groups) -> Iterator[tuple[Callable[..., Any], tuple[Any, ...]]]:
-        """Some keys, key among them, whose groups may be one, and how they are alike.
+    def _kin(self, group: _Group, groups: _Groups) -> Iterator[tuple[str, tuple[_Group, ...]]]:
+        """Some groups, `group` among them, that may be one, and how they are alike.
 
         First come those that differ by numbers or a lack of terms, then those with other arrays, and then
         sums over the same arrays. All vary by row or none does: sums over the rows are of what varies.
         """
-        for row in _rows_of(key):
-            keys = groups.like("row", row)
-            if not 1 < len(keys) <= MOST_COMPARED:
+        for row in group.rows:
+            alike = groups.like(row)
+            if not 1 < len(alike) <= MOST_COMPARED:
                 continue
-            keys = [k for k in keys if self._phase_of(k) == self._phase_of(key)]
             for is_alike in (_differ_by_numbers, _share_operands):
-                large = [k for k in keys if k == key or is_alike(key, k)]
-                for base in heapq.nlargest(MOST_TRIED, large, key=lambda k: len(groups[k])):
-                    kin = tuple(k for k in keys if k == base or is_alike(k, base))
-                    if len(kin) > 1 and key in kin and sum(len(groups[k]) for k in kin) >= SMALLEST:
-                        yield is_alike, kin
-        family = groups.like("family", _family(key))
+                large = [other for other in alike if other is group or is_alike(group, other)]
+                if len(large) < 2:
+                    continue
+                for base in heapq.nlargest(MOST_TRIED, large, key=lambda each: len(each.members)):
+                    kin = tuple(other for other in alike if other is base or is_alike(other, base))
+                    if len(kin) > 1 and group in kin and sum(len(k.members) for k in kin) >= SMALLEST:
+                        yield is_alike.__name__, kin
+        family = groups.like(group.family)
         if len(family) > 1:
-            yield _family, tuple(family)
+            yield "family", tuple(family)
 
     def _phase_of(self, key: Any) -> tuple[bool, ...]:
         """The phase of the Values of a signature."""
         phases = [self.phase(self.arrays[x]) for kind, _ in key[1:] for x in kind if x >= 0]
         return tuple(map(any, zip(*phases, (False, False))))
 
-    def _form_together(self, kin: Sequence[Any], groups: Mapping[Any, list[Value]]) -> bool:
+    def _form_together(self, kin: Sequence[_Group]) -> bool:
         """Make one array of groups whose operands are in other arrays, or numbers; return if it is one."""
-        members = [v for k in kin for v in groups[k]]
-        if all(map(_is_map, kin)):
-            _, (kinds, _) = max(kin, key=lambda k: len(groups[k]))
+        members = [v for group in kin for v in group.members]
+        if all(group.is_map for group in kin):
+            _, (kinds, _) = max(kin, key=lambda group: len(group.members)).key
             several = [(members, self.bordered(members, kinds))]
         elif found := self.padded(members):
             several = [(members, found)]
         else:
             several = [(some, self.padded(some)) for some in self.in_directions(members)]
-        if not several or not all(
-            found and found[0].by_row == self._phase_of(kin[0])[0] for _, found in several
-        ):
+        if not several or not all(found and found[0].by_row == kin[0].phase[0] for _, found in several):
             return False  # 0 x is in no array
         for some, found in several:
             if found:
@@ -685,12 +697,6 @@ def _is_map(key: Any) -> bool:
     return key[0] not in VECTOR_ROWS and key[0] is not ops.add
 
 
-def _in_common(key: Any) -> list[tuple[str, Any]]:
-    """What a key may have in common with others."""
-    rows = [("row", row) for row in _rows_of(key)]
-    return [("form", _form_of(key)), ("family", _family(key)), *rows]
-
-
 def _rows_of(key: Any) -> list[Any]:
     """What keys share whose groups may be one, if operands are in other arrays or numbers, or are missing."""
     row, *kinds = key
@@ -702,25 +708,31 @@ def _rows_of(key: Any) -> list[Any]:
     return rows
 
 
-def _differ_by_numbers(key: Any, other: Any) -> bool:
-    """Whether signatures of one row have the same operands, but for numbers; or if sums lack terms."""
-    if not (_is_map(key) and _is_map(other)):
-        kinds, others = _terms_of(key), _terms_of(other)
-        return bool(kinds & others) and (kinds <= others or others <= kinds)
-    (kind, _), (of_other, _) = key[1], other[1]
-    ways = (kind, kind[::-1]) if key[0] in COMMUTATIVE else (kind,)
-    return _share_operands(key, other) and any(
-        all(x == y or NUMBER in (x, y) for x, y in zip(way, of_other)) for way in ways
+def _differ_by_numbers(group: _Group, other: _Group) -> bool:
+    """Whether groups of one row have the same operands, but for numbers; or if sums lack terms."""
+    if not (group.is_map and other.is_map):
+        terms, others = group.terms, other.terms
+        return not terms.isdisjoint(others) and (terms <= others or others <= terms)
+    of_other = other.key[1][0]
+    return any(
+        any(x == y >= 0 for x, y in zip(way, of_other))
+        and all(x == y or NUMBER in (x, y) for x, y in zip(way, of_other))
+        for way in _ways(group)
     )
 
 
-def _share_operands(key: Any, other: Any) -> bool:
-    """Whether signatures of one row share an operand in one array or, as sums, terms of one kind."""
-    if not (_is_map(key) and _is_map(other)):
-        return not _terms_of(key).isdisjoint(_terms_of(other))
-    (kind, _), (of_other, _) = key[1], other[1]
-    ways = (kind, kind[::-1]) if key[0] in COMMUTATIVE else (kind,)
-    return any(x == y >= 0 for way in ways for x, y in zip(way, of_other))
+def _share_operands(group: _Group, other: _Group) -> bool:
+    """Whether groups of one row share an operand in one array or, as sums, terms of one kind."""
+    if not (group.is_map and other.is_map):
+        return not group.terms.isdisjoint(other.terms)
+    of_other = other.key[1][0]
+    return any(x == y >= 0 for way in _ways(group) for x, y in zip(way, of_other))
+
+
+def _ways(group: _Group) -> tuple[tuple[int, ...], ...]:
+    """The kinds of the operands of a Map, in the orders in which they may stand."""
+    kind = group.key[1][0]
+    return (kind, kind[::-1]) if group.key[0] in COMMUTATIVE else (kind,)
 
 
 def _terms_of(key: Any) -> set[Any]:

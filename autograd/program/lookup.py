@@ -94,27 +94,34 @@ class _Graphs:
         """The nodes of these outputs, whose Values may be Traced: they are known by their ids."""
         found = {id(v): self._leaf(w) for a, b in zip(inputs, self.inputs) for v, w in zip(a.flat, b.flat)}
         found.update(self.weights)
-        stack = list(outputs)
+        stack: list[Any] = list(outputs)
+        pop, push = stack.pop, stack.append
         while stack:
-            v = stack[-1]
-            if id(v) in found:
-                stack.pop()
-                continue
-            is_vector = type(v) is tuple
-            if not is_vector and not isinstance(v, Value):
-                node = self._leaf(v)
-            elif not is_vector and v.row is None:
-                node = self._leaf(v._data if isinstance(v, Constant) else v)
-            else:
-                operands = v if is_vector else (v.x,) if v.y is None else (v.x, v.y)
-                try:
-                    numbers = [found[id(x)] for x in operands]
-                except KeyError:
-                    stack += [x for x in operands if id(x) not in found]
-                    continue
-                node = self._node((tuple if is_vector else v.row, *numbers), v)
-            found[id(v)] = node
-            stack.pop()
+            v = pop()
+            if v is None:  # the operands of the next item are found by now
+                v = pop()
+                if type(v) is tuple:
+                    made = (tuple, *[found[id(x)] for x in v])
+                elif v.y is None:
+                    made = v.row, found[id(v.x)]
+                else:
+                    made = v.row, found[id(v.x)], found[id(v.y)]
+                found[id(v)] = self._node(made, v)
+            elif id(v) not in found:
+                if type(v) is tuple:
+                    push(v)
+                    push(None)
+                    stack += v
+                elif not isinstance(v, Value):
+                    found[id(v)] = self._leaf(v)
+                elif v.row is None:
+                    found[id(v)] = self._leaf(v._data if isinstance(v, Constant) else v)
+                else:
+                    push(v)
+                    push(None)
+                    push(v.x)
+                    if v.y is not None:
+                        push(v.y)
         return [found[id(v)] for v in outputs]
 
     def keep_weights(self) -> None:

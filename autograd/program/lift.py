@@ -17,6 +17,7 @@ import functools
 import heapq
 import itertools
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -52,6 +53,7 @@ MOST_COMPARED = 64  # groups of one row
 MOST_TRIED = 3  # groups that others may be like
 MANY_STEPS = 10  # which pay for an array of the operands of few Values
 SMALLEST = 5  # groups of fewer Values are not worth an array of their operands
+INDICES = re.compile(r" *[0-9]+ *(, *[0-9]+ *)*\]")  # of a label such as w[0, 1], after the bracket
 STRICT = (ops.add, ops.sub, ops.mul, ops.neg, ops.dot, ops.total)  # finite only if their operands are
 ADDED = (ops.dot, ops.add, ops.total)  # their adjoints are factors in the gradient by weights
 
@@ -290,8 +292,9 @@ class Lifted(Uneven):
                     self._ready += groups.remove(group)
             self._moved.clear()
             ready, self._ready = self._ready, []
+            known: dict[int, set[int]] = {}
             for v in ready:
-                kinds = self._kinds(v)
+                kinds = self._kinds(v, known)
                 if any(LEAF in kind for kind in kinds):
                     waiting.append(v)
                 else:
@@ -609,11 +612,11 @@ class Lifted(Uneven):
         declared: dict[tuple[str, int], dict[tuple[int, ...], Value]] = {}
         names: Counter[str] = Counter()
         for v in self._rank:
-            name, bracket, rest = self.scalars.label(v).partition("[")
+            name, _, rest = self.scalars.label(v).partition("[")
             names[name] += 1
-            indices = [i.strip() for i in rest.removesuffix("]").split(",")]
-            if bracket and rest.endswith("]") and v in self._users and all(i.isdecimal() for i in indices):
-                declared.setdefault((name, len(indices)), {})[tuple(map(int, indices))] = v
+            if INDICES.fullmatch(rest) and v in self._users:
+                index = tuple(map(int, rest[:-1].split(",")))
+                declared.setdefault((name, len(index)), {})[index] = v
         for (name, _), grid in declared.items():
             shape = tuple(max(index) + 1 for index in zip(*grid))
             if math.prod(shape) == len(grid) == names[name]:

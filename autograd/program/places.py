@@ -211,7 +211,9 @@ class Places:
             if is_number(first):
                 part.append((None, np.array([*map(floats, rows)])))
             else:
-                where = np.array([list(map(self._at.__getitem__, row)) for row in rows])
+                each = {id(row): row for row in rows}  # many Values may share a vector of operands
+                places = {i: list(map(self._at.__getitem__, row)) for i, row in each.items()}
+                where = np.array([places[id(row)] for row in rows])
                 part.append((self.arrays[self._kind[first]], where))
         return part
 
@@ -222,11 +224,18 @@ class Places:
         at = [np.array([self._at[x] for x in row]) for row in operand]
         return self.arrays[self._kind[operand[0][0]]], at
 
-    def _kinds(self, v: Value) -> Mapping[tuple[int, ...], int]:
-        """How many of v's terms have operands in the same arrays, by those arrays' numbers."""
+    def _kinds(self, v: Value, known: dict[int, set[int]] | None = None) -> Mapping[tuple[int, ...], int]:
+        """How many of v's terms have operands in the same arrays, by those arrays' numbers.
+
+        `known` has the numbers for vectors, by their ids, while no Value moves to another array.
+        """
         operands = vectors(v)
         if v.row in VECTOR_ROWS:
-            found = [{*map(self._kind.__getitem__, xs)} for xs in operands]
+            known = {} if known is None else known
+            for xs in operands:
+                if id(xs) not in known:
+                    known[id(xs)] = {*map(self._kind.__getitem__, xs)}
+            found = [known[id(xs)] for xs in operands]
             if all(len(kinds) == 1 for kinds in found):
                 return {tuple([kind for (kind,) in found]): len(operands[0])}
             return Counter(zip(*(map(self._kind.__getitem__, xs) for xs in operands)))

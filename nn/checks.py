@@ -12,7 +12,7 @@ import numpy as np
 from numpy.random import Generator
 
 from autograd.program.evaluation import first_of
-from autograd.program.rows import FLOAT, Readable, RowReader, in_parts, readable
+from autograd.program.rows import FLOAT, Readable, RowReader, has_masked, in_parts, readable
 
 SMALL = 1 << 20  # numbers, up to which all of a data set is read at once
 
@@ -62,9 +62,9 @@ def numbers(name: str, x: Any) -> np.ndarray:
 
     An array of objects is allowed if all are real numbers: a data frame of several types gives such an array.
     """
-    if isinstance(x, np.ma.MaskedArray):
-        for at in np.argwhere(np.ma.getmaskarray(x))[:1].tolist():
-            raise ValueError(f"{name}{at} is masked: leave out what is unknown, or fill it in")
+    if has_masked(x):
+        (at, *_) = np.argwhere(x.mask).tolist()
+        raise ValueError(f"{name}{at} is masked: leave out what is unknown, or fill it in")
     if hasattr(x, "detach") and hasattr(x, "cpu"):  # a tensor, perhaps with a gradient or of half precision
         x = x.detach().cpu().double().numpy()
     try:

@@ -698,7 +698,7 @@ class Source:
             every = np.array_equal(order.ravel(), np.arange(starts[first], starts[first + 1]))
             return self._piece(array, first, order.shape) if every else ""
         for axis in range(order.ndim):
-            layers = [np.unique(each).tolist() for each in np.moveaxis(of, axis, 0)]
+            layers = [{*each.ravel().tolist()} for each in np.moveaxis(of, axis, 0)]
             ends = {piece: i for i, layer in enumerate(layers) for piece in layer}
             reach = np.maximum.accumulate([max(map(ends.__getitem__, layer)) for layer in layers])
             cuts = np.flatnonzero(reach[:-1] == np.arange(len(layers) - 1)) + 1  # no piece is on both sides

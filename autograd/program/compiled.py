@@ -51,7 +51,7 @@ from .c_source import CSource
 from .evaluation import Block, Evaluation, of_row, place, refuse_index, replay, tried
 from .matrices import Matrices
 from .record import Call, example, is_alike, is_index, outputs_of
-from .rows import FLOAT, MASKED, Readable, few, read, readable
+from .rows import FLOAT, MASKED, Readable, few, has_masked, read, readable
 from .scalars import Scalars, formed
 from .variant import SMALLEST_BLOCK, Kernel, Passes, Variant, through
 
@@ -784,7 +784,7 @@ def _listing(f: Callable[..., Any]) -> Callable[..., Any]:
 
 def _array(name: str, given: Any) -> np.ndarray:
     """An argument of a call as floats; TypeError, with row and column, if an element is no real number."""
-    if any(map(np.ma.is_masked, given if isinstance(given, list | tuple) else [given])):
+    if any(map(has_masked, given if isinstance(given, list | tuple) else [given])):
         raise TypeError(f"{name} has masked elements: {MASKED}")
     try:
         array = np.asarray(given)

@@ -68,7 +68,7 @@ def by_term(part: Part) -> list[Part]:
 def by_block(part: Part, most: int) -> list[Part]:
     """A part of one Value as a part for each block of its first array that its terms are in, if few."""
     array, (where,) = part[0]
-    if not array or len(np.unique(where)) < len(where):
+    if not array or len(distinct(where)) < len(where):
         return [part]
     inside = np.zeros(array.shape, dtype=bool)
     inside.ravel()[where] = True
@@ -113,6 +113,11 @@ def lengths_of(columns: Sequence[np.ndarray] | np.ndarray) -> tuple[int, ...] | 
     return tuple(lengths[::-1])
 
 
+def distinct(numbers: np.ndarray) -> np.ndarray:
+    """The different numbers, in order. (np.unique imports np.ma, in the time that small programs take.)"""
+    return np.array(sorted({*numbers.tolist()}))
+
+
 def _ranks(columns: Iterable[np.ndarray]) -> list[np.ndarray]:
     """Columns with ranks 0, 1, ... for their values, which need not be equally spaced."""
     return [np.unique(column, return_inverse=True)[1].ravel() for column in columns]
@@ -140,7 +145,7 @@ def node_axes(
         for array, where in part:
             columns = [c[:, 0] for c in _columns(array, where) if (c[:, 0] != c[0, 0]).any()] if array else []
             # An operand with an element for each Value comes first: the Values have its axes and order.
-            one_each = bool(array) and len(np.unique(where[:, 0])) == n
+            one_each = bool(array) and len(distinct(where[:, 0])) == n
             kept.append((one_each, len(columns), bool(array) and array.by_row, columns))
     kept.sort(key=lambda entry: entry[:3], reverse=True)
     found = [columns for *_, columns in kept if columns]
@@ -168,7 +173,7 @@ def _of_own(
     """The own coordinates of n Values, if no two of these have the same operands."""
     columns = [column for column in own() if (column != column[0]).any()]
     operands = [where for part in parts for _, where in part]
-    if columns and len(np.unique(np.concatenate(operands, axis=1), axis=0)) == n:
+    if columns and len({*map(tuple, np.concatenate(operands, axis=1).tolist())}) == n:
         yield columns
 
 
@@ -178,7 +183,7 @@ def _of_one_term(parts: Sequence[Part], n: int) -> Iterator[list[np.ndarray]]:
         for array, where in part:
             if array and not _columns(array, where):
                 for term in where.T:
-                    if len(np.unique(term)) == n > 1:
+                    if len(distinct(term)) == n > 1:
                         yield [c for c in coordinates(term, array.shape) if (c != c[0]).any()]
 
 
@@ -197,7 +202,7 @@ def divided(parts: Iterable[Part], n: int) -> list[np.ndarray]:
     for part in parts:
         for array, where in part:
             for column in _columns(array, where) if array else ():
-                values = np.unique(column[:, 0])
+                values = distinct(column[:, 0])
                 steps = values[1:] - values[:-1]
                 starts = np.flatnonzero(steps != np.min(steps, initial=n)) + 1
                 if 1 <= len(starts) <= len(values) // 3 - 1:
@@ -231,7 +236,7 @@ def by_numbers(parts: Sequence[Part], n: int) -> list[np.ndarray]:
     found: dict[Any, list[np.ndarray]] = defaultdict(list)
     for i in range(which.max() + 1):
         points = np.flatnonzero(which == i)
-        found[tuple(np.unique(of[points]).tolist())].append(points)
+        found[tuple(distinct(of[points]).tolist())].append(points)
     if not n // 2 >= len(found) > 1:
         return []
     return [np.sort(np.concatenate(points)) for points in found.values()]
@@ -254,7 +259,7 @@ def filled(parts: list[Part], n: int) -> tuple[tuple[int, ...], np.ndarray, list
     lengths = tuple(int(rank.max()) + 1 for rank in axes.values())
     at = positions([*axes.values()], lengths, (n,))
     points_of_grid = math.prod(lengths)
-    if not n < points_of_grid <= 2 * n or len(np.unique(at)) < n:
+    if not n < points_of_grid <= 2 * n or len(distinct(at)) < n:
         return None
     points = dict(zip(axes, coordinates(np.arange(points_of_grid), lengths)))
     filled: list[Part] = []

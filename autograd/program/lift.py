@@ -292,9 +292,9 @@ class Lifted(Uneven):
                     self._ready += groups.remove(group)
             self._moved.clear()
             ready, self._ready = self._ready, []
-            known: dict[int, set[int]] = {}
+            vector_kinds: dict[int, set[int]] = {}
             for v in ready:
-                kinds = self._kinds(v, known)
+                kinds = self._kinds(v, vector_kinds)
                 if any(LEAF in kind for kind in kinds):
                     waiting.append(v)
                 else:

@@ -291,10 +291,12 @@ class Uneven(Partial):
         longest = max(range(len(rows)), key=lambda i: len(rows[i]))
         labelled = [grids.labels_of(array, of) for (array, _), of in zip(located, columns) if array]
         for labels in itertools.chain(*labelled):
-            every = np.unique(labels[longest])
+            every = grids.distinct(labels[longest])
             if len(every) < len(rows[longest]) or 2 * sum(map(len, rows)) < len(rows) * len(every):
                 continue
-            if not all(len(np.unique(some)) == len(some) and np.isin(some, every).all() for some in labels):
+            if not all(
+                len(grids.distinct(some)) == len(some) and np.isin(some, every).all() for some in labels
+            ):
                 continue
             places = [np.searchsorted(every, some) for some in labels]
             there = np.zeros((len(rows), len(every)), dtype=bool)

@@ -80,7 +80,7 @@ class Partial(Places):
         """What an operand is where no Value is: a number, USED, or None if that is not known."""
         rest, used = where[~there], where[there]
         if array is None:
-            numbers = {*rest.tolist()}
+            numbers = {*rest.ravel().tolist()}
             return float(numbers.pop()) if len(numbers) == 1 else USED if np.isin(rest, used).all() else None
         if self._is_absent(array, rest):
             return self._partial[array][1]

@@ -657,15 +657,8 @@ def _kind(x: Any) -> Any:
 @functools.cache
 def _rules_for(row: Primitive, *kinds: Any) -> list[Rewrite]:
     """The rules that have a primitive of operands of these kinds."""
-    found = []
-    for _, form, rewrite in RULES:
-        name, *operands = form.split()
-        of = zip(kinds, operands)
-        if PRIMITIVES[name] is row and all(
-            x == "_" or kind is (float if x == "c" else PRIMITIVES[x]) for kind, x in of
-        ):
-            found.append(rewrite)
-    return found
+    of_row = _BY_PRIMITIVE.get(row, ())
+    return [rule for of, rule in of_row if all(x in (kind, Any) for kind, x in zip(kinds, of))]
 
 
 def _scaled(x: Any) -> bool:
@@ -687,3 +680,8 @@ def _is_normal(c: float, d: float) -> bool:
 
 
 COMMUTATIVE = (ops.add, ops.mul, ops.maximum, ops.minimum, ops.equal, ops.logical_and, ops.logical_or)
+_KINDS = {"c": float, "_": Any, **PRIMITIVES}
+_BY_PRIMITIVE: dict[Primitive, list[tuple[list[Any], Rewrite]]] = {}
+for _, _form, _rule in RULES:
+    _name, *_operands = _form.split()
+    _BY_PRIMITIVE.setdefault(PRIMITIVES[_name], []).append(([_KINDS[x] for x in _operands], _rule))

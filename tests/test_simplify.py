@@ -14,7 +14,7 @@ from programs import programs
 from autograd import Value, compile, derive, dot, total
 from autograd.graph import topological_order
 from autograd.node import data_of
-from autograd.program.simplify import PRIMITIVES, RULES, _kind, _Rewriting, _rules_for, simplify
+from autograd.program.simplify import PRIMITIVES, RULES, _kind_of, _Rewriting, _rules_for, simplify
 
 
 def operands(a: float, b: float, c: float) -> Any:
@@ -56,7 +56,7 @@ def test_every_rule_applies_and_keeps_the_value(name: str, form: str, rewrite: C
             except (ArithmeticError, ValueError):
                 continue
             if not isinstance(expected, Value) or rewrite not in _rules_for(
-                PRIMITIVES[op], _kind(x), _kind(y)
+                PRIMITIVES[op], _kind_of(x), _kind_of(y)
             ):
                 continue
             if (found := rewrite(to, x, y)) is not False:

@@ -269,7 +269,7 @@ class _Rewriting:
                 self.summed[v] = self(row, v)
             if x in self.summed:
                 return self.summed[x]
-        for rewrite in _rules_for(row, _kind(x), _kind(y)):
+        for rewrite in _rules_for(row, _kind_of(x), _kind_of(y)):
             found = rewrite(self, x, y)
             if found is not False:
                 return found
@@ -649,16 +649,15 @@ def _op(x: Any, op: str) -> bool:
     return isinstance(x, Value) and x.row is PRIMITIVES[op]
 
 
-def _kind(x: Any) -> Any:
+def _kind_of(x: Any) -> Any:
     """A Value's primitive, None for a leaf; and the type of anything else."""
     return x.row if isinstance(x, Value) else type(x)
 
 
 @functools.cache
-def _rules_for(row: Primitive, *kinds: Any) -> list[Rewrite]:
-    """The rules that have a primitive of operands of these kinds."""
-    of_row = _BY_PRIMITIVE.get(row, ())
-    return [rule for of, rule in of_row if all(x in (kind, Any) for kind, x in zip(kinds, of))]
+def _rules_for(*kinds: Any) -> list[Rewrite]:
+    """The rules for a primitive and operands of these kinds."""
+    return [rule for of, rule in _OF_KINDS if all(x in (kind, Any) for kind, x in zip(kinds, of))]
 
 
 def _scaled(x: Any) -> bool:
@@ -681,7 +680,4 @@ def _is_normal(c: float, d: float) -> bool:
 
 COMMUTATIVE = (ops.add, ops.mul, ops.maximum, ops.minimum, ops.equal, ops.logical_and, ops.logical_or)
 _KINDS = {"c": float, "_": Any, **PRIMITIVES}
-_BY_PRIMITIVE: dict[Primitive, list[tuple[list[Any], Rewrite]]] = {}
-for _, _form, _rule in RULES:
-    _name, *_operands = _form.split()
-    _BY_PRIMITIVE.setdefault(PRIMITIVES[_name], []).append(([_KINDS[x] for x in _operands], _rule))
+_OF_KINDS = [([_KINDS[x] for x in form.split()], rule) for _, form, rule in RULES]

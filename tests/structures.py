@@ -490,6 +490,22 @@ def structured(
     return f, leaves, arrays
 
 
+def states_with_numbers() -> tuple[Callable[..., Any], list[Value], list[np.ndarray]]:
+    """As structured(): states, each times a number of its own, and a loop takes those from the third on."""
+    w = [Value(1.1, "w[0]"), Value(-0.7, "w[1]")]
+
+    def f(x: Any) -> Any:
+        states, out = [0.9 * x[0] + 1.0, 0.8 * x[1] + 1.2], []
+        for _ in range(14):
+            squares = [v * v for v in states]
+            below = [squares[0] + squares[1] + 1.0, 2.0 * squares[1] + 1.0]
+            states = [v - (s - 1.0 - abs(a)) / b for v, s, a, b in zip(states, squares, w, below)]
+            out += states
+        return sum((1.0 + 0.1 * k) * (0.3 * v).tanh() for k, v in enumerate(out))
+
+    return f, w, [np.random.default_rng(0).normal(size=(3, 2))]
+
+
 def difference(seed: int, engine: Any = "numpy", names: Sequence[str] = (*STEPS,)) -> float:
     """How far the compiled mean and gradient are from those of Values, relative to the largest of them.
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from programs import VALUES, random_program
-from structures import structured
+from structures import states_with_numbers, structured
 from test_kinds import small
 
 import autograd
@@ -135,11 +135,12 @@ def test_the_gallery(tmp_path: Path, dtype: Any, rtol: float, kinds: Any) -> Non
 
 @needs_cc
 def test_programs_with_structure(tmp_path: Path) -> None:
-    programs = {}
+    programs: dict[Any, Any] = {}
     for seed in range(25):
         f, _, arrays = structured(seed)
         programs[seed] = autograd.compile(f, engine="numpy"), arrays
-    check(programs, tmp_path, "float64", 1e-12)
+    f, _, arrays = states_with_numbers()
+    check({**programs, "numbers": (autograd.compile(f, engine="numpy"), arrays)}, tmp_path, "float64", 1e-12)
 
 
 @needs_cc

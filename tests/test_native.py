@@ -17,6 +17,7 @@ import pytest
 pytest.importorskip("llvmlite", reason="llvmlite is not installed")
 
 from kernels import kernel_of, step_of
+from structures import states_with_numbers
 
 import autograd
 import nn
@@ -274,6 +275,15 @@ def test_a_loop_that_begins_with_a_sum_over_the_rows() -> None:
     program.backward(X)
     assert "for i in range(" in program.source
     assert w.grad - slope == pytest.approx(slope, rel=1e-12)
+
+
+def test_a_loop_may_take_constants_from_a_later_one_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    f, _, (X,) = states_with_numbers()
+    monkeypatch.setattr(machine_code, "MOST_OPERATIONS", 0)
+    (_, expected), (_, found) = (
+        autograd.compile(f, engine=engine).value_and_grad(X) for engine in ("numpy", "native")
+    )
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-12)
 
 
 def test_threads_share_a_kernel() -> None:

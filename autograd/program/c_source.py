@@ -405,7 +405,7 @@ class CSource:
         if storage.step and self._counter:
             moving = _added(moving, {self._counter: storage.step})
         if storage.space == "constant":
-            numbers = self.nests.constants[storage.start]
+            numbers, number = self.nests.constants[storage.table], number + storage.start
             if not moving:
                 x = numbers[number]
                 return self._literal(bool(x) if self.nests.is_condition(array) else float(x))

@@ -515,7 +515,7 @@ class _Unrolled(_Computing):
         if storage.space == "count":
             return self.spread(self.count)
         if storage.space == "constant":
-            number = float(self.nests.constants[storage.start][position])
+            number = float(self.nests.constants[storage.table][storage.start + position])
             return self.number(bool(number) if self.nests.is_condition(array) else number)
         place = INT64(storage.start + position)
         if storage.space == "input":
@@ -608,9 +608,9 @@ class _Loops(_Computing):
         b = self.b
         if self.counter is not None and storage.step:
             terms = [*terms, (self.counter, storage.step)]
-        if storage.space == "constant":
-            return b.gep(self.code.constants[storage.start], [INT64(0), self._linear(place, terms)])
         place += storage.start
+        if storage.space == "constant":
+            return b.gep(self.code.constants[storage.table], [INT64(0), self._linear(place, terms)])
         if storage.space == "input" and self.row_lanes is None:
             return b.gep(self.scratch, [self._linear(self.code.row_start + place, terms)])
         if storage.space == "input":
@@ -669,7 +669,7 @@ class _Loops(_Computing):
         if storage.space == "count":
             return self.spread(self.count)
         if storage.space == "constant" and not (terms or storage.step or is_vector):
-            number = float(self.nests.constants[storage.start][place])
+            number = float(self.nests.constants[storage.table][storage.start + place])
             return self.number(bool(number) if self.nests.is_condition(array) else number)
         pointer = self._pointer(storage, place, terms)
         if is_vector or (self.row_lanes and storage.space in ("input", "rows")):

@@ -56,12 +56,13 @@ class Storage(NamedTuple):
     """Where an array is: in a space of memory, from `start` on, `step` further with each step of a loop.
 
     The spaces: "input", "leaf", "count" (the number of rows), "rows" (a number for each row), "uniform" (one
-    for all rows), and "constant", where `start` is the array's place among the constants.
+    for all rows), and "constant", which has a `table` of numbers for each array or list.
     """
 
     space: str
     start: int
     step: int = 0
+    table: int = 0
 
 
 class Affine(NamedTuple):
@@ -173,7 +174,7 @@ class Nests:
         """Where an array is that is in memory; a Member of a series is at the first step's place."""
         if isinstance(array, Member):
             storage, one = self._series[array.series], size(array)
-            return Storage(storage.space, storage.start + array.start * one, array.stride * one)
+            return storage._replace(start=storage.start + array.start * one, step=array.stride * one)
         return self.storage[array]
 
     # Statements, by phase
@@ -205,7 +206,7 @@ class Nests:
     def _place_constant(self, array: Constant) -> None:
         if array.numbers.dtype == bool:
             self.conditions.add(array)
-        self.storage[array] = Storage("constant", len(self.constants))
+        self.storage[array] = Storage("constant", 0, table=len(self.constants))
         self.constants.append(array.numbers.astype(float).ravel())
         self._phase.setdefault(array, ONCE)
         self._data.add(array)
@@ -331,7 +332,7 @@ class Nests:
                 self._place_constant(array)
         constants = [member for member in members if isinstance(member, Constant)]
         if len(constants) == len(members):
-            self._series[series] = Storage("constant", len(self.constants), one)
+            self._series[series] = Storage("constant", 0, one, table=len(self.constants))
             self.constants.append(np.array([x for c in constants for x in c.numbers.flat], dtype=float))
             self._phase[series] = ONCE
             return

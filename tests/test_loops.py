@@ -44,7 +44,7 @@ def test_a_state_that_is_carried_on_is_a_loop_each_way() -> None:
 
     source = compared(f, [v for row in w for v in row] + [b], X)
     assert source.count("for i in range(") == 2
-    assert "[:, i + 1]" in source and " - i]" in source  # data of a step; on the way back, its state
+    assert "[:, i]" in source and " - i]" in source  # data of a step; on the way back, its state
     assert len(source.splitlines()) < 25
 
 
@@ -63,6 +63,37 @@ def test_a_state_may_begin_as_numbers_or_leaves_in_a_product_of_its_own(begins: 
 
     source = compared(f, [*itertools.chain(*w, *u), *first], RNG.normal(size=(4, 30)))
     assert source.count("for i in range(10)") == 1 and len(source.splitlines()) < 32
+
+
+@pytest.mark.parametrize("begins", ["data", "leaf"])
+def test_a_loop_begins_with_a_state_that_is_part_of_an_array(begins: str) -> None:
+    c, roots = Value(0.3, "c"), [Value(0.8, "w[0]"), Value(1.7, "w[1]")]
+
+    def f(x: Any) -> Any:
+        root = x[1] if begins == "data" else roots[0]
+        for _ in range(10):
+            root = root - (root * root - c) / (2.0 * root * root + 1.0)
+        return root * roots[1] * x[0]
+
+    source = compared(f, [c, *roots], X)
+    assert f" = [{'x[:, 1]' if begins == 'data' else 'w[0]'}]" in source and "for i in range(10)" in source
+
+
+def test_a_loop_begins_where_nothing_that_it_needs_needs_it() -> None:
+    w = [Value(0.4, "w[0]"), Value(0.1, "w[1]")]
+
+    def f(x: Any) -> Any:
+        now = before = x[
+            1:3
+        ]  # 0.3 before is a factor of the first step and, as it comes to be, of the second
+        place, places = x[0], []
+        for _ in range(8):
+            now, before = [0.5 * a - 0.3 * b + c for a, b, c in zip(now, before, w)], now
+            place = place + 0.1 * (w[0] * now[1].sin())
+            places.append(place)
+        return total([*places, *now])
+
+    assert compared(f, w, X).count("for i in range(") == 2
 
 
 def test_steps_have_numbers_of_their_own_and_read_the_one_before_the_last() -> None:

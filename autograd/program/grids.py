@@ -211,6 +211,15 @@ def divided(parts: Iterable[Part], n: int) -> list[np.ndarray]:
     return []
 
 
+def by_element(parts: Sequence[Part], n: int) -> list[np.ndarray]:
+    """The Values of a group by the element of an operand that several share; [] if they have one or many."""
+    for part in parts:
+        for array, where in part:
+            if array and where.shape[1] == 1 and 1 < len(elements := distinct(where[:, 0])) <= n // 2:
+                return [np.flatnonzero(where[:, 0] == element) for element in elements]
+    return []
+
+
 def by_distance(parts: Sequence[Part], n: int) -> list[np.ndarray]:
     """The Values of a group by how far coordinates of two operands are apart; [] if no way is frequent."""
     operands = [coordinates(where[:, 0], array.shape) for part in parts for array, where in part if array]

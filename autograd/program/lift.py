@@ -498,7 +498,8 @@ class Lifted(Uneven):
             directions = self.in_directions(group) if v.row in VECTOR_ROWS else []
             if directions:
                 return self._form_each(directions)
-            if several := grids.divided(where, len(group)):
+            few = len(group) < SMALLEST  # which are not worth a grid that they fill by half
+            if several := grids.divided(where, len(group)) or (few and grids.by_element(where, len(group))):
                 return self._form_each([[group[i] for i in some] for some in several])
             if filled := None if v.row in REDUCTIONS else grids.filled(where, len(group)):
                 array = self.partial(v.row, *filled, [along for _, along in parts])

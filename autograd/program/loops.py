@@ -56,7 +56,7 @@ def rolled(planned: Plan) -> Plan:
     parts, known = _with_loops(alike, loops), {*planned.arrays}
     read = itertools.chain.from_iterable(array.views for array in statements)
     states = dict.fromkeys(view.array for view in read if view.array not in known)  # they stand for numbers
-    numbers = [view.array for state in states for view in state.views]
+    numbers = [view.array for state in states for view in state.views if view.array not in known]
     return _Roll(replace(planned, arrays=[*numbers, *states, *planned.arrays]), alike).plan([*states, *parts])
 
 
@@ -73,7 +73,7 @@ def _with_loops(alike: _Alike, loops: Iterable[tuple[int, int, int]]) -> list[Ar
             for array, like in zip(step, steps[-1]):
                 alike.forms.arrange(array, like)
         growth = Growth(steps, place, alike.users)
-        for choice in (growth.grow(), Steps(steps)):
+        for choice in itertools.chain(growth.grow(), [Steps(steps)]):
             if len(choice.complete) >= FEWEST_STEPS and choice.carried:
                 if with_it := _in_order(alike.statements, [*found, choice]):
                     order = with_it

@@ -4,7 +4,7 @@ A loop is found where statements follow each other and are alike (see loops). Mo
 elsewhere: the first and the last ones come in another order, and lack some statements. A statement belongs to
 a step if it reads what its likes lead to expect: the same arrays, those of the step before, or the next
 elements. Sums and products may have their operands in any order. Before the first step, a number may stand
-for an array: a state is 0 at first.
+for an array, as a state is 0 at first, and so may a part of the data or of leaves.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..locks import cached_property
-from .arrays import Array, Constant, Contract, Leaf, Map, Select, Spread, Stack, View, whole
+from .arrays import Array, Constant, Contract, Input, Leaf, Map, Select, Spread, Stack, View, whole
 from .simplify import COMMUTATIVE
 
 MOST_TERMS = 16  # of a sum whose terms may come in any order
@@ -199,8 +199,12 @@ class Growth:
             rule.other, rule.stride = here, here[1] - there[1]
         return rule
 
-    def grow(self) -> Steps:
-        """The steps with all statements that are more of them, begun where that makes the source short."""
+    def grow(self) -> Iterator[Steps]:
+        """The steps with all statements that are more of them, begun where that makes the source short.
+
+        Others follow that begin at another step: a statement that the first steps need may need them.
+        """
+        found = self._first
         while len(after := self._step(self._end)) == self._period:
             self._add(self._end, after)
             self._end += 1
@@ -210,16 +214,18 @@ class Growth:
         self._add(self._end, after)
         self._add(self._first - 1, before)
         outer = self._read_elsewhere()
-        divisions = sorted(self._divisions(before, after), key=lambda each: self._lines(each, outer))
-        steps = next((s for s in map(self._divided, divisions) if s.carried), Steps([]))
-        for of, arrays in steps.carried.before.items() if steps.carried else ():
-            _, k, j = self._place[steps.complete[0][of]]
-            self._given.update({(k - lag, j): array for lag, array in arrays.items()})
-        return steps
+        divisions, tried = self._divisions(before, after, range(self._first, found + 1)), set[int]()
+        for division in sorted(divisions, key=lambda each: self._lines(each, outer)):
+            if division.first not in tried and (steps := self._divided(division)).carried:
+                tried.add(division.first)
+                yield steps
 
     def settle(self, steps: Steps) -> None:
         """Be a loop of these steps: as they have grown, or as they were found."""
         own = {*steps.arrays}
+        for of, arrays in steps.carried.before.items() if steps.carried else ():
+            _, k, j = self._place[steps.complete[0][of]]
+            self._given.update({(k - lag, j): array for lag, array in arrays.items()})
         for place, array in [*self._arrays.items()]:
             if array not in own:
                 del self._arrays[place], self._place[array]
@@ -229,7 +235,9 @@ class Growth:
         for k, step in enumerate(steps.complete):
             self._add(k, {j: array for j, array in enumerate(step) if array not in self._place})
 
-    def _divisions(self, before: Mapping[int, Array], after: Mapping[int, Array]) -> Iterator[_Division]:
+    def _divisions(
+        self, before: Mapping[int, Array], after: Mapping[int, Array], firsts: Iterable[int]
+    ) -> Iterator[_Division]:
         """The ways to divide the statements into steps, each begun with some of the step before."""
         moved = set(before)
         while needed := {
@@ -237,7 +245,8 @@ class Growth:
         }:
             moved -= needed
         cuts = [moved, *({*range(j, self._period)} for j in range(self._period, 0, -1))]
-        for first, there in ((self._first - 1, {*before}), (self._first, {*range(self._period)})):
+        every = {*range(self._period)}
+        for first, there in ((self._first - 1, {*before}), *((first, every) for first in firsts)):
             for cut in cuts:
                 if cut <= there and (cut or first < self._first):
                     yield _Division(first, cut, frozenset())
@@ -278,7 +287,7 @@ class Growth:
         def is_inside(k: int, j: int) -> bool:
             return (k, j) in early or first + (j not in moved) <= k < self._end - (j in moved)
 
-        ends = range(self._first - 1, self._first + 1), range(self._end - 1, self._end + 1)
+        ends = range(self._first - 1, first + 2), range(self._end - 1, self._end + 1)
         outside = [
             (k, j)
             for k in itertools.chain(*ends)
@@ -373,6 +382,8 @@ class Growth:
             unknown = expected is None and rule.of >= 0 and step < self._first
             if not isinstance(x, View):  # a number for an array of the step before the first
                 return not any(rule.moves) and (unknown or (expected is not None and state_of(expected) == x))
+            if _is_state(x, rule):
+                return unknown or (isinstance(expected, Spread) and _is_same_part(expected.view, x))
             by_row = rule.view.array.by_row
             if likeness(x, by_row) != likeness(rule.view) or movable(x) != rule.index(step):
                 return False
@@ -405,19 +416,42 @@ class Growth:
         for term, rules in zip(terms, self._rules[j]):
             factors = []
             for x, rule in zip(term, rules):
-                is_leaf = isinstance(x, View) and isinstance(x.array, Leaf)
-                varies = rule.of >= 0 and rule.view.array.by_row
-                if (is_leaf and varies) or (isinstance(rule.view, View) and not isinstance(x, View)):
+                of: Any = rule.view.array if isinstance(rule.view, View) else None
+                given: View | None = None
+                if isinstance(x, View) and _is_state(x, rule):
+                    given = replace(x, axes=tuple(range(len(of.shape))))
+                elif isinstance(x, View) and isinstance(x.array, Leaf) and rule.of >= 0 and of.by_row:
+                    given = whole(x.array)
+                elif of and not isinstance(x, View):
+                    given = whole(Constant((), False, np.array(x)))
+                if given:
                     state = self._expected(rule, step, others)
                     if state is None:
-                        of = rule.view.array
-                        given = x.array if is_leaf else Constant((), False, np.array(x))
-                        state = Spread(of.shape, of.by_row, whole(given))
-                        self._given[step - rule.lag, rule.of] = state
+                        state = self._given[step - rule.lag, rule.of] = Spread(of.shape, of.by_row, given)
                     x = replace(rule.view, array=state)
                 factors.append(x)
             found.append(tuple(factors))
         return found
+
+
+def _is_state(x: View, rule: _Rule) -> bool:
+    """Whether a part of the data or of leaves is in the place of an array that steps compute."""
+    of = rule.view.array
+    return (
+        rule.of >= 0
+        and isinstance(x, Select)
+        and isinstance(x.array, Input | Leaf)
+        and not x.takes_all
+        and rule.view.takes_all
+        and (x.axes, x.lengths) == (rule.view.axes, rule.view.lengths)
+        and (of.by_row or not x.array.by_row)
+    )
+
+
+def _is_same_part(x: View, y: View) -> bool:
+    """Whether two views have the same elements of an array, along whatever axes."""
+    parts = [(view.array, view.shape, view.index) for view in (x, y) if isinstance(view, Select)]
+    return len(parts) == 2 and parts[0] == parts[1]
 
 
 def state_of(array: Array) -> float | None:

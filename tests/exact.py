@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 from mpmath import mp, mpf
-from programs import PLAIN, folded
+from programs import PLAIN
 
 mp.dps = 50
 ULP, TINY, HUGE = 2.0**-52, 2.0**-1022, 1e100
@@ -100,14 +100,6 @@ class Number:
 
     def step(self, other: Any) -> Any:
         return self.constant((1.0 + self.against(other)) / 2.0)
-
-    def maximum(self, other: Any) -> Any:
-        other = self._lifted(other)
-        side = self.against(other)
-        return self if side > 0 else other if side < 0 else (self + other) * 0.5
-
-    def minimum(self, other: Any) -> Any:
-        return -(-self).maximum(-other)
 
     def detach(self) -> Any:
         """The same number without slopes."""
@@ -451,6 +443,20 @@ def total(xs: Any) -> Any:
     return functools.reduce(lambda x, y: x.plus(x._lifted(y)), xs)
 
 
+def largest(*xs: Any) -> Any:
+    """The largest of numbers, those that are equal sharing in it; or of lists, element by element."""
+    if isinstance(xs[0], list):
+        return list(map(largest, *xs))
+    one = next(x for x in xs if isinstance(x, Number))
+    numbers = [one._lifted(x) for x in xs]
+    first = [x for x in numbers if all(x.against(other) >= 0 for other in numbers)]
+    return functools.reduce(lambda x, y: x + y, first) / float(len(first))
+
+
+def _negated(x: Any) -> Any:
+    return list(map(_negated, x)) if isinstance(x, list) else -x
+
+
 METHODS = "exp log sqrt sin cos tanh sigmoid relu softplus sign".split()
 FUNCTIONS: dict[str, Any] = {
     **PLAIN,
@@ -470,8 +476,8 @@ FUNCTIONS: dict[str, Any] = {
     "floor_divide": lambda x, y: (x / y).floor(),
     "copysign": copysign,
     "step": lambda x, y: x.step(y) if isinstance(x, Number) else 1.0 - y.step(x),
-    "maximum": folded(lambda x, y: x.maximum(y) if isinstance(x, Number) else y.maximum(x)),
-    "minimum": folded(lambda x, y: x.minimum(y) if isinstance(x, Number) else y.minimum(x)),
+    "maximum": largest,
+    "minimum": lambda *xs: _negated(largest(*map(_negated, xs))),
     "detach": lambda x: x.detach(),
     "dot": dot,
     "matvec": lambda rows, xs: [dot(row, xs) for row in rows],

@@ -72,6 +72,12 @@ def test_all_agree_on_random_programs(names: Any, count: int) -> None:
     agree()
 
 
+def test_three_that_are_equal_share_an_extremum() -> None:
+    program = written("minimum(tanh(y), 0.0, tanh(x)) + maximum(y, x, 0.0)", x=0.0, y=0.0)
+    worst, pair = excess(compared(program, ("eager", "derive", "arrays", "numpy")))
+    assert worst <= 1.0, pair
+
+
 def test_the_steps_have_every_primitive() -> None:
     seen = set()
     for step in STEPS:

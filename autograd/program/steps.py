@@ -214,7 +214,7 @@ class Growth:
         self._add(self._end, after)
         self._add(self._first - 1, before)
         outer = self._read_elsewhere()
-        divisions, tried = self._divisions(before, after, range(self._first, found + 1)), set[int]()
+        divisions, tried = self._divisions(before, after, range(self._first + 1, found + 1)), set[int]()
         for division in sorted(divisions, key=lambda each: self._lines(each, outer)):
             if division.first not in tried and (steps := self._divided(division)).carried:
                 tried.add(division.first)
@@ -236,9 +236,12 @@ class Growth:
             self._add(k, {j: array for j, array in enumerate(step) if array not in self._place})
 
     def _divisions(
-        self, before: Mapping[int, Array], after: Mapping[int, Array], firsts: Iterable[int]
+        self, before: Mapping[int, Array], after: Mapping[int, Array], later: Iterable[int]
     ) -> Iterator[_Division]:
-        """The ways to divide the statements into steps, each begun with some of the step before."""
+        """The ways to divide the statements into steps, each begun with some of the step before.
+
+        Those that begin with a `later` step have all of it.
+        """
         moved = set(before)
         while needed := {
             j for j in moved if any(not lag and k not in moved for k, _, _, lag in self._readers[j])
@@ -246,7 +249,8 @@ class Growth:
             moved -= needed
         cuts = [moved, *({*range(j, self._period)} for j in range(self._period, 0, -1))]
         every = {*range(self._period)}
-        for first, there in ((self._first - 1, {*before}), *((first, every) for first in firsts)):
+        ways = [(self._first - 1, {*before}, cuts), (self._first, every, cuts)]
+        for first, there, cuts in [*ways, *((first, every, [every]) for first in later)]:
             for cut in cuts:
                 if cut <= there and (cut or first < self._first):
                     yield _Division(first, cut, frozenset())

@@ -62,8 +62,8 @@ def numbers(name: str, x: Any) -> np.ndarray:
 
     An array of objects is allowed if all are real numbers: a data frame of several types gives such an array.
     """
-    if has_masked(x):
-        (at, *_) = np.argwhere(x.mask).tolist()
+    if isinstance(x, np.ndarray) and has_masked(x):
+        (at, *_) = np.argwhere(np.ma.getmaskarray(x)).tolist()
         raise ValueError(f"{name}{at} is masked: leave out what is unknown, or fill it in")
     if hasattr(x, "detach") and hasattr(x, "cpu"):  # a tensor, perhaps with a gradient or of half precision
         x = x.detach().cpu().double().numpy()

@@ -55,7 +55,8 @@ def rolled(planned: Plan) -> Plan:
         return planned
     parts, known = _with_loops(alike, loops), {*planned.arrays}
     read = itertools.chain.from_iterable(array.views for array in statements)
-    states = dict.fromkeys(view.array for view in read if view.array not in known)  # they stand for numbers
+    # Arrays that stand for numbers, or for parts of data and leaves.
+    states = dict.fromkeys(view.array for view in read if view.array not in known)
     numbers = [view.array for state in states for view in state.views if view.array not in known]
     return _Roll(replace(planned, arrays=[*numbers, *states, *planned.arrays]), alike).plan([*states, *parts])
 

@@ -12,7 +12,7 @@ from programs import VALUES, programs
 
 import autograd
 import nn
-from autograd import Value, dot, explain, maximum, ops, where
+from autograd import Value, dot, explain, maximum, ops, total, where
 from autograd.learn.formula import Name, Number, Text, substituted
 from autograd.program import matrices
 from nn.picture import example_graph
@@ -243,7 +243,14 @@ def choice() -> Any:
     return where(x > 0, x * a, a.exp()) + maximum(x, a) + abs(a) + a.sqrt() + a**3 + 2.0**a, a
 
 
-@pytest.mark.parametrize("graph", [recurrent, softmax, choice])
+def begun_with_leaves() -> tuple[Value, Value]:
+    a, b = w, _ = Value(0.3, "w"), Value(0.2, "x")
+    for _ in range(5):
+        a, b = total(maximum([a, b], [b, 0.0])).tanh(), (b + b).tanh()
+    return a + b, w
+
+
+@pytest.mark.parametrize("graph", [recurrent, softmax, choice, begun_with_leaves])
 def test_graphs_of_other_kinds(graph: Callable[..., Any]) -> None:
     output, leaf = graph()
     agrees(explain(output, leaf), output, leaf)

@@ -58,7 +58,9 @@ def rolled(planned: Plan) -> Plan:
     # Arrays that stand for numbers, or for parts of data and leaves.
     states = dict.fromkeys(view.array for view in read if view.array not in known)
     numbers = [view.array for state in states for view in state.views if view.array not in known]
-    return _Roll(replace(planned, arrays=[*numbers, *states, *planned.arrays]), alike).plan([*states, *parts])
+    given = [array for array in planned.arrays if not array.terms]
+    arrays = [*numbers, *given, *states, *statements]  # operands come first
+    return _Roll(replace(planned, arrays=arrays), alike).plan([*states, *parts])
 
 
 def _with_loops(alike: _Alike, loops: Iterable[tuple[int, int, int]]) -> list[Array | Steps]:

@@ -61,6 +61,7 @@ MOST_SUMMED = 0.5  # the share of sums of products beyond which several vectors 
 INLINED = 32  # up to so many calls of exp, log, ... are inlined: a tenth faster, but LLVM takes longer
 FEW_OPERATIONS = 300  # of a row, up to which no loops are faster
 MOST_OPERATIONS = 8000  # and beyond which no loops take too long to compile
+MOST_OF_ALL = 250  # numbers for all rows, the same: LLVM's time grows with the square of what a block reads
 MOST_MEMORY = 0.24  # numbers in memory for each operation, more of which are slower than no loops
 CALL = 10  # operations that a call of exp, log, ... takes
 FEW_LANES = 4  # for few rows, unless these are computed row by row
@@ -90,8 +91,9 @@ def code_of(planned: Plan, lanes: int, few: int = 0) -> Code:
                 total += n
                 summed += n if statement.has_sums else 0
                 in_vectors += n if vectors else 0
-    row = nests.sizes["rows"]
-    if total <= MOST_OPERATIONS and (total <= FEW_OPERATIONS or row > MOST_MEMORY * total):
+    row, of_all = nests.sizes["rows"], nests.sizes["leaf"] + nests.sizes["uniform"]
+    compiles_soon = total <= MOST_OPERATIONS and of_all <= MOST_OF_ALL
+    if compiles_soon and (total <= FEW_OPERATIONS or row > MOST_MEMORY * total):
         return Code(Nests(planned.unrolled()), min(lanes, FEW_LANES) if few else lanes, "unrolled")
     of_row = total - in_vectors + in_vectors / lanes  # operations on vectors or single numbers
     # A vector of rows takes as long as one row of numbers; beyond the cache, a quarter more.
@@ -522,10 +524,10 @@ class _Unrolled(_Computing):
             pointer = self.b.gep(self.columns, [self.b.add(self.b.mul(place, self.stride), self.i)])
             self.known[x] = self.load_vector(pointer)
             return self.known[x]
-        # A number for all rows is read where it is used, as registers are few.
         memory = {"leaf": self.state, "out": self.out, "uniform": self.scratch}[storage.space]
         number = self.spread(self.b.load(self.b.gep(memory, [place])))
-        return self.as_condition(number) if self.nests.is_condition(array) else number
+        self.known[x] = self.as_condition(number) if self.nests.is_condition(array) else number
+        return self.known[x]
 
 
 class _Loops(_Computing):

@@ -275,7 +275,7 @@ def test_random_programs() -> None:
 
     scales = st.lists(st.sampled_from([1.0, -1e20, 1e80, -1e160, 1e250]), min_size=4, max_size=4)
 
-    @hypothesis.settings(max_examples=15, deadline=None)
+    @hypothesis.settings(max_examples=10, deadline=None)
     @hypothesis.given(programs(), st.lists(scales, min_size=1, max_size=3))
     def check(program: Any, scales: list[list[float]]) -> None:
         inputs, w, whole = np.array(program.inputs), Value(1.0, "w"), program.whole()

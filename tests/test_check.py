@@ -59,7 +59,7 @@ def test_it_finds_a_wrong_derivative_in_any_row_of_the_table(
         check_gradients(f, *at, order=2)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=8)
 @given(programs(max_depth=2, max_width=3, smooth=True))
 def test_it_passes_random_programs_to_second_order(program: Any) -> None:
     check_gradients(program, *program.inputs, order=2)

@@ -45,20 +45,19 @@ def trained(
     return model, optimizer, history
 
 
-@pytest.mark.parametrize("engine", COMPILED)
 @pytest.mark.parametrize("name", ["xor", "linear"])
-def test_a_thousand_epochs_go_the_way_of_the_scalar_engine(engine: Any, name: str) -> None:
+def test_a_thousand_epochs_go_the_way_of_the_scalar_engine(name: str) -> None:
     x, y = (X, Y) if name == "xor" else nn.data.linear(30, np.random.default_rng(1))
     ways = []
-    for one in ("scalar", engine):
+    for engine in ("scalar", "numpy", *(["native"] if Kernel is not None else [])):
         model = nn.MLP(2, [4, 4, 1], activation="sigmoid", bias=False, rng=np.random.default_rng(0))
         sgd = nn.SGD(model.parameters(), lr=1.0)
-        ways.append(
-            (nn.fit(model, x, y, loss=nn.squared_error, optimizer=sgd, epochs=1000, engine=one), model)
-        )
-    (scalar, scalar_model), (history, model) = ways
-    assert history.loss == pytest.approx(scalar.loss, rel=1e-9)
-    assert numbers(model) == pytest.approx(numbers(scalar_model), rel=1e-9, abs=1e-9)
+        way: Any = {"optimizer": sgd, "epochs": 1000, "engine": engine}
+        ways.append((nn.fit(model, x, y, loss=nn.squared_error, **way).loss, numbers(model)))
+    (loss, weights), *others = ways
+    for other_loss, other_weights in others:
+        assert other_loss == pytest.approx(loss, rel=1e-9)
+        assert other_weights == pytest.approx(weights, rel=1e-9, abs=1e-9)
 
 
 @pytest.mark.parametrize("engine", COMPILED)
@@ -487,9 +486,9 @@ class InPlace(nn.SGD):
 @pytest.mark.parametrize("optimizer", [Scheduled, Decaying, OverAll, InPlace])
 @pytest.mark.parametrize("engine", ["auto", *COMPILED])
 def test_an_update_is_what_floats_do_or_it_is_said_why_not(engine: Any, optimizer: Any) -> None:
-    _, expected, scalar = trained("scalar", 100, optimizer=optimizer, lr=0.01)
+    _, expected, scalar = trained("scalar", 40, optimizer=optimizer, lr=0.01)
     try:
-        _, found, history = trained(engine, 100, optimizer=optimizer, lr=0.01)
+        _, found, history = trained(engine, 40, optimizer=optimizer, lr=0.01)
     except TypeError as error:
         assert engine != "auto", error
     else:

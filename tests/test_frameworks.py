@@ -308,7 +308,7 @@ def test_a_program_runs_on_dask(name: str) -> None:
     problem = small(name)
     rows, program = problem.rows(6), problem.program("numpy")
     value, gradient = program.value_and_grad(*rows)
-    chunks = [da.from_array(x, chunks=(2, *x.shape[1:])) for x in rows]
+    chunks = [da.from_array(x, chunks=(3, *x.shape[1:])) for x in rows]
     results = program.function(da)(*chunks, *map(da.asarray, program.numbers))
     assert all(isinstance(x, da.Array) for x in results)
     assert_same(map(np.asarray, results), [value, *gradient])

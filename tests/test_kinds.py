@@ -55,13 +55,9 @@ def assert_close(found: Any, expected: Any) -> None:
 LONG = {
     "kalman_filter": "of five steps of scalars, the first and the last are others",
     "gaussian_process": "Cholesky's factors, five by five, are scalars",
-    "black_scholes": "scalars",
     "runge_kutta": "a step and its way back are 49 statements of scalars",
-    "bodies": "pairs are gathered, also by hand",
     "robot_arm": "products of matrices with zeros in several places",
-    "pinn_heat": "41 lines",
     "pairs": "pairs are gathered, also by hand",
-    "factorization_machine": "pairs are gathered, also by hand",
 }
 
 

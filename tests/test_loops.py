@@ -197,7 +197,7 @@ def test_a_loops_infinities_are_found() -> None:
             call(np.array([0.5, 2.0]))
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(30))
 def test_any_alike_statements_may_be_a_loop(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     monkeypatch.setattr(loops, "FEWEST_SAVED", 2)
     monkeypatch.setattr(loops, "FEWEST_STEPS", 3)
@@ -206,8 +206,8 @@ def test_any_alike_statements_may_be_a_loop(monkeypatch: pytest.MonkeyPatch, see
 
 def test_loops_run_with_any_array_library() -> None:
     xp = pytest.importorskip("array_api_strict")
-    seeds = [*itertools.islice((s for s in range(400) if "for i in" in source_of(s)), 5)]
-    assert len(seeds) == 5
+    seeds = [*itertools.islice((s for s in range(400) if "for i in" in source_of(s)), 3)]
+    assert len(seeds) == 3
     for seed in seeds:
         f, _, arrays = structured(seed)
         program = autograd.compile(f, engine="numpy")

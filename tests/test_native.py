@@ -83,7 +83,7 @@ def eager(f: Callable[..., Any], leaves: list[Value], *arrays: Any) -> Any:
 
 @pytest.mark.parametrize("memory", [0.0, 9.0])  # without loops, and in loops
 @pytest.mark.parametrize("lanes", [8, 4, 2])
-@pytest.mark.parametrize("n", [1, 7, 8, 9, 21, 40])
+@pytest.mark.parametrize("n", [1, 8, 21])
 def test_the_lab_network(n: int, lanes: int, memory: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "_lanes", lambda: lanes)
     monkeypatch.setattr(machine_code, "MOST_MEMORY", memory)
@@ -132,7 +132,7 @@ def test_rows_beyond_the_last_do_not_count() -> None:
 
 
 @pytest.mark.parametrize("memory", [0.0, 9.0])  # without loops, and in loops
-@pytest.mark.parametrize("n", [1, 9, 63, 64, 65, 1023, 1024, 1025, 3000])
+@pytest.mark.parametrize("n", [1, 63, 64, 65, 1024, 3000])
 def test_arrays_are_taken_in_blocks(n: int, memory: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine_code, "MOST_MEMORY", memory)
     monkeypatch.setattr(machine_code, "FEW_OPERATIONS", 0)
@@ -149,8 +149,7 @@ def test_arrays_are_taken_in_blocks(n: int, memory: float, monkeypatch: pytest.M
         kernel.evaluate_arrays([X], state)
 
 
-@pytest.mark.parametrize("lanes", [8, 4, 2])
-@pytest.mark.parametrize("n", [1, 7, 16, 43])
+@pytest.mark.parametrize(("n", "lanes"), [(1, 8), (7, 4), (16, 2), (43, 8), (43, 2)])
 def test_sums_over_rows_of_outer_products(n: int, lanes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "_lanes", lambda: lanes)
     monkeypatch.setattr(machine_code, "LARGE_PRODUCT", 1)

@@ -44,8 +44,8 @@ def written(*steps: Any, x: float = 0.3, y: float = 0.7) -> Program:
 @pytest.mark.parametrize(
     ("names", "count"),
     [
-        (("eager", "derive", "arrays", "numpy"), 60),
-        (tuple(ENGINES), 10),
+        (("eager", "derive", "arrays", "numpy"), 20),
+        (tuple(ENGINES), 4),
         pytest.param(("eager", "torch"), 100, marks=pytest.mark.oracles),
         pytest.param(("eager", "jax"), 30, marks=pytest.mark.oracles),
     ],

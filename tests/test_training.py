@@ -247,10 +247,10 @@ def stale(what: str, engine: Any) -> list[float]:
 
     settings: dict[str, Any] = {"loss": loss, "optimizer": sgd, "engine": engine}
     losses = []
-    for k in range(3):
-        losses += nn.fit(run, X, Y, epochs=4, **settings).loss
+    for k in range(2):
+        losses += nn.fit(run, X, Y, epochs=3, **settings).loss
         change(k)
-    for epoch in nn.Training(run, X, Y, epochs=9, **settings):
+    for epoch in nn.Training(run, X, Y, epochs=4, **settings):
         losses.append(epoch.loss)
         change(epoch.epoch % 4)
     return [*losses, *numbers(model)]

@@ -81,6 +81,8 @@ class _Groups:
         self._farthest: list[tuple[int, int, _Group]] = []  # a heap by height, the oldest first
         self._count = itertools.count()
         self._alike: dict[Any, dict[_Group, None]] = defaultdict(dict)  # by what they have in common
+        self._compared: dict[Any, set[Any]] = defaultdict(set)  # keys, by form
+        self._uncompared: dict[Any, set[Any]] = defaultdict(set)  # those of groups that are here
 
     def add(self, key: Any, v: Value, height: int) -> None:
         """Add a Value, of that height, to the group of a key."""
@@ -89,15 +91,20 @@ class _Groups:
             group = self.by_key[key] = _Group(key, self._phase_of(key))
             for common in (group.form, group.family, *group.rows):
                 self._alike[common][group] = None
+            if key not in self._compared[group.form]:
+                self._uncompared[group.form].add(key)
         group.members.append(v)
         if height > group.height:
+            self._alike[group.form, group.height].pop(group, None)
+            self._alike[group.form, height][group] = None
             group.height = height
             heapq.heappush(self._farthest, (-height, next(self._count), group))
 
     def remove(self, group: _Group) -> list[Value]:
         """The members of a group, which is no longer here."""
-        for common in (group.form, group.family, *group.rows):
+        for common in (group.form, group.family, *group.rows, (group.form, group.height)):
             del self._alike[common][group]
+        self._uncompared[group.form].discard(group.key)
         return self.by_key.pop(group.key).members
 
     def farthest(self) -> _Group:
@@ -107,8 +114,17 @@ class _Groups:
         return group
 
     def like(self, common: Any) -> Collection[_Group]:
-        """The groups that have this form, family or row in common."""
+        """The groups that have this form, family or row in common, or a form and a height."""
         return self._alike[common]
+
+    def uncompared(self, form: Any) -> Collection[_Group]:
+        """The groups of a form, if there are several that were not all here before: then they were."""
+        found = self._alike[form] if self._uncompared[form] else ()
+        if len(found) < 2:
+            return ()
+        self._compared[form] |= self._uncompared[form]
+        self._uncompared[form].clear()
+        return found
 
 
 class Lifted(Uneven):
@@ -284,7 +300,6 @@ class Lifted(Uneven):
         a live leaf that is in no array yet wait until nothing else is left.
         """
         groups = _Groups(self._phase_of)
-        compared: dict[Any, set[Any]] = defaultdict(set)  # keys, by form
         waiting: list[Value] = []
         while self._ready or groups.by_key or waiting:
             for group in list(groups.by_key.values()) if self._moved else ():
@@ -306,14 +321,11 @@ class Lifted(Uneven):
             group = groups.farthest()
             if self._form_with_kin(group, groups):
                 continue
-            mates, known = groups.like(group.form), compared[group.form]
-            if len(mates) > 1 and not known.issuperset(keys := [mate.key for mate in mates]):
-                known.update(keys)
-                every = [mate.members for mate in mates]
-                level = [mate.members for mate in mates if mate.height == group.height]
-                if self._stack_operands(level) or self._stack_operands(every, only_apart=True):
+            if mates := groups.uncompared(group.form):
+                level = groups.like((group.form, group.height))
+                if self._stack_operands(level) or self._stack_operands(mates, only_apart=True):
                     continue
-                if self._stack_operands(self._twins(group.members, every), twins=True):
+                if self._stack_operands(self._twins(group, mates), twins=True):
                     continue
             self._form_each(self._by_number(groups.remove(group)))
 
@@ -375,15 +387,17 @@ class Lifted(Uneven):
                 self._place(found[0], [some[i] for i in found[1]])
         return True
 
-    def _twins(self, group: list[Value], others: list[list[Value]]) -> list[list[Value]]:
+    def _twins(self, group: _Group, others: Iterable[_Group]) -> list[_Group]:
         """A group of one Value, and others from which many alike steps lead on; [] if there are none.
 
         So do two calls of a function of one number; the steps of both then are steps of one array.
         """
-        if len(group) > 1:
+        (v, *rest) = group.members
+        if rest:
             return []
-        single = [other for other in others if len(other) == 1 and other is not group][:MOST_TRIED]
-        alike = [other for other in single if self._steps_alike(group[0], other[0]) >= MANY_STEPS]
+        single = (other for other in others if len(other.members) == 1 and other is not group)
+        tried = itertools.islice(single, MOST_TRIED)
+        alike = [other for other in tried if self._steps_alike(v, other.members[0]) >= MANY_STEPS]
         return [group, *alike] if alike else []
 
     def _steps_alike(self, v: Value, w: Value) -> int:
@@ -409,7 +423,7 @@ class Lifted(Uneven):
         return len(twin)
 
     def _stack_operands(
-        self, groups: list[list[Value]], only_apart: bool = False, twins: bool = False
+        self, mates: Collection[_Group], only_apart: bool = False, twins: bool = False
     ) -> bool:
         """Stack operands of groups that differ only in their operands' arrays, if the result is regular.
 
@@ -417,10 +431,10 @@ class Lifted(Uneven):
         more may share places; with `only_apart`, only if they are sums of products. Both do not matter for
         `twins`. Returns whether operands are stacked.
         """
-        if len(groups) < 2 or (sum(map(len, groups)) < SMALLEST and not twins):
+        if len(mates) < 2 or not (twins or _have_an_array_in_common(mates)):
             return False
-        common = set.intersection(*({*itertools.chain(*self._kinds(group[0]))} for group in groups))
-        if not common - {NUMBER} and not twins:
+        groups = [mate.members for mate in mates]
+        if sum(map(len, groups)) < SMALLEST and not twins:
             return False
         slots = list(zip(*(zip(*map(vectors, group)) for group in groups)))
         arrays = [{self._kind[x] for rows in slot for row in rows for x in row} for slot in slots]
@@ -699,6 +713,17 @@ def _is_flat(x: Any) -> bool:
 def _is_map(key: Any) -> bool:
     """Whether the operands of a signature's row have places of their own, unlike the terms of a sum."""
     return key[0] not in VECTOR_ROWS and key[0] is not ops.add
+
+
+def _have_an_array_in_common(groups: Iterable[_Group]) -> bool:
+    """Whether the Values of all groups have operands in one array."""
+    common: set[int] | None = None
+    for group in groups:
+        kinds = {x for kind, _ in group.key[1:] for x in kind if x != NUMBER}
+        common = kinds if common is None else common & kinds
+        if not common:
+            return False
+    return True
 
 
 def _rows_of(key: Any) -> list[Any]:

@@ -37,7 +37,8 @@ def run(script: str, *arguments: Any, cwd: Path) -> subprocess.CompletedProcess[
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             with pytest.raises(SystemExit) as ended:
                 runpy.run_path(command[0], run_name="__main__")
-    return subprocess.CompletedProcess(command, ended.value.code, out.getvalue(), err.getvalue())
+    status: Any = ended.value.code
+    return subprocess.CompletedProcess(command, status, out.getvalue(), err.getvalue())
 
 
 def run_alone(

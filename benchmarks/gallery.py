@@ -806,6 +806,27 @@ def factorization_machine(inputs=8, factors=3):
 
 
 @entry
+def graph_network(nodes=20, layers=2):
+    """A network on a graph: a layer adds up the neighbours of a node, of which there are one to five."""
+    rng = np.random.default_rng(3)
+    near = [sorted(rng.permutation(nodes)[: rng.integers(1, 6)].tolist()) for _ in range(nodes)]
+
+    def loss(xp, own, other, b, x, y):
+        for k in range(layers):
+            sums = [sum(x[j] for j in of) for of in near]
+            x = [xp.tanh(own[k] * v + other[k] * s + b[k]) for v, s in zip(x, sums)]
+        return (sum(x) / nodes - y) ** 2
+
+    def by_hand(own, other, b, x, y):
+        beside = np.array([[float(j in of) for j in range(nodes)] for of in near])
+        for k in range(layers):
+            x = jnp.tanh(own[k] * x + other[k] * (x @ beside.T) + b[k])
+        return (x.mean(axis=1) - y) ** 2
+
+    return Problem(loss, by_hand, normal(nodes), normal(), own=(layers,), other=(layers,), b=(layers,))
+
+
+@entry
 def newton(steps=8):
     """Kepler's equation E − e sin E = M by Newton's method, the orbit's e learned."""
 

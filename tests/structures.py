@@ -423,6 +423,20 @@ def moved(rng: np.random.Generator, a: np.ndarray, _: Callable[..., Any]) -> np.
 
 
 @step
+def edges(rng: np.random.Generator, a: np.ndarray, pick: Callable[..., Any]) -> np.ndarray:
+    """Sums over a graph's edges: of neighbours, with weights or numbers perhaps, or of differences."""
+    x, n, way = a.ravel(), int(rng.integers(6, 12)), rng.integers(4)
+    near = [rng.permutation(len(x))[: rng.integers(1, 5)].tolist() for _ in range(n)]
+    every = iter(pick((sum(map(len, near)),)) if way == 1 else rng.normal(size=100).tolist())
+    terms = [[(next(every), x[j], x[i % len(x)]) for j in of] for i, of in enumerate(near)]
+    if way < 2:
+        return tensor((n,), lambda i: dot([w for w, *_ in terms[i]], [y for _, y, _ in terms[i]]))
+    if way == 2:
+        return tensor((n,), lambda i: added(rng, [(y - own).sin() for _, y, own in terms[i]]))
+    return tensor((n,), lambda i: 0.5 * terms[i][0][2] + 0.3 * added(rng, [y for _, y, _ in terms[i]]))
+
+
+@step
 def numbers(rng: np.random.Generator, a: np.ndarray, _: Callable[..., Any]) -> np.ndarray:
     """With numbers that differ along an axis, 0 and 1 among them, as in a Fourier transform."""
     c = np.round(rng.normal(size=a.shape[-1]), 1)

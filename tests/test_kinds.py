@@ -58,6 +58,7 @@ LONG = {
     "runge_kutta": "a step and its way back are 49 statements of scalars",
     "robot_arm": "products of matrices with zeros in several places",
     "pairs": "pairs are gathered, also by hand",
+    "graph_network": "neighbours are gathered",
 }
 
 

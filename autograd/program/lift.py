@@ -47,11 +47,12 @@ from .grids import Runs
 from .places import LEAF, MOST_PIECES, NUMBER, gathers, is_number, number_of, vectors
 from .scalars import Scalars, shapes_of
 from .simplify import COMMUTATIVE
-from .uneven import Uneven
+from .uneven import FEWEST, Uneven, lie_anywhere
 
 MOST_COMPARED = 64  # groups of one row
 MOST_TRIED = 3  # groups that others may be like
 MANY_STEPS = 10  # which pay for an array of the operands of few Values
+SEVERAL = 5  # parts of a group, that are many
 SMALLEST = 5  # groups of fewer Values are not worth an array of their operands
 INDICES = re.compile(r" *[0-9]+ *(, *[0-9]+ *)*\]")  # of a label such as w[0, 1], after the bracket
 STRICT = (ops.add, ops.sub, ops.mul, ops.neg, ops.dot, ops.total)  # finite only if their operands are
@@ -163,9 +164,8 @@ class Lifted(Uneven):
         order = topological_order(*values)[::-1]  # first operands come before second ones
         known = {rows, *scalars.input_leaves}
         self._rank = {v: i for i, v in enumerate(leaves)}
-        # Users wait for their operands, but for live leaves. A vector, such as the operands that a layer's
-        # neurons share, waits for its elements, and is known by its id.
-        self._users: dict[Any, list[Any]] = {v: [] for v in [*known, *order]}
+        # Users wait for their operands, but for live leaves.
+        self._users = {v: [] for v in [*known, *order]}
         self._missing: dict[Any, int] = {}  # how many of a user's operands are in no array
         self._ready: list[Value] = []
         self._heights: dict[Any, int] = {}  # how many steps lead from each to an output
@@ -380,12 +380,27 @@ class Lifted(Uneven):
             several = [(members, found)]
         else:
             several = [(some, self.padded(some)) for some in self.in_directions(members)]
+            long = [v for group in kin if sum(n for _, n in group.key[1:]) > 2 for v in group.members]
+            alike = len({group.family for group in kin}) == 1 or 2 * len(long) > len(members)
+            if not several and alike and self._are_irregular([group.members for group in kin]):
+                several = [(members, self.scattered(members))]
         if not several or not all(found and found[0].by_row == kin[0].phase[0] for _, found in several):
             return False  # 0 x is in no array
         for some, found in several:
             if found:
                 self._place(found[0], [some[i] for i in found[1]])
         return True
+
+    def _are_irregular(self, groups: Collection[list[Value]]) -> bool:
+        """Whether most Values of these groups have operands that are not evenly spaced."""
+        irregular = 0
+        for group in groups:
+            parts = [grids.aligned(self._located(part)) for part in self._parts(group)]
+            where = [part for part, _ in parts]
+            shape, order, _ = grids.node_axes(where, len(group), group[0].row is ops.dot)
+            in_order = [[(array, positions[order]) for array, positions in part] for part in where]
+            irregular += len(group) * gathers(self._terms(in_order, [along for _, along in parts], shape))
+        return 2 * irregular > sum(map(len, groups))
 
     def _twins(self, group: _Group, others: Iterable[_Group]) -> list[_Group]:
         """A group of one Value, and others from which many alike steps lead on; [] if there are none.
@@ -512,14 +527,17 @@ class Lifted(Uneven):
             directions = self.in_directions(group) if v.row in VECTOR_ROWS else []
             if directions:
                 return self._form_each(directions)
-            few = len(group) < SMALLEST  # which are not worth a grid that they fill by half
-            if several := grids.divided(where, len(group)) or (few and grids.by_element(where, len(group))):
-                return self._form_each([[group[i] for i in some] for some in several])
-            if filled := None if v.row in REDUCTIONS else grids.filled(where, len(group)):
-                array = self.partial(v.row, *filled, [along for _, along in parts])
-                return self._place(array, group, filled[1].tolist())
-            if several := grids.by_distance(where, len(group)) or grids.by_numbers(where, len(group)):
-                return self._form_each([[group[i] for i in some] for some in several])
+            if v.row in (ops.dot, ops.total, ops.add) and (found := self.scattered(group)):
+                return self._place(found[0], [group[i] for i in found[1]])
+            n, few = len(group), len(group) < SMALLEST  # few are not worth a grid that they fill by half
+            places = grids.divided(where, n) or (grids.by_element(where, n) if few else [])
+            if v.row not in REDUCTIONS and not 0 < len(places) < SEVERAL:
+                if filled := grids.filled(where, n):
+                    array = self.partial(v.row, *filled, [along for _, along in parts])
+                    return self._place(array, group, filled[1].tolist())
+            places = places or grids.by_distance(where, n) or grids.by_numbers(where, n)
+            if places and not (n >= FEWEST and grids.has_no_step(where)):
+                return self._form_each([[group[i] for i in some] for some in places])
         labels = {label for term in terms for x in term if isinstance(x, View) for label in x.axes}
         if shape and labels.isdisjoint(range(len(shape))):
             array = self._computed(v.row, (), terms)  # all Values of the group are equal
@@ -668,10 +686,26 @@ class Lifted(Uneven):
             anchored = any(LEAF in kind and max(kind) >= 0 for kind, _ in kinds)
             return anchored, op is ops.dot
 
-        for terms in self._parts(groups[max(groups, key=rank)]):
+        first = max(groups, key=rank)
+        if leaves := self._scattered_leaves(groups, first):
+            return self._place_leaf_array((len(leaves),), leaves)
+        for terms in self._parts(groups[first]):
             for leaves, others in zip(terms, terms[::-1]):  # the same two, if there is one operand
                 if LEAF in (self._kind[x] for row in leaves for x in row):
                     self._place_leaves_of(leaves, others)
+
+    def _scattered_leaves(self, groups: Mapping[Any, list[Value]], signature: Any) -> list[Value]:
+        """The leaves that multiply elements from anywhere in an array, as those of a graph's edges; or []."""
+        (_, *kinds), family = signature, _family(signature)
+        if len(kinds) > 1 or family[0] is not ops.dot or not min(kinds[0][0]) == LEAF < 0 <= max(kinds[0][0]):
+            return []
+        sums = [v for key, group in groups.items() if _family(key) == family for v in group]
+        pairs = [[(x, y) if x in self._at else (y, x) for x, y in zip(*vectors(v))] for v in sums]
+        leaves = [leaf for of in pairs for _, leaf in of]
+        places = [[sorted(self._at[x] for x, _ in of)] for of in pairs]
+        if len(sums) < FEWEST or len({*leaves}) < len(leaves) or not lie_anywhere(places):
+            return []
+        return sorted(leaves, key=self._rank.__getitem__)
 
     def _place_leaves_of(self, leaves: list[list[Value]], others: list[list[Any]]) -> None:
         """Put leaves, a row for each Value and a column for each term, into an array.

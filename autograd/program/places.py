@@ -37,6 +37,7 @@ from .arrays import (
 from .grids import Columns, Part
 from .simplify import COMMUTATIVE, ROW_SUM
 
+MOST_BESIDE = 4  # operands, and users, beside which a Value is looked for
 MOST_PIECES = 8  # blocks that make up an array
 MOST_LAYERS = 3  # arrays, or a number, of which masks choose an array's elements
 NUMBER, LEAF = -2, -1  # in a signature, instead of an array's number: a constant; a leaf in no array yet
@@ -66,6 +67,9 @@ class Places:
         self._borders: dict[Any, Any] = {}  # arrays between borders, and their borders
         # The Values whose order a Value shares: it is their adjoint, or a part of that sum.
         self._beside: dict[Any, list[Value]] = {}
+        # The users of each Value. A vector, such as the operands that a layer's neurons share, is a user that
+        # is known by its id.
+        self._users: dict[Any, list[Any]] = {}
 
     def place(self, v: Any) -> tuple[Array, int] | None:
         """The array that a scalar is in, and its position; None for numbers and scalars not computed."""
@@ -468,16 +472,30 @@ class Places:
         return self._new(Map(shape, by_row, row, terms[0]))
 
     def _own_coordinates(self, group: list[Value]) -> list[np.ndarray]:
-        """The coordinates of the Values whose order a group shares, if they are in one array."""
+        """The coordinates of the Values whose order a group shares, if they are in one array.
+
+        They are what it is the adjoint of, or else the operands beside which it is used.
+        """
         found: dict[int, list[int]] = defaultdict(list)
         for v in group:
-            known = {self._kind[z]: self._at[z] for z in self._beside.get(v, ()) if z in self._at}
+            beside = self._beside.get(v) or self._operands_beside(v)
+            known = {self._kind[z]: self._at[z] for z in beside if z in self._at}
             for kind, at in known.items():
                 found[kind].append(at)
         for kind, places in found.items():
             if len(places) == len({*places}) == len(group):
                 return [*coordinates(np.array(places), self.arrays[kind].shape)]
         return []
+
+    def _operands_beside(self, v: Value, steps: int = 2) -> Iterable[Value]:
+        """The other operands of users of v, and then of their users, where these are few."""
+        users = self._users.get(v, ())[:MOST_BESIDE]
+        users = [user if isinstance(user, Value) else self._users[user][0] for user in users]
+        for xs in itertools.chain(*map(vectors, users)):
+            if len(xs) <= MOST_BESIDE:
+                yield from (x for x in xs if isinstance(x, Value) and x is not v)
+        for user in users if steps > 1 else ():
+            yield from self._operands_beside(user, steps - 1)
 
 
 def _without(point: tuple[int, ...], axis: int, lows: Sequence[int]) -> tuple[int, ...]:

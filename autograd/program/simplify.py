@@ -17,7 +17,7 @@ import itertools
 import math
 import sys
 from collections import Counter
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
 from operator import is_
 from typing import Any
 
@@ -183,8 +183,9 @@ class _Rewriting:
         self.made: dict[Any, Value] = {}
         self.mapped: dict[int, tuple[Any, ...]] = {}  # rewritten tuples of operands, by the old identity
         self.current: Value | None = None  # the Value being rewritten, which stays if nothing in it changes
-        self.is_part = False  # whether that is part of a sum with varied numbers, and not merged with others
+        self.is_part = False  # whether that is part of a sum, and not merged with equal ones
         self.used_once: set[Value] = set()
+        self.mixed: set[Value] = set()  # see _mixed
         self.inner: set[Value] = set()  # sums that are used once, by another sum
         self.summed: dict[Value, Any] = {}  # the row_sum of a Value
         self.varied: set[Value] = set()  # Values computed like others, with other numbers: see _varied
@@ -199,6 +200,7 @@ class _Rewriting:
         if not gather:
             self.totals, self.on_the_way = _running_totals(order, user, form_of)
         parts = set[Value]()
+        mixed = _mixed(order, user, self.by_row) if gather else {}
         for v in order:
             if v.row is None:
                 became[v] = v._data if isinstance(v, Constant) else v
@@ -208,7 +210,10 @@ class _Rewriting:
             inner = v.row in SUMS and user[v] in SUMS and (v.row is not ops.sub or v in self.on_the_way)
             inner = inner and v not in self.totals
             of_varied = inner and not self.varied.isdisjoint(parents(v))
-            self.is_part = of_varied or (inner and any(p in parts or _is_nothing(p) for p in parents(v)))
+            # Sums over the edges of a graph may begin alike, and stay whole.
+            plain = v.row is ops.add and not any(p.row in (ops.mul, ops.dot) for p in parents(v))
+            begun = plain or any(p in parts or _is_nothing(p) for p in parents(v))
+            self.is_part = of_varied or (inner and begun)
             if self.is_part:
                 parts.add(v)
             if of_varied:
@@ -228,6 +233,8 @@ class _Rewriting:
                     self.varied.add(w)
                 if self.forward and v in self.forward:
                     self.new_forward.add(w)
+            if v in mixed and isinstance(w, Value):
+                self.mixed.add(w)
             if gather and isinstance(w, Value):
                 if w in self.used_once or not user[v]:
                     self.used_once.discard(w)
@@ -386,7 +393,11 @@ class _Rewriting:
                 if (
                     self.is_varied(x)
                     or (_op(x, "mul") and _is(x.x, 0.0))
-                    or (_op(x, "mul") and not _number(x.x) and (op == "product" or x in self.used_once))
+                    or (
+                        _op(x, "mul")
+                        and not _number(x.x)
+                        and (op == "product" or x in self.used_once or x in self.mixed)
+                    )
                 ):
                     x = (x.x, x.y)
                 if type(x) is tuple:
@@ -468,6 +479,8 @@ class _Rewriting:
         if number and len(singles) > 1 and not xs and not linear:
             singles.append(number)  # a wall, perhaps
             number = 0.0
+        if len(xs) == 1 and len(singles) > 1 and all(_op(x, "mul") for x in singles):
+            singles.append(self("mul", xs.pop(), ys.pop()))  # like the others, which have more users
         if len(singles) > 2 or (is_sum and len(singles) == 1 and not xs and not linear):
             singles = [self._of_vectors(ops.total, tuple(singles))]
         if linear:
@@ -502,6 +515,17 @@ def _only_users(order: Iterable[Value]) -> dict[Any, Any]:
                 several.add(id(x))
                 found.update(dict.fromkeys(x))
     return found
+
+
+def _mixed(order: Iterable[Value], user: Mapping[Any, Any], by_row: Iterable[Value]) -> set[Value]:
+    """Products that are used several times, while others that are computed alike are used once.
+
+    All of them are terms of the sums that they are in: of a node with one neighbour and of one with several.
+    """
+    form_of = forms(order, by_row)
+    products = [v for v in order if v.row is ops.mul]
+    once = {form_of[v] for v in products if user[v]}
+    return {v for v in products if not user[v] and form_of[v] in once}
 
 
 def _running_totals(

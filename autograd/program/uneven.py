@@ -11,7 +11,7 @@ import functools
 import itertools
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,13 +21,15 @@ from .. import ops
 from ..ops import REDUCTIONS
 from ..value import Value
 from . import grids
-from .arrays import Array, Constant, Map, Select, View, coordinates, whole
+from .arrays import Array, Constant, Map, Select, View, coordinates, size, whole
 from .grids import Columns, Part
 from .partial import Partial
 from .places import MOST_PIECES, NUMBER, floats, gathers, is_number, number_of, transposed, vectors
 from .simplify import COMMUTATIVE
 
 MOST_DIRECTIONS = 4  # in which terms of one kind run
+FEWEST = 8  # sums whose terms lie anywhere
+MOST_EMPTY = 4  # places for each term of a kind
 
 
 @dataclass
@@ -102,6 +104,60 @@ class Uneven(Partial):
         nothing = REDUCTIONS.get(row, 0.0)
         parts = self._padded_parts(group, nothing)
         return self._added(row, group, parts) or self._added(row, group, self._by_direction(group, nothing))
+
+    def scattered(self, group: list[Value]) -> tuple[Array, np.ndarray] | None:
+        """An array of sums whose terms lie anywhere in arrays, and its order: those over edges of a graph.
+
+        All have as many terms of a kind as the longest has; what is missing is 0. Returns None for few sums,
+        for those of more than three kinds of terms, or of which most would be missing, and for others.
+        """
+        n, kinds = len(group), [*self._terms_by_kind(group, sums=True).values()]
+        if n < FEWEST or len(kinds) > 3 or group[0].row in REDUCTIONS:
+            return None
+        columns = [{i: list(zip(*terms)) for i, terms in rows.items()} for rows in kinds]
+        places = [[self._positions(xs) for of in columns for xs in of.get(i, ())] for i in range(n)]
+        if not lie_anywhere([[*filter(None, of)] for of in places]):
+            return None
+        parts = [self._as_long(rows, n) for rows in kinds]
+        if not all(parts):
+            return None
+        shape, order, _ = grids.node_axes(parts, n, False, functools.partial(self._own_coordinates, group))
+        in_order = [[(array, where[order]) for array, where in part] for part in parts]
+        along = [grids.without_ones(part[0][1].shape[1]) for part in parts]
+        terms = self._terms(in_order, along, shape)
+        labels = {label for term in terms for x in term if isinstance(x, View) for label in x.axes}
+        return (
+            (self._computed(ops.dot, shape, terms), order) if labels.issuperset(range(len(shape))) else None
+        )
+
+    def _positions(self, xs: Iterable[Any]) -> list[int]:
+        """Where operands are in their array; [] for numbers."""
+        return [self._at[x] for x in xs if not is_number(x)]
+
+    def _as_long(self, rows: Mapping[int, list[Any]], n: int) -> Part:
+        """A part with as many terms for each of n sums as the longest has, by adding zeros; or []."""
+        count, longest = sum(map(len, rows.values())), max(map(len, rows.values()))
+        if n * longest > MOST_EMPTY * count:
+            return []
+        there = np.zeros((n, longest), dtype=bool)
+        for i, terms in rows.items():
+            there[i, : len(terms)] = True
+        part: Part = []
+        is_zero = there.all()  # one factor of each term that is missing
+        for operand in zip(*itertools.chain(*(rows[i] for i in sorted(rows)))):
+            array, (at,) = self._one_located([operand])
+            where = np.zeros(there.shape, dtype=int if array else float)
+            where[there] = at
+            varies = (at != at[0]).any()
+            if array and not there.all():
+                where[~there] = size(array) if varies else at[0]
+                if varies:
+                    array = self._bordered(array, 0, [], [0.0])
+                elif array.by_row:  # and may be infinite where nothing is to be added
+                    return []
+            is_zero |= array is None or varies
+            part.append((array, where))
+        return part if is_zero else []
 
     def _added(self, row: Any, group: list[Value], parts: list[Part]) -> tuple[Array, np.ndarray] | None:
         """An array of sums of these parts, and its order; None if they do not line up."""
@@ -397,6 +453,17 @@ class Uneven(Partial):
         used, x = (replace(x, axes=tuple(map(labels.index, x.axes))) for x in (mask, view))
         there = self._new(Map(shape, view.array.by_row, ops.where, (used, x, nothing)))
         return [*factors[:i], replace(whole(there), axes=tuple(labels)), *factors[i + 1 :]]
+
+
+def lie_anywhere(sums: Sequence[list[list[int]]]) -> bool:
+    """Whether most sums have terms that are not evenly spaced, and lie as those of no other sum do.
+
+    Each sum has the positions of its terms, in a list for each operand.
+    """
+    long = [of for of in sums if max(map(len, of), default=0) > 2]
+    uneven = [of for of in long if any(len({b - a for a, b in itertools.pairwise(at)}) > 1 for at in of)]
+    patterns = {tuple([place - of[0][0] for at in of for place in at]) for of in sums}
+    return 2 * len(uneven) >= len(long) and 2 * len(patterns) >= len(sums)
 
 
 def _adds_nothing(term: Sequence[Any]) -> bool:

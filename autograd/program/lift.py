@@ -52,7 +52,7 @@ from .uneven import FEWEST, Uneven, lie_anywhere
 MOST_COMPARED = 64  # groups of one row
 MOST_TRIED = 3  # groups that others may be like
 MANY_STEPS = 10  # which pay for an array of the operands of few Values
-SEVERAL = 5  # parts of a group, that are many
+SEVERAL = 5  # parts of a group, instead of which all of its grid is computed
 SMALLEST = 5  # groups of fewer Values are not worth an array of their operands
 INDICES = re.compile(r" *[0-9]+ *(, *[0-9]+ *)*\]")  # of a label such as w[0, 1], after the bracket
 STRICT = (ops.add, ops.sub, ops.mul, ops.neg, ops.dot, ops.total)  # finite only if their operands are
@@ -695,7 +695,7 @@ class Lifted(Uneven):
                     self._place_leaves_of(leaves, others)
 
     def _scattered_leaves(self, groups: Mapping[Any, list[Value]], signature: Any) -> list[Value]:
-        """The leaves that multiply elements from anywhere in an array, as those of a graph's edges; or []."""
+        """The leaves that multiply elements from anywhere in an array, as weights of edges do; or []."""
         (_, *kinds), family = signature, _family(signature)
         if len(kinds) > 1 or family[0] is not ops.dot or not min(kinds[0][0]) == LEAF < 0 <= max(kinds[0][0]):
             return []

@@ -28,8 +28,8 @@ from .places import MOST_PIECES, NUMBER, floats, gathers, is_number, number_of, 
 from .simplify import COMMUTATIVE
 
 MOST_DIRECTIONS = 4  # in which terms of one kind run
-FEWEST = 8  # sums whose terms lie anywhere
-MOST_EMPTY = 4  # places for each term of a kind
+FEWEST = 8  # sums whose terms may lie anywhere
+MOST_EMPTY = 4  # places for each term of a kind, in sums that are all as long as the longest
 
 
 @dataclass
@@ -126,9 +126,9 @@ class Uneven(Partial):
         along = [grids.without_ones(part[0][1].shape[1]) for part in parts]
         terms = self._terms(in_order, along, shape)
         labels = {label for term in terms for x in term if isinstance(x, View) for label in x.axes}
-        return (
-            (self._computed(ops.dot, shape, terms), order) if labels.issuperset(range(len(shape))) else None
-        )
+        if not labels.issuperset(range(len(shape))):  # these sums are equal
+            return None
+        return self._computed(ops.dot, shape, terms), order
 
     def _positions(self, xs: Iterable[Any]) -> list[int]:
         """Where operands are in their array; [] for numbers."""

@@ -262,8 +262,7 @@ def by_numbers(parts: Sequence[Part], n: int) -> list[np.ndarray]:
 def filled(parts: list[Part], n: int) -> tuple[tuple[int, ...], np.ndarray, list[Part]] | None:
     """A grid of which a group fills at least one half, the places of its Values, and parts for all places.
 
-    For pairs i < j, or for queries and the keys before them, all pairs are computed, and half are not used;
-    and so are all elements of an array of which a group has most.
+    For pairs i < j, or for queries and the keys before them, all pairs are computed, and half are not used.
     """
     axes: dict[bytes, np.ndarray] = {}
     for part in parts:
@@ -271,11 +270,10 @@ def filled(parts: list[Part], n: int) -> tuple[tuple[int, ...], np.ndarray, list
             pattern = where - where[:, :1] if array else where
             if (pattern != pattern[0]).any():
                 return None
-            for column in coordinates(where[:, 0], array.shape) if array else ():
-                place = _places_along(column)[1]
-                if place.any():
-                    axes[place.tobytes()] = place
-    lengths = tuple(int(place.max()) + 1 for place in axes.values())
+            for rank in _ranks(coordinates(where[:, 0], array.shape)) if array else ():
+                if rank.any():
+                    axes[rank.tobytes()] = rank
+    lengths = tuple(int(rank.max()) + 1 for rank in axes.values())
     at = positions([*axes.values()], lengths, (n,))
     points_of_grid = math.prod(lengths)
     if not n < points_of_grid <= 2 * n or len(distinct(at)) < n:
@@ -287,21 +285,14 @@ def filled(parts: list[Part], n: int) -> tuple[tuple[int, ...], np.ndarray, list
         for array, where in part:
             starts = []
             for column in coordinates(where[:, 0], array.shape) if array else ():
-                every, place = _places_along(column)
-                starts.append(every[points.get(place.tobytes(), 0)])
+                used, rank = np.unique(column, return_inverse=True)
+                starts.append(used[points.get(rank.ravel().tobytes(), 0)])
             start = positions(starts, array.shape if array else (), (points_of_grid,))
             everywhere = start[:, None] + where[0] - (where[0, 0] if array else 0)
             if array and not 0 <= np.min(everywhere) <= np.max(everywhere) < size(array):
                 return None
             filled[-1].append((array, everywhere))
     return lengths, at, filled
-
-
-def _places_along(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Evenly spaced coordinates, among which all of a column are, and the places of these there."""
-    used = distinct(column)
-    step = math.gcd(*(used - used[0]).tolist()) or 1
-    return np.arange(used[0], used[-1] + 1, step), (column - used[0]) // step
 
 
 def aligned(part: Part) -> tuple[Part, tuple[int, ...]]:

@@ -52,7 +52,6 @@ from .uneven import FEWEST, Uneven, lie_anywhere
 MOST_COMPARED = 64  # groups of one row
 MOST_TRIED = 3  # groups that others may be like
 MANY_STEPS = 10  # which pay for an array of the operands of few Values
-SEVERAL = 5  # parts of a group, instead of which all of its grid is computed
 SMALLEST = 5  # groups of fewer Values are not worth an array of their operands
 INDICES = re.compile(r" *[0-9]+ *(, *[0-9]+ *)*\]")  # of a label such as w[0, 1], after the bracket
 STRICT = (ops.add, ops.sub, ops.mul, ops.neg, ops.dot, ops.total)  # finite only if their operands are
@@ -531,10 +530,9 @@ class Lifted(Uneven):
                 return self._place(found[0], [group[i] for i in found[1]])
             n, few = len(group), len(group) < SMALLEST  # few are not worth a grid that they fill by half
             places = grids.divided(where, n) or (grids.by_element(where, n) if few else [])
-            if v.row not in REDUCTIONS and not 0 < len(places) < SEVERAL:
-                if filled := grids.filled(where, n):
-                    array = self.partial(v.row, *filled, [along for _, along in parts])
-                    return self._place(array, group, filled[1].tolist())
+            if not places and v.row not in REDUCTIONS and (filled := grids.filled(where, n)):
+                array = self.partial(v.row, *filled, [along for _, along in parts])
+                return self._place(array, group, filled[1].tolist())
             places = places or grids.by_distance(where, n) or grids.by_numbers(where, n)
             if places and not (n >= FEWEST and grids.has_no_step(where)):
                 return self._form_each([[group[i] for i in some] for some in places])

@@ -176,6 +176,13 @@ def test_loops_can_be_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.search(r"\[\d+ - step\]", back[1])
 
 
+def test_sums_up_to_each_element_go_on_from_one_another() -> None:
+    w = [Value(0.1 * i, f"w[{i}]") for i in range(40)]
+    rows = RNG.normal(size=(3, 40))
+    source = compared(lambda x: total([(sum(x[: i + 1]) * v).tanh() for i, v in enumerate(w)]), w, rows)
+    assert "for i in range(" in source
+
+
 def test_short_runs_stay_as_they_are() -> None:
     w = Value(0.5, "w")
     assert "for i" not in compared(lambda x: (((w * x[0]).tanh() * w).tanh() * w).tanh(), [w], X)

@@ -200,7 +200,7 @@ class _Rewriting:
         if not gather:
             self.totals, self.on_the_way = _running_totals(order, user, form_of)
         parts = set[Value]()
-        mixed = _mixed(order, user, self.by_row) if gather else {}
+        mixed, plain = _mixed(order, user, self.by_row) if gather else {}, _plain_sums(order, user)
         for v in order:
             if v.row is None:
                 became[v] = v._data if isinstance(v, Constant) else v
@@ -210,9 +210,7 @@ class _Rewriting:
             inner = v.row in SUMS and user[v] in SUMS and (v.row is not ops.sub or v in self.on_the_way)
             inner = inner and v not in self.totals
             of_varied = inner and not self.varied.isdisjoint(parents(v))
-            # Sums over the edges of a graph may begin alike, and stay whole.
-            plain = v.row is ops.add and not any(p.row in (ops.mul, ops.dot) for p in parents(v))
-            begun = plain or any(p in parts or _is_nothing(p) for p in parents(v))
+            begun = v in plain or any(p in parts or _is_nothing(p) for p in parents(v))
             self.is_part = of_varied or (inner and begun)
             if self.is_part:
                 parts.add(v)
@@ -515,6 +513,25 @@ def _only_users(order: Iterable[Value]) -> dict[Any, Any]:
                 several.add(id(x))
                 found.update(dict.fromkeys(x))
     return found
+
+
+def _plain_sums(order: Iterable[Value], user: Mapping[Any, Any]) -> set[Value]:
+    """Sums of no products: over the edges of a graph, they may begin alike, and stay whole.
+
+    There are none if most go on from another whole sum, as sums up to each element do.
+    """
+    number_of: dict[Any, int] = {}  # the same for equal sums
+    numbers: dict[tuple[int, int], int] = {}
+    found, whole = set[Value](), list[Value]()
+    for v in order:
+        if v.row is ops.add and not any(p.row in (ops.mul, ops.dot) for p in parents(v)):
+            x, y = (number_of.setdefault(p, -len(number_of)) for p in (v.x, v.y))
+            number_of[v] = numbers.setdefault((x, y), len(numbers) + 1)
+            found.add(v)
+            if user[v] not in SUMS:
+                whole.append(v)
+    ends = {number_of[v] for v in whole}
+    return found if 2 * sum(number_of[v.x] in ends for v in whole) < len(whole) else set()
 
 
 def _mixed(order: Iterable[Value], user: Mapping[Any, Any], by_row: Iterable[Value]) -> set[Value]:

@@ -392,13 +392,7 @@ class Lifted(Uneven):
 
     def _are_irregular(self, groups: Collection[list[Value]]) -> bool:
         """Whether most Values of these groups have operands that are not evenly spaced."""
-        irregular = 0
-        for group in groups:
-            parts = [grids.aligned(self._located(part)) for part in self._parts(group)]
-            where = [part for part, _ in parts]
-            shape, order, _ = grids.node_axes(where, len(group), group[0].row is ops.dot)
-            in_order = [[(array, positions[order]) for array, positions in part] for part in where]
-            irregular += len(group) * gathers(self._terms(in_order, [along for _, along in parts], shape))
+        irregular = sum(len(group) for group in groups if gathers(self._laid_out(group)[-1]))
         return 2 * irregular > sum(map(len, groups))
 
     def _twins(self, group: _Group, others: Iterable[_Group]) -> list[_Group]:
@@ -509,16 +503,10 @@ class Lifted(Uneven):
             return self._place(self.arrays[self._kind[first]], group, [self._at[w.x[0]] for w in group])
         if v.row in (ops.add, ops.sub) and self._form_with_rest(group):
             return None
-        parts = [grids.aligned(self._located(part)) for part in self._parts(group)]
-        if v.row in REDUCTIONS and (len(parts) > 1 or any(map(self._has_twice, group))):
-            parts = [grids.aligned([self._side_by_side(group)])]
-        where = [part for part, _ in parts]
-        own = functools.partial(self._own_coordinates, group)
-        shape, order, regular = grids.node_axes(where, len(group), v.row is ops.dot, own)
-        in_order = [[(array, positions[order]) for array, positions in part] for part in where]
-        terms = self._terms(in_order, [along for _, along in parts], shape)
+        where, along, shape, order, regular, terms = self._laid_out(group)
         if gathers(terms) and v.row in VECTOR_ROWS:
             if v.row not in REDUCTIONS:
+                in_order = [[(array, positions[order]) for array, positions in part] for part in where]
                 terms = self._apart(in_order, shape) or terms
             if gathers(terms) and (found := self.padded(group)):
                 return self._place(found[0], [group[i] for i in found[1]])
@@ -531,7 +519,7 @@ class Lifted(Uneven):
             n, few = len(group), len(group) < SMALLEST  # few are not worth a grid that they fill by half
             places = grids.divided(where, n) or (grids.by_element(where, n) if few else [])
             if not places and v.row not in REDUCTIONS and (filled := grids.filled(where, n)):
-                array = self.partial(v.row, *filled, [along for _, along in parts])
+                array = self.partial(v.row, *filled, along)
                 return self._place(array, group, filled[1].tolist())
             places = places or grids.by_distance(where, n) or grids.by_numbers(where, n)
             if places and not (n >= FEWEST and grids.has_no_step(where)):
@@ -543,6 +531,21 @@ class Lifted(Uneven):
                 self._place(array, [same])
         else:
             self._place(self._computed(v.row, shape, terms), [group[i] for i in order])
+
+    def _laid_out(self, group: list[Value]) -> Any:
+        """How a group's Values lie along axes, and their operands along these.
+
+        That is the parts of their terms, the axes along each, the shape of an array of the Values, their
+        order, whether they are evenly spaced, and the terms.
+        """
+        row, parts = group[0].row, [grids.aligned(self._located(part)) for part in self._parts(group)]
+        if row in REDUCTIONS and (len(parts) > 1 or any(map(self._has_twice, group))):
+            parts = [grids.aligned([self._side_by_side(group)])]
+        where, along = [part for part, _ in parts], [along for _, along in parts]
+        own = functools.partial(self._own_coordinates, group)
+        shape, order, regular = grids.node_axes(where, len(group), row is ops.dot, own)
+        in_order = [[(array, positions[order]) for array, positions in part] for part in where]
+        return where, along, shape, order, regular, self._terms(in_order, along, shape)
 
     def _form_with_rest(self, group: list[Value]) -> bool:
         """Make one array of sums x + y, and of other x that are used like these; return if there is one.

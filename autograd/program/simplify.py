@@ -210,8 +210,9 @@ class _Rewriting:
             inner = v.row in SUMS and user[v] in SUMS and (v.row is not ops.sub or v in self.on_the_way)
             inner = inner and v not in self.totals
             of_varied = inner and not self.varied.isdisjoint(parents(v))
-            begun = v in plain or any(p in parts or _is_nothing(p) for p in parents(v))
-            self.is_part = of_varied or (inner and begun)
+            self.is_part = of_varied or (
+                inner and (v in plain or any(p in parts or _is_nothing(p) for p in parents(v)))
+            )
             if self.is_part:
                 parts.add(v)
             if of_varied:

@@ -65,20 +65,6 @@ def by_term(part: Part) -> list[Part]:
     return [[(array, where[:, i : i + 1]) for array, where in part] for i in range(part[0][1].shape[1])]
 
 
-def by_block(part: Part, most: int) -> list[Part]:
-    """A part of one Value as a part for each block of its first array that its terms are in, if few."""
-    array, (where,) = part[0]
-    if not array or len(distinct(where)) < len(where):
-        return [part]
-    inside = np.zeros(array.shape, dtype=bool)
-    inside.ravel()[where] = True
-    term_at = dict(zip(where.tolist(), range(len(where))))
-    blocks = [block for block in blocks_of(inside, 2 * most) if inside[block].all()]
-    numbered = np.arange(inside.size).reshape(array.shape)
-    terms = [[term_at[i] for i in numbered[block].ravel().tolist()] for block in blocks]
-    return [[(array, where[:, some]) for array, where in part] for some in terms] or [part]
-
-
 def without_ones(*lengths: int) -> tuple[int, ...]:
     return tuple(n for n in lengths if n != 1)
 

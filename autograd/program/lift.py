@@ -81,8 +81,8 @@ class _Groups:
         self._farthest: list[tuple[int, int, _Group]] = []  # a heap by height, the oldest first
         self._count = itertools.count()
         self._alike: dict[Any, dict[_Group, None]] = defaultdict(dict)  # by what they have in common
-        self._compared: dict[Any, set[Any]] = defaultdict(set)  # keys, by form
-        self._uncompared: dict[Any, set[Any]] = defaultdict(set)  # those of groups that are here
+        self._known = set[Any]()  # the keys of all groups that were ever here
+        self._new = set[Any]()  # forms of some that were not here before
 
     def add(self, key: Any, v: Value, height: int) -> None:
         """Add a Value, of that height, to the group of a key."""
@@ -91,8 +91,9 @@ class _Groups:
             group = self.by_key[key] = _Group(key, self._phase_of(key))
             for common in (group.form, group.family, *group.rows):
                 self._alike[common][group] = None
-            if key not in self._compared[group.form]:
-                self._uncompared[group.form].add(key)
+            if key not in self._known:
+                self._known.add(key)
+                self._new.add(group.form)
         group.members.append(v)
         if height > group.height:
             self._alike[group.form, group.height].pop(group, None)
@@ -104,7 +105,6 @@ class _Groups:
         """The members of a group, which is no longer here."""
         for common in (group.form, group.family, *group.rows, (group.form, group.height)):
             del self._alike[common][group]
-        self._uncompared[group.form].discard(group.key)
         return self.by_key.pop(group.key).members
 
     def farthest(self) -> _Group:
@@ -117,14 +117,11 @@ class _Groups:
         """The groups that have this form, family or row in common, or a form and a height."""
         return self._alike[common]
 
-    def uncompared(self, form: Any) -> Collection[_Group]:
-        """The groups of a form, if there are several that were not all here before: then they were."""
-        found = self._alike[form] if self._uncompared[form] else ()
-        if len(found) < 2:
-            return ()
-        self._compared[form] |= self._uncompared[form]
-        self._uncompared[form].clear()
-        return found
+    def with_new(self, form: Any) -> Collection[_Group]:
+        """The groups of a form, if there are several, some of which are new since the last call."""
+        found = self._alike[form] if form in self._new else ()
+        self._new.discard(form)
+        return found if len(found) > 1 else ()
 
 
 class Lifted(Uneven):
@@ -320,9 +317,10 @@ class Lifted(Uneven):
             group = groups.farthest()
             if self._form_with_kin(group, groups):
                 continue
-            if mates := groups.uncompared(group.form):
-                level = groups.like((group.form, group.height))
-                if self._stack_operands(level) or self._stack_operands(mates, only_apart=True):
+            if self._stack_operands(groups.like((group.form, group.height))):
+                continue
+            if mates := groups.with_new(group.form):
+                if self._stack_operands(mates, only_apart=True):
                     continue
                 if self._stack_operands(self._twins(group, mates), twins=True):
                     continue

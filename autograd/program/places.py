@@ -432,17 +432,12 @@ class Places:
         return terms
 
     def _apart(self, parts: Sequence[Part], shape: tuple[int, ...]) -> list[tuple[Any, ...]]:
-        """Terms of a sum without gathers, one for each of its terms or for each block of an array; or []."""
-        ways = [[one for part in parts for one in grids.by_term(part)]]
-        if not shape and self._partial.keys().isdisjoint(array for part in parts for array, _ in part):
-            ways.append([one for part in parts for one in grids.by_block(part, MOST_PIECES)])
-        for each in ways:
-            if len(parts) < len(each) <= MOST_PIECES:
-                aligned = [grids.aligned(part) for part in each]
-                terms = self._terms([part for part, _ in aligned], [along for _, along in aligned], shape)
-                if not gathers(terms):
-                    return terms
-        return []
+        """Terms of a sum without gathers, one for each of its terms; or []."""
+        each = [one for part in parts for one in grids.by_term(part)]
+        if not len(parts) < len(each) <= MOST_PIECES:
+            return []
+        terms = self._terms(each, [()] * len(each), shape)
+        return [] if gathers(terms) else terms
 
     def _constant(self, grid: np.ndarray) -> Any:
         """Numbers as an operand: a float if they are all equal."""

@@ -55,9 +55,6 @@ BLOCK = 4096  # numbers of data that are copied at once, to stay in the cache
 REGISTERS = 16  # vectors of sums that are computed at once
 WRITTEN_OUT = 64  # up to so many operations are written out instead of a loop
 LONGEST = 200  # statements of a function, as LLVM takes longer for larger ones
-WIDE = 2  # vectors of rows that are computed at once
-MOST_WIDE = 150  # statements for which there is code for several vectors, too: LLVM takes twice as long
-MOST_SUMMED = 0.5  # the share of sums of products beyond which several vectors are slower: registers are few
 INLINED = 32  # up to so many calls of exp, log, ... are inlined: a tenth faster, but LLVM takes longer
 FEW_OPERATIONS = 300  # of a row, up to which no loops are faster
 MOST_OPERATIONS = 8000  # and beyond which no loops take too long to compile
@@ -80,16 +77,15 @@ def code_of(planned: Plan, lanes: int, few: int = 0) -> Code:
     except NotImplementedError:  # conditions that move with the steps of a loop
         planned = planned.unrolled()
         nests = Nests(planned)
-    total = summed = in_vectors = statements = 0  # operations, but for the last
+    total = in_vectors = 0  # operations
     for item in nests.rows:
         times = item.steps if isinstance(item, Repeat) else 1
         for nest in nests_of([item]):
-            statements, vectors = statements + len(nest.statements), _has_vectors(nests, nest, lanes)
+            vectors = _has_vectors(nests, nest, lanes)
             for statement in nest.statements:
                 calls = getattr(statement.definition, "row", None) in CALLED
                 n = times * operations(statement.definition) * (CALL if calls else 1)
                 total += n
-                summed += n if statement.has_sums else 0
                 in_vectors += n if vectors else 0
     row, of_all = nests.sizes["rows"], nests.sizes["leaf"] + nests.sizes["uniform"]
     compiles_soon = total <= MOST_OPERATIONS and of_all <= MOST_OF_ALL
@@ -101,8 +97,7 @@ def code_of(planned: Plan, lanes: int, few: int = 0) -> Code:
         return Code(nests, lanes, "row by row")
     if few:
         return Code(nests, min(lanes, FEW_LANES), "loops")
-    is_wide = statements <= MOST_WIDE and summed < MOST_SUMMED * total
-    return Code(nests, lanes, "wide" if is_wide else "loops")
+    return Code(nests, min(lanes, FEW_LANES) if few else lanes, "loops")
 
 
 class Code:
@@ -111,8 +106,7 @@ class Code:
     `varies` says for each output whether it varies by row, and `sizes` how many numbers the outputs, a row of
     the data and the leaves have. The functions need `scratch` numbers of memory, and `stack` bytes.
 
-    The `way` to compute rows: "loops", with a vector of rows at once; "wide", with several where there are as
-    many rows; "row by row"; or "unrolled".
+    The `way` to compute rows: "loops" or "unrolled", with a vector of rows at once; or "row by row".
     """
 
     def __init__(self, nests: Nests, lanes: int, way: str):
@@ -137,18 +131,16 @@ class Code:
         self.parts = {e: i for i, e in enumerate(sorted(needed, key=lambda e: (first[e[0]], e[1])))}
         self.parts_start = -(-nests.sizes["uniform"] // CACHE_LINE) * CACHE_LINE
         self.rows_start = self.parts_start + len(self.parts) * lanes
-        self.steps = {"rows": 1 if self.row_by_row else lanes} if self.has_rows else {}  # rows at once
-        if self.has_rows and way == "wide":
-            self.steps = {"wide": WIDE * lanes, **self.steps}
-        at_once = max(self.steps.values(), default=0) if self.with_loops else 0
-        self.block_start = self.rows_start + nests.sizes["rows"] * at_once
+        self.at_once = 1 if self.row_by_row else lanes  # rows
+        in_memory = self.at_once if self.with_loops else 0  # rows, too
+        self.block_start = self.rows_start + nests.sizes["rows"] * in_memory
         numbers = nests.sizes["input"]
         self.block = min(1024, max(64, BLOCK // max(1, numbers) // 64 * 64))  # rows
         large = max(
             (nest.shape[1] + lanes for nest in nests_of(nests.rows) if outer_product(nest)), default=0
         )
         self.rows_of_products = self.block_start + numbers * (self.block + PADDING)
-        self.row_start = self.rows_of_products + at_once * large
+        self.row_start = self.rows_of_products + in_memory * large
         self.scratch = self.row_start + (numbers if self.row_by_row else 0)
         self.stack = self.calls = 0
         evaluate = self._emit_evaluate()
@@ -193,8 +185,8 @@ class Code:
 
         evaluate_arrays does the same for arrays whose rows follow each other, and takes these in blocks.
         """
-        self.functions = {name: self._functions(name, None) for name in ("once", "after")}
-        self.functions |= {name: self._functions(name, n) for name, n in self.steps.items()}
+        names = ("once", "after", "rows") if self.has_rows else ("once", "after")
+        self.functions = {name: self._functions(name) for name in names}
         evaluate = _procedure(self.module, "evaluate", "columns stride n state out width scratch")
         evaluate.attributes.add("noinline")  # so that it is compiled once
         columns, stride, n, state, out, width, scratch = evaluate.args
@@ -272,22 +264,16 @@ class Code:
             b.call(function, arguments)
 
     def _call_rows(self, b: Any, columns: Any, stride: Any, n: Any, count: Any, *memory: Any) -> None:
-        """Compute n rows, of `count` in all: as many at once as there is code for."""
-        done: Any = INT64(0)
-        for name, step in self.steps.items():
-            end = n if name == "rows" else b.sub(n, INT64(step - 1))
+        """Compute n rows, of `count` in all."""
+        if self.has_rows:
+            _loop(b, n, self.at_once, lambda i: self._call(b, "rows", columns, stride, i, n, count, *memory))
 
-            def rows(i: Any, name: str = name) -> None:
-                self._call(b, name, columns, stride, i, n, count, *memory)
-
-            done = _loop(b, end, step, rows, done)
-
-    def _functions(self, name: str, lanes: int | None) -> list[Any]:
+    def _functions(self, name: str) -> list[Any]:
         """Functions that compute all nests of one kind."""
-        if lanes and not self.with_loops:
-            return [_Unrolled(self, name, lanes).function]
-        if self.row_by_row:
-            lanes = None
+        is_rows = name == "rows"
+        if is_rows and not self.with_loops:
+            return [_Unrolled(self, name, self.lanes).function]
+        lanes = self.lanes if is_rows and not self.row_by_row else None
         functions, piece, count = list[Any](), None, 0
         items = {"once": self.nests.once, "after": self.nests.after}.get(name, self.nests.rows)
         jobs: list[Any] = [*items, None]
@@ -296,9 +282,9 @@ class Code:
         for job in jobs:
             statements = sum(len(nest.statements) for nest in nests_of([job])) if job else 1
             if piece is None or count + statements > LONGEST:
-                piece, count = _Loops(self, f"{name}{len(functions)}", lanes, name in self.steps), 0
+                piece, count = _Loops(self, f"{name}{len(functions)}", lanes, is_rows), 0
                 functions.append(piece.function)
-                if name in self.steps and self.row_by_row and len(functions) == 1:
+                if is_rows and self.row_by_row and len(functions) == 1:
                     piece.copy_row()
                 if name == "after" and len(functions) == 1:
                     piece.add_parts()
@@ -356,7 +342,7 @@ class _Computing:
         self.count = b.sitofp(count, DOUBLE)
         self.reciprocal = b.fdiv(DOUBLE(1.0), self.count)
         self.inside: Any = None  # which lanes have rows, where some may have none
-        if lanes == code.lanes:
+        if lanes:
             places = ir.Constant(ir.VectorType(INT64, lanes), list(range(lanes)))
             self.inside = b.icmp_signed("<", places, splat(b, b.sub(self.n, self.i), lanes))
 

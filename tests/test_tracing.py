@@ -1,9 +1,11 @@
 """What leaves the graph: reads of Values, comparisons and choices, in eager code, transforms and compile."""
 
+import importlib
 import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -177,6 +179,22 @@ def test_what_no_graph_has_is_noticed() -> None:
     with pytest.raises(TypeError, match="two programs"):
         autograd.compile(lambda x: x * (1.0 if "=1.0" in repr(x) else 2.0))(np.array([1.0, 2.0]))
     assert rng.random() == np.random.default_rng(0).random()  # they are where they were
+
+
+def test_of_what_is_installed_only_the_functions_own_package_is_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    (folder / "noise.py").write_text(
+        "import numpy as np\nrng = np.random.default_rng(0)\ndef noisy(x):\n    return x * rng.normal()\n"
+    )
+    monkeypatch.syspath_prepend(folder)
+    noisy = importlib.import_module("noise").noisy
+    with pytest.raises(TypeError, match="draws random numbers"):
+        autograd.compile(noisy)(np.ones(3))
+    with pytest.raises(TypeError, match="two programs"):  # by the recordings alone
+        autograd.compile(lambda x: noisy(x))(np.ones(3))
 
 
 # Comparisons

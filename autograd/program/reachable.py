@@ -12,6 +12,7 @@ import random
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
@@ -24,6 +25,7 @@ MOST_OBJECTS = 100_000  # a search ends after these
 MOST_LEAVES, MOST_AXES = 1_000_000, 8  # of an array that a user declares
 PLAIN = {bool, float, int, str, type(None), Value}
 LIBRARIES = {"autograd", "nn", "numpy", *sys.stdlib_module_names}  # they hold none of the user's objects
+INSTALLED = {"site-packages", "dist-packages"}  # folders of other libraries, which hold none either
 
 
 def random_generators(*users: Any) -> list[Any]:
@@ -112,6 +114,7 @@ def _objects(*users: Any) -> Iterator[Any]:
     """
     stack: deque[Any] = deque(users)
     seen: dict[int, Any] = {}
+    own = ""  # the package of the nearest function, which may be installed, too
     while stack and len(seen) < MOST_OBJECTS:
         x = stack.popleft()
         try:
@@ -126,8 +129,13 @@ def _objects(*users: Any) -> Iterator[Any]:
                     stack += x.ravel().tolist()
                 continue
             seen[id(x)] = x
-            if isinstance(x, (FunctionType, type)) and (x.__module__ or "").partition(".")[0] in LIBRARIES:
-                continue
+            if isinstance(x, (FunctionType, type)):
+                package = (x.__module__ or "").partition(".")[0]
+                if package in LIBRARIES:
+                    continue
+                own = own or package
+                if package != own and _is_installed(package):
+                    continue
             yield x
             if _is_vector(x):
                 continue
@@ -143,6 +151,12 @@ def _objects(*users: Any) -> Iterator[Any]:
                 stack += gc.get_referents(x)
         except Exception:  # a lazy object, which fails to load when its attributes are read
             continue
+
+
+@functools.cache
+def _is_installed(package: str) -> bool:
+    file = getattr(sys.modules.get(package), "__file__", None) or ""
+    return not INSTALLED.isdisjoint(Path(file).parts)
 
 
 def _is_vector(x: Any) -> bool:

@@ -11,7 +11,7 @@ import pickle
 import random
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -101,9 +101,16 @@ def fingerprint(*users: Any) -> tuple[list[Any], list[Any]]:
             marks.append(hash((x.shape, x.dtype.str, x.tobytes())))
         elif type(x) in PLAIN and type(x) is not Value:
             marks.append(x)
+        elif _is_plain(x):
+            contents = [*_contents(x)]
+            marks.append(len(contents))
+            if Value in map(type, contents):
+                held.append(contents)
+                contents = [id(v) if type(v) is Value else v for v in contents]
+            marks += contents
         else:
-            marks += map(id, x) if type(x) is list and _is_vector(x) else (id(x),)
-            held.append(list(x) if type(x) is list else x)
+            marks.append(id(x))
+            held.append(x)
     return marks, held
 
 
@@ -137,7 +144,7 @@ def _objects(*users: Any) -> Iterator[Any]:
                 if package != own and _is_installed(package):
                     continue
             yield x
-            if _is_vector(x):
+            if _is_plain(x):
                 continue
             if isinstance(x, FunctionType):  # its globals are those of the whole module, and it uses some
                 names = _names(x.__code__)
@@ -159,8 +166,13 @@ def _is_installed(package: str) -> bool:
     return not INSTALLED.isdisjoint(Path(file).parts)
 
 
-def _is_vector(x: Any) -> bool:
-    return type(x) in (tuple, list) and bool(x) and type(x[0]) is type(x[-1]) is Value
+def _contents(x: Any) -> Iterable[Any]:
+    return itertools.chain(x, x.values()) if type(x) is dict else x
+
+
+def _is_plain(x: Any) -> bool:
+    """Whether x is a list, tuple or dict whose contents lead to no other objects."""
+    return type(x) in (list, tuple, dict) and PLAIN.issuperset(map(type, _contents(x)))
 
 
 @functools.cache

@@ -131,7 +131,7 @@ def _settings_seen(optimizer: Optimizer) -> tuple[list[Any], list[Any]]:
     """A fingerprint of all that an update computes with, but for the learning rate and the state."""
     live = ("lr", "_initial_lr", "steps", "_state", "_arrays", "_compiled", "parameters")
     settings = [x for item in sorted(vars(optimizer).items()) if item[0] not in live for x in item]
-    return fingerprint(type(optimizer), *settings, *map(id, optimizer.parameters))
+    return fingerprint(type(optimizer), *settings, [*map(id, optimizer.parameters)])
 
 
 def _pays(variant: Variant, run: Run) -> bool:

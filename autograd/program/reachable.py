@@ -11,7 +11,7 @@ import pickle
 import random
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -101,13 +101,11 @@ def fingerprint(*users: Any) -> tuple[list[Any], list[Any]]:
             marks.append(hash((x.shape, x.dtype.str, x.tobytes())))
         elif type(x) in PLAIN and type(x) is not Value:
             marks.append(x)
-        elif _is_plain(x):
-            contents = [*_contents(x)]
-            marks.append(len(contents))
-            if Value in map(type, contents):
-                held.append(contents)
-                contents = [id(v) if type(v) is Value else v for v in contents]
-            marks += contents
+        elif _is_plain(x) and Value not in map(type, x):
+            marks += [len(x), *x]
+        elif type(x) is list and _is_plain(x):
+            marks += map(id, x)
+            held.append([*x])
         else:
             marks.append(id(x))
             held.append(x)
@@ -166,13 +164,12 @@ def _is_installed(package: str) -> bool:
     return not INSTALLED.isdisjoint(Path(file).parts)
 
 
-def _contents(x: Any) -> Iterable[Any]:
-    return itertools.chain(x, x.values()) if type(x) is dict else x
-
-
 def _is_plain(x: Any) -> bool:
-    """Whether x is a list, tuple or dict whose contents lead to no other objects."""
-    return type(x) in (list, tuple, dict) and PLAIN.issuperset(map(type, _contents(x)))
+    """Whether x is a list or tuple whose elements lead to no other objects: a vector of leaves, say."""
+    if type(x) not in (list, tuple):
+        return False
+    is_vector = bool(x) and type(x[0]) is type(x[-1]) is Value
+    return is_vector or PLAIN.issuperset(map(type, x))
 
 
 @functools.cache

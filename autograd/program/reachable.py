@@ -119,7 +119,8 @@ def _objects(*users: Any) -> Iterator[Any]:
     """
     stack: deque[Any] = deque(users)
     seen: dict[int, Any] = {}
-    own = ""  # the package of the nearest function, which may be installed, too
+    # The users' packages, or that of the nearest function, may be installed, too.
+    own = {*map(_package, users)} - LIBRARIES
     while stack and len(seen) < MOST_OBJECTS:
         x = stack.popleft()
         try:
@@ -135,11 +136,11 @@ def _objects(*users: Any) -> Iterator[Any]:
                 continue
             seen[id(x)] = x
             if isinstance(x, (FunctionType, type)):
-                package = (x.__module__ or "").partition(".")[0]
+                package = _package(x)
                 if package in LIBRARIES:
                     continue
-                own = own or package
-                if package != own and _is_installed(package):
+                own = own or {package}
+                if package not in own and _is_installed(package):
                     continue
             yield x
             if _is_plain(x):
@@ -156,6 +157,12 @@ def _objects(*users: Any) -> Iterator[Any]:
                 stack += gc.get_referents(x)
         except Exception:  # a lazy object, which fails to load when its attributes are read
             continue
+
+
+def _package(x: Any) -> str:
+    """The package of a function or a class, or of an object's class."""
+    of = x if isinstance(x, FunctionType | type) else type(x)
+    return (of.__module__ or "").partition(".")[0]
 
 
 @functools.cache

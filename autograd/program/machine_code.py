@@ -272,7 +272,7 @@ class Code:
         """Functions that compute all nests of one kind."""
         is_rows = name == "rows"
         if is_rows and not self.with_loops:
-            return [_Unrolled(self, name, self.lanes).function]
+            return [_Unrolled(self).function]
         lanes = self.lanes if is_rows and not self.row_by_row else None
         functions, piece, count = list[Any](), None, 0
         items = {"once": self.nests.once, "after": self.nests.after}.get(name, self.nests.rows)
@@ -332,7 +332,7 @@ class _Computing:
 
     def __init__(self, code: Code, name: str, lanes: int | None):
         self.code, self.nests, self.lanes = code, code.nests, lanes
-        self.aligned = min(64, 8 * (lanes or 1))  # bytes, to which vectors of rows are
+        self.aligned = 8 * (lanes or 1)  # bytes, to which vectors of rows are
         self.function = _procedure(code.module, name, "columns stride i n count state out width scratch")
         self.function.linkage = "internal"
         self.function.attributes.add("noinline")
@@ -438,8 +438,8 @@ class _Unrolled(_Computing):
     order.
     """
 
-    def __init__(self, code: Code, name: str, lanes: int):
-        super().__init__(code, name, lanes)
+    def __init__(self, code: Code):
+        super().__init__(code, "rows", code.lanes)
         self.statements = {s.array: s for nest in self.nests.rows for s in nest.statements}
         self.known: dict[tuple[Array, int], Any] = {}
         for array, position in code.needed:
@@ -447,8 +447,7 @@ class _Unrolled(_Computing):
             pointer = self.part((array, position))
             before = self.load_vector(pointer, self.aligned)
             after = fadd(self.b, before, self.known[array, position])
-            if self.inside is not None:  # which costs nothing: the multiply-add has a mask
-                after = self.b.select(self.inside, after, before)
+            after = self.b.select(self.inside, after, before)  # free: the multiply-add has a mask
             self.store(after, pointer, self.aligned)
         start = 0
         for array in self.nests.outputs:
@@ -457,7 +456,7 @@ class _Unrolled(_Computing):
                 place = self.b.add(self.b.mul(self.width, INT64(start + position)), self.i)
                 self.store(self._operand((array, position)), self.b.gep(self.out, [place]))
             start += size(array)
-        code.stack = 8 * lanes * len(self.known)
+        code.stack = 8 * code.lanes * len(self.known)
         self.b.ret_void()
 
     def _compute(self, element: tuple[Array, int]) -> None:
@@ -709,7 +708,7 @@ class _Loops(_Computing):
                 self.store(
                     zeros,
                     self.b.gep(self.scratch, [self.b.add(k, INT64(start))]),
-                    min(64, 8 * self.code.lanes),
+                    8 * self.code.lanes,
                 )
 
             self.loop(n, self.code.lanes, zero)
@@ -854,7 +853,7 @@ class _Loops(_Computing):
         shares = {a: sum(a not in view.axes for view in views) for a in axes if nest.shape[a] > 1}
         best = sorted((a for a in shares if shares[a]), key=lambda a: (-shares[a], -a))
         terms = max(len(s.definition.terms) for s in sums)  # each has code of its own
-        most = max(2, REGISTERS * self.code.lanes // (self.lanes or self.code.lanes) // terms)
+        most = max(2, REGISTERS // terms)
         along_sums = [self._along_sum(term, nest) for s in sums for term in s.definition.terms]
         if self.axis is not None and any(axis is not None for axis in along_sums):
             # A vector of sums takes as many registers as it has lanes.
@@ -894,8 +893,7 @@ class _Loops(_Computing):
                     place = self.code.storage(array), *self._own(nest, at)
                     self._keep(fadd(self.b, self._loaded(array, *place, self.axis is not None), x), *place)
                 elif statement.is_sum_over_rows:
-                    if self.inside is not None:
-                        x = self.b.select(self.inside, x, constant(self.kind(), 0.0))
+                    x = self.b.select(self.inside, x, constant(self.kind(), 0.0))
                     parts.append((x, (self.code.storage(array), *self._own(nest, at))))
                 else:
                     self.values[array, e] = x
@@ -903,14 +901,8 @@ class _Loops(_Computing):
                         self._keep(x, self.code.storage(array), *self._own(nest, at))
         for start in range(0, len(parts), self.code.lanes):
             group = parts[start : start + self.code.lanes]
-            added = across(self.b, [self._folded(x) for x, _ in group])
+            added = across(self.b, [x for x, _ in group])
             self._add_group(added, [place for _, place in group])
-
-    def _folded(self, vector: Any) -> Any:
-        """The sum of the parts of a vector, each of which has as many numbers as a register."""
-        while (n := vector.type.count // 2) >= self.code.lanes:
-            vector = self.b.fadd(*(shuffle(self.b, vector, vector, range(s, s + n)) for s in (0, n)))
-        return vector
 
     def _own(self, nest: Nest, at: Mapping[Any, Coordinate]) -> tuple[int, Sequence[tuple[Any, int]]]:
         """The place of an element in an array of the nest's shape."""
@@ -1062,15 +1054,13 @@ class _Loops(_Computing):
         The sums over the lanes that other sums need would take most of the time here.
         """
         outer = outer_product(nest)
-        assert outer and self.lanes
+        assert outer
         (first, second), (rows, columns), lanes = outer, nest.shape, self.code.lanes
         vectors = -(-columns // lanes)
         length = vectors * lanes
         self._transpose(second, columns, length)
-        valid: Any = self.lanes
-        if self.inside is not None:
-            left = self.b.sub(self.n, self.i)
-            valid = self.b.select(self.b.icmp_signed("<", left, INT64(lanes)), left, INT64(lanes))
+        left = self.b.sub(self.n, self.i)
+        valid = self.b.select(self.b.icmp_signed("<", left, INT64(lanes)), left, INT64(lanes))
         kind = ir.VectorType(DOUBLE, lanes)
         target = self.code.storage(nest.statements[0].array)
 
@@ -1118,12 +1108,10 @@ class _Loops(_Computing):
         def some(at: list[Coordinate]) -> None:
             found = [self.load(view, {1: j}) for j in at]
             found += [constant(self.kind(), 0.0)] * (lanes - len(at))
-            for start in range(0, self.lanes or 0, lanes):
-                part = [shuffle(self.b, x, x, range(start, start + lanes)) for x in found]
-                for row, vector in enumerate(_columns_of(self.b, part), start):
-                    k, terms = _as_terms(at[0])
-                    place = self._linear(self.code.rows_of_products + k + row * length, terms)
-                    self.store(vector, self.b.gep(self.scratch, [place]), 8 * lanes)
+            for row, vector in enumerate(_columns_of(self.b, found)):
+                k, terms = _as_terms(at[0])
+                place = self._linear(self.code.rows_of_products + k + row * length, terms)
+                self.store(vector, self.b.gep(self.scratch, [place]), 8 * lanes)
 
         done = n // lanes * lanes
         if done:

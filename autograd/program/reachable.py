@@ -91,8 +91,8 @@ def _nest_leaves(x: Any, depth: int) -> Iterator[Value]:
 def fingerprint(*users: Any) -> tuple[list[Any], list[Any]]:
     """A list that is equal to an earlier one if nothing that the users can reach has changed since.
 
-    It has numbers and texts, the contents of arrays, and which objects there are; and not the numbers of
-    Values. The second list keeps those objects, so that no other gets their ids.
+    It has numbers and texts, the contents of arrays and of lists of numbers, and which other objects there
+    are; and not the numbers of Values. The second list keeps those objects, so that no other gets their ids.
     """
     marks: list[Any] = []
     held: list[Any] = []
@@ -162,7 +162,7 @@ def _objects(*users: Any) -> Iterator[Any]:
 def _package(x: Any) -> str:
     """The package of a function or a class, or of an object's class."""
     of = x if isinstance(x, FunctionType | type) else type(x)
-    return (of.__module__ or "").partition(".")[0]
+    return str(of.__module__).partition(".")[0]  # which may be anything
 
 
 @functools.cache

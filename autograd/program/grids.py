@@ -75,6 +75,11 @@ def _columns(array: Any, where: np.ndarray) -> list[np.ndarray]:
     return columns if len(columns) == len(array.shape) or not _is_sum(where) else [where]
 
 
+def _lies_in_order(array: Array, where: np.ndarray) -> bool:
+    """Whether all coordinates, or the positions, are the sum of a column by Value and one by term."""
+    return _is_sum(where) or all(map(_is_sum, coordinates(where, array.shape)))
+
+
 def _is_sum(column: np.ndarray) -> bool:
     """Whether a column by Value and term is the sum of one by Value and one by term."""
     return column.shape[1] == 1 or bool((column - column[:, :1] == column[0] - column[0, 0]).all())
@@ -113,6 +118,11 @@ def _as_seen(numbers: np.ndarray) -> np.ndarray:
     """For each row of numbers, which distinct row it is; these are counted in order of appearance."""
     seen: dict[bytes, int] = {}
     return np.array([seen.setdefault(row.tobytes(), len(seen)) for row in numbers])
+
+
+def same_operands(parts: Sequence[Part]) -> np.ndarray:
+    """For each Value, a number that Values with the same operands share; these are counted from 0 on."""
+    return _as_seen(np.concatenate([where.astype(float) for part in parts for _, where in part], axis=1))
 
 
 def node_axes(
@@ -223,6 +233,28 @@ def by_distance(parts: Sequence[Part], n: int) -> list[np.ndarray]:
     return [np.flatnonzero(along), np.flatnonzero(~along)]
 
 
+def around(parts: Sequence[Part], n: int) -> list[np.ndarray]:
+    """The Values of a group by how far two operands are apart on a ring or torus, once around it for each.
+
+    [] if they do not lie so.
+    """
+    if (
+        len(parts) != 1
+        or [where.shape[1] for _, where in parts[0]] != [1, 1]
+        or not all(a for a, _ in parts[0])
+    ):
+        return []
+    (x, where), (y, other) = parts[0]
+    if x.shape != y.shape or n % size(x) or n == size(x):
+        return []
+    columns = (coordinates(of[:, 0], x.shape) for of in (where, other))
+    apart = np.stack([(b - a) % length for a, b, length in zip(*columns, x.shape)], axis=1)
+    which = _as_seen(apart)
+    ways = [np.flatnonzero(which == i) for i in range(which.max() + 1)]
+    every = np.arange(size(x))
+    return ways if all(np.array_equal(np.sort(where[way, 0]), every) for way in ways) else []
+
+
 def by_numbers(parts: Sequence[Part], n: int) -> list[np.ndarray]:
     """The Values of a group in parts; [] if they are one, or many. In each, all operands meet all numbers.
 
@@ -281,26 +313,32 @@ def filled(parts: list[Part], n: int) -> tuple[tuple[int, ...], np.ndarray, list
     return lengths, at, filled
 
 
-def aligned(part: Part) -> tuple[Part, tuple[int, ...]]:
-    """A part with the terms of each Value in the order of a grid, and the lengths of the grid."""
+def aligned(part: Part, around: bool = False) -> tuple[Part, tuple[int, ...]]:
+    """A part with the terms of each Value in the order of a grid, and the lengths of the grid.
+
+    If some operands are in no order along the grid, all may be so `around` a ring or torus.
+    """
     (_, where), *_ = part
     n = where.shape[1]
     keys = [where for _, where in part if where.dtype != bool]
+    partly: tuple[Part, tuple[int, ...]] | None = None  # some coordinates are not in order
     for first in keys[::-1] if n > 1 else ():
         order = np.lexsort((*keys, first), axis=1)
         ordered = [(array, np.take_along_axis(where, order, axis=1)) for array, where in part]
-        columns = [c[0] for array, where in ordered if array for c in _columns(array, where) if _is_sum(c)]
+        located = [(array, where) for array, where in ordered if array]
+        columns = [c[0] for array, where in located for c in _columns(array, where) if _is_sum(c)]
         if not columns:
             continue
         lengths = lengths_of(columns)
         if lengths and any(len(affine_of(c.reshape(lengths))[1]) > 1 for c in columns):  # type: ignore[index]
             # An axis of one operand is several of another: perhaps they are one there too, reshaped.
-            lengths = (
-                lengths_of([where[0] for array, where in ordered if array and _is_sum(where)]) or lengths
-            )
+            lengths = lengths_of([where[0] for _, where in located if _is_sum(where)]) or lengths
         lengths = lengths or lengths_of(_ranks(columns))
-        if lengths:
+        if lengths and all(_lies_in_order(array, where) for array, where in located):
             return ordered, lengths
+        partly = partly or (lengths and (ordered, lengths)) or None
+        if lengths and not around:
+            break
     # Perhaps one operand is in order, and the others go on beyond the ends of their arrays.
     for first in keys if n > 1 and len(keys) > 1 else ():
         order = np.lexsort((*keys, first), axis=1)
@@ -309,7 +347,7 @@ def aligned(part: Part) -> tuple[Part, tuple[int, ...]]:
             lengths = lengths_of([c[0] for c in _columns(array, where)]) if array else None
             if lengths and all(_continues(array, where, lengths) for array, where in ordered if array):
                 return ordered, lengths
-    return _in_step(part), without_ones(n)
+    return (None if partly and not around else _in_step(part)) or partly or (part, without_ones(n))
 
 
 def _continues(array: Array, where: np.ndarray, along: tuple[int, ...]) -> bool:
@@ -318,25 +356,32 @@ def _continues(array: Array, where: np.ndarray, along: tuple[int, ...]) -> bool:
     return all(affine_of(c) or continued(c, n) for c, n in zip(columns, array.shape))
 
 
-def _in_step(part: Part) -> Part:
-    """A part of one operand with each Value's terms in the order in which they follow each other on a ring.
+def _in_step(part: Part) -> tuple[Part, tuple[int, ...]] | None:
+    """A part with each Value's terms in the order in which they follow each other on a ring or a torus.
 
+    None if they do not.
     The neighbours i - 1 and i + 1 of the first of ten are 9 and 1.
     """
-    ((array, where), *others) = part
-    if others or array is None or not 1 < where.shape[1] <= MOST_TERMS:
-        return part
-    columns = zip(coordinates(where, array.shape), array.shape)
-    steps = [(c[:, None, :] - c[:, :, None]) % n for c, n in columns]  # by Value, term and other term
-    apart = positions(steps, array.shape, (*where.shape, where.shape[1]))
+    several, n = part[0][1].shape
+    if several == 1 or not 1 < n <= MOST_TERMS:
+        return None
+    columns: list[tuple[np.ndarray, int]] = []  # coordinates, and the length of their axis
+    for array, where in part:
+        if array is None:
+            numbers, ranks = np.unique(where, return_inverse=True)
+            columns.append((ranks.reshape(where.shape), len(numbers)))
+        else:
+            columns += zip(coordinates(where, array.shape), array.shape)
+    steps = [(c[:, None, :] - c[:, :, None]) % length for c, length in columns]  # by Value, term, other term
+    apart = positions(steps, [length for _, length in columns], (several, n, n))
     order = np.argsort(apart, axis=2, kind="stable")
     patterns = np.take_along_axis(apart, order, axis=2)
     for pattern in patterns[0][np.argsort(patterns[0].max(axis=1), kind="stable")]:
         first = (patterns == pattern).all(axis=2)
         if first.any(axis=1).all():
-            chosen = order[np.arange(len(where)), first.argmax(axis=1)]
-            return [(array, np.take_along_axis(where, chosen, axis=1))]
-    return part
+            chosen = order[np.arange(several), first.argmax(axis=1)]
+            return [(array, np.take_along_axis(where, chosen, axis=1)) for array, where in part], (n,)
+    return None
 
 
 def labels_of(array: Array, columns: list[tuple[np.ndarray, ...]]) -> Iterator[list[np.ndarray]]:

@@ -502,12 +502,14 @@ class Lifted(Uneven):
         if v.row in (ops.add, ops.sub) and self._form_with_rest(group):
             return None
         where, along, shape, order, regular, terms = self._laid_out(group)
+        if not regular and others:
+            same = grids.same_operands(where).tolist()
+            if max(same) + 1 < len(group):
+                return self._form_equal(group, same)
         if gathers(terms) and v.row in VECTOR_ROWS:
-            if v.row not in REDUCTIONS:
-                in_order = [[(array, positions[order]) for array, positions in part] for part in where]
-                terms = self._apart(in_order, shape) or terms
-            if gathers(terms) and (found := self.padded(group)):
+            if found := self.padded(group):
                 return self._place(found[0], [group[i] for i in found[1]])
+            where, along, shape, order, regular, terms = self._laid_out(group, around=True)
         if not regular and (gathers(terms) or any(map(_is_flat, itertools.chain(*terms)))):
             directions = self.in_directions(group) if v.row in VECTOR_ROWS else []
             if directions:
@@ -519,31 +521,44 @@ class Lifted(Uneven):
             if not places and v.row not in REDUCTIONS and (filled := grids.filled(where, n)):
                 array = self.partial(v.row, *filled, along)
                 return self._place(array, group, filled[1].tolist())
-            places = places or grids.by_distance(where, n) or grids.by_numbers(where, n)
+            places = places or grids.around(where, n) or grids.by_distance(where, n)
+            places = places or grids.by_numbers(where, n)
             if places and not (n >= FEWEST and grids.has_no_step(where)):
                 return self._form_each([[group[i] for i in some] for some in places])
-        labels = {label for term in terms for x in term if isinstance(x, View) for label in x.axes}
-        if shape and labels.isdisjoint(range(len(shape))):
-            array = self._computed(v.row, (), terms)  # all Values of the group are equal
-            for same in group:
-                self._place(array, [same])
-        else:
-            self._place(self._computed(v.row, shape, terms), [group[i] for i in order])
+        if gathers(terms) and v.row in VECTOR_ROWS and 1 < len(group) <= MOST_PIECES:
+            alone = [[v] for v in group]
+            if not any(gathers(self._laid_out(each)[-1]) for each in alone):
+                return self._form_each(alone)
+        self._place(self._computed(v.row, shape, terms), [group[i] for i in order])
 
-    def _laid_out(self, group: list[Value]) -> Any:
-        """How a group's Values lie along axes, and their operands along these.
+    def _form_equal(self, group: list[Value], same: list[int]) -> None:
+        """Make an array of Values of which some have the same operands: a sum of one is no other number."""
+        first = dict(zip(same[::-1], group[::-1]))
+        self._form([*first.values()][::-1])
+        for v, w in zip(group, map(first.__getitem__, same)):
+            if w not in self._at:
+                self._ready.append(v)
+            elif v is not w:
+                self._place(self.arrays[self._kind[w]], [v], [self._at[w]])
+
+    def _laid_out(self, group: list[Value], around: bool = False) -> Any:
+        """How a group's Values lie along axes, and their operands along these, or `around` rings.
 
         That is the parts of their terms, the axes along each, the shape of an array of the Values, their
         order, whether they are evenly spaced, and the terms.
         """
-        row, parts = group[0].row, [grids.aligned(self._located(part)) for part in self._parts(group)]
+        row = group[0].row
+        parts = [grids.aligned(self._located(part), around) for part in self._parts(group)]
         if row in REDUCTIONS and (len(parts) > 1 or any(map(self._has_twice, group))):
             parts = [grids.aligned([self._side_by_side(group)])]
         where, along = [part for part, _ in parts], [along for _, along in parts]
         own = functools.partial(self._own_coordinates, group)
         shape, order, regular = grids.node_axes(where, len(group), row is ops.dot, own)
         in_order = [[(array, positions[order]) for array, positions in part] for part in where]
-        return where, along, shape, order, regular, self._terms(in_order, along, shape)
+        terms = self._terms(in_order, along, shape)
+        if gathers(terms) and row in VECTOR_ROWS and row not in REDUCTIONS:
+            terms = self._apart(in_order, along, shape) or terms
+        return where, along, shape, order, regular, terms
 
     def _form_with_rest(self, group: list[Value]) -> bool:
         """Make one array of sums x + y, and of other x that are used like these; return if there is one.

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from .. import ops
+from ..graph import parents
 from ..ops import REDUCTIONS, VECTOR_ROWS
 from ..value import Constant as Number
 from ..value import Value
@@ -38,6 +39,7 @@ from .grids import Columns, Part
 from .simplify import COMMUTATIVE, ROW_SUM
 
 MOST_BESIDE = 4  # operands, and users, beside which a Value is looked for
+MOST_USERS = 6  # of a Value, and of its users and so on, beside which it is looked for
 MOST_PIECES = 8  # blocks that make up an array
 MOST_LAYERS = 3  # arrays, or a number, of which masks choose an array's elements
 NUMBER, LEAF = -2, -1  # in a signature, instead of an array's number: a constant; a leaf in no array yet
@@ -431,13 +433,18 @@ class Places:
             terms.append(tuple(term) if repeats == 1 else (float(repeats), *term))
         return terms
 
-    def _apart(self, parts: Sequence[Part], shape: tuple[int, ...]) -> list[tuple[Any, ...]]:
-        """Terms of a sum without gathers, one for each of its terms; or []."""
-        each = [one for part in parts for one in grids.by_term(part)]
-        if not len(parts) < len(each) <= MOST_PIECES:
-            return []
-        terms = self._terms(each, [()] * len(each), shape)
-        return [] if gathers(terms) else terms
+    def _apart(
+        self, parts: Sequence[Part], along: Sequence[tuple[int, ...]], shape: tuple[int, ...]
+    ) -> list[tuple[Any, ...]]:
+        """Terms of a sum without gathers, those that need them one by one; or []."""
+        found: list[tuple[Any, ...]] = []
+        for part, inner in zip(parts, along):
+            terms, each = self._terms([part], [inner], shape), grids.by_term(part)
+            if gathers(terms):
+                if len(each) > MOST_PIECES or gathers(terms := self._terms(each, [()] * len(each), shape)):
+                    return []
+            found += terms
+        return found
 
     def _constant(self, grid: np.ndarray) -> Any:
         """Numbers as an operand: a float if they are all equal."""
@@ -469,28 +476,55 @@ class Places:
     def _own_coordinates(self, group: list[Value]) -> list[np.ndarray]:
         """The coordinates of the Values whose order a group shares, if they are in one array.
 
-        They are what it is the adjoint of, or else the operands beside which it is used.
+        They are what it is the adjoint of, or else the operands beside which it is used: of several, those with
+        the coordinates that most have, or the Values' own operands. So is the cell i, of its neighbours' sum.
         """
-        found: dict[int, list[int]] = defaultdict(list)
-        for v in group:
-            beside = self._beside.get(v) or self._operands_beside(v)
-            known = {self._kind[z]: self._at[z] for z in beside if z in self._at}
-            for kind, at in known.items():
-                found[kind].append(at)
-        for kind, places in found.items():
-            if len(places) == len({*places}) == len(group):
-                return [*coordinates(np.array(places), self.arrays[kind].shape)]
-        return []
+        beside = self._in_order([self._beside.get(v) or self._operands_beside(v) for v in group])
+        if len(beside) < 2:
+            return beside[0] if beside else []
+        votes = Counter(map(_as_key, [*beside, *self._in_order(map(parents, group))]))
+        return max(beside, key=lambda columns: votes[_as_key(columns)])
 
-    def _operands_beside(self, v: Value, steps: int = 2) -> Iterable[Value]:
-        """The other operands of users of v, and then of their users, where these are few."""
-        users = self._users.get(v, ())[:MOST_BESIDE]
-        users = [user if isinstance(user, Value) else self._users[user][0] for user in users]
-        for xs in itertools.chain(*map(vectors, users)):
-            if len(xs) <= MOST_BESIDE:
-                yield from (x for x in xs if isinstance(x, Value) and x is not v)
-        for user in users if steps > 1 else ():
-            yield from self._operands_beside(user, steps - 1)
+    def _in_order(self, several: Iterable[Iterable[Value]]) -> list[list[np.ndarray]]:
+        """The coordinates of Values by group, for those that lie in one array at another place for each group."""
+        found: dict[tuple[int, int], list[int]] = defaultdict(
+            list
+        )  # the places of the first in an array, ...
+        n = 0
+        for n, some in enumerate(several, 1):
+            times: Counter[int] = Counter()
+            for z in some:
+                if z in self._at:
+                    kind = self._kind[z]
+                    found[kind, times[kind]].append(self._at[z])
+                    times[kind] += 1
+        return [
+            [*coordinates(np.array(places), self.arrays[kind].shape)]
+            for (kind, _), places in found.items()
+            if len(places) == len({*places}) == n
+        ]
+
+    def _operands_beside(self, v: Value) -> Iterable[Value]:
+        """The other operands of users of v, and then of their users and so on, where these are few.
+
+        For those that are in no array yet, they are these ones' operands.
+        """
+        found, waiting = {v}, [v]
+        for x in waiting:  # which grows
+            for user in self._users.get(x, ())[:MOST_BESIDE]:
+                user = user if isinstance(user, Value) else self._users[user][0]
+                if len(found) > MOST_USERS or user in found:
+                    continue
+                found.add(user)
+                waiting.append(user)
+                for xs in vectors(user):
+                    for y in xs if len(xs) <= MOST_BESIDE else ():
+                        if isinstance(y, Value) and y is not x:
+                            yield from (y,) if y in self._at else parents(y)
+
+
+def _as_key(columns: Iterable[np.ndarray]) -> tuple[bytes, ...]:
+    return tuple([column.tobytes() for column in columns])
 
 
 def _without(point: tuple[int, ...], axis: int, lows: Sequence[int]) -> tuple[int, ...]:

@@ -234,25 +234,26 @@ def by_distance(parts: Sequence[Part], n: int) -> list[np.ndarray]:
 
 
 def around(parts: Sequence[Part], n: int) -> list[np.ndarray]:
-    """The Values of a group by how far two operands are apart on a ring or torus, once around it for each.
+    """The Values of a group by how far two operands are apart on a ring or torus; [] if not once around it.
 
-    [] if they do not lie so.
+    Where that is half of the way around, and the operands may be swapped, half of the Values are there.
     """
-    if (
-        len(parts) != 1
-        or [where.shape[1] for _, where in parts[0]] != [1, 1]
-        or not all(a for a, _ in parts[0])
-    ):
+    (part, *more) = parts
+    if more or [where.shape[1] for array, where in part if array] != [1, 1]:
         return []
-    (x, where), (y, other) = parts[0]
-    if x.shape != y.shape or n % size(x) or n == size(x):
+    (x, where), (y, other) = part
+    if x.shape != y.shape or n < 2 * size(x) - size(x) // 2:
         return []
     columns = (coordinates(of[:, 0], x.shape) for of in (where, other))
     apart = np.stack([(b - a) % length for a, b, length in zip(*columns, x.shape)], axis=1)
     which = _as_seen(apart)
     ways = [np.flatnonzero(which == i) for i in range(which.max() + 1)]
-    every = np.arange(size(x))
-    return ways if all(np.array_equal(np.sort(where[way, 0]), every) for way in ways) else []
+    halves = [2 if not (2 * apart[way[0]] % x.shape).any() else 1 for way in ways]
+    once = all(
+        len(distinct(where[way, 0])) == len(way) in (size(x), size(x) // half)
+        for way, half in zip(ways, halves)
+    )
+    return ways if once and len(ways) > 1 else []
 
 
 def by_numbers(parts: Sequence[Part], n: int) -> list[np.ndarray]:
@@ -602,7 +603,10 @@ def continued(column: np.ndarray, n: int) -> tuple[np.ndarray, list[int], list[i
     start = _most_frequent(line.ravel())
     affine = column - line + start
     inside = (0 <= affine) & (affine < n)
-    if 2 * np.count_nonzero(inside) < inside.size or (affine[inside] != column[inside]).any():
+    is_repeated = (affine % n == column).all()
+    if not is_repeated and (
+        2 * np.count_nonzero(inside) < inside.size or (affine[inside] != column[inside]).any()
+    ):
         return None
     low, high = int(affine.min()), int(affine.max())
     at = dict(zip(affine.ravel().tolist(), column.ravel().tolist()))

@@ -510,6 +510,8 @@ class Lifted(Uneven):
             if found := self.padded(group):
                 return self._place(found[0], [group[i] for i in found[1]])
             where, along, shape, order, regular, terms = self._laid_out(group, around=True)
+        if gathers(terms) and self._are_grids(group):
+            return self._form(group)
         if not regular and (gathers(terms) or any(map(_is_flat, itertools.chain(*terms)))):
             directions = self.in_directions(group) if v.row in VECTOR_ROWS else []
             if directions:
@@ -530,6 +532,27 @@ class Lifted(Uneven):
             if not any(gathers(self._laid_out(each)[-1]) for each in alone):
                 return self._form_each(alone)
         self._place(self._computed(v.row, shape, terms), [group[i] for i in order])
+
+    def _are_grids(self, group: list[Value]) -> bool:
+        """Let arrays with one axis be grids if a group's operands then lie around a torus; return if they do."""
+        operands = itertools.chain(*map(vectors, group))
+        flat = {
+            kind
+            for kind in {self._kind[x] for xs in operands for x in xs} - self._grids.keys()
+            if kind >= 0 and len(self.arrays[kind].shape) == 1
+        }
+        for n in {size(self.arrays[kind]) for kind in flat}:
+            kinds = [kind for kind in flat if size(self.arrays[kind]) == n]
+            for length in range(3, n // 3 + 1) if len(group) >= n // 2 else ():
+                if n % length == 0:
+                    for kind in kinds:
+                        self._grids[kind] = self._reshaped(self.arrays[kind], (n // length, length))
+                    where, *_, terms = self._laid_out(group, around=True)
+                    if not gathers(terms) or grids.around(where, len(group)):
+                        return True
+                    for kind in kinds:
+                        del self._grids[kind]
+        return False
 
     def _form_equal(self, group: list[Value], same: list[int]) -> None:
         """Make an array of Values of which some have the same operands: a sum of one is no other number."""

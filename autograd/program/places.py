@@ -62,6 +62,7 @@ class Places:
         self._after_rows: set[Array] = set()  # arrays that depend on a sum over the rows
         self._kind = _Kinds()  # the number of the array that a scalar is in
         self._at: dict[Value, int] = {}  # a scalar's position in that array
+        self._grids: dict[int, Array] = {}  # arrays with one axis as grids, by number
         # Arrays with elements that stand for no Value: where Values are, and what all others are, if known.
         self._partial: dict[Array, tuple[np.ndarray, Any]] = {}
         # Of data and leaves: whether an element is an operand of what is finite only if the element is.
@@ -205,6 +206,15 @@ class Places:
         """
         return array.by_row, array in self._after_rows
 
+    def _as_used(self, kind: int) -> Array:
+        """The array of a number, perhaps as a grid."""
+        return self._grids.get(kind, self.arrays[kind])
+
+    def _reshaped(self, array: Array, shape: tuple[int, ...]) -> Array:
+        """An array in another shape."""
+        view = grids.view_of(array, np.arange(size(array)).reshape(shape))
+        return self._new(Spread(shape, array.by_row, view))
+
     def _where(self, x: Any) -> Any:
         """A number, or the kind and the position of a Value."""
         return number_of(x) if is_number(x) else (self._kind[x], self._at[x])
@@ -220,7 +230,7 @@ class Places:
                 each = {id(row): row for row in rows}  # many Values may share a vector of operands
                 places = {i: list(map(self._at.__getitem__, row)) for i, row in each.items()}
                 where = np.array([places[id(row)] for row in rows])
-                part.append((self.arrays[self._kind[first]], where))
+                part.append((self._as_used(self._kind[first]), where))
         return part
 
     def _one_located(self, operand: Any) -> tuple[Array | None, list[np.ndarray]]:
@@ -228,7 +238,7 @@ class Places:
         if is_number(operand[0][0]):
             return None, [*map(floats, operand)]
         at = [np.array([self._at[x] for x in row]) for row in operand]
-        return self.arrays[self._kind[operand[0][0]]], at
+        return self._as_used(self._kind[operand[0][0]]), at
 
     def _kinds(self, v: Value, known: dict[int, set[int]] | None = None) -> Mapping[tuple[int, ...], int]:
         """How many of v's terms have operands in the same arrays, by those arrays' numbers.
@@ -476,22 +486,22 @@ class Places:
     def _own_coordinates(self, group: list[Value]) -> list[np.ndarray]:
         """The coordinates of the Values whose order a group shares, if they are in one array.
 
-        They are what it is the adjoint of, or else the operands beside which it is used: of several, those with
-        the coordinates that most have, or the Values' own operands. So is the cell i, of its neighbours' sum.
+        They are what it is the adjoint of, or else the operands beside which it is used. Of several, they are
+        those with the coordinates that most have, own operands among them: of the sum of a cell's neighbours,
+        the cell's.
         """
         beside = self._in_order([self._beside.get(v) or self._operands_beside(v) for v in group])
         if len(beside) < 2:
             return beside[0] if beside else []
-        votes = Counter(map(_as_key, [*beside, *self._in_order(map(parents, group))]))
+        votes = Counter(map(_as_key, [*beside, *self._in_order([*map(parents, group)])]))
         return max(beside, key=lambda columns: votes[_as_key(columns)])
 
-    def _in_order(self, several: Iterable[Iterable[Value]]) -> list[list[np.ndarray]]:
-        """The coordinates of Values by group, for those that lie in one array at another place for each group."""
+    def _in_order(self, several: Sequence[Iterable[Value]]) -> list[list[np.ndarray]]:
+        """Of several Values each, the coordinates of those that lie in one array, all at different places."""
         found: dict[tuple[int, int], list[int]] = defaultdict(
             list
-        )  # the places of the first in an array, ...
-        n = 0
-        for n, some in enumerate(several, 1):
+        )  # of the first in an array, the second, ...
+        for some in several:
             times: Counter[int] = Counter()
             for z in some:
                 if z in self._at:
@@ -499,9 +509,9 @@ class Places:
                     found[kind, times[kind]].append(self._at[z])
                     times[kind] += 1
         return [
-            [*coordinates(np.array(places), self.arrays[kind].shape)]
+            [*coordinates(np.array(places), self._as_used(kind).shape)]
             for (kind, _), places in found.items()
-            if len(places) == len({*places}) == n
+            if len(places) == len({*places}) == len(several)
         ]
 
     def _operands_beside(self, v: Value) -> Iterable[Value]:

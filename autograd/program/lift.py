@@ -523,8 +523,9 @@ class Lifted(Uneven):
             if not places and v.row not in REDUCTIONS and (filled := grids.filled(where, n)):
                 array = self.partial(v.row, *filled, along)
                 return self._place(array, group, filled[1].tolist())
-            places = places or grids.around(where, n) or grids.by_distance(where, n)
-            places = places or grids.by_numbers(where, n)
+            if not places and (ways := grids.around(where, n)):
+                return self._form_each([[group[i] for i in some] for some in ways])
+            places = places or grids.by_distance(where, n) or grids.by_numbers(where, n)
             if places and not (n >= FEWEST and grids.has_no_step(where)):
                 return self._form_each([[group[i] for i in some] for some in places])
         if gathers(terms) and v.row in VECTOR_ROWS and 1 < len(group) <= MOST_PIECES:
@@ -535,10 +536,10 @@ class Lifted(Uneven):
 
     def _are_grids(self, group: list[Value]) -> bool:
         """Let arrays with one axis be grids if a group's operands then lie around a torus; return if they do."""
-        operands = itertools.chain(*map(vectors, group))
+        near = itertools.chain(*map(vectors, group), [self._operands_beside(group[0])])
         flat = {
             kind
-            for kind in {self._kind[x] for xs in operands for x in xs} - self._grids.keys()
+            for kind in {self._kind[x] for xs in near for x in xs} - self._grids.keys()
             if kind >= 0 and len(self.arrays[kind].shape) == 1
         }
         for n in {size(self.arrays[kind]) for kind in flat}:

@@ -239,7 +239,7 @@ def around(parts: Sequence[Part], n: int) -> list[np.ndarray]:
     Where that is half of the way around, and the operands may be swapped, half of the Values are there.
     """
     (part, *more) = parts
-    if more or [where.shape[1] for array, where in part if array] != [1, 1]:
+    if more or len(part) != 2 or [where.shape[1] for array, where in part if array] != [1, 1]:
         return []
     (x, where), (y, other) = part
     if x.shape != y.shape or n < 2 * size(x) - size(x) // 2:

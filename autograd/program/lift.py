@@ -510,7 +510,7 @@ class Lifted(Uneven):
             if found := self.padded(group):
                 return self._place(found[0], [group[i] for i in found[1]])
             where, along, shape, order, regular, terms = self._laid_out(group, around=True)
-        if gathers(terms) and self._are_grids(group):
+        if gathers(terms) and not grids.around(where, len(group)) and self._are_grids(group):
             return self._form(group)
         if not regular and (gathers(terms) or any(map(_is_flat, itertools.chain(*terms)))):
             directions = self.in_directions(group) if v.row in VECTOR_ROWS else []
@@ -535,24 +535,27 @@ class Lifted(Uneven):
         self._place(self._computed(v.row, shape, terms), [group[i] for i in order])
 
     def _are_grids(self, group: list[Value]) -> bool:
-        """Let arrays with one axis be grids if a group's operands then lie around a torus; return if they do."""
+        """Let arrays have another shape, in which a group's operands lie around a ring or a torus, if any."""
         near = itertools.chain(*map(vectors, group), [self._operands_beside(group[0])])
-        flat = {
-            kind
-            for kind in {self._kind[x] for xs in near for x in xs} - self._grids.keys()
-            if kind >= 0 and len(self.arrays[kind].shape) == 1
+        found = {
+            kind for kind in {self._kind[x] for xs in near for x in xs} - self._grids.keys() if kind >= 0
         }
-        for n in {size(self.arrays[kind]) for kind in flat}:
-            kinds = [kind for kind in flat if size(self.arrays[kind]) == n]
-            for length in range(3, n // 3 + 1) if len(group) >= n // 2 else ():
-                if n % length == 0:
-                    for kind in kinds:
-                        self._grids[kind] = self._reshaped(self.arrays[kind], (n // length, length))
-                    where, *_, terms = self._laid_out(group, around=True)
-                    if not gathers(terms) or grids.around(where, len(group)):
-                        return True
-                    for kind in kinds:
-                        del self._grids[kind]
+        for n in sorted({size(self.arrays[kind]) for kind in found}):
+            if not 3 <= n <= 2 * len(group):
+                continue
+            kinds = [kind for kind in found if size(self.arrays[kind]) == n]
+            given = {self.arrays[kind].shape: None for kind in kinds}
+            split = [(n // m, m) for m in range(3, n // 3 + 1) if n % m == 0] if (n,) in given else []
+            for shape in dict.fromkeys([*given, *split, (n,)] if len(given) > 1 else split or [(n,)]):
+                if len(shape) == 1 and len(group) != n:
+                    continue
+                for kind in kinds:
+                    self._grids[kind] = self._reshaped(self.arrays[kind], shape)
+                where, *_, terms = self._laid_out(group, around=True)
+                if not gathers(terms) or grids.around(where, len(group)):
+                    return True
+                for kind in kinds:
+                    del self._grids[kind]
         return False
 
     def _form_equal(self, group: list[Value], same: list[int]) -> None:
@@ -595,7 +598,7 @@ class Lifted(Uneven):
             pairs = [(x, y) if self._kind[x] == kind else (y, x) for x, y in operands]
             at, other, array = {self._at[x] for x, _ in pairs}, self._kind[pairs[0][1]], self.arrays[kind]
             n = sum(not (is_number(y) and number_of(y) == 0.0) for _, y in pairs)
-            if len(at) < len(group) or not len(at) < size(array) <= n * n:
+            if other == kind or len(at) < len(group) or not len(at) < size(array) <= n * n:
                 continue
             of_sums = set[Any]().union(*map(self._next_rows, group))
             rest = [x for x in self._members[kind] if self._kind[x] == kind and self._at[x] not in at]

@@ -537,26 +537,26 @@ class Lifted(Uneven):
     def _are_grids(self, group: list[Value]) -> bool:
         """Let arrays have another shape, in which a group's operands lie around a ring or a torus, if any."""
         near = itertools.chain(*map(vectors, group), [self._operands_beside(group[0])])
-        found = {
-            kind for kind in {self._kind[x] for xs in near for x in xs} - self._grids.keys() if kind >= 0
-        }
-        for n in sorted({size(self.arrays[kind]) for kind in found}):
-            if not 3 <= n <= 2 * len(group):
-                continue
-            kinds = [kind for kind in found if size(self.arrays[kind]) == n]
-            given = {self.arrays[kind].shape: None for kind in kinds}
-            split = [(n // m, m) for m in range(3, n // 3 + 1) if n % m == 0] if (n,) in given else []
-            for shape in dict.fromkeys([*given, *split, (n,)] if len(given) > 1 else split or [(n,)]):
+        found = {kind for kind in {self._kind[x] for xs in near for x in xs} if kind not in self._grids}
+        lengths = {kind: size(self.arrays[kind]) for kind in found if kind >= 0}
+        for n in sorted({*lengths.values()}):
+            kinds = [kind for kind in lengths if lengths[kind] == n]
+            for shape in self._shapes(kinds, n) if 3 <= n <= 2 * len(group) else ():
                 if len(shape) == 1 and len(group) != n:
                     continue
-                for kind in kinds:
-                    self._grids[kind] = self._reshaped(self.arrays[kind], shape)
+                self._grids |= {kind: self._reshaped(self.arrays[kind], shape) for kind in kinds}
                 where, *_, terms = self._laid_out(group, around=True)
                 if not gathers(terms) or grids.around(where, len(group)):
                     return True
                 for kind in kinds:
                     del self._grids[kind]
         return False
+
+    def _shapes(self, kinds: Iterable[int], n: int) -> Iterable[tuple[int, ...]]:
+        """The shapes that arrays of n elements may have: those of the others, those of grids, and a ring."""
+        given = dict.fromkeys(self.arrays[kind].shape for kind in kinds)
+        split = [(n // m, m) for m in range(3, n // 3 + 1) if n % m == 0] if (n,) in given else []
+        return dict.fromkeys([*(given if len(given) > 1 else ()), *split, (n,)])
 
     def _form_equal(self, group: list[Value], same: list[int]) -> None:
         """Make an array of Values of which some have the same operands: a sum of one is no other number."""

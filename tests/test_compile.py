@@ -744,6 +744,50 @@ def rotated(x: Any, w: Any) -> Any:
     return total([v.tanh() for v in turned])
 
 
+STENCILS: list[Callable[..., Any]] = [  # of a cell, and of those above, below, on the left and on the right
+    lambda w, u, a, b, c, d: (w[0] * u + w[1] * (a + b) + w[2] * (c + d)).tanh(),
+    lambda w, u, a, b, c, d: u + w[0] * (a + b + c + d - 4.0 * u) - w[1] * u**3,
+    lambda w, u, a, b, c, d: u + w[0] * (a - 2.0 * u + b) + w[1] * (c - 2.0 * u + d),
+    lambda w, u, a, b, c, d: u - w[0] * (b - a) - w[1] * (d - c),
+    lambda w, u, a, b, c, d: u - w[0] * (u - a) - w[1] * (u - c),
+    lambda w, u, a, b, c, d: dot(w, [u, a, b, c, d]).tanh(),
+    lambda w, u, a, b, c, d: u + w[0] * total([(near - u) ** 2 for near in (a, b, c, d)]),
+    lambda w, u, a, b, c, d: w[0] * maximum(u, maximum(maximum(a, b), maximum(c, d))),
+]
+
+
+@pytest.mark.parametrize(("f", "lines"), zip(STENCILS, (14, 20, 16, 20, 15, 24, 21, 28)))
+@pytest.mark.parametrize("shape", [(5, 5), (4, 4)])
+@pytest.mark.parametrize("is_flat", [False, True])
+def test_stencils_on_a_torus(f: Any, lines: int, is_flat: bool, shape: tuple[int, int]) -> None:
+    n, m = shape
+    if f is STENCILS[-1] and n == 4:
+        pytest.skip("the largest of i - 1 and i + 1 on a ring of four is that of i + 1 and i + 3")
+    w = [Value(0.1 * (k + 1), f"w[{k}]") for k in range(5)]
+
+    def steps(x: Any) -> Any:
+        u = [[x[m * i + j] if is_flat else x[i][j] for j in range(m)] for i in range(n)]
+        for _ in range(2):
+            near = lambda i, j: (u[i - 1][j], u[(i + 1) % n][j], u[i][j - 1], u[i][(j + 1) % m])  # noqa: B023, E731
+            u = [[f(w, u[i][j], *near(i, j)) for j in range(m)] for i in range(n)]
+        return total([v**2 for row in u for v in row])
+
+    check_structure(steps, [(n * m,) if is_flat else shape], [w], lines)
+
+
+@pytest.mark.parametrize("n", [4, 5])
+def test_data_are_repeated_by_slices(n: int) -> None:
+    w = [Value(0.1 * (k + 1), f"w[{k}]") for k in range(12)]
+
+    def steps(x: Any) -> Any:
+        u = [x[i % n] * w[i] for i in range(12)]
+        for _ in range(3):
+            u = [(w[0] * u[i] + w[1] * u[(i + 1) % 12]).tanh() for i in range(12)]
+        return total(u)
+
+    check_structure(steps, [(n,)], [w], 20)
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(
     ("f", "shape", "live", "lines"),

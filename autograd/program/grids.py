@@ -163,6 +163,16 @@ def node_axes(
     return without_ones(n), np.arange(n), n == 1
 
 
+def axes_of(columns: Sequence[np.ndarray]) -> tuple[tuple[int, ...], np.ndarray] | None:
+    """The shape of an array of Values that have these coordinates, and their order; None if it has gaps."""
+    choice = _ranks([column for column in columns if (column != column[0]).any()])
+    if not choice:
+        return None
+    order = np.lexsort(choice[::-1])
+    lengths = lengths_of(np.array(choice)[:, order])
+    return (lengths, order) if lengths == tuple(int(c.max()) + 1 for c in choice) else None
+
+
 def _of_own(
     parts: Sequence[Part], n: int, own: Callable[[], Sequence[np.ndarray]]
 ) -> Iterator[list[np.ndarray]]:
@@ -242,7 +252,7 @@ def around(parts: Sequence[Part], n: int) -> list[np.ndarray]:
     if more or len(part) != 2 or [where.shape[1] for array, where in part if array] != [1, 1]:
         return []
     (x, where), (y, other) = part
-    if x.shape != y.shape or n < 2 * size(x) - size(x) // 2:
+    if x.shape != y.shape:
         return []
     columns = (coordinates(of[:, 0], x.shape) for of in (where, other))
     apart = np.stack([(b - a) % length for a, b, length in zip(*columns, x.shape)], axis=1)
@@ -383,6 +393,15 @@ def _in_step(part: Part) -> tuple[Part, tuple[int, ...]] | None:
             chosen = order[np.arange(several), first.argmax(axis=1)]
             return [(array, np.take_along_axis(where, chosen, axis=1)) for array, where in part], (n,)
     return None
+
+
+def in_turn(part: Part) -> Part:
+    """A part of two operands that may be swapped, with these in step around a ring or a torus if they can be."""
+    if len(part) == 2 and part[0][0] is part[1][0] and part[0][1].shape[1] == 1:
+        array, where = part[0][0], np.concatenate([where for _, where in part], axis=1)
+        if array and (found := _in_step([(array, where)])):
+            return [(array, column) for ((_, ordered),) in found[:1] for column in np.hsplit(ordered, 2)]
+    return part
 
 
 def labels_of(array: Array, columns: list[tuple[np.ndarray, ...]]) -> Iterator[list[np.ndarray]]:

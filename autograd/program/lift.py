@@ -506,8 +506,8 @@ class Lifted(Uneven):
             same = grids.same_operands(where).tolist()
             if max(same) + 1 < len(group):
                 return self._form_equal(group, same)
-        if gathers(terms) and v.row in VECTOR_ROWS:
-            if found := self.padded(group):
+        if gathers(terms) and (v.row in VECTOR_ROWS or v.row in COMMUTATIVE):
+            if v.row in VECTOR_ROWS and (found := self.padded(group)):
                 return self._place(found[0], [group[i] for i in found[1]])
             where, along, shape, order, regular, terms = self._laid_out(group, around=True)
         if gathers(terms) and not grids.around(where, len(group)) and self._are_grids(group):
@@ -555,7 +555,7 @@ class Lifted(Uneven):
     def _shapes(self, kinds: Iterable[int], n: int) -> Iterable[tuple[int, ...]]:
         """The shapes that arrays of n elements may have: those of the others, those of grids, and a ring."""
         given = dict.fromkeys(self.arrays[kind].shape for kind in kinds)
-        split = [(n // m, m) for m in range(3, n // 3 + 1) if n % m == 0] if (n,) in given else []
+        split = [(n // m, m) for m in range(2, n // 2 + 1) if n % m == 0] if (n,) in given else []
         return dict.fromkeys([*(given if len(given) > 1 else ()), *split, (n,)])
 
     def _form_equal(self, group: list[Value], same: list[int]) -> None:
@@ -574,15 +574,24 @@ class Lifted(Uneven):
         That is the parts of their terms, the axes along each, the shape of an array of the Values, their
         order, whether they are evenly spaced, and the terms.
         """
-        row = group[0].row
-        parts = [grids.aligned(self._located(part), around) for part in self._parts(group)]
+        row, located = group[0].row, [*map(self._located, self._parts(group))]
+        if around and row in COMMUTATIVE:
+            located = [*map(grids.in_turn, located)]
+        parts = [grids.aligned(part, around) for part in located]
         if row in REDUCTIONS and (len(parts) > 1 or any(map(self._has_twice, group))):
             parts = [grids.aligned([self._side_by_side(group)])]
         where, along = [part for part, _ in parts], [along for _, along in parts]
         own = functools.partial(self._own_coordinates, group)
         shape, order, regular = grids.node_axes(where, len(group), row is ops.dot, own)
-        in_order = [[(array, positions[order]) for array, positions in part] for part in where]
-        terms = self._terms(in_order, along, shape)
+        axes = max([len(array.shape) for part in where for array, _ in part if array], default=0)
+        ways = [(shape, order)]
+        if regular and len(shape) > axes > 0 and (beside := grids.axes_of(own())):
+            ways = [beside, *ways]  # perhaps their operands go on around a ring
+        for shape, order in ways:
+            in_order = [[(array, positions[order]) for array, positions in part] for part in where]
+            terms = self._terms(in_order, along, shape)
+            if not gathers(terms):
+                break
         if gathers(terms) and row in VECTOR_ROWS and row not in REDUCTIONS:
             terms = self._apart(in_order, along, shape) or terms
         return where, along, shape, order, regular, terms

@@ -756,7 +756,7 @@ STENCILS: list[Callable[..., Any]] = [  # of a cell, and of those above, below, 
 ]
 
 
-@pytest.mark.parametrize(("f", "lines"), zip(STENCILS, (14, 20, 16, 20, 15, 24, 21, 28)))
+@pytest.mark.parametrize(("f", "lines"), [*zip(STENCILS, (14, 20, 16, 20, 15, 24, 21, 28))])
 @pytest.mark.parametrize("shape", [(5, 5), (4, 4)])
 @pytest.mark.parametrize("is_flat", [False, True])
 def test_stencils_on_a_torus(f: Any, lines: int, is_flat: bool, shape: tuple[int, int]) -> None:
@@ -768,8 +768,9 @@ def test_stencils_on_a_torus(f: Any, lines: int, is_flat: bool, shape: tuple[int
     def steps(x: Any) -> Any:
         u = [[x[m * i + j] if is_flat else x[i][j] for j in range(m)] for i in range(n)]
         for _ in range(2):
-            near = lambda i, j: (u[i - 1][j], u[(i + 1) % n][j], u[i][j - 1], u[i][(j + 1) % m])  # noqa: B023, E731
-            u = [[f(w, u[i][j], *near(i, j)) for j in range(m)] for i in range(n)]
+            ends = [[(u[i - 1][j], u[(i + 1) % n][j]) for j in range(m)] for i in range(n)]
+            sides = [[(row[j - 1], row[(j + 1) % m]) for j in range(m)] for row in u]
+            u = [[f(w, u[i][j], *ends[i][j], *sides[i][j]) for j in range(m)] for i in range(n)]
         return total([v**2 for row in u for v in row])
 
     check_structure(steps, [(n * m,) if is_flat else shape], [w], lines)

@@ -396,7 +396,7 @@ def _in_step(part: Part) -> tuple[Part, tuple[int, ...]] | None:
 
 
 def in_turn(part: Part) -> Part:
-    """A part of two operands that may be swapped, with these in step around a ring or a torus, if possible."""
+    """A part of two operands that may be swapped, with these in step around a ring or a torus, if so."""
     if len(part) == 2 and part[0][0] is part[1][0] and part[0][1].shape[1] == 1:
         array, where = part[0][0], np.concatenate([where for _, where in part], axis=1)
         if array and (found := _in_step([(array, where)])):

@@ -41,7 +41,7 @@ from .plan import Plan
 from .steps import Forms, Growth, Steps, likeness, movable, slides, slots, state_of
 
 FEWEST_STEPS = 4  # of a loop; also the fewest terms of a sum
-FEWEST_SAVED = 16  # statements that a loop has to save
+FEWEST_SAVED = 12  # statements that a loop has to save
 LONGEST = 256  # statements of a step
 
 

@@ -163,6 +163,11 @@ def node_axes(
     return without_ones(n), np.arange(n), n == 1
 
 
+def has_one_each(array: Array, where: np.ndarray) -> bool:
+    """Whether Values have an element of an array each, and all its elements."""
+    return where.shape == (size(array), 1) and len(distinct(where[:, 0])) == size(array)
+
+
 def axes_of(columns: Sequence[np.ndarray]) -> tuple[tuple[int, ...], np.ndarray] | None:
     """The shape of an array of Values that have these coordinates, and their order; None if it has gaps."""
     choice = _ranks([column for column in columns if (column != column[0]).any()])

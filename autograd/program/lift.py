@@ -583,10 +583,10 @@ class Lifted(Uneven):
         where, along = [part for part, _ in parts], [along for _, along in parts]
         own = functools.partial(self._own_coordinates, group)
         shape, order, regular = grids.node_axes(where, len(group), row is ops.dot, own)
-        axes = max([len(array.shape) for part in where for array, _ in part if array], default=0)
+        whole = [array for part in where for array, at in part if array and grids.has_one_each(array, at)]
         ways = [(shape, order)]
-        if regular and len(shape) > axes > 0 and (beside := grids.axes_of(own())):
-            ways = [beside, *ways]  # perhaps their operands go on around a ring
+        if regular and len(whole) > 1 and len(shape) > max(len(array.shape) for array in whole):
+            ways = [*filter(None, [grids.axes_of(own())]), *ways]  # operands may go on around a ring
         for shape, order in ways:
             in_order = [[(array, positions[order]) for array, positions in part] for part in where]
             terms = self._terms(in_order, along, shape)

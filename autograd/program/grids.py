@@ -17,6 +17,7 @@ import numpy as np
 
 from .arrays import Array, Gather, Select, View, Window, coordinates, size
 
+MOST_WAYS = 8  # in which two operands are apart
 MOST_TERMS = 32  # of a window whose place, or order along a ring, is looked for
 
 Runs = list[tuple[Any, list[int]]]  # arrays, each with evenly spaced positions
@@ -248,10 +249,11 @@ def by_distance(parts: Sequence[Part], n: int) -> list[np.ndarray]:
     return [np.flatnonzero(along), np.flatnonzero(~along)]
 
 
-def around(parts: Sequence[Part], n: int) -> list[np.ndarray]:
-    """The Values of a group by how far two operands are apart on a ring or torus; [] if not once around it.
+def in_ways(parts: Sequence[Part], n: int) -> list[np.ndarray]:
+    """The Values of a group by how far two operands are apart, around a ring or torus if they are near its ends.
 
-    Where that is half of the way around, and the operands may be swapped, half of the Values are there.
+    [] unless the ways are a few, with as many Values each. Where operands that may be swapped are apart by half
+    of a ring, half of the Values are there.
     """
     (part, *more) = parts
     if more or len(part) != 2 or [where.shape[1] for array, where in part if array] != [1, 1]:
@@ -264,11 +266,11 @@ def around(parts: Sequence[Part], n: int) -> list[np.ndarray]:
     which = _as_seen(apart)
     ways = [np.flatnonzero(which == i) for i in range(which.max() + 1)]
     halves = [2 if not (2 * apart[way[0]] % x.shape).any() else 1 for way in ways]
-    once = all(
-        len(distinct(where[way, 0])) == len(way) in (size(x), size(x) // half)
-        for way, half in zip(ways, halves)
+    most = max(map(len, ways))
+    alike = all(
+        len(distinct(where[way, 0])) == len(way) in (most, most // half) for way, half in zip(ways, halves)
     )
-    return ways if once and len(ways) > 1 else []
+    return ways if alike and 1 < len(ways) <= min(MOST_WAYS, n // 3) else []
 
 
 def by_numbers(parts: Sequence[Part], n: int) -> list[np.ndarray]:

@@ -277,6 +277,37 @@ def walls(rng: np.random.Generator, a: np.ndarray, pick: Callable[..., Any]) -> 
     return a
 
 
+STENCILS: list[Callable[..., Any]] = [
+    lambda w, u, a, b, c, d: (w * u + 0.3 * (a + b) - 0.2 * (c + d)).tanh(),
+    lambda w, u, a, b, c, d: u + 0.1 * (a + b + c + d - 4.0 * u) - w * u * u,
+    lambda w, u, a, b, c, d: u + w * (a - 2.0 * u + b) + 0.1 * (c - 2.0 * u + d),
+    lambda w, u, a, b, c, d: u - w * (b - a) - 0.2 * (d - c),
+    lambda w, u, a, b, c, d: u + 0.1 * w * ((a - u) ** 2 + (b - u) ** 2 + (c - u) ** 2 + (d - u) ** 2),
+    lambda w, u, a, b, c, d: maximum(u, maximum(a, c)) - w * maximum(b, d),
+]
+
+
+@step
+def around(rng: np.random.Generator, a: np.ndarray, pick: Callable[..., Any]) -> np.ndarray:
+    """Steps of cells of a torus in a flat list, whose cells are the elements over and over."""
+    n, m = rng.integers(2, 6, size=2).tolist()
+    f, w, u = STENCILS[rng.integers(len(STENCILS))], pick((1,))[0], [a.flat[k % a.size] for k in range(n * m)]
+    by_weight = pick((n * m,)) if rng.random() < 0.5 else None
+    u = u if by_weight is None else [x * v for x, v in zip(u, by_weight)]
+    for _ in range(int(rng.integers(1, 4))):
+        near = [
+            (
+                u[(k - m) % (n * m)],
+                u[(k + m) % (n * m)],
+                u[k - k % m + (k - 1) % m],
+                u[k - k % m + (k + 1) % m],
+            )
+            for k in range(n * m)
+        ]
+        u = [f(w, x, *xs) for x, xs in zip(u, near)]
+    return tensor((n, m), lambda i, j: u[m * i + j])
+
+
 @step
 def rotated(rng: np.random.Generator, a: np.ndarray, _: Callable[..., Any]) -> np.ndarray:
     """Pairs along the last axis, rotated by angles of their own, of which the first is 0."""

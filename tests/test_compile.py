@@ -877,6 +877,12 @@ def upper(x: Any, w: Any) -> Any:
     return s**2
 
 
+def interactions(x: Any, w: Any) -> Any:
+    """A weight for each pair i < j, in the upper half of a matrix, whose diagonal is not used."""
+    pairs = itertools.combinations(range(len(x)), 2)
+    return total([w[i][j] * x[i] * x[j] for i, j in pairs]) ** 2
+
+
 def machine(x: Any, v: Any) -> Any:
     """A factorization machine: a weight for each pair of inputs, as the product of two vectors."""
     pairs = [(i, j) for i in range(len(x)) for j in range(i + 1, len(x))]
@@ -908,6 +914,7 @@ def others(x: Any, w: Any) -> Any:
         (contests, (6, 6), (6,), 9),
         (ranks, (5, 3), (3,), 16),
         (upper, (6,), (6, 6), 5),
+        (interactions, (6,), (6, 6), 6),
         (machine, (6,), (6, 2), 8),
         (lattice, (4, 5), (2,), 9),
         (others, (5, 3), (2, 3), 11),

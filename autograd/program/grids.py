@@ -61,6 +61,18 @@ def blocks_of(kinds: np.ndarray, most: int, at: tuple[slice, ...] = ()) -> list[
     return found
 
 
+def in_bounds(present: np.ndarray) -> np.ndarray:
+    """Whether each point is in the smallest box that has all points which are present."""
+    inside = np.ones_like(present)
+    for axis in range(present.ndim):
+        others = tuple(i for i in range(present.ndim) if i != axis)
+        there = np.flatnonzero(present.any(axis=others))
+        within = np.zeros(present.shape[axis], dtype=bool)
+        within[there[0] : there[-1] + 1] = True
+        inside &= within.reshape(-1, *(1,) * (present.ndim - axis - 1))
+    return inside
+
+
 def by_term(part: Part) -> list[Part]:
     """A part with several terms as a part for each."""
     return [[(array, where[:, i : i + 1]) for array, where in part] for i in range(part[0][1].shape[1])]
@@ -250,9 +262,9 @@ def by_distance(parts: Sequence[Part], n: int) -> list[np.ndarray]:
 
 
 def in_ways(parts: Sequence[Part], n: int) -> list[np.ndarray]:
-    """The Values of a group by how far two operands are apart, around a ring or torus if they are near its ends.
+    """The Values of a group by how far two operands are apart, perhaps around a ring or a torus.
 
-    [] unless the ways are a few, with as many Values each. Where operands that may be swapped are apart by half
+    [] unless the ways are few, with as many Values each. Where operands that may be swapped are apart by half
     of a ring, half of the Values are there.
     """
     (part, *more) = parts

@@ -720,8 +720,9 @@ class Lifted(Uneven):
                 continue
             members = list(dict.fromkeys(array.flat))
             used = [v for v in members if v in self._rank and v in self._users]
+            diagonal = len(array) if array.ndim > 1 else 0  # pairs i < j leave that out
             free = not any(v in self._at or (v in self._users and v not in self._rank) for v in members)
-            if free and len(members) == array.size > 1 and 2 * len(used) >= array.size:
+            if free and len(members) == array.size > 1 and 2 * len(used) >= array.size - diagonal:
                 self._place_leaf_array(grids.without_ones(*array.shape), members)
 
     def _place_leaves(self, waiting: list[Value]) -> None:

@@ -112,10 +112,12 @@ class Places:
         by_row = any(view.array.by_row for view, _ in pieces)
         order = np.argsort(np.concatenate(list(chosen.values())))
         if (order[1:] < order[:-1]).any() or gathers([[view for view, _ in pieces]]):
-            if tiles := self._tiles(shape, members):
-                return self._tiled(shape, tiles)
-            if layers := self._layers(shape, members, chosen):
+            tiles = self._tiles(shape, members)
+            few = 0 < len(tiles) <= 2 * len(shape) + 1  # a block between borders
+            if not few and (layers := self._layers(shape, members, chosen)):
                 return layers
+            if tiles:
+                return self._tiled(shape, tiles)
         return self._new(Stack(shape, by_row, pieces, order))
 
     def _tiles(self, shape: tuple[int, ...], members: Sequence[Any]) -> list[tuple[Any, Array]]:
@@ -123,9 +125,12 @@ class Places:
         kinds = np.array([self._kind[v] for v in members]).reshape(shape)
         index = np.arange(len(members)).reshape(shape)
         found: list[tuple[Any, Array]] = []
-        for block in grids.blocks_of(kinds, MOST_PIECES + 1):
+        blocks = grids.blocks_of(kinds, MOST_PIECES + 1)
+        if not blocks and NUMBER in kinds:  # as of pairs i < j, whose last row and first column are zeros
+            blocks = grids.blocks_of(grids.in_bounds(kinds != NUMBER), MOST_PIECES + 1)
+        for block in blocks if len(blocks) > 1 else ():
             tile = self._stacked(index[block].shape, [members[i] for i in index[block].ravel().tolist()])
-            if isinstance(tile, Spread) and isinstance(tile.view, Gather):
+            if gathers(tile.terms) or (isinstance(tile, Stack) and (np.diff(tile.order) < 0).any()):
                 return []
             found.append((block, tile))
         return found

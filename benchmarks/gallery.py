@@ -680,6 +680,35 @@ def heat(cells=16, steps=20):
 
 
 @entry
+def reaction_diffusion(rows=6, columns=8, steps=6):
+    """Fisher's equation on a torus, in a flat list: how fast a species spreads and grows."""
+    cells = rows * columns
+
+    def loss(xp, spread, growth, u, y):
+        def at(i, j):
+            return u[i % rows * columns + j % columns]
+
+        for _ in range(steps):
+            new = []
+            for k in range(cells):
+                i, j = divmod(k, columns)
+                flow = at(i - 1, j) + at(i + 1, j) + at(i, j - 1) + at(i, j + 1) - 4.0 * u[k]
+                new.append(u[k] + 0.1 * (spread * flow + growth * u[k] * (1.0 - u[k])))
+            u = new
+        return squares(u, y)
+
+    def by_hand(spread, growth, u, y):
+        u = u.reshape(-1, rows, columns)
+        for _ in range(steps):
+            flow = sum(jnp.roll(u, by, axis) for axis in (1, 2) for by in (1, -1)) - 4.0 * u
+            u = u + 0.1 * (spread * flow + growth * u * (1.0 - u))
+        return jnp.sum((u.reshape(-1, cells) - y) ** 2, axis=1)
+
+    field = uniform(0.0, 1.0, cells)
+    return Problem(loss, by_hand, field, field, spread=1.0, growth=2.0)
+
+
+@entry
 def pinn_oscillator(width=8):
     """Squared error of a network u(x) in u″ + u = 0, by derivatives within the loss."""
 

@@ -28,6 +28,7 @@ SIZES = {
     "pendulum": {"steps": 10},
     "robot_arm": {"joints": 3},
     "heat": {"cells": 6, "steps": 6},
+    "reaction_diffusion": {"rows": 3, "columns": 4, "steps": 2},
     "pinn_heat": {"width": 4},
     "dft": {"length": 8},
     "newton": {"steps": 4},

@@ -17,7 +17,7 @@ import numpy as np
 
 from .arrays import Array, Gather, Select, View, Window, coordinates, size
 
-MOST_WAYS = 8  # in which two operands are apart
+MOST_WAYS = 8  # in which the operands of a group's Values are apart
 MOST_TERMS = 32  # of a window whose place, or order along a ring, is looked for
 
 Runs = list[tuple[Any, list[int]]]  # arrays, each with evenly spaced positions
@@ -367,7 +367,7 @@ def aligned(part: Part, around: bool = False) -> tuple[Part, tuple[int, ...]]:
         if lengths and all(_lies_in_order(array, where) for array, where in located):
             return ordered, lengths
         partly = partly or (lengths and (ordered, lengths)) or None
-        if lengths and not around:
+        if partly and not around:
             break
     # Perhaps one operand is in order, and the others go on beyond the ends of their arrays.
     for first in keys if n > 1 and len(keys) > 1 else ():
@@ -377,7 +377,9 @@ def aligned(part: Part, around: bool = False) -> tuple[Part, tuple[int, ...]]:
             lengths = lengths_of([c[0] for c in _columns(array, where)]) if array else None
             if lengths and all(_continues(array, where, lengths) for array, where in ordered if array):
                 return ordered, lengths
-    return (None if partly and not around else _in_step(part)) or partly or (part, without_ones(n))
+    if partly and not around:
+        return partly
+    return _in_step(part) or partly or (part, without_ones(n))
 
 
 def _continues(array: Array, where: np.ndarray, along: tuple[int, ...]) -> bool:
@@ -389,8 +391,7 @@ def _continues(array: Array, where: np.ndarray, along: tuple[int, ...]) -> bool:
 def _in_step(part: Part) -> tuple[Part, tuple[int, ...]] | None:
     """A part with each Value's terms in the order in which they follow each other on a ring or a torus.
 
-    None if they do not.
-    The neighbours i - 1 and i + 1 of the first of ten are 9 and 1.
+    The neighbours i - 1 and i + 1 of the first of ten are 9 and 1. Returns None if there is no such order.
     """
     several, n = part[0][1].shape
     if several == 1 or not 1 < n <= MOST_TERMS:
@@ -419,7 +420,8 @@ def in_turn(part: Part) -> Part:
     if len(part) == 2 and part[0][0] is part[1][0] and part[0][1].shape[1] == 1:
         array, where = part[0][0], np.concatenate([where for _, where in part], axis=1)
         if array and (found := _in_step([(array, where)])):
-            return [(array, column) for ((_, ordered),) in found[:1] for column in np.hsplit(ordered, 2)]
+            ((_, ordered),), _ = found
+            return [(array, ordered[:, :1]), (array, ordered[:, 1:])]
     return part
 
 

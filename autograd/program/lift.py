@@ -510,7 +510,7 @@ class Lifted(Uneven):
             if v.row in VECTOR_ROWS and (found := self.padded(group)):
                 return self._place(found[0], [group[i] for i in found[1]])
             where, along, shape, order, regular, terms = self._laid_out(group, around=True)
-        if gathers(terms) and not grids.in_ways(where, len(group)) and self._are_grids(group):
+        if gathers(terms) and not grids.in_ways(where, len(group)) and self._are_around(group):
             return self._form(group)
         if not regular and (gathers(terms) or any(map(_is_flat, itertools.chain(*terms)))):
             directions = self.in_directions(group) if v.row in VECTOR_ROWS else []
@@ -536,7 +536,7 @@ class Lifted(Uneven):
                 return self._form_each(alone)
         self._place(self._computed(v.row, shape, terms), [group[i] for i in order])
 
-    def _are_grids(self, group: list[Value]) -> bool:
+    def _are_around(self, group: list[Value]) -> bool:
         """Let arrays have another shape, in which a group's operands lie around a ring or a torus, if any."""
         near = itertools.chain(*map(vectors, group), [self._operands_beside(group[0])])
         found = {kind for kind in {self._kind[x] for xs in near for x in xs} if kind not in self._grids}

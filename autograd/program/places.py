@@ -62,7 +62,7 @@ class Places:
         self._after_rows: set[Array] = set()  # arrays that depend on a sum over the rows
         self._kind = _Kinds()  # the number of the array that a scalar is in
         self._at: dict[Value, int] = {}  # a scalar's position in that array
-        self._grids: dict[int, Array] = {}  # arrays with one axis as grids, by number
+        self._grids: dict[int, Array] = {}  # arrays in the shape in which they are used, by number
         # Arrays with elements that stand for no Value: where Values are, and what all others are, if known.
         self._partial: dict[Array, tuple[np.ndarray, Any]] = {}
         # Of data and leaves: whether an element is an operand of what is finite only if the element is.
@@ -212,13 +212,19 @@ class Places:
         return array.by_row, array in self._after_rows
 
     def _as_used(self, kind: int) -> Array:
-        """The array of a number, perhaps as a grid."""
+        """The array of a number, in the shape in which it is used."""
         return self._grids.get(kind, self.arrays[kind])
 
     def _reshaped(self, array: Array, shape: tuple[int, ...]) -> Array:
         """An array in another shape."""
         view = grids.view_of(array, np.arange(size(array)).reshape(shape))
-        return self._new(Spread(shape, array.by_row, view))
+        new = self._new(Spread(shape, array.by_row, view))
+        if array in self._needed:
+            self._needed[new] = self._needed[array]
+        if array in self._partial:
+            there, rest = self._partial[array]
+            self._partial[new] = there.reshape(shape), rest
+        return new
 
     def _where(self, x: Any) -> Any:
         """A number, or the kind and the position of a Value."""
@@ -503,9 +509,7 @@ class Places:
 
     def _in_order(self, several: Sequence[Iterable[Value]]) -> list[list[np.ndarray]]:
         """Of several Values each, the coordinates of those that lie in one array, all at different places."""
-        found: dict[tuple[int, int], list[int]] = defaultdict(
-            list
-        )  # of the first in an array, the second, ...
+        found: dict[tuple[int, int], list[int]] = defaultdict(list)  # places of the first in an array, ...
         for some in several:
             times: Counter[int] = Counter()
             for z in some:

@@ -1,7 +1,7 @@
 """places: where the scalars of a graph lie, and arrays made of views of the arrays that they lie in.
 
-An array may be read beyond its ends, as neighbours are at a wall, on a ring or on a torus: then it is made once
-between borders, and read by slices.
+An array may be read beyond its ends, as neighbours are at a wall, on a ring or on a torus: then it is made
+once between borders, and read by slices.
 """
 
 from __future__ import annotations

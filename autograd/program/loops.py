@@ -159,9 +159,9 @@ def _candidates(alike: _Alike, start: int, stop: int) -> Iterator[tuple[int, int
     form, most = alike.form[start:stop], FEWEST_SAVED - 1
     runs = []
     for period in range(1, min(LONGEST, len(form) // FEWEST_STEPS) + 1):
-        for first, n in _stretches(form[period:] == form[:-period]):
-            if n >= max((FEWEST_STEPS - 1) * period, FEWEST_SAVED):
-                runs.append((n, period, start + first))
+        fewest = max((FEWEST_STEPS - 1) * period, FEWEST_SAVED)
+        found = _stretches(form[period:] == form[:-period], fewest)
+        runs += [(n, period, start + first) for first, n in found]
     for n, period, first in sorted(runs, key=lambda run: (-run[0], run[1])):
         if n <= most:
             return  # a loop saves at most n
@@ -175,10 +175,12 @@ def _candidates(alike: _Alike, start: int, stop: int) -> Iterator[tuple[int, int
                 yield most, first + at, period, steps
 
 
-def _stretches(true: np.ndarray) -> list[tuple[int, int]]:
-    """The start and length of each run of True."""
+def _stretches(true: np.ndarray, fewest: int = 1) -> list[tuple[int, int]]:
+    """The start and length of each run of at least so many True."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], true, [False]]).astype(np.int8)))
-    return [(int(a), int(b - a)) for a, b in zip(edges[::2], edges[1::2])]
+    starts, lengths = edges[::2], edges[1::2] - edges[::2]
+    long = lengths >= fewest
+    return [*zip(starts[long].tolist(), lengths[long].tolist())]
 
 
 class _Roll:

@@ -510,7 +510,8 @@ class Lifted(Uneven):
             if v.row in VECTOR_ROWS and (found := self.padded(group)):
                 return self._place(found[0], [group[i] for i in found[1]])
             where, along, shape, order, regular, terms = self._laid_out(group, around=True)
-        if gathers(terms) and not grids.in_ways(where, len(group)) and self._are_around(group):
+        ways = grids.in_ways(where, len(group)) if gathers(terms) else []
+        if gathers(terms) and not ways and self._are_around(group):
             return self._form(group)
         if not regular and (gathers(terms) or any(map(_is_flat, itertools.chain(*terms)))):
             directions = self.in_directions(group) if v.row in VECTOR_ROWS else []
@@ -523,12 +524,11 @@ class Lifted(Uneven):
             if not places and v.row not in REDUCTIONS and (filled := grids.filled(where, n)):
                 array = self.partial(v.row, *filled, along)
                 return self._place(array, group, filled[1].tolist())
-            if not places and (ways := grids.in_ways(where, n)):
-                return self._form_each([[group[i] for i in some] for some in ways])
-            places = places or grids.by_distance(where, n) or grids.by_numbers(where, n)
+            if not places and not ways:
+                places = grids.by_distance(where, n) or grids.by_numbers(where, n)
             if places and not (n >= FEWEST and grids.has_no_step(where)):
                 return self._form_each([[group[i] for i in some] for some in places])
-        if regular and gathers(terms) and (ways := grids.in_ways(where, len(group))):
+        if ways:
             return self._form_each([[group[i] for i in some] for some in ways])
         if gathers(terms) and v.row in VECTOR_ROWS and 1 < len(group) <= MOST_PIECES:
             alone = [[v] for v in group]

@@ -291,7 +291,8 @@ STENCILS: list[Callable[..., Any]] = [
 def around(rng: np.random.Generator, a: np.ndarray, pick: Callable[..., Any]) -> np.ndarray:
     """Steps of cells of a torus in a flat list, whose cells are the elements over and over."""
     n, m = rng.integers(2, 6, size=2).tolist()
-    f, w, u = STENCILS[rng.integers(len(STENCILS))], pick((1,))[0], [a.flat[k % a.size] for k in range(n * m)]
+    f, w = STENCILS[rng.integers(len(STENCILS))], 0.3 * pick((1,))[0]
+    u = [np.tanh(a.flat[k % a.size]) for k in range(n * m)]  # small, as some stencils grow
     by_weight = pick((n * m,)) if rng.random() < 0.5 else None
     u = u if by_weight is None else [x * v for x, v in zip(u, by_weight)]
     for _ in range(int(rng.integers(1, 4))):

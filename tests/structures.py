@@ -296,16 +296,8 @@ def around(rng: np.random.Generator, a: np.ndarray, pick: Callable[..., Any]) ->
     by_weight = pick((n * m,)) if rng.random() < 0.5 else None
     u = u if by_weight is None else [x * v for x, v in zip(u, by_weight)]
     for _ in range(int(rng.integers(1, 4))):
-        near = [
-            (
-                u[(k - m) % (n * m)],
-                u[(k + m) % (n * m)],
-                u[k - k % m + (k - 1) % m],
-                u[k - k % m + (k + 1) % m],
-            )
-            for k in range(n * m)
-        ]
-        u = [f(w, x, *xs) for x, xs in zip(u, near)]
+        far = [(k - m, k + m, k - k % m + (k - 1) % m, k - k % m + (k + 1) % m) for k in range(n * m)]
+        u = [f(w, x, *(u[k % (n * m)] for k in near)) for x, near in zip(u, far)]
     return tensor((n, m), lambda i, j: u[m * i + j])
 
 

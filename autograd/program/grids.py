@@ -176,19 +176,16 @@ def node_axes(
     return without_ones(n), np.arange(n), n == 1
 
 
-def has_one_each(array: Array, where: np.ndarray) -> bool:
-    """Whether Values have an element of an array each, and all its elements."""
+def covers(where: np.ndarray, array: Array) -> bool:
+    """Whether Values have one element of an array each, and together all of them."""
     return where.shape == (size(array), 1) and len(distinct(where[:, 0])) == size(array)
 
 
 def axes_of(columns: Sequence[np.ndarray]) -> tuple[tuple[int, ...], np.ndarray] | None:
     """The shape of an array of Values that have these coordinates, and their order; None if it has gaps."""
-    choice = _ranks([column for column in columns if (column != column[0]).any()])
-    if not choice:
-        return None
-    order = np.lexsort(choice[::-1])
-    lengths = lengths_of(np.array(choice)[:, order])
-    return (lengths, order) if lengths == tuple(int(c.max()) + 1 for c in choice) else None
+    ranks = _ranks([column for column in columns if (column != column[0]).any()])
+    shape = tuple(int(rank.max()) + 1 for rank in ranks)
+    return (shape, np.lexsort(ranks[::-1])) if ranks and math.prod(shape) == len(ranks[0]) else None
 
 
 def _of_own(
@@ -416,7 +413,7 @@ def _in_step(part: Part) -> tuple[Part, tuple[int, ...]] | None:
 
 
 def in_turn(part: Part) -> Part:
-    """A part of two operands that may be swapped, with these in step around a ring or a torus, if so."""
+    """A part of two operands that may be swapped, in step around a ring or a torus if they lie around it."""
     if len(part) == 2 and part[0][0] is part[1][0] and part[0][1].shape[1] == 1:
         array, where = part[0][0], np.concatenate([where for _, where in part], axis=1)
         if array and (found := _in_step([(array, where)])):

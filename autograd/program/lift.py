@@ -537,7 +537,7 @@ class Lifted(Uneven):
         self._place(self._computed(v.row, shape, terms), [group[i] for i in order])
 
     def _are_around(self, group: list[Value]) -> bool:
-        """Let arrays have another shape, in which a group's operands lie around a ring or a torus, if any."""
+        """Let arrays have a shape in which a group's operands lie around a ring or torus; return if so."""
         near = itertools.chain(*map(vectors, group), [self._operands_beside(group[0])])
         found = {kind for kind in {self._kind[x] for xs in near for x in xs} if kind not in self._grids}
         lengths = {kind: size(self.arrays[kind]) for kind in found if kind >= 0}
@@ -562,8 +562,10 @@ class Lifted(Uneven):
 
     def _form_equal(self, group: list[Value], same: list[int]) -> None:
         """Make an array of Values of which some have the same operands: a sum of one is no other number."""
-        first = dict(zip(same[::-1], group[::-1]))
-        self._form([*first.values()][::-1])
+        first: dict[int, Value] = {}
+        for v, number in zip(group, same):
+            first.setdefault(number, v)
+        self._form([*first.values()])
         for v, w in zip(group, map(first.__getitem__, same)):
             if w not in self._at:
                 self._ready.append(v)
@@ -585,17 +587,18 @@ class Lifted(Uneven):
         where, along = [part for part, _ in parts], [along for _, along in parts]
         own = functools.partial(self._own_coordinates, group)
         shape, order, regular = grids.node_axes(where, len(group), row is ops.dot, own)
-        whole = [array for part in where for array, at in part if array and grids.has_one_each(array, at)]
-        ways = [(shape, order)]
-        if regular and len(whole) > 1 and len(shape) > max(len(array.shape) for array in whole):
-            ways = [*filter(None, [grids.axes_of(own())]), *ways]  # operands may go on around a ring
-        for shape, order in ways:
+        covered = [array for part in where for array, at in part if array and grids.covers(at, array)]
+        choices = [(shape, order)]
+        if regular and len(covered) > 1 and len(shape) > max(len(array.shape) for array in covered):
+            if beside := grids.axes_of(own()):
+                choices.insert(0, beside)  # operands may go on around a ring
+        for shape, order in choices:
             in_order = [[(array, positions[order]) for array, positions in part] for part in where]
             terms = self._terms(in_order, along, shape)
             if not gathers(terms):
                 break
         if gathers(terms) and row in VECTOR_ROWS and row not in REDUCTIONS:
-            terms = self._apart(in_order, along, shape) or terms
+            terms = self._apart(terms, in_order, shape) or terms
         return where, along, shape, order, regular, terms
 
     def _form_with_rest(self, group: list[Value]) -> bool:

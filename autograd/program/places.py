@@ -455,16 +455,18 @@ class Places:
         return terms
 
     def _apart(
-        self, parts: Sequence[Part], along: Sequence[tuple[int, ...]], shape: tuple[int, ...]
+        self, terms: Sequence[tuple[Any, ...]], parts: Sequence[Part], shape: tuple[int, ...]
     ) -> list[tuple[Any, ...]]:
-        """Terms of a sum without gathers, those that need them one by one; or []."""
+        """The terms of these parts without gathers, each of a sum's terms by itself where needed; or []."""
         found: list[tuple[Any, ...]] = []
-        for part, inner in zip(parts, along):
-            terms, each = self._terms([part], [inner], shape), grids.by_term(part)
-            if gathers(terms):
-                if len(each) > MOST_PIECES or gathers(terms := self._terms(each, [()] * len(each), shape)):
+        for term, part in zip(terms, parts):
+            several = [term]
+            if gathers(several):
+                each = grids.by_term(part)
+                several = self._terms(each, [()] * len(each), shape) if len(each) <= MOST_PIECES else []
+                if not several or gathers(several):
                     return []
-            found += terms
+            found += several
         return found
 
     def _constant(self, grid: np.ndarray) -> Any:

@@ -281,7 +281,7 @@ class _Rewriting:
                 return found
         operands = (x, *y) if type(y) is tuple else (x, y)
         is_by_row = row is not ROW_SUM and not self.by_row.isdisjoint(operands)
-        # Sums with swapped terms stay two: on a ring of four, i - 1 and i + 1 are i + 3 and i + 1.
+        # x + y and y + x stay two: on a ring of four, two cells would else share their neighbours' sum.
         return self._made(row, (frozenset((x, y)) if row is ops.mul else (x, y)), x, y, is_by_row)
 
     def _of_vectors(self, row: Primitive, *vectors: tuple[Any, ...] | None) -> Value:

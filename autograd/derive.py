@@ -68,7 +68,7 @@ def adjoints(
     vectors: dict[tuple[Any, ...], tuple[Any, ...]] = {}
     for v, pairs in reversed(arriving.items()):
         if pairs:
-            adjoint = _sum_of_products(pairs, vectors)  # lift takes a product for a sum of one
+            adjoint = sum_of_products(pairs, vectors)  # lift takes a product for a sum of one
             if len(pairs) == 1 and v in sums and isinstance(adjoint, Value) and not _has_no_number(adjoint):
                 adjoint = total([adjoint])
             found[v] = adjoint
@@ -89,7 +89,7 @@ def pushforward(tangents: Iterable[tuple[Value, Any]], outputs: Iterable[Any]) -
         if v not in found:
             pairs = [(found[p], partial) for p, partial in _partials(v, found)]
             if pairs:
-                found[v] = _sum_of_products(pairs, {})
+                found[v] = sum_of_products(pairs, {})
     return [found.get(x, 0.0) for x in outputs]
 
 
@@ -119,7 +119,7 @@ def _partials(v: Value, wanted: Any) -> Iterator[tuple[Value, Any]]:
                 yield p, partial
 
 
-def _sum_of_products(pairs: list[tuple[Any, Any]], vectors: dict[tuple[Any, ...], tuple[Any, ...]]) -> Any:
+def sum_of_products(pairs: list[tuple[Any, Any]], vectors: dict[tuple[Any, ...], tuple[Any, ...]]) -> Any:
     """Σ adjoint · partial: the chain rule. `vectors` has one tuple of operands for all that are equal."""
     terms, adjoints, partials = [], [], []
     for adjoint, partial in pairs:

@@ -461,6 +461,22 @@ def edges(rng: np.random.Generator, a: np.ndarray, pick: Callable[..., Any]) -> 
 
 
 @step
+def uses(rng: np.random.Generator, a: np.ndarray, pick: Callable[..., Any]) -> np.ndarray:
+    """Dots of the rows of a matrix with several vectors; a few elements are others, or 0, and a few signs."""
+    n, width = int(rng.integers(1, 5)), int(rng.integers(3, 6))
+    w, x, out = pick((n, width)), np.resize(a.ravel(), width), list[Value]()
+    for _ in range(int(rng.integers(1, 4))):
+        x = np.roll(x, rng.integers(width))
+        others = [x, -x, 2.0 * x, np.zeros(width), np.roll(x, 1)]
+        ways = rng.choice(5, width, p=[0.8, 0.05, 0.05, 0.05, 0.05])
+        ys = [others[way][j] for j, way in enumerate(ways)]
+        signs = rng.choice([1.0, -1.0], n) if rng.random() < 0.3 else np.ones(n)
+        out += [z if sign > 0.0 else -z for z, sign in zip((dot(row, ys) for row in w), signs)]
+        x = np.resize(np.array([0.5 * z.tanh() for z in out[-n:]]), width) if rng.random() < 0.5 else x
+    return np.array(out, dtype=object)
+
+
+@step
 def numbers(rng: np.random.Generator, a: np.ndarray, _: Callable[..., Any]) -> np.ndarray:
     """With numbers that differ along an axis, 0 and 1 among them, as in a Fourier transform."""
     c = np.round(rng.normal(size=a.shape[-1]), 1)

@@ -1203,6 +1203,21 @@ def test_the_derivative_by_an_exponent_of_a_tiny_base() -> None:
     assert slope == pytest.approx(1e-40 * math.log(1e-20), rel=1e-14, abs=0.0)
 
 
+def test_values_that_are_equal_but_for_the_sign_of_a_zero_are_one_element() -> None:
+    """Every other row has −0.0 δ, and else the same gradient by its second weight."""
+    w = np.array([[Value(0.1 * i + j) for j in range(3)] for i in range(4)])
+
+    def f(x: Any) -> Any:
+        first = [dot(row, [x[0], 0.0, x[2]]) for row in w]
+        second = [dot(row, x[1:4]) for row in w]
+        return total([z * x[0] for z in (first[0], -first[1], first[2], -first[3], *second)])
+
+    data = np.random.default_rng(0).normal(size=(3, 4))
+    program = autograd.compile(f)
+    _, (gradient,) = program.value_and_grad(data)
+    np.testing.assert_allclose(gradient[:, 1], [np.mean(data[:, 0] * data[:, 2])] * 4, rtol=1e-12)
+
+
 def test_equal_sums_and_products_of_leaves_and_data() -> None:
     a, b, c, d = live = leaves(4)
     x = [RNG.normal(size=4) for _ in range(3)]

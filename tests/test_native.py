@@ -40,6 +40,7 @@ def recorded(f: Callable[..., Any], *arrays: Any) -> Any:
     call = Call(f, [f"x{i}" for i in range(len(arrays))], arrays, "f", "mean")
     scalars = through(PASSES, call, "record", "simplify")
     of_all = through(PASSES, replace(scalars, kind="gradient"), "differentiate", "simplify again")
+    of_all = of_all.without(of_all.products)
     loss, *gradient = of_all.wanted()
     return loss, gradient, scalars.outputs[0], of_all
 

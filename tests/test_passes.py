@@ -64,6 +64,40 @@ def test_every_stage_can_be_shown() -> None:
         program.show("draw")
 
 
+def recurrent(w: Any, u: Any, x: Any, state: str) -> Any:
+    """Three steps of a recurrent network; the last element of the state is used alone, too."""
+    h: list[Any] = [x[0]] * len(x) if state == "data" else [0.0] * len(x)
+    out: Any = w[0][0]
+    for _ in range(3):
+        if state == "zeros beside data":
+            z = [dot([*a, *b], [*h, *x]).tanh() for a, b in zip(w, u)]
+        else:
+            z = [(dot(a, h) + dot(b, x)).tanh() for a, b in zip(w, u)]
+        h = [z[0] * z[1] + 0.5 * z[2] + y for y in x]
+        out = out + z[2] * h[-1]
+    return out
+
+
+@pytest.mark.parametrize("state", ["data", "zeros", "zeros beside data"])
+def test_the_gradient_by_weights_takes_as_many_values_for_any_width(state: str) -> None:
+    """There are Products for all rows but the one of which a weight is used elsewhere, too."""
+
+    def differentiated(width: int) -> tuple[int, int]:
+        rng = np.random.default_rng(0)
+        w, u = ([[Value(x) for x in row] for row in rng.normal(size=(3, width))] for _ in range(2))
+        data = rng.normal(size=(4, width))
+        program = autograd.compile(lambda x: recurrent(w, u, x, state), engine="numpy")
+        _, gradients = program.value_and_grad(data)
+        total([recurrent(w, u, [*map(Value, row)], state) for row in data.tolist()]).backward()
+        for leaf, gradient in zip(program.leaves, gradients):
+            np.testing.assert_allclose(4.0 * gradient.ravel(), [v.grad for v in leaf.flat], atol=1e-12)
+        lines = shown(program, "differentiate")
+        return sum("= row_sum(" in line for line in lines), sum("∂ by [" in line for line in lines)
+
+    assert differentiated(4) == differentiated(40)
+    assert differentiated(4)[1] >= 6
+
+
 def test_every_stage_of_any_program_can_be_shown() -> None:
     for seed in range(5):
         f, _, arrays = structured(seed)

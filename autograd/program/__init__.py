@@ -16,7 +16,7 @@ from .array_rules import simplified_arrays
 from .blocks import set_threads as set_threads
 from .compiled import Program, compile
 from .differentiate import differentiate
-from .lift import Lifted
+from .lift import lift
 from .loops import rolled
 from .matrices import Matrices, Place
 from .names import name
@@ -32,7 +32,7 @@ PASSES: dict[str, Callable[[Any], Any]] = {
     "simplify": simplified,  # the same outputs from fewer scalars
     "differentiate": differentiate,  # the mean over the rows and its gradient: scalars of all rows
     "simplify again": simplified,
-    "lift": Lifted,  # scalars that are computed alike form arrays
+    "lift": lift,  # scalars that are computed alike form arrays
     "simplify arrays": simplified_arrays,  # the same outputs from fewer arrays
     "plan": plan,  # the arrays that are needed, in order
     "roll": rolled,  # runs of alike statements become loops

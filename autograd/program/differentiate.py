@@ -14,6 +14,7 @@ from ..graph import dependents, parents, topological_order
 from ..tracing import COMPILE, tracing
 from ..value import Value
 from .invariance import invariant
+from .products import Product, weights_in
 from .scalars import Scalars
 from .simplify import ROW_SUM, forms
 
@@ -22,7 +23,8 @@ def differentiate(scalars: Scalars) -> Scalars:
     """The scalars to compute for scalars.kind: a Value that does not depend on the data is one for all rows.
 
     The backward pass goes row by row down to the Values that are the same for all rows, sums their adjoints
-    over the rows, and goes on with these sums to the leaves.
+    over the rows, and goes on with these sums to the leaves: of the weights of a Product, to the first and
+    the last.
     """
     if scalars.kind == "rows":
         return scalars
@@ -36,21 +38,32 @@ def differentiate(scalars: Scalars) -> Scalars:
     fixed = invariant(order, [output])
     sums = _used_once(order, scalars.input_leaves)
     by_row = dependents(order, scalars.input_leaves) if scalars.by_row else {}
+    varying = {*by_row, *scalars.input_leaves} if scalars.by_row else {*order}.difference(scalars.leaves)
+    weights = weights_in(reversed(order), scalars.leaves, varying, scalars.outputs)
+    inner = {v for xs, _ in weights for v in xs[1:-1]}
+    leaves = [v for v in scalars.leaves if v not in inner]
     with tracing(COMPILE):  # so that a user's own derivative may choose, and may not branch
         if output not in by_row:
+            seed = 1.0 if mean or not scalars.by_row else rows
+            gradient = found = adjoints({output: seed}, leaves, None, fixed, sums)
+        else:
+            share = output / rows if mean else output
+            result = row_sum(share, rows)
+            inside = [*(v for v in order if v in by_row or _has_zeros(v)), *([share] if mean else [])]
+            known = {*inside, rows, *inner}
+            ends = dict.fromkeys(p for v in inside for p in parents(v) if p not in known)
+            found = adjoints({share: 1.0}, ends, inside, fixed, sums)
             gradient = adjoints(
-                {output: 1.0 if mean or not scalars.by_row else rows}, scalars.leaves, None, fixed, sums
+                {v: row_sum(found[v], rows) for v in ends if v in found}, leaves, None, fixed, sums
             )
-            return replace(scalars, outputs=[result], gradient=gradient, adjoints=gradient)
-        share = output / rows if mean else output
-        inside = [*(v for v in order if v in by_row or _has_zeros(v)), *([share] if mean else [])]
-        known = {*inside, rows}
-        ends = dict.fromkeys(p for v in inside for p in parents(v) if p not in known)
-        found = adjoints({share: 1.0}, ends, inside, fixed, sums)
-        gradient = adjoints(
-            {v: row_sum(found[v], rows) for v in ends if v in found}, scalars.leaves, None, fixed, sums
-        )
-    return replace(scalars, outputs=[row_sum(share, rows)], gradient=gradient, adjoints={**gradient, **found})
+    products = []
+    for xs, uses in weights:
+        if terms := [(found[v], factors) for v, factors in uses if v in found]:
+            of_dots, factors = zip(*terms)
+            products.append(Product(xs, of_dots, factors, ((ROW_SUM,),) if scalars.by_row else ()))
+    return replace(
+        scalars, outputs=[result], gradient=gradient, adjoints={**gradient, **found}, products=products
+    )
 
 
 def _has_zeros(v: Value) -> bool:

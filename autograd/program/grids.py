@@ -135,7 +135,8 @@ def _as_seen(numbers: np.ndarray) -> np.ndarray:
 
 def same_operands(parts: Sequence[Part]) -> np.ndarray:
     """For each Value, a number that Values with the same operands share; these are counted from 0 on."""
-    return _as_seen(np.concatenate([where.astype(float) for part in parts for _, where in part], axis=1))
+    operands = [where + 0.0 for part in parts for _, where in part]  # −0.0 is 0.0, too
+    return _as_seen(np.concatenate(operands, axis=1))
 
 
 def node_axes(

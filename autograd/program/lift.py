@@ -43,11 +43,13 @@ from .arrays import (
     reached,
     size,
 )
+from .gradients import Gradients
 from .grids import Runs
 from .places import LEAF, MOST_PIECES, NUMBER, gathers, is_number, number_of, vectors
+from .products import Product
 from .scalars import Scalars, shapes_of
 from .simplify import COMMUTATIVE
-from .uneven import FEWEST, Uneven, lie_anywhere
+from .uneven import FEWEST, lie_anywhere
 
 MOST_COMPARED = 64  # groups of one row
 MOST_TRIED = 3  # groups that others may be like
@@ -124,7 +126,14 @@ class _Groups:
         return found if len(found) > 1 else ()
 
 
-class Lifted(Uneven):
+def lift(scalars: Scalars) -> Lifted:
+    """The arrays of a graph; where Products would take gathers, Values take their place."""
+    while (lifted := Lifted(scalars)).irregular:
+        scalars = scalars.without(lifted.irregular)
+    return lifted
+
+
+class Lifted(Gradients):
     """The arrays of a graph of scalars, operands first.
 
     `leaves` has the arrays of live leaves; `results` those of f's outputs, or of the mean; and `gradient`, if
@@ -140,10 +149,8 @@ class Lifted(Uneven):
             self.stacked(shape, list(itertools.islice(outputs, math.prod(shape))), by_row)
             for shape in shapes_of(scalars.form)
         ]
-        self.gradient = [
-            self.stacked(leaf.shape, [scalars.gradient.get(v, 0.0) for v in leaf.values.flat])
-            for leaf in (self.leaves if scalars.kind == "gradient" else [])
-        ]
+        self.irregular: list[Product] = []
+        self.gradient = [*map(self._gradient, self.leaves)] if scalars.kind == "gradient" else []
 
     @property
     def outputs(self) -> list[Array]:
@@ -176,6 +183,7 @@ class Lifted(Uneven):
             if isinstance(gradient, Value):
                 self._primals[gradient].append(leaf)
         self._beside |= self._primals
+        self._products = {v: product for product in scalars.products for v in product.weights}
         self._members: dict[int, list[Value]] = defaultdict(list)  # of each array, by its number
         self._stacked_once: set[Value] = set()  # Values that were operands when they were stacked
         self._moved: set[int] = set()  # the numbers of arrays whose elements are in another one now
@@ -211,6 +219,14 @@ class Lifted(Uneven):
         self.leaves = [array for array in self.arrays if isinstance(array, Leaf)]
         first = {array: i for i, array in enumerate(_in_use(self.arrays, len(self.leaves)))}
         self.leaves.sort(key=lambda leaf: first.get(leaf, len(first)))
+
+    def _gradient(self, leaf: Leaf) -> Array:
+        """The gradient by an array of leaves."""
+        products = [*dict.fromkeys(self._products[v] for v in leaf.values.flat if v in self._products)]
+        if products and (found := self.by_products(leaf.values, self._products)):
+            return found
+        self.irregular += products
+        return self.stacked(leaf.shape, [self.scalars.gradient.get(v, 0.0) for v in leaf.values.flat])
 
     def _wait(self, user: Any, operands: set[Any]) -> None:
         self._missing[user] = len(operands)

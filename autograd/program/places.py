@@ -179,7 +179,7 @@ class Places:
         pieces, start = [], 0
         for block, array in tiles:
             n = size(array)
-            order[block] = np.arange(start, start + n).reshape(array.shape)
+            order[block] = np.arange(start, start + n).reshape(order[block].shape)
             pieces.append((Select(array, (0,), (slice(None),), (n,)), n))
             start += n
         return self._new(Stack(shape, any(array.by_row for _, array in tiles), pieces, order.ravel()))

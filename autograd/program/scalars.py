@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ import numpy as np
 from ..graph import parents, topological_order
 from ..locks import cached_property
 from ..value import Constant, Value
+from .products import Product
 from .simplify import AFTERWARDS, simplify
 
 
@@ -49,8 +51,9 @@ class Scalars:
     f uses them. `form` is the shape of f's result or, if the result has parts of several shapes, their Nest.
 
     `kind` says what is computed: "rows", f's outputs for each row; "value", their mean or sum (`reduce`); or
-    "gradient", the mean or sum and its `gradient` by leaf, a Value or number. `adjoints` has the derivatives
-    by other Values too. `became` has a dict for each simplification: Values, and their simpler forms.
+    "gradient", the mean or sum and its `gradient` by leaf, a Value or number, but for weights in `products`.
+    `adjoints` has the derivatives by other Values too. `became` has a dict for each simplification: Values,
+    and their simpler forms.
     """
 
     title: str
@@ -64,6 +67,7 @@ class Scalars:
     rows: Value = field(default_factory=lambda: Value(1.0, label="N"))
     gradient: dict[Value, Any] = field(default_factory=dict)
     adjoints: dict[Value, Any] = field(default_factory=dict)
+    products: list[Product] = field(default_factory=list)
     became: list[dict[Value, Any]] = field(default_factory=list)
     leaves: list[Value] = field(default_factory=list)
     recorded: list[Any] = field(default_factory=list)  # the outputs of the recording, not simplified
@@ -81,9 +85,9 @@ class Scalars:
         """The leaves that stand for data."""
         return [v for array in self.inputs for v in array.flat]
 
-    def wanted(self, leaves: Iterable[Value] | None = None) -> list[Any]:
+    def wanted(self) -> list[Any]:
         """The outputs and, for the kind "gradient", the gradient by each leaf: Values and numbers."""
-        leaves = (self.leaves if leaves is None else leaves) if self.kind == "gradient" else ()
+        leaves = self.leaves if self.kind == "gradient" else ()
         return [*self.outputs, *(self.gradient.get(v, 0.0) for v in leaves)]
 
     @cached_property
@@ -100,7 +104,13 @@ class Scalars:
     def without_gradient(self, kind: str) -> Scalars:
         """The same scalars for f's outputs alone, or for their mean alone."""
         outputs = [self.latest(v) for v in self.recorded] if kind == "rows" else self.outputs
-        return replace(self, kind=kind, outputs=outputs, gradient={}, adjoints={})
+        return replace(self, kind=kind, outputs=outputs, gradient={}, adjoints={}, products=[])
+
+    def without(self, products: Collection[Product]) -> Scalars:
+        """The same scalars with Values in place of these Products."""
+        gradient = {v: g for product in products for v, g in product.values().items()}
+        rest = [product for product in self.products if product not in products]
+        return replace(self, gradient=gradient | self.gradient, products=rest)
 
     def latest(self, v: Any) -> Any:
         """The present form of a Value of the recording, or of a later graph: a Value or a number."""
@@ -134,9 +144,17 @@ class Scalars:
         ]
         lines.append(f"return {', '.join(map(text, self.outputs))}")
         if self.kind == "gradient":
+            others = {*self.leaves}.difference(*(product.weights for product in self.products))
             lines += [
-                f"∂ by {names.get(v, self.label(v))}: {text(self.gradient.get(v, 0.0))}" for v in self.leaves
+                f"∂ by {names.get(v, self.label(v))}: {text(self.gradient.get(v, 0.0))}"
+                for v in self.leaves
+                if v in others
             ]
+        for product in self.products:
+            formula = f"dot({text(product.adjoints)}, {text(product.factors)})"
+            for row, *numbers in product.steps:
+                formula = f"{row.name}({', '.join([*map(text, numbers), formula])})"
+            lines.append(f"∂ by {text(product.weights)}: {formula}")
         return "\n".join(lines)
 
 
@@ -145,15 +163,22 @@ def simplified(scalars: Scalars) -> Scalars:
     differentiated = bool(scalars.became)  # the first simplification comes before, the second after
     if differentiated and scalars.kind == "rows" and not any(v.row in AFTERWARDS for v in scalars.order):
         return scalars  # there is nothing new to simplify
-    wanted = [*scalars.outputs, *scalars.gradient.values()]
+    factors = {id(xs): xs for product in scalars.products for xs in product.factors}
+    # Factors are wanted, as other Values for the gradient by each weight would have them as operands.
+    wanted = [*scalars.outputs, *scalars.gradient.values(), *itertools.chain(*factors.values())]
     by_row = scalars.input_leaves if differentiated and scalars.by_row else ()
     rows = scalars.rows if differentiated else None
     forward = {scalars.latest(v) for v in scalars.became[0]} if scalars.adjoints else None
     became = simplify(wanted, by_row, rows, forward)
+    gradient = {v: became.get(g, g) for v, g in scalars.gradient.items()}
+    simpler = {product: product.simpler(became, gradient) for product in scalars.products}
+    if None in simpler.values():
+        return simplified(scalars.without([product for product in simpler if not simpler[product]]))
     after = replace(
         scalars,
         outputs=[became.get(v, v) for v in scalars.outputs],
-        gradient={v: became.get(g, g) for v, g in scalars.gradient.items()},
+        gradient=gradient,
+        products=[*filter(None, simpler.values())],
         became=[*scalars.became, became],
     )
     return after if differentiated else replace(after, leaves=after.live_leaves(), recorded=scalars.outputs)

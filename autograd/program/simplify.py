@@ -201,6 +201,16 @@ class _Rewriting:
             self.totals, self.on_the_way = _running_totals(order, user, form_of)
         parts = set[Value]()
         mixed, plain = _mixed(order, user, self.by_row) if gather else {}, _plain_sums(order, user)
+        known: dict[int, bool] = {}  # of vectors, by their ids
+
+        def has_part(x: Any) -> bool:
+            """Whether an operand, or an element of a vector, is part of a sum or a product with 0."""
+            if type(x) is not tuple:
+                return isinstance(x, Value) and (x in parts or _is_nothing(x))
+            if id(x) not in known:
+                known[id(x)] = any(map(has_part, x))
+            return known[id(x)]
+
         for v in order:
             if v.row is None:
                 became[v] = v._data if isinstance(v, Constant) else v
@@ -210,9 +220,7 @@ class _Rewriting:
             inner = v.row in SUMS and user[v] in SUMS and (v.row is not ops.sub or v in self.on_the_way)
             inner = inner and v not in self.totals
             of_varied = inner and not self.varied.isdisjoint(parents(v))
-            self.is_part = of_varied or (
-                inner and (v in plain or any(p in parts or _is_nothing(p) for p in parents(v)))
-            )
+            self.is_part = of_varied or (inner and (v in plain or has_part(v.x) or has_part(v.y)))
             if self.is_part:
                 parts.add(v)
             if of_varied:
@@ -297,7 +305,7 @@ class _Rewriting:
         out = None if self.is_part and row in SUMS else self.made.get(key)
         if out is None:
             old = self.current
-            if old is not None and old.row is row and _same(old.x, x) and _same(old.y, y):
+            if old is not None and old.row is row and are_same(old.x, x) and are_same(old.y, y):
                 out = old
                 old.x, old.y = x, y  # equal tuples are one object from here on
             else:
@@ -560,12 +568,12 @@ def _running_totals(
     subtracted: dict[Any, set[Any]] = {}
     for v in order:
         if v.row in RUNNING:
-            begins = _is_zero(v.x) or (_is_zero(v.y) and v.row is ops.add)
+            begins = is_zero(v.x) or (is_zero(v.y) and v.row is ops.add)
             goes_on = not begins and v.x in steps and user[v.x] in RUNNING
             if begins or goes_on:
                 steps[v] = steps[v.x] + 1 if goes_on else 1
                 added[v], subtracted[v] = (of[v.x] if goes_on else set() for of in (added, subtracted))
-                x = v.x if _is_zero(v.y) else v.y
+                x = v.x if is_zero(v.y) else v.y
                 (added if v.row is ops.add else subtracted)[v].add(form_of.get(x))  # None for a leaf
     long = [v for v, n in steps.items() if n >= SEVERAL]
     forms_of = [set().union(*map(of.__getitem__, long)) for of in (added, subtracted)]
@@ -584,13 +592,19 @@ def forms(order: Iterable[Value], by_row: Iterable[Value]) -> dict[Value, int]:
     numbers: dict[Any, int] = {}
     form_of: dict[Any, int] = dict.fromkeys(by_row, -1)
     terms_of: dict[Any, frozenset[Any]] = {}  # of sums, a product being a sum of one
+    vectors: dict[int, Any] = {}  # the forms of a vector's elements, by its id, and these without repeats
     get = form_of.get
     for v in order:
         x, y = v.x, v.y
         if v.row is None:
             continue
         if v.row is ops.dot:
-            key: Any = frozenset(zip(map(get, x), map(get, y)))
+            for xs in (x, y):
+                if id(xs) not in vectors:
+                    vectors[id(xs)] = (found := tuple(map(get, xs))), {*found}
+            (xs, of_x), (ys, of_y) = vectors[id(x)], vectors[id(y)]
+            one = len(of_x) == 1 or len(of_y) == 1
+            key: Any = frozenset(itertools.product(of_x, of_y) if one else zip(xs, ys))
         elif v.row in (ops.add, ops.total) or (v.row is ops.sub and not (_number(x) or _number(y))):
             parts = [p for p in (x if v.row is ops.total else (x, y)) if not _number(p)]
             terms = [terms_of.get(p, ()) for p in parts]
@@ -669,14 +683,14 @@ def _is_zero_product(term: tuple[Any, ...]) -> bool:
     return len(term) == 2 and _is(term[0], 0.0) and not _number(term[1])
 
 
-def _is_zero(x: Any) -> bool:
+def is_zero(x: Any) -> bool:
     return _is(x._data if type(x) is Constant else x, 0.0)
 
 
-def _same(x: Any, y: Any) -> bool:
+def are_same(x: Any, y: Any) -> bool:
     """Whether two operands are the same: Values by identity, numbers by value."""
     if type(x) is tuple and type(y) is tuple:
-        return len(x) == len(y) and (all(map(is_, x, y)) or all(map(_same, x, y)))
+        return len(x) == len(y) and (all(map(is_, x, y)) or all(map(are_same, x, y)))
     return x is y or (_number(x) and _number(y) and x == y)
 
 

@@ -65,7 +65,7 @@ def test_every_stage_can_be_shown() -> None:
 
 
 def recurrent(w: Any, u: Any, x: Any, state: str) -> Any:
-    """Three steps of a recurrent network; the last element of the state is used alone, too."""
+    """Three steps of a recurrent network; one row of its weights is in other dots, too."""
     h: list[Any] = [x[0]] * len(x) if state == "data" else [0.0] * len(x)
     out: Any = w[0][0]
     for _ in range(3):
@@ -74,13 +74,13 @@ def recurrent(w: Any, u: Any, x: Any, state: str) -> Any:
         else:
             z = [(dot(a, h) + dot(b, x)).tanh() for a, b in zip(w, u)]
         h = [z[0] * z[1] + 0.5 * z[2] + y for y in x]
-        out = out + z[2] * h[-1]
+        out = out + z[2] * dot(u[1], x) * h[-1]
     return out
 
 
 @pytest.mark.parametrize("state", ["data", "zeros", "zeros beside data"])
 def test_the_gradient_by_weights_takes_as_many_values_for_any_width(state: str) -> None:
-    """There are Products for all rows but the one of which a weight is used elsewhere, too."""
+    """There are Products for all rows but the one of which a weight is used alone, too."""
 
     def differentiated(width: int) -> tuple[int, int]:
         rng = np.random.default_rng(0)
@@ -91,11 +91,20 @@ def test_the_gradient_by_weights_takes_as_many_values_for_any_width(state: str) 
         total([recurrent(w, u, [*map(Value, row)], state) for row in data.tolist()]).backward()
         for leaf, gradient in zip(program.leaves, gradients):
             np.testing.assert_allclose(4.0 * gradient.ravel(), [v.grad for v in leaf.flat], atol=1e-12)
-        lines = shown(program, "differentiate")
+        lines = shown(program, "simplify again")
         return sum("= row_sum(" in line for line in lines), sum("∂ by [" in line for line in lines)
 
     assert differentiated(4) == differentiated(40)
     assert differentiated(4)[1] >= 6
+
+
+@pytest.mark.parametrize("data", [np.arange(1.0, 4.0), np.ones((3, 2)) * [1.0, 2.0]])
+def test_weights_of_one_number_have_one_gradient(data: np.ndarray) -> None:
+    w = [Value(x) for x in (0.5, -1.0, 2.0)]
+    program = autograd.compile(lambda x: dot(w, [x[0] if data.ndim > 1 else x] * 3) ** 2, reduce="sum")
+    _, gradients = program.value_and_grad(data)
+    first = data.reshape(3, -1)[:, 0]
+    np.testing.assert_allclose(np.concatenate([*map(np.ravel, gradients)]), [2.0 * 1.5 * first @ first] * 3)
 
 
 def test_every_stage_of_any_program_can_be_shown() -> None:

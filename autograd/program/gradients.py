@@ -26,8 +26,7 @@ class Gradients(Uneven):
     def by_products(self, weights: np.ndarray, of: Mapping[Value, Product]) -> Array | None:
         """The gradient by an array of weights, in a few blocks whose terms lie in the same arrays.
 
-        None if a weight has no Product, if blocks are many, or if one takes gathers, or has one Product of
-        several, whose adjoints lift may stack with others.
+        None if a weight has no Product, if blocks are many, or if one takes gathers.
         """
         if not all(v in of for v in weights.flat):
             return None
@@ -46,8 +45,6 @@ class Gradients(Uneven):
             index: Any = (*block, ...)
             members = weights[index]
             runs = [(p, [*some]) for p, some in itertools.groupby(members.flat, of.__getitem__)]
-            if len({p for p, _ in runs}) == 1 < len(terms):
-                return None
             parts = [terms[p][:, :, [column[v] for v in some]] for p, some in runs]
             found = self._product(members.shape, np.concatenate(parts, axis=2), runs[0][0].steps)
             if found is None:
@@ -60,26 +57,26 @@ class Gradients(Uneven):
     def _terms_of(self, product: Product, known: dict[int, np.ndarray]) -> np.ndarray:
         """For each term and weight: the pair of the arrays that its operands are in, and their places.
 
-        The terms of a weight are in the order of these pairs, which are numbers, or −1 for other operands.
-        `known` has the arrays and places of vectors, by their ids, as many Products have the same.
+        A pair is a number, −1 if an operand is in no array. `known` has what is known of vectors, by their ids:
+        many Products have the same.
         """
-        for xs in product.factors:
+
+        def located(xs: tuple[Any, ...]) -> np.ndarray:
             if id(xs) not in known:
                 known[id(xs)] = np.array([[self._kind[x], self._at.get(x, 0)] for x in xs]).T
-        kinds, places = np.stack([known[id(xs)] for xs in product.factors], axis=1)
-        of_adjoints = [[[self._kind[x]], [self._at.get(x, 0)]] for x in product.adjoints]
-        kind, place = np.broadcast_to(np.swapaxes(of_adjoints, 0, 1), (2, *kinds.shape))
+            return known[id(xs)]
+
+        kind, place = located(product.adjoints)[:, :, None]
+        kinds, places = np.stack([*map(located, product.factors)], axis=1)
         pairs = np.where((kind < 0) | (kinds < 0), -1, kind * MANY + kinds)
-        return np.take_along_axis(
-            np.stack([pairs, place, places]), np.argsort(pairs, axis=0, kind="stable")[None], 1
-        )
+        return np.stack([pairs, np.broadcast_to(place, pairs.shape), places])
 
     def _product(
         self, shape: tuple[int, ...], terms: np.ndarray, steps: tuple[tuple[Any, ...], ...]
     ) -> Array | None:
         """The gradient by weights with these terms, of the same arrays; None if that takes gathers."""
         pairs, parts, along = terms[0, :, 0], [], []
-        if pairs[0] < 0:
+        if (pairs < 0).any():
             return None
         for pair in grids.distinct(pairs).tolist():
             arrays = [*map(self._as_used, divmod(pair, MANY))]

@@ -16,11 +16,10 @@ from typing import Any
 from .. import ops
 from ..derive import sum_of_products
 from ..graph import parents
-from ..value import Constant, Value, applied
+from ..value import Value, applied
 from .simplify import ROW_SUM, are_same, is_zero
 
 FEWEST = 3  # weights, as two have Values
-TURNED = {float, Constant, ops.neg}  # factors that simplify moves out of a product
 
 
 @dataclass(eq=False)
@@ -40,9 +39,8 @@ class Product:
         """The Product of simpler Values that the gradient by the first and the last weight has; else None."""
         vectors = {id(xs): tuple([became.get(x, x) for x in xs]) for xs in self.factors}
         factors = tuple([vectors[id(xs)] for xs in self.factors])
-        kinds = {x.row if type(x) is Value else type(x) for xs in vectors.values() for x in xs}
         first, last = (_as_sum(gradient[self.weights[i]], [xs[i] for xs in factors]) for i in (0, -1))
-        if first is None or last is None or not are_same(first, last) or not kinds.isdisjoint(TURNED):
+        if first is None or not are_same(first, last):
             return None
         return Product(self.weights, first[0], factors, first[1])
 
@@ -65,7 +63,7 @@ def _as_sum(g: Any, factors: list[Any]) -> tuple[tuple[Any, ...], tuple[Any, ...
         sides = [*zip(*[pair for pair in pairs if not any(map(is_zero, pair))])]
         for others, some in (sides, sides[::-1]) if sides else ():
             if are_same(some, tuple(factors)):
-                return (others, tuple(steps[::-1])) if TURNED.isdisjoint(map(type, others)) else None
+                return others, tuple(steps[::-1])
         if g.row in (ops.neg, ROW_SUM):
             steps.append((g.row,))
             g = g.x

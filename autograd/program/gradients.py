@@ -57,8 +57,8 @@ class Gradients(Uneven):
     def _terms_of(self, product: Product, known: dict[int, np.ndarray]) -> np.ndarray:
         """For each term and weight: the pair of the arrays that its operands are in, and their places.
 
-        A pair is a number, −1 if an operand is in no array. `known` has what is known of vectors, by their ids:
-        many Products have the same.
+        A pair is a number, −1 if an operand is in no array. `known` has vectors that were located, by their
+        ids, as many Products have the same.
         """
 
         def located(xs: tuple[Any, ...]) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 A matrix of weights is used in z = w x. The gradient by w[i,j] is δ[i] x[j], summed over the uses of w and
 the rows: as many Values as there are weights, which lift would put together again as δᵀ x. Instead, a row of
-w has one Product, and Values for its first and last element, which tell what passes make of all.
+w has one Product, and Values for its first and last element: the first tells what passes make of all, and
+with the last, adjoints have several users.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ..graph import parents
 from ..value import Value, applied
 from .simplify import ROW_SUM, are_same, is_zero
 
-FEWEST = 3  # weights, as two have Values
+FEWEST = 3  # weights: two have Values
 
 
 @dataclass(eq=False)
@@ -36,13 +37,11 @@ class Product:
     steps: tuple[tuple[Any, ...], ...]
 
     def simpler(self, became: Mapping[Any, Any], gradient: Mapping[Value, Any]) -> Product | None:
-        """The Product of simpler Values that the gradient by the first and the last weight has; else None."""
+        """The Product of simpler Values, if the gradient by the first weight is such a sum; else None."""
         vectors = {id(xs): tuple([became.get(x, x) for x in xs]) for xs in self.factors}
         factors = tuple([vectors[id(xs)] for xs in self.factors])
-        first, last = (_as_sum(gradient[self.weights[i]], [xs[i] for xs in factors]) for i in (0, -1))
-        if first is None or not are_same(first, last):
-            return None
-        return Product(self.weights, first[0], factors, first[1])
+        found = _as_sum(gradient[self.weights[0]], [xs[0] for xs in factors])
+        return found and Product(self.weights, found[0], factors, found[1])
 
     def values(self) -> dict[Value, Any]:
         """The gradient by each of the weights, as Values."""

@@ -98,19 +98,22 @@ def test_the_gradient_by_weights_takes_as_many_values_for_any_width(state: str) 
     assert differentiated(4)[1] >= 6
 
 
-def test_weights_of_linear_outputs_of_either_sign() -> None:
-    """The adjoints are numbers; or they have a sign for some rows of a matrix, and none for others."""
+def test_weights_whose_adjoints_are_numbers_or_differ_by_a_sign() -> None:
     w, data = (
         [[Value(0.1 * i + j) for j in range(3)] for i in range(4)],
         np.random.default_rng(0).normal(size=(5, 3)),
     )
-    (_, (gradient,)) = autograd.compile(lambda x: dot(w[0], x)).value_and_grad(data)
-    np.testing.assert_allclose(gradient, data.mean(axis=0))
-    loss = autograd.compile(lambda x: total([(1.0 - dot(a, x)) * dot(b, x) for a, b in (w[:2], w[2:])]))
-    (_, (gradient,)) = loss.value_and_grad(data)
+    sums = autograd.compile(lambda x: 2.0 * dot(w[0], x) + 3.0 * dot(w[0], x[::-1]))
+    _, (gradient,) = sums.value_and_grad(data)
+    np.testing.assert_allclose(gradient, (2.0 * data + 3.0 * data[:, ::-1]).mean(axis=0))
+    assert not {"take(", "concat("}.intersection(re.findall(r"\w+\(", sums.source))
+    signs = np.array([1.0, -1.0, -1.0, 1.0])
+    waves = autograd.compile(
+        lambda x: total([-dot(a, x).sin() if s < 0.0 else dot(a, x).sin() for a, s in zip(w, signs)])
+    )
+    _, (gradient,) = waves.value_and_grad(data)
     z = data @ np.array([[v.data for v in row] for row in w]).T
-    adjoints = np.stack([-z[:, 1], 1.0 - z[:, 0], -z[:, 3], 1.0 - z[:, 2]], axis=1)
-    np.testing.assert_allclose(gradient, adjoints.T @ data / 5.0)
+    np.testing.assert_allclose(gradient, (signs * np.cos(z)).T @ data / 5.0)
 
 
 @pytest.mark.parametrize("data", [np.arange(1.0, 4.0), np.ones((3, 2)) * [1.0, 2.0]])

@@ -61,7 +61,7 @@ def _as_sum(g: Any, factors: list[Any]) -> tuple[tuple[Any, ...], tuple[Any, ...
         pairs = [*zip(g.x, g.y)] if g.row is ops.dot else [(g.x, g.y)] if g.row is ops.mul else []
         sides = [*zip(*[pair for pair in pairs if not any(map(is_zero, pair))])]
         for others, some in (sides, sides[::-1]) if sides else ():
-            if are_same(some, tuple(factors)):
+            if are_same(some, tuple(factors)) and float not in map(type, others):
                 return others, tuple(steps[::-1])
         if g.row in (ops.neg, ROW_SUM):
             steps.append((g.row,))

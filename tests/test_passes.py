@@ -106,16 +106,17 @@ def test_weights_whose_adjoints_are_numbers_or_differ_by_a_sign() -> None:
     sums = autograd.compile(lambda x: 2.0 * dot(w[0], x) + 3.0 * dot(w[0], x[::-1]))
     _, (gradient,) = sums.value_and_grad(data)
     np.testing.assert_allclose(gradient, (2.0 * data + 3.0 * data[:, ::-1]).mean(axis=0))
-    signs = np.array([0.5, -0.5, -0.5, 0.5])
+    signs = np.array([1.0, 1.0, -1.0, -1.0])
     waves = autograd.compile(
-        lambda x: total(
-            [-(0.5 * z).sin() if s < 0.0 else (0.5 * z).sin() for z, s in zip((dot(a, x) for a in w), signs)]
-        )
+        lambda x: total([-dot(a, x).sin() if s < 0.0 else dot(a, x).sin() for a, s in zip(w, signs)])
     )
     _, (gradient,) = waves.value_and_grad(data)
     z = data @ np.array([[v.data for v in row] for row in w]).T
-    np.testing.assert_allclose(gradient, (signs * np.cos(0.5 * z)).T @ data / 5.0)
-    for program, products in ((sums, 0), (waves, 4)):  # numbers take Values
+    np.testing.assert_allclose(gradient, (signs * np.cos(z)).T @ data / 5.0)
+    halves = autograd.compile(lambda x: total([(0.5 * dot(a, x)).sin() for a in w]))
+    _, (gradient,) = halves.value_and_grad(data)
+    np.testing.assert_allclose(gradient, 0.5 * np.cos(0.5 * z).T @ data / 5.0)
+    for program, products in ((sums, 0), (waves, 4), (halves, 4)):  # numbers take Values
         assert sum("∂ by [" in line for line in shown(program, "simplify again")) == products
 
 

@@ -45,6 +45,8 @@ class Gradients(Uneven):
             index: Any = (*block, ...)
             members = weights[index]
             runs = [(p, [*some]) for p, some in itertools.groupby(members.flat, of.__getitem__)]
+            if len({p for p, _ in runs}) == 1 < len(terms):  # with Values, lift may find one array of several
+                return None
             parts = [terms[p][:, :, [column[v] for v in some]] for p, some in runs]
             found = self._product(members.shape, np.concatenate(parts, axis=2), runs[0][0].steps)
             if found is None:

@@ -69,6 +69,7 @@ class _Group:
         self.height = -1  # of the Value that is farthest from the outputs
         self.is_map = _is_map(key)
         self.terms = _terms_of(key)
+        self.operands = {x for kind, _ in key[1:] for x in kind if x >= 0}
         self.form, self.family = ("form", _form_of(key)), ("family", _family(key))
         self.rows = [("row", row, phase) for row in _rows_of(key)]
 
@@ -366,8 +367,9 @@ class Lifted(Gradients):
             alike = groups.like(row)
             if not 1 < len(alike) <= MOST_COMPARED:
                 continue
-            for is_alike in (_differ_by_numbers, _share_operands):
-                large = [other for other in alike if other is group or is_alike(group, other)]
+            near = [other for other in alike if not other.operands.isdisjoint(group.operands)]
+            for is_alike in (_differ_by_numbers, _share_operands) if len(near) > 1 else ():
+                large = [other for other in near if other is group or is_alike(group, other)]
                 if len(large) < 2:
                     continue
                 for base in heapq.nlargest(MOST_TRIED, large, key=lambda each: len(each.members)):

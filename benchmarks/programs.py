@@ -480,7 +480,8 @@ def growth():
         taken = min(np.subtract(*first_and_next(model, X, Y, "numpy")) for _ in range(3))
         each.append(1e9 * taken / operations)
         row(f"w = {width}", [operations, 1e3 * taken, each[-1]], goal)
-    print(f"{'    max ÷ min':80}{max(each) / min(each):13,.2f}×   (goal: at most 1.5)")
+    most = max(later / earlier for earlier, later in itertools.combinations(each, 2))
+    print(f"{'    ns each ÷ that of a narrower network, at most':80}{most:13,.2f}×   (goal: at most 1.3)")
 
 
 def elementwise():

@@ -183,6 +183,23 @@ def test_sums_up_to_each_element_go_on_from_one_another() -> None:
     assert "for i in range(" in source
 
 
+@pytest.mark.parametrize("of_several", [maximum, autograd.minimum, autograd.logsumexp])
+def test_a_loop_that_takes_one_of_several_begins_with_a_part_of_the_data(of_several: Any) -> None:
+    w = Value(0.6, "w")
+
+    def f(x: Any) -> Any:
+        y, z = x[2], w * x[1]
+        for _ in range(6):
+            several = y, -0.25, z
+            y, z = (
+                (of_several(several) if of_several is autograd.logsumexp else of_several(*several)).sin(),
+                z.tanh(),
+            )
+        return y * z
+
+    assert "for i in range(" in compared(f, [w], X)
+
+
 def test_short_runs_stay_as_they_are() -> None:
     w = Value(0.5, "w")
     assert "for i" not in compared(lambda x: (((w * x[0]).tanh() * w).tanh() * w).tanh(), [w], X)

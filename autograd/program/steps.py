@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..locks import cached_property
-from .arrays import Array, Constant, Contract, Input, Leaf, Map, Select, Spread, Stack, View, whole
+from .arrays import Array, Constant, Contract, Input, Leaf, Map, Select, Spread, Stack, Stacked, View, whole
 from .simplify import COMMUTATIVE
 
 MOST_TERMS = 16  # of a sum whose terms may come in any order
@@ -465,11 +465,17 @@ def state_of(array: Array) -> float | None:
 
 
 def _arrange(array: Array, terms: Sequence[Any]) -> None:
-    """Let a sum or a product have its operands in this order."""
+    """Let an array have these operands: those that it had in another order, or states in their place."""
     if isinstance(array, Contract):
         array.products = terms
     elif isinstance(array, Map):
         (array.operands,) = terms
+    elif isinstance(array, Stack):
+        array.pieces = [(view, n) for (view,), (_, n) in zip(terms, array.pieces)]
+    elif isinstance(array, Stacked):
+        array.members = [view.array for (view,) in terms]
+    elif isinstance(array, Spread):
+        ((array.view,),) = terms
 
 
 def _kind(array: Array, by_row: bool | None = None) -> Any:

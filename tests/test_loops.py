@@ -200,6 +200,21 @@ def test_a_loop_that_takes_one_of_several_begins_with_a_part_of_the_data(of_seve
     assert "for i in range(" in compared(f, [w], X)
 
 
+def test_a_loops_first_state_may_be_the_same_for_all_rows() -> None:
+    w = Value(0.6, "w")
+
+    def f(x: Any) -> Any:
+        y, z = x[0], w
+        for _ in range(8):
+            y, z = (
+                (z * z + 0.1).sin(),
+                (z - autograd.logsumexp([z, y, y])).sigmoid(),
+            )  # sin(w² + 0.1) is first
+        return y + z
+
+    assert "for i in range(" in compared(f, [w], np.tile(X, (10, 1)))  # many rows are the last axis
+
+
 def test_short_runs_stay_as_they_are() -> None:
     w = Value(0.5, "w")
     assert "for i" not in compared(lambda x: (((w * x[0]).tanh() * w).tanh() * w).tanh(), [w], X)

@@ -222,6 +222,8 @@ class _Roll:
         series = {}
         for j in sorted(lists):
             given = [on.before[j][lag] for lag in sorted(on.before[j], reverse=True)]
+            if steps.alike[j][0].by_row:  # a state that is the same for all rows has rows too
+                given = [x if x.by_row else Spread(x.shape, True, whole(x)) for x in given]
             series[j] = Series([*given, *steps.alike[j]], len(given))
             self._begin(series[j])
         body: list[Array] = []

@@ -26,7 +26,8 @@ class Gradients(Uneven):
     def by_products(self, weights: np.ndarray, of: Mapping[Value, Product]) -> Array | None:
         """The gradient by an array of weights, in a few blocks whose terms lie in the same arrays.
 
-        None if a weight has no Product, if blocks are many, or if one takes gathers.
+        None if a weight has no Product, if blocks are many, or if one takes gathers or has one Product of
+        several.
         """
         if not all(v in of for v in weights.flat):
             return None

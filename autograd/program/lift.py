@@ -128,7 +128,7 @@ class _Groups:
 
 
 def lift(scalars: Scalars) -> Lifted:
-    """The arrays of a graph; where Products would take gathers, Values take their place."""
+    """The arrays of a graph; where Products are irregular, Values take their place."""
     while (lifted := Lifted(scalars)).irregular:
         scalars = scalars.without(lifted.irregular)
     return lifted

@@ -86,7 +86,7 @@ class Scalars:
         return [v for array in self.inputs for v in array.flat]
 
     def wanted(self) -> list[Any]:
-        """The outputs and, for the kind "gradient", the gradient by each leaf: Values and numbers."""
+        """The outputs and, for the kind "gradient", that by each leaf: Values, numbers or, in Products, 0."""
         leaves = self.leaves if self.kind == "gradient" else ()
         return [*self.outputs, *(self.gradient.get(v, 0.0) for v in leaves)]
 
@@ -164,7 +164,7 @@ def simplified(scalars: Scalars) -> Scalars:
     if differentiated and scalars.kind == "rows" and not any(v.row in AFTERWARDS for v in scalars.order):
         return scalars  # there is nothing new to simplify
     factors = {id(xs): xs for product in scalars.products for xs in product.factors}
-    # Factors are wanted, as other Values for the gradient by each weight would have them as operands.
+    # Factors are wanted, too: with a Value for each weight, all would have several users.
     wanted = [*scalars.outputs, *scalars.gradient.values(), *itertools.chain(*factors.values())]
     by_row = scalars.input_leaves if differentiated and scalars.by_row else ()
     rows = scalars.rows if differentiated else None

@@ -215,6 +215,33 @@ def test_a_loops_first_state_may_be_the_same_for_all_rows() -> None:
     assert "for i in range(" in compared(f, [w], np.tile(X, (10, 1)))  # many rows are the last axis
 
 
+def test_a_list_of_a_parameter_and_of_states_has_rows() -> None:
+    w = Value(0.6, "w")
+
+    def f(x: Any) -> Any:
+        y, z = w, x[0]
+        for _ in range(7):
+            y, z = autograd.logsumexp([y, 0.5, w * x[1]]).sin(), 0.7 * maximum(y, -0.25, z)
+        return y + z
+
+    assert "for i in range(" in compared(f, [w], np.tile(X, (10, 1)))
+
+
+def test_two_first_states_are_not_one() -> None:
+    """The smaller of x and 0.3 comes before the smaller of y and y."""
+    w = Value(0.9, "w")
+
+    def f(x: Any) -> Any:
+        y: Any = x[0]
+        z: Any = 0.3
+        for _ in range(12):
+            y, z = np.sin(autograd.minimum(z, y)), np.sin(autograd.minimum(y, z))
+        return y * w + z
+
+    data = np.linspace(-0.5, 1.0, 7).reshape(7, 1)
+    compared(f, [w], data)
+
+
 def test_short_runs_stay_as_they_are() -> None:
     w = Value(0.5, "w")
     assert "for i" not in compared(lambda x: (((w * x[0]).tanh() * w).tanh() * w).tanh(), [w], X)

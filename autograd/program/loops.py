@@ -141,6 +141,12 @@ class _Alike:
         return tuple(moves)
 
 
+def _alike(members: Sequence[Array]) -> list[Array]:
+    """The members of a list: if some have rows, those that are the same for all rows get rows, too."""
+    with_rows = any(x.by_row for x in members)
+    return [Spread(x.shape, True, whole(x)) if with_rows and not x.by_row else x for x in members]
+
+
 def _loops(alike: _Alike) -> list[tuple[int, int, int]]:
     """The start, period and length of every loop in the statements, in order."""
     found, ranges = [], [(0, len(alike.form))]
@@ -222,9 +228,7 @@ class _Roll:
         series = {}
         for j in sorted(lists):
             given = [on.before[j][lag] for lag in sorted(on.before[j], reverse=True)]
-            if steps.alike[j][0].by_row:  # a state that is the same for all rows has rows too
-                given = [x if x.by_row else Spread(x.shape, True, whole(x)) for x in given]
-            series[j] = Series([*given, *steps.alike[j]], len(given))
+            series[j] = Series(_alike([*given, *steps.alike[j]]), len(given))
             self._begin(series[j])
         body: list[Array] = []
         for j, like in enumerate(steps.alike):
@@ -278,7 +282,7 @@ class _Roll:
                 return self._member(series, start, stride)
         key = tuple(arrays)
         if key not in self._lists:
-            self._lists[key] = Series(arrays, len(arrays))
+            self._lists[key] = Series(_alike(arrays), len(arrays))
             self._new.append(self._lists[key])
             for i, array in enumerate(arrays if len({*arrays}) == len(arrays) else ()):
                 self._series[array].append((self._lists[key], i))

@@ -410,7 +410,25 @@ class Growth:
 
         is_sum = isinstance(array, Contract) and len(rules) <= MOST_TERMS
         commutes = is_sum or (isinstance(array, Map) and array.row in COMMUTATIVE)
-        return assigned(list(array.terms), rules)
+        terms = assigned(list(array.terms), rules)
+        return terms if terms is not None and self._has_one_state(terms, j, step, found) else None
+
+    def _has_one_state(self, terms: Sequence[Any], j: int, step: int, found: Mapping[int, Array]) -> bool:
+        """Whether operands in the place of one array, before the first step, are one: not x and 0.3."""
+        states: dict[tuple[int, int], Any] = {}
+        for term, rules in zip(terms, self._rules[j]):
+            for x, rule in zip(term, rules):
+                if rule.of >= 0 and self._expected(rule, step, found) is None:
+                    other = states.setdefault((step - rule.lag, rule.of), x)
+                    if isinstance(x, View) != isinstance(other, View):
+                        return False
+                    if not isinstance(x, View):
+                        same = x == other
+                    else:
+                        same = _is_same_part(x, other) if _is_state(x, rule) else x.array is other.array
+                    if not same:
+                        return False
+        return True
 
     def _with_states(
         self, terms: Sequence[Any], j: int, step: int, others: Mapping[int, Array]

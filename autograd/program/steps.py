@@ -420,10 +420,8 @@ class Growth:
             for x, rule in zip(term, rules):
                 if rule.of >= 0 and self._expected(rule, step, found) is None:
                     other = states.setdefault((step - rule.lag, rule.of), x)
-                    if isinstance(x, View) != isinstance(other, View):
-                        return False
-                    if not isinstance(x, View):
-                        same = x == other
+                    if not (isinstance(x, View) and isinstance(other, View)):
+                        same = x == other  # numbers
                     else:
                         same = _is_same_part(x, other) if _is_state(x, rule) else x.array is other.array
                     if not same:

@@ -110,16 +110,16 @@ def weights_in(
     places: dict[Value, list[int]] = defaultdict(list)  # its place in each
     for xs, uses in dots.items():
         for i, (x, *missing) in enumerate(zip(xs, *(zeros(ys) for *_, ys in uses))):
-            homes[x].append((id(xs), xs, tuple(missing)))
+            homes[x].append((xs, tuple(missing)))
             places[x].append(i)
     alike: dict[Any, list[Value]] = defaultdict(list)
     for x, of in homes.items():
         if x not in elsewhere:
-            alike[tuple([(number, missing) for number, _, missing in of])].append(x)
+            alike[tuple([(id(xs), missing) for xs, missing in of])].append(x)
     found = []
     for weights in alike.values():
         terms = []
-        for (_, vector, missing), *at in zip(homes[weights[0]], *map(places.__getitem__, weights)):
+        for (vector, missing), *at in zip(homes[weights[0]], *map(places.__getitem__, weights)):
             given = [use for use, zero in zip(dots[vector], missing) if not zero]
             terms += [(number, v, some_of(ys, tuple(at))) for number, v, ys in given]
         if terms and len(weights) >= FEWEST:
